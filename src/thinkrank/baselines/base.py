@@ -1,0 +1,109 @@
+"""What all baselines share: a config, fitted arrays, a way to disk and back, and retrieval from scores."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from thinkrank.data import Dataset, History, Split
+from thinkrank.data._files import atomic_write
+from thinkrank.errors import ThinkrankError
+from thinkrank.stages import Ranking, top_k
+
+CONFIG_FILE = "config.json"
+ARRAYS_FILE = "model.safetensors"
+
+
+class BaselineConfig(BaseModel):
+    """Base of the configs: frozen, and strict about unknown keys, so that a misspelt option is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+ConfigT = TypeVar("ConfigT", bound=BaselineConfig)
+
+
+class Baseline(ABC, Generic[ConfigT]):
+    """A retriever that learns in one pass and holds its knowledge in a few arrays.
+
+    It satisfies `thinkrank.stages.Retriever`. Fitting and scoring are deterministic.
+
+    Args:
+        config: its options; None for the defaults.
+    """
+
+    config_class: type[ConfigT]
+
+    def __init__(self, config: ConfigT | None = None) -> None:
+        self.config: ConfigT = self.config_class() if config is None else config
+        self._arrays: dict[str, np.ndarray] = {}
+
+    @abstractmethod
+    def fit(self, data: Dataset | Split) -> Self:
+        """Learn from all of a data set or from the training part of a split, and return self."""
+
+    @abstractmethod
+    def scores(self, histories: Sequence[History]) -> Float32[np.ndarray, "B I"]:
+        """Score every catalogue item for every history; higher is better."""
+
+    def retrieve(self, histories: Sequence[History], k: int, *, filter_seen: bool = True) -> Ranking:
+        """Answer each history with its k best items; see `thinkrank.stages.top_k`."""
+        return top_k(self.scores(histories), histories, k, filter_seen=filter_seen)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` into a folder, made if need be.
+
+        Raises:
+            ThinkrankError: if nothing was fitted yet.
+        """
+        self._check_fitted()
+        folder = Path(folder)
+        with atomic_write(folder / ARRAYS_FILE) as file:
+            file.write(save({name: np.ascontiguousarray(array) for name, array in self._arrays.items()}))
+        with atomic_write(folder / CONFIG_FILE) as file:
+            file.write(self.config.model_dump_json(indent=1).encode() + b"\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read a baseline back.
+
+        Raises:
+            ThinkrankError: if a file is missing, unreadable, or of another kind of model.
+        """
+        folder = Path(folder)
+        try:
+            config = cls.config_class.model_validate_json((folder / CONFIG_FILE).read_bytes())
+            arrays = load_file(folder / ARRAYS_FILE)
+        except FileNotFoundError as error:
+            raise ThinkrankError(f"{folder} holds no saved {cls.__name__}: {error.filename} is missing") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise ThinkrankError(f"{folder / CONFIG_FILE} is not of {cls.__name__}: {key}: {first['msg']}") from error
+        except SafetensorError as error:
+            raise ThinkrankError(f"{folder / ARRAYS_FILE} cannot be read: {error}") from error
+        baseline = cls(config)
+        baseline._arrays = arrays
+        return baseline
+
+    def _check_fitted(self) -> None:
+        if not self._arrays:
+            raise ThinkrankError(f"this {type(self).__name__} has learnt nothing yet: call fit first")
+
+
+def check_items(histories: Sequence[History], num_items: int) -> None:
+    """Refuse histories with items that are not in the catalogue.
+
+    Raises:
+        ThinkrankError: naming the first such history and item.
+    """
+    for index, history in enumerate(histories):
+        if len(history) and (history.items.min() < 0 or history.items.max() >= num_items):
+            item = next(int(item) for item in history.items if not 0 <= item < num_items)
+            raise ThinkrankError(f"history {index} holds item {item}; the catalogue has rows 0 to {num_items - 1}")

@@ -1,0 +1,162 @@
+"""The items that can be recommended, with their texts. A row number is an item's name inside the package."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from thinkrank.data._files import atomic_write
+from thinkrank.data._nearest import did_you_mean, nearest
+from thinkrank.errors import ThinkrankError
+
+TEXT_COLUMNS: dict[str, pl.DataType] = {
+    "item": pl.String(),
+    "title": pl.String(),
+    "categories": pl.List(pl.String()),
+    "description": pl.String(),
+    "price": pl.Float64(),
+    "brand": pl.String(),
+    "year": pl.Int32(),
+}
+"""The columns a catalogue may have under a fixed name, in their order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Items in a fixed order. Everywhere else an item is its row here, from 0.
+
+    Attributes:
+        frame: ``item`` (unique) and ``title``, both text without nulls, then those present of ``categories``,
+            ``description``, ``price``, ``brand`` and ``year``, then any further columns of plain values.
+
+    Raises:
+        ThinkrankError: if a column is missing, has another type, or an item id is null or repeated.
+    """
+
+    frame: pl.DataFrame
+
+    def __post_init__(self) -> None:
+        frame = self.frame
+        for column in ("item", "title"):
+            if column not in frame.columns:
+                raise ThinkrankError(f"catalogue: no column {column!r}{did_you_mean(column, frame.columns)}")
+        known = [column for column in TEXT_COLUMNS if column in frame.columns]
+        further = [column for column in frame.columns if column not in TEXT_COLUMNS]
+        for column in further:
+            if frame.schema[column].is_nested() and frame.schema[column] != pl.List(pl.String):
+                raise ThinkrankError(f"catalogue: column {column!r} is {frame.schema[column]}; drop it or make it text")
+        try:
+            frame = frame.select(*(pl.col(column).cast(TEXT_COLUMNS[column]) for column in known), *further)
+        except pl.exceptions.PolarsError as error:
+            raise ThinkrankError(f"catalogue: {' '.join(str(error).split())}") from error
+        for column in ("item", "title"):
+            if frame[column].null_count():
+                row = frame[column].is_null().arg_max()
+                raise ThinkrankError(f"catalogue, row {row}: {column} is missing. Give it a value or drop the row.")
+        if frame["item"].n_unique() < frame.height:
+            repeated = frame["item"].filter(frame["item"].is_duplicated())[0]
+            raise ThinkrankError(f"catalogue: item id {repeated!r} occurs more than once. Keep one row for each item.")
+        object.__setattr__(self, "frame", frame)
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Item ids, by row."""
+        return self.frame["item"].to_list()
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """Titles, by row. Two items may share one."""
+        return self.frame["title"].to_list()
+
+    def row(self, item_id: str) -> int:
+        """Return the row of an item id.
+
+        Raises:
+            ThinkrankError: if no item has this id; names the nearest ids.
+        """
+        if item_id not in self._row_by_id:
+            raise ThinkrankError(f"no item has the id {item_id!r}{did_you_mean(item_id, self.ids)}")
+        return self._row_by_id[item_id]
+
+    def find(self, text: str) -> int:
+        """Return the row of the item a person means.
+
+        Tried in this order: the exact id; the exact title; the title, or ``Title (1995)``, in any case and spacing; the
+        beginning of exactly one title.
+
+        Raises:
+            ThinkrankError: if nothing or more than one item fits; names up to five titles that come near.
+        """
+        if text in self._row_by_id:
+            return self._row_by_id[text]
+        folded = _fold(text)
+        exact = [row for row in self._rows_by_name.get(folded, []) if self.titles[row] == text.strip()]
+        rows = exact or self._rows_by_name.get(folded, [])
+        if not rows and folded:
+            rows = sorted({row for name, rows in self._rows_by_name.items() if name.startswith(folded) for row in rows})
+        if len(rows) == 1:
+            return rows[0]
+        if rows:
+            shown = ", ".join(f"{self.ids[row]} ({self._label(row)})" for row in rows[:5])
+            more = ", ..." if len(rows) > 5 else ""
+            raise ThinkrankError(f"{text!r} fits {len(rows)} items; give one of these ids: {shown}{more}")
+        near = [self._rows_by_name[name][0] for name in nearest(folded, list(self._rows_by_name))]
+        shown = ", ".join(dict.fromkeys(self._label(row) for row in near))
+        raise ThinkrankError(f"no item is called {text!r}" + (f"; nearest: {shown}" if shown else ""))
+
+    def save(self, path: str | Path) -> None:
+        """Write the catalogue to one Parquet file, atomically."""
+        with atomic_write(Path(path)) as file:
+            self.frame.write_parquet(file)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Catalogue":
+        """Read what `save` wrote.
+
+        Raises:
+            ThinkrankError: if the file is missing or no longer readable.
+        """
+        return cls(read_own_parquet(Path(path)))
+
+    @cached_property
+    def _row_by_id(self) -> dict[str, int]:
+        return {item: row for row, item in enumerate(self.ids)}
+
+    @cached_property
+    def _rows_by_name(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = {}
+        for row, title in enumerate(self.titles):
+            for name in {_fold(title), _fold(self._label(row))}:
+                rows.setdefault(name, []).append(row)
+        return rows
+
+    @cached_property
+    def _years(self) -> list[int | None]:
+        return self.frame["year"].to_list() if "year" in self.frame.columns else [None] * len(self)
+
+    def _label(self, row: int) -> str:
+        year = self._years[row]
+        return self.titles[row] if year is None else f"{self.titles[row]} ({year})"
+
+
+def read_own_parquet(path: Path) -> pl.DataFrame:
+    """Read a Parquet file this package wrote.
+
+    Raises:
+        ThinkrankError: if the file is missing or no longer readable.
+    """
+    try:
+        return pl.read_parquet(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ThinkrankError(f"{path}: no such file") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ThinkrankError(f"{path}: damaged or not Parquet ({reason}). Save it again.") from error
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.casefold().split())

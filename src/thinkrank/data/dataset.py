@@ -1,0 +1,227 @@
+"""What users did, and with which items.
+
+Shape legend: E events (interactions), U users, U1 = U + 1.
+"""
+
+import bisect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32, Int32, Int64
+
+from thinkrank.data._files import atomic_write
+from thinkrank.data._fingerprint import fingerprint
+from thinkrank.data._nearest import did_you_mean
+from thinkrank.data.catalogue import Catalogue, read_own_parquet
+from thinkrank.data.describe import describe
+from thinkrank.data.history import History
+from thinkrank.errors import ThinkrankError
+
+_COLUMNS: dict[str, pl.DataType] = {
+    "user": pl.String(),
+    "item": pl.String(),
+    "timestamp": pl.Int64(),
+    "rating": pl.Float64(),
+    "event": pl.String(),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Interactions in one canonical order, and the catalogue they refer to.
+
+    The constructor accepts interactions in any order and sorts them by user id, then time; what a user did within one
+    second keeps the order it came in. Interactions with an item the catalogue lacks are dropped with a notice. Items
+    nobody interacted with stay: they can be recommended, cold.
+
+    Attributes:
+        name: what to call it in tables; not part of the fingerprint.
+        interactions: ``user`` and ``item`` (text), ``timestamp`` (seconds since 1970, UTC), then, if known,
+            ``rating`` and ``event``.
+        catalogue: the items.
+        notices: what was dropped or repaired on the way in, one line each with its count.
+        source: where it came from (source, options, files), for the manifest.
+        filters: what was filtered out since, in order, for the manifest.
+
+    Raises:
+        ThinkrankError: if a column is missing or has another type, a user, item or time is null, or nothing is left.
+    """
+
+    name: str
+    interactions: pl.DataFrame
+    catalogue: Catalogue
+    notices: tuple[str, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+    filters: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        interactions = _typed(self.interactions)
+        rows = _catalogue_rows(interactions, self.catalogue)
+        unknown = rows.null_count()
+        if unknown:
+            first = interactions["item"].filter(rows.is_null())[0]
+            notice = f"interactions: dropped {unknown:,} whose item is not in the catalogue (first: {first!r})"
+            object.__setattr__(self, "notices", (*self.notices, notice))
+            interactions = interactions.filter(rows.is_not_null())
+        if interactions.is_empty():
+            raise ThinkrankError(f"{self.name}: no interactions are left")
+        if not _is_sorted(interactions):
+            interactions = interactions.sort("user", "timestamp", maintain_order=True)
+        object.__setattr__(self, "interactions", interactions)
+
+    @cached_property
+    def users(self) -> list[str]:
+        """User ids, sorted; a user's number is the position here."""
+        return self._users["value"].to_list()
+
+    @cached_property
+    def offsets(self) -> Int64[np.ndarray, "U1"]:
+        """The events of user u are ``offsets[u]:offsets[u + 1]``, oldest first."""
+        return _frozen(np.concatenate([[0], np.cumsum(self._users["len"].to_numpy())]).astype(np.int64))
+
+    @cached_property
+    def items_E(self) -> Int32[np.ndarray, "E"]:  # noqa: N802
+        """The catalogue row of each event."""
+        return _frozen(_catalogue_rows(self.interactions, self.catalogue).to_numpy().astype(np.int32))
+
+    @cached_property
+    def times_E(self) -> Int64[np.ndarray, "E"]:  # noqa: N802
+        """The time of each event, in seconds since 1970, UTC."""
+        return _frozen(self.interactions["timestamp"].to_numpy().copy())
+
+    @cached_property
+    def ratings_E(self) -> Float32[np.ndarray, "E"] | None:  # noqa: N802
+        """The rating of each event, NaN where it is missing; None if the data has no ratings."""
+        if "rating" not in self.interactions.columns:
+            return None
+        return _frozen(self.interactions["rating"].cast(pl.Float32).fill_null(float("nan")).to_numpy().copy())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what interactions and catalogue say; not of files, names, notices or library versions."""
+        return fingerprint({"interactions": self.interactions, "catalogue": self.catalogue.frame})
+
+    def history(self, user_id: str, before: int | None = None) -> History:
+        """Return what a user did, as a view of the data set's arrays.
+
+        Args:
+            user_id: as in `users`.
+            before: only events earlier than this time (seconds since 1970, UTC); may leave none.
+
+        Raises:
+            ThinkrankError: if there is no such user; names the nearest ids.
+        """
+        user = bisect.bisect_left(self.users, user_id)
+        if user == len(self.users) or self.users[user] != user_id:
+            raise ThinkrankError(f"no user has the id {user_id!r}{did_you_mean(user_id, self.users)}")
+        start, end = (int(bound) for bound in self.offsets[user : user + 2])
+        if before is not None:
+            end = start + int(np.searchsorted(self.times_E[start:end], before, side="left"))
+        return self.events(start, end)
+
+    def events(self, start: int, end: int) -> History:
+        """Return the events start to end (which should be of one user) as a view."""
+        ratings_E = self.ratings_E
+        return History(
+            self.items_E[start:end], self.times_E[start:end], None if ratings_E is None else ratings_E[start:end]
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return counts, date range, history lengths and text coverage, ready for JSON."""
+        return describe(self)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``interactions.parquet``, ``catalogue.parquet`` and, last, ``dataset.json`` into a folder."""
+        folder = Path(folder)
+        with atomic_write(folder / "interactions.parquet") as file:
+            self.interactions.write_parquet(file)
+        self.catalogue.save(folder / "catalogue.parquet")
+        record = {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "source": dict(self.source),
+            "filters": [dict(applied) for applied in self.filters],
+            "notices": list(self.notices),
+        }
+        with atomic_write(folder / "dataset.json") as file:
+            file.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Dataset":
+        """Read what `save` wrote and verify that it still says the same.
+
+        Raises:
+            ThinkrankError: if a file is missing or unreadable, or the contents no longer have the recorded fingerprint.
+        """
+        folder = Path(folder)
+        record = _read_record(folder / "dataset.json")
+        dataset = cls(
+            name=record["name"],
+            interactions=read_own_parquet(folder / "interactions.parquet"),
+            catalogue=Catalogue.load(folder / "catalogue.parquet"),
+            notices=tuple(record["notices"]),
+            source=record["source"],
+            filters=tuple(record["filters"]),
+        )
+        if dataset.fingerprint != record["fingerprint"]:
+            raise ThinkrankError(
+                f"{folder}: damaged: the tables have the fingerprint {dataset.fingerprint[:12]}, "
+                f"dataset.json says {record['fingerprint'][:12]}. Prepare the data set again."
+            )
+        return dataset
+
+    @cached_property
+    def _users(self) -> pl.DataFrame:
+        return self.interactions["user"].rle().struct.unnest()
+
+
+def _typed(interactions: pl.DataFrame) -> pl.DataFrame:
+    for column in ("user", "item", "timestamp"):
+        if column not in interactions.columns:
+            raise ThinkrankError(f"interactions: no column {column!r}{did_you_mean(column, interactions.columns)}")
+    present = [column for column in _COLUMNS if column in interactions.columns]
+    try:
+        typed = interactions.select(pl.col(column).cast(_COLUMNS[column]) for column in present)
+    except pl.exceptions.PolarsError as error:
+        raise ThinkrankError(f"interactions: {' '.join(str(error).split())}") from error
+    for column in ("user", "item", "timestamp"):
+        if typed[column].null_count():
+            raise ThinkrankError(f"interactions, row {typed[column].is_null().arg_max()}: {column} is missing")
+    return typed.with_columns(pl.col("rating").fill_nan(None)) if "rating" in present else typed
+
+
+def _catalogue_rows(interactions: pl.DataFrame, catalogue: Catalogue) -> pl.Series:
+    """The catalogue row of each interaction; null where the catalogue lacks the item."""
+    return interactions["item"].cast(pl.Enum(catalogue.frame["item"]), strict=False).to_physical()
+
+
+def _is_sorted(interactions: pl.DataFrame) -> bool:
+    """Sorting ten million rows again to no effect would cost more than looking."""
+    user, time = pl.col("user"), pl.col("timestamp")
+    descends = (user < user.shift()) | ((user == user.shift()) & (time < time.shift()))
+    return not interactions.select(descends.any()).item()
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ThinkrankError(f"{path}: no such file; {path.parent} is not a saved data set") from error
+    except (ValueError, OSError) as error:
+        raise ThinkrankError(f"{path}: damaged ({error}). Prepare the data set again.") from error
+    missing = {"name", "fingerprint", "source", "filters", "notices"} - set(record if isinstance(record, dict) else ())
+    if missing:
+        raise ThinkrankError(f"{path}: damaged: no {sorted(missing)[0]!r} in it. Prepare the data set again.")
+    return dict(record)
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """Histories are views: writing into one would change every other."""
+    array.setflags(write=False)
+    return array

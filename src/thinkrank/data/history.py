@@ -1,0 +1,44 @@
+"""A user's past, as arrays that view the data set's own memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What one user did, oldest first. Slicing gives views, never copies.
+
+    A repeated item stays repeated: that is what the user did. An empty history is allowed; every stage states what it
+    answers to one.
+
+    Attributes:
+        items: catalogue rows.
+        times: seconds since 1970, UTC; None if unknown (a history typed by hand).
+        ratings: in the data set's own unit; None if the data has none. NaN where a single rating is missing.
+    """
+
+    items: Int32[np.ndarray, "N"]
+    times: Int64[np.ndarray, "N"] | None = None
+    ratings: Float32[np.ndarray, "N"] | None = None
+
+    @classmethod
+    def of(cls, items: Sequence[int]) -> "History":
+        """Build a history from catalogue rows alone, oldest first."""
+        return cls(np.asarray(items, dtype=np.int32))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, part: slice) -> "History":
+        return History(
+            self.items[part],
+            None if self.times is None else self.times[part],
+            None if self.ratings is None else self.ratings[part],
+        )
+
+    def last(self, n: int) -> "History":
+        """The n newest interactions, as a view."""
+        return self[max(0, len(self) - n) :]

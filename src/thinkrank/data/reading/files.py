@@ -1,0 +1,125 @@
+"""The files of a data set, in a folder or a zip archive, opened as streams and never unpacked."""
+
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from thinkrank.data._nearest import did_you_mean
+from thinkrank.errors import ThinkrankError
+
+BLOCK_BYTES = 1 << 24
+"""Files are read in blocks of about this size, so memory does not grow with the text around the columns we keep."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file to read.
+
+    Attributes:
+        name: its base name, for messages and to tell its format.
+        open: opens it for reading bytes as they are stored.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+
+    @classmethod
+    def at(cls, path: Path) -> "DataFile":
+        """A file on the disk."""
+        return cls(path.name, lambda: path.open("rb"))
+
+    def pieces(self, size: int = BLOCK_BYTES) -> Iterator[bytes]:
+        """Yield the contents, decompressed if gzip, in pieces of at most `size` bytes.
+
+        Raises:
+            ThinkrankError: if the file cannot be read, or is truncated, damaged or not what its name says.
+        """
+        try:
+            with self.open() as raw, self._decompressed(raw) as stream:
+                while piece := stream.read(size):
+                    yield piece
+        except EOFError as error:
+            raise ThinkrankError(f"{self.name}: truncated, the compressed data ends too early. Fetch it again.") from error
+        except (gzip.BadGzipFile, zlib.error, zipfile.BadZipFile) as error:
+            raise ThinkrankError(f"{self.name}: damaged ({error}). Fetch it again.") from error
+        except (OSError, RuntimeError, NotImplementedError) as error:  # the last two: encrypted or exotic zip members
+            raise ThinkrankError(f"{self.name}: cannot be read ({error})") from error
+
+    def read(self) -> bytes:
+        """The whole contents, decompressed."""
+        return b"".join(self.pieces())
+
+    def _decompressed(self, raw: BinaryIO) -> BinaryIO:
+        buffered = io.BufferedReader(raw)  # type: ignore[arg-type]  # typeshed asks for RawIOBase; any readable will do
+        if buffered.peek(2)[:2] == b"\x1f\x8b":
+            return gzip.GzipFile(fileobj=buffered)  # type: ignore[return-value]  # it is one in all but name
+        if self.name.lower().endswith(".gz"):
+            raise ThinkrankError(f"{self.name}: is not gzip, whatever its name says. Fetch it again or rename it.")
+        return buffered
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a folder (with its direct subfolders) or a zip archive holds.
+
+    Attributes:
+        where: the path, for messages.
+        members: the files, shallow ones first, in order of name.
+    """
+
+    where: Path
+    members: tuple[DataFile, ...]
+
+    @classmethod
+    def at(cls, path: str | Path) -> "Files":
+        """List a folder or a zip archive.
+
+        Raises:
+            ThinkrankError: if there is nothing at this path, or a file that is no zip archive.
+        """
+        path = Path(path).expanduser()
+        if path.is_dir():
+            inside = sorted({*path.glob("*"), *path.glob("*/*")}, key=lambda file: (len(file.parts), file.name))
+            return cls(path, tuple(DataFile.at(file) for file in inside if file.is_file()))
+        if not path.exists():
+            raise ThinkrankError(f"{path}: no such file or folder")
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
+        except (zipfile.BadZipFile, OSError) as error:
+            raise ThinkrankError(f"{path}: neither a folder nor a readable zip file ({error})") from error
+        names.sort(key=lambda name: (name.count("/"), name))
+        return cls(path, tuple(_zip_member(path, name) for name in names))
+
+    def find(self, *patterns: str) -> list[DataFile]:
+        """The files whose base name matches a pattern (as in a shell, any case), in the order of the patterns."""
+        return [
+            file for pattern in patterns for file in self.members if fnmatch(file.name.casefold(), pattern.casefold())
+        ]
+
+    def require(self, *patterns: str) -> DataFile:
+        """The first file that matches.
+
+        Raises:
+            ThinkrankError: if there is none; names the nearest files there are.
+        """
+        found = self.find(*patterns)
+        if not found:
+            near = did_you_mean(patterns[0], [file.name for file in self.members], n=3)
+            raise ThinkrankError(f"{self.where}: holds no {' or '.join(patterns)}{near}")
+        return found[0]
+
+
+def _zip_member(path: Path, name: str) -> DataFile:
+    def open_member() -> BinaryIO:
+        # The archive's file stays open until the member is closed.
+        with zipfile.ZipFile(path) as archive:
+            return archive.open(name)  # type: ignore[return-value]  # IO[bytes]
+
+    return DataFile(PurePosixPath(name).name, open_member)

@@ -1,0 +1,48 @@
+"""A table in whichever format its name says."""
+
+import io
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from thinkrank.data.reading.delimited import read_delimited
+from thinkrank.data.reading.files import DataFile
+from thinkrank.data.reading.jsonlines import read_json_lines
+from thinkrank.data.reading.table import ROW, require_columns
+from thinkrank.errors import ThinkrankError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
+"""The formats `read_records` knows, each also with ``.gz`` behind it."""
+
+
+def read_records(
+    file: DataFile, *, separator: str | None = None, encoding: str = "utf-8", fields: Sequence[str] | None = None
+) -> Iterator[pl.DataFrame]:
+    """Yield blocks of rows with a column `ROW`. Text formats give text; Parquet keeps its types.
+
+    Args:
+        file: CSV, TSV, Parquet or JSON lines, by its name; text formats may be compressed with gzip.
+        separator: between the fields of CSV and TSV; None for a comma or tab.
+        encoding: what the bytes of a text format mean.
+        fields: which ones to read of JSON lines, where not all lines need have all; None for those of the first line.
+
+    Raises:
+        ThinkrankError: if the format is unknown or the file cannot be read.
+    """
+    suffix = "." + file.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if suffix in (".csv", ".tsv"):
+        return read_delimited(file, separator=separator or {".csv": ",", ".tsv": "\t"}[suffix], encoding=encoding)
+    if suffix in (".jsonl", ".ndjson", ".json"):
+        return read_json_lines(file, fields, encoding=encoding)
+    if suffix == ".parquet":
+        return _read_parquet(file)
+    raise ThinkrankError(f"{file.name}: unknown format; give a file that ends in {', '.join(TABLE_SUFFIXES)}")
+
+
+def _read_parquet(file: DataFile) -> Iterator[pl.DataFrame]:
+    try:
+        frame = pl.read_parquet(io.BytesIO(file.read()))
+    except pl.exceptions.PolarsError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ThinkrankError(f"{file.name}: not readable as Parquet ({reason})") from error
+    yield frame.drop(ROW, strict=False).with_row_index(ROW, offset=1)

@@ -1,0 +1,233 @@
+"""Which events a model may learn from, and which it is judged on.
+
+Every event of a user but the first is a sample: all earlier events are the history, the event is the target.
+
+Shape legend: S samples, E events (interactions), U users.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, overload
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64
+
+from thinkrank.data._nearest import did_you_mean
+from thinkrank.data.dataset import Dataset
+from thinkrank.data.describe import date_range
+from thinkrank.data.history import History
+from thinkrank.errors import ThinkrankError
+
+SplitKind = Literal["temporal", "leave-last-out"]
+
+TIE_RULE = "targets at the same second are ordered by user id, then by their order in the user's history"
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One thing to predict.
+
+    Attributes:
+        user: the user's number in `Dataset.users`.
+        history: what the user did before, as a view.
+        target: the catalogue row the user chose next.
+        time: when, in seconds since 1970, UTC.
+        rating: the user's rating of the target; None if unknown.
+    """
+
+    user: int
+    history: History
+    target: int
+    time: int
+    rating: float | None
+
+
+class Samples(Sequence[Sample]):
+    """Samples in order of (target time, user, position), each made on demand as a view of the data set.
+
+    Args:
+        dataset: where the events are.
+        positions: the events that are targets, as indices into the arrays over E; any order.
+    """
+
+    dataset: Dataset
+    positions: Int64[np.ndarray, "S"]
+    users: Int32[np.ndarray, "S"]
+    targets: Int32[np.ndarray, "S"]
+    times: Int64[np.ndarray, "S"]
+
+    def __init__(self, dataset: Dataset, positions: Int64[np.ndarray, "S"]) -> None:
+        # Positions ascend by user and then by order in the history, so a stable sort by time gives the tie rule.
+        positions = np.sort(positions)
+        self.dataset = dataset
+        self.positions = positions[np.argsort(dataset.times_E[positions], kind="stable")]
+        self.users = (np.searchsorted(dataset.offsets, self.positions, side="right") - 1).astype(np.int32)
+        self.targets = dataset.items_E[self.positions]
+        self.times = dataset.times_E[self.positions]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Samples": ...
+    def __getitem__(self, index: int | slice) -> "Sample | Samples":
+        if isinstance(index, slice):
+            return Samples(self.dataset, self.positions[index])
+        position, user = int(self.positions[index]), int(self.users[index])
+        ratings_E = self.dataset.ratings_E
+        rating = None if ratings_E is None or np.isnan(ratings_E[position]) else float(ratings_E[position])
+        history = self.dataset.events(int(self.dataset.offsets[user]), position)
+        return Sample(user, history, int(self.targets[index]), int(self.times[index]), rating)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self):,} of {self.dataset.name})"
+
+    def histories(self) -> list[History]:
+        """The history of each sample, as views."""
+        starts = self.dataset.offsets[self.users]
+        return [
+            self.dataset.events(start, end) for start, end in zip(starts.tolist(), self.positions.tolist(), strict=True)
+        ]
+
+    def subset(self, n: int, seed: int) -> "Samples":
+        """Return n samples drawn uniformly without replacement, in their usual order; all of them if n is enough.
+
+        Args:
+            n: how many, at least 0.
+            seed: equal seeds give equal subsets.
+        """
+        if n >= len(self):
+            return self
+        chosen = np.random.default_rng(seed).choice(len(self), size=n, replace=False)
+        return Samples(self.dataset, self.positions[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Three disjoint parts of a data set's samples.
+
+    Attributes:
+        dataset: what was split.
+        kind: the rule it was split by.
+        fractions: of the samples, in order; only for a temporal split.
+        train: samples to learn from.
+        valid: samples to choose settings by.
+        test: samples to report.
+    """
+
+    dataset: Dataset
+    kind: SplitKind
+    fractions: tuple[float, float, float] | None
+    train: Samples
+    valid: Samples
+    test: Samples
+
+    @cached_property
+    def train_ranges(self) -> Int64[np.ndarray, "U 2"]:
+        """Per user the events [start, end) that train samples cover, as history or target; empty if there are none.
+
+        In both kinds of split a user's train samples come before the user's other samples, so they cover one range.
+        """
+        starts = self.dataset.offsets[:-1]
+        ends = starts.copy()
+        np.maximum.at(ends, self.train.users, self.train.positions + 1)
+        return np.stack([starts, ends], axis=1)
+
+    def train_histories(self) -> list[History]:
+        """What training may see of each user, as views; users without train samples are left out."""
+        return [self.dataset.events(start, end) for start, end in self.train_ranges.tolist() if start < end]
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what a reader needs to reproduce and judge this split, ready for JSON."""
+        trained = np.zeros(len(self.dataset.catalogue), dtype=bool)
+        for history in self.train_histories():
+            trained[history.items] = True
+        return {
+            "dataset": self.dataset.name,
+            "fingerprint": self.dataset.fingerprint,
+            "source": dict(self.dataset.source),
+            "filters": [dict(applied) for applied in self.dataset.filters],
+            "kind": self.kind,
+            "fractions": None if self.fractions is None else list(self.fractions),
+            "tie_rule": TIE_RULE,
+            "parts": {
+                name: _part_manifest(part, trained)
+                for name, part in (("train", self.train), ("valid", self.valid), ("test", self.test))
+            },
+        }
+
+
+def split_dataset(
+    dataset: Dataset,
+    kind: SplitKind | str = "temporal",
+    *,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+) -> Split:
+    """Divide the samples of a data set into train, valid and test.
+
+    Args:
+        dataset: what to split.
+        kind: ``temporal`` sorts all samples by target time and cuts twice, so nothing is learnt from what came after a
+            test target, and test histories may hold what users did in the train period. ``leave-last-out`` takes each
+            user's last target for test and the one before for valid; users with fewer than three events only train.
+        fractions: of the samples for train, valid and test in a temporal split; the first two are rounded down.
+
+    Raises:
+        ThinkrankError: if the kind is unknown, the fractions are no partition of 1, or no user has two events.
+    """
+    if kind == "temporal":
+        train, valid, test = _temporal(dataset, fractions)
+        return Split(dataset, "temporal", fractions, train, valid, test)
+    if kind == "leave-last-out":
+        train, valid, test = _leave_last_out(dataset)
+        return Split(dataset, "leave-last-out", None, train, valid, test)
+    kinds = ["temporal", "leave-last-out"]
+    raise ThinkrankError(f"unknown split {kind!r}{did_you_mean(kind, kinds)}. Use one of: {', '.join(kinds)}.")
+
+
+def _temporal(dataset: Dataset, fractions: tuple[float, float, float]) -> tuple[Samples, Samples, Samples]:
+    if min(fractions) < 0 or not math.isclose(sum(fractions), 1.0):
+        raise ThinkrankError(f"fractions {fractions} must be at least 0 and sum to 1")
+    samples = Samples(dataset, _target_positions(dataset))
+    # The small addition keeps 0.29 * 100 from counting as 28.
+    train_end = math.floor(fractions[0] * len(samples) + 1e-9)
+    valid_end = train_end + math.floor(fractions[1] * len(samples) + 1e-9)
+    return samples[:train_end], samples[train_end:valid_end], samples[valid_end:]
+
+
+def _leave_last_out(dataset: Dataset) -> tuple[Samples, Samples, Samples]:
+    targets = _target_positions(dataset)
+    lengths = np.diff(dataset.offsets)
+    ends = dataset.offsets[1:][lengths >= 3]
+    test, valid = ends - 1, ends - 2
+    return (
+        Samples(dataset, np.setdiff1d(targets, np.concatenate([valid, test]), assume_unique=True)),
+        Samples(dataset, valid),
+        Samples(dataset, test),
+    )
+
+
+def _target_positions(dataset: Dataset) -> Int64[np.ndarray, "S"]:
+    is_target = np.ones(len(dataset.items_E), dtype=bool)
+    is_target[dataset.offsets[:-1]] = False
+    if not is_target.any():
+        raise ThinkrankError(f"{dataset.name}: no user has two interactions, so there is nothing to predict")
+    return np.flatnonzero(is_target)
+
+
+def _part_manifest(part: Samples, trained: Bool[np.ndarray, "I"]) -> dict[str, Any]:
+    cold = int((~trained[part.targets]).sum())
+    return {
+        "samples": len(part),
+        "users": len(np.unique(part.users)),
+        "items": len(np.unique(part.targets)),
+        "dates": date_range(part.times),
+        "cold_target_share": cold / len(part) if len(part) else 0.0,
+    }

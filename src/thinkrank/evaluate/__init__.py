@@ -1,0 +1,29 @@
+"""Metrics, the retrieval protocol, significance, result rows and the HTML report.
+
+Formulas stand in their own modules: `thinkrank.evaluate.metrics` (hit, ndcg, ...), `.ranks`, `.beyond`,
+`.significance`.
+"""
+
+from thinkrank.evaluate import metrics
+from thinkrank.evaluate.protocol import Answers, Evaluation, Scorer, evaluate_retrieval
+from thinkrank.evaluate.ranks import target_ranks
+from thinkrank.evaluate.results import ResultRow, read_results, results_markdown, results_table, write_results
+from thinkrank.evaluate.significance import Interval, PairedTest, bootstrap_intervals, paired_test
+
+__all__ = [
+    "Answers",
+    "Evaluation",
+    "Interval",
+    "PairedTest",
+    "ResultRow",
+    "Scorer",
+    "bootstrap_intervals",
+    "evaluate_retrieval",
+    "metrics",
+    "paired_test",
+    "read_results",
+    "results_markdown",
+    "results_table",
+    "target_ranks",
+    "write_results",
+]

@@ -1,0 +1,203 @@
+"""Ranking metrics, batched over users, on relevance in ranked order.
+
+Shape legend: B users, N length of the ranked lists, M length of the ideal lists.
+
+Every metric reads one row per user: the relevance of the item at place 1, 2, ... N. Zero is not relevant; anything
+above is, and only `ndcg` looks at how much. A user with nothing relevant scores 0. The values are those of trec_eval
+(`ir-measures`: Success, Recall, RR, AP, nDCG), with which the tests compare them.
+
+A list that was cut before N no longer knows how many relevant items exist. `recall`, `average_precision` and `ndcg`
+then need `num_relevant_B`; with one target per user (next-item prediction) nothing is lost and it may be left out.
+"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float64, Integer, Shaped
+
+Gain = Literal["linear", "exponential"]
+"""What a relevance grade r is worth to `ndcg`: r itself, or 2^r - 1."""
+
+
+def hit(
+    relevance_BN: Shaped[np.ndarray, "B N"],
+    k: int | None = None,
+    num_relevant_B: Integer[np.ndarray, "B"] | None = None,
+) -> Float64[np.ndarray, "B"]:
+    """1 where at least one relevant item stands in the first k places, else 0.
+
+    Args:
+        relevance_BN: relevance in ranked order; above 0 is relevant.
+        k: the cut-off; None for the whole list; may exceed N.
+        num_relevant_B: not needed, accepted so that all metrics are called alike.
+
+    Raises:
+        ValueError: if k is below 1, or a relevance is negative or NaN.
+    """
+    return np.asarray(_relevant(relevance_BN, k).any(axis=1), np.float64)
+
+
+def recall(
+    relevance_BN: Shaped[np.ndarray, "B N"],
+    k: int | None = None,
+    num_relevant_B: Integer[np.ndarray, "B"] | None = None,
+) -> Float64[np.ndarray, "B"]:
+    """Share of a user's relevant items that stand in the first k places.
+
+    Args:
+        relevance_BN: relevance in ranked order; above 0 is relevant.
+        k: the cut-off; None for the whole list; may exceed N.
+        num_relevant_B: relevant items that exist per user; None if the list holds them all.
+
+    Raises:
+        ValueError: if k is below 1, a relevance is negative or NaN, or fewer items are said to exist than the list
+            shows.
+    """
+    return _divide(np.count_nonzero(_relevant(relevance_BN, k), axis=1), _num_relevant(relevance_BN, num_relevant_B))
+
+
+def reciprocal_rank(
+    relevance_BN: Shaped[np.ndarray, "B N"],
+    k: int | None = None,
+    num_relevant_B: Integer[np.ndarray, "B"] | None = None,
+) -> Float64[np.ndarray, "B"]:
+    """1 / place of the first relevant item, 0 if none stands in the first k places.
+
+    Args:
+        relevance_BN: relevance in ranked order; above 0 is relevant.
+        k: the cut-off; None for the whole list; may exceed N.
+        num_relevant_B: not needed, accepted so that all metrics are called alike.
+
+    Raises:
+        ValueError: if k is below 1, or a relevance is negative or NaN.
+    """
+    relevant_BN = _relevant(relevance_BN, k)
+    if relevant_BN.shape[1] == 0:
+        return np.zeros(len(relevant_BN))
+    return np.where(relevant_BN.any(axis=1), 1 / (1.0 + relevant_BN.argmax(axis=1)), 0.0)
+
+
+def average_precision(
+    relevance_BN: Shaped[np.ndarray, "B N"],
+    k: int | None = None,
+    num_relevant_B: Integer[np.ndarray, "B"] | None = None,
+) -> Float64[np.ndarray, "B"]:
+    """Sum of the precisions at each relevant item of the first k places, over the number of relevant items that exist.
+
+    The divisor is the number of relevant items R, as in trec_eval, and not min(R, k): with R > k the best value is
+    below 1.
+
+    Args:
+        relevance_BN: relevance in ranked order; above 0 is relevant.
+        k: the cut-off; None for the whole list; may exceed N.
+        num_relevant_B: relevant items that exist per user; None if the list holds them all.
+
+    Raises:
+        ValueError: if k is below 1, a relevance is negative or NaN, or fewer items are said to exist than the list
+            shows.
+    """
+    relevant_BN = _relevant(relevance_BN, k)
+    precision_BN = relevant_BN.cumsum(axis=1) / np.arange(1, relevant_BN.shape[1] + 1)
+    return _divide((precision_BN * relevant_BN).sum(axis=1), _num_relevant(relevance_BN, num_relevant_B))
+
+
+def ndcg(
+    relevance_BN: Shaped[np.ndarray, "B N"],
+    k: int | None = None,
+    num_relevant_B: Integer[np.ndarray, "B"] | None = None,
+    *,
+    gain: Gain = "linear",
+    ideal_BM: Shaped[np.ndarray, "B M"] | None = None,
+) -> Float64[np.ndarray, "B"]:
+    """Discounted gain of the first k places over that of the best possible order.
+
+    DCG@k = sum over places p <= k of gain(r_p) / log2(p + 1); nDCG@k = DCG@k / DCG@k of the relevances sorted
+    downwards.
+
+    Args:
+        relevance_BN: grades in ranked order; above 0 is relevant.
+        k: the cut-off of both the list and the ideal list; None for the whole list; may exceed N.
+        num_relevant_B: for a cut list of yes/no relevance, how many relevant items exist per user.
+        gain: "linear", the grade itself, is the default of trec_eval and ir-measures; "exponential", 2^grade - 1, is
+            that of Burges et al. 2005. The two agree where relevance is 0 or 1.
+        ideal_BM: for a cut list of graded relevance, the grades that exist per user in any order, filled up with 0.
+
+    Raises:
+        ValueError: if k is below 1, a relevance is negative or NaN, `num_relevant_B` comes with grades other than 0 and
+            1 or together with `ideal_BM`, or fewer items are said to exist than the list shows.
+
+    Source: Järvelin & Kekäläinen 2002.
+    """
+    _check(relevance_BN, k)
+    if num_relevant_B is not None:
+        if ideal_BM is not None:
+            raise ValueError("give num_relevant_B or ideal_BM, not both")
+        if (np.asarray(relevance_BN) > 1).any():
+            raise ValueError("num_relevant_B says nothing of grades above 1; give the ideal grades as ideal_BM")
+        num_relevant_B = _num_relevant(relevance_BN, num_relevant_B)
+        # One ideal list serves all users: only its first num_relevant places count.
+        best_B = np.cumsum(_discounts(max(1, int(num_relevant_B.max(initial=0)))))
+        reached_B = num_relevant_B if k is None else np.minimum(num_relevant_B, k)
+        return _divide(_dcg(relevance_BN, k, gain), np.where(reached_B > 0, best_B[reached_B - 1], 0.0))
+    grades_BM = np.asarray(relevance_BN if ideal_BM is None else ideal_BM)
+    _check(grades_BM, k)
+    return _divide(_dcg(relevance_BN, k, gain), _dcg(-np.sort(-grades_BM.astype(np.float64), axis=1), k, gain))
+
+
+def relevance_from_ranks(ranks_B: Integer[np.ndarray, "B"], width: int) -> Bool[np.ndarray, "B {width}"]:
+    """The relevance lists of users who have one relevant item each, from the place where it stands.
+
+    Args:
+        ranks_B: 1-based places; one beyond `width` gives a row without a relevant item.
+        width: length of the lists, usually the largest cut-off.
+
+    Raises:
+        ValueError: if a rank or the width is below 1.
+    """
+    if width < 1:
+        raise ValueError(f"width must be at least 1, got {width}")
+    if (ranks_B < 1).any():
+        raise ValueError(f"ranks are 1-based, got {ranks_B.min()}")
+    return np.asarray(ranks_B[:, None] == np.arange(1, width + 1))
+
+
+def _check(relevance_BN: Shaped[np.ndarray, "B N"], k: int | None) -> None:
+    if k is not None and k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    relevance_BN = np.asarray(relevance_BN)
+    if relevance_BN.dtype != np.bool_ and not (relevance_BN >= 0).all():
+        raise ValueError("relevance must be 0 or above, and not NaN")
+
+
+def _relevant(relevance_BN: Shaped[np.ndarray, "B N"], k: int | None) -> Bool[np.ndarray, "B n"]:
+    """Which of the first k places hold a relevant item."""
+    _check(relevance_BN, k)
+    return np.asarray(np.asarray(relevance_BN)[:, :k] > 0)
+
+
+def _num_relevant(
+    relevance_BN: Shaped[np.ndarray, "B N"], num_relevant_B: Integer[np.ndarray, "B"] | None
+) -> Integer[np.ndarray, "B"]:
+    shown_B = np.asarray(np.count_nonzero(np.asarray(relevance_BN) > 0, axis=1))
+    if num_relevant_B is None:
+        return shown_B
+    num_relevant_B = np.asarray(num_relevant_B)
+    if (num_relevant_B < shown_B).any():
+        raise ValueError("num_relevant_B is smaller than the number of relevant items in the list")
+    return num_relevant_B
+
+
+def _dcg(relevance_BN: Shaped[np.ndarray, "B N"], k: int | None, gain: Gain) -> Float64[np.ndarray, "B"]:
+    gains_BN = np.asarray(relevance_BN)[:, :k].astype(np.float64)
+    if gain == "exponential":
+        gains_BN = np.exp2(gains_BN) - 1
+    return np.asarray(gains_BN @ _discounts(gains_BN.shape[1]))
+
+
+def _discounts(width: int) -> Float64[np.ndarray, "width"]:
+    return np.asarray(1 / np.log2(np.arange(2, width + 2)))
+
+
+def _divide(part_B: Shaped[np.ndarray, "B"], whole_B: Shaped[np.ndarray, "B"]) -> Float64[np.ndarray, "B"]:
+    """Part over whole, 0 where the whole is 0."""
+    return np.asarray(np.divide(part_B, whole_B, out=np.zeros(len(part_B)), where=whole_B > 0))

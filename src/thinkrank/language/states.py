@@ -1,0 +1,56 @@
+"""Token ids in, hidden states out: the forward pass that reads.
+
+Shape legend: B sequences, T tokens, D width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from thinkrank.language.backbone import Backbone
+
+
+def pad(
+    sequences: Sequence[Sequence[int]], pad_id: int, *, side: str = "right", device: torch.device | None = None
+) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+    """Stack ragged id lists into (ids, mask); the mask is True at real tokens.
+
+    Args:
+        sequences: token ids, at least one sequence.
+        pad_id: what fills the gaps.
+        side: "right" for reading, "left" for generating.
+        device: where the result lives.
+
+    Raises:
+        ValueError: on an unknown side or no sequences.
+    """
+    if side not in ("left", "right"):
+        raise ValueError(f"padding side must be left or right, got {side!r}")
+    if not sequences:
+        raise ValueError("there is no sequence to pad")
+    width = max(len(sequence) for sequence in sequences)
+    ids_BT = torch.full((len(sequences), width), pad_id, dtype=torch.long)
+    mask_BT = torch.zeros((len(sequences), width), dtype=torch.bool)
+    for row, sequence in enumerate(sequences):
+        part = slice(0, len(sequence)) if side == "right" else slice(width - len(sequence), width)
+        ids_BT[row, part] = torch.as_tensor(sequence, dtype=torch.long)
+        mask_BT[row, part] = True
+    return ids_BT.to(device), mask_BT.to(device)
+
+
+def hidden_states(
+    backbone: Backbone, ids_BT: Int[Tensor, "B T"], mask_BT: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T D"]:
+    """Return the final (normed) hidden states, in fp32 whatever the weights are.
+
+    Positions count real tokens only, so the padding side and width change nothing but rounding.
+    """
+    position_ids_BT = (mask_BT.long().cumsum(dim=1) - 1).clamp(min=0)
+    with backbone.precision():
+        output = backbone.trunk()(
+            input_ids=ids_BT, attention_mask=mask_BT.long(), position_ids=position_ids_BT, use_cache=False
+        )
+    states_BTD: Tensor = output.last_hidden_state
+    return states_BTD.float()

@@ -1,0 +1,295 @@
+"""Contrastive training: R²ec without its reasoning.
+
+It is the paper's no-reasoning ablation (section 4.3) and the warm start of RecPO. The batch order, the weights and the
+log are functions of the configuration and the seed, so a run killed at any moment and started again ends with the same
+weights, bit for bit on one CPU process.
+
+Shape legend: P readouts of a batch, I items of the catalogue, N candidate items, D width.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from thinkrank.data import Samples, Split
+from thinkrank.errors import ThinkrankError
+from thinkrank.language import hidden_states, pad
+from thinkrank.language.adapters import adapter_state
+from thinkrank.policy import ndcg_reward
+from thinkrank.retrieve.config import ContrastiveOptions
+from thinkrank.retrieve.encoder import read_last
+from thinkrank.retrieve.examples import Batch, Stretch, build_batch, endless_batches
+from thinkrank.retrieve.losses import contrastive_loss
+from thinkrank.retrieve.model import R2ec
+from thinkrank.stages import mask_seen
+from thinkrank.training import (
+    Progress,
+    Run,
+    latest_checkpoint,
+    load_optimizer_tensors,
+    no_progress,
+    optimizer_tensors,
+    warmup_factor,
+    write_checkpoint,
+)
+
+_CENTRING_HISTORIES = 64
+
+
+@dataclass
+class _Counters:
+    """What a resumed run must remember beside its tensors."""
+
+    step: int = 0
+    examples: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best_ndcg: float = -1.0
+    best_step: int = 0
+    validations_since_best: int = 0
+    stopped: str = ""
+
+
+@dataclass
+class ContrastiveFit:
+    """One fit in progress: the paper's training loop as `step`, `validate`, `save`."""
+
+    model: R2ec
+    split: Split
+    options: ContrastiveOptions
+    run: Run
+    counters: _Counters = field(default_factory=_Counters)
+
+    def __post_init__(self) -> None:
+        if not len(self.split.train):
+            raise ThinkrankError("the split has no training samples")
+        self.histories = self.split.train_histories()
+        self.validation = self.split.valid.subset(self.options.validation_samples, self.options.seed)
+        head = self.model.head
+        self.adapter = list(adapter_state(self.model.backbone).values())
+        head_parameters = [p for p in head.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": self.adapter, "lr": self.options.learning_rate, "weight_decay": self.options.weight_decay}
+        ]
+        if head_parameters:
+            groups.append({"params": head_parameters, "lr": self.options.head_learning_rate, "weight_decay": 0.0})
+        self.rates = [group["lr"] for group in groups]
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
+        self.best: dict[str, Tensor] = {}
+
+    def start(self) -> None:
+        """Continue from the newest checkpoint, or prepare a fresh model."""
+        checkpoint = latest_checkpoint(self.run.checkpoints)
+        if checkpoint is None:
+            self._prepare()
+            self.run.rewind(-1)
+            self.validate()
+            return
+        _set_weights(self.model, {n: t for n, t in checkpoint.tensors.items() if n.startswith("now/")}, "now/")
+        self.best = {
+            f"now/{name.removeprefix('best/')}": t for name, t in checkpoint.tensors.items() if name.startswith("best/")
+        }
+        load_optimizer_tensors(self.optimizer, checkpoint.tensors)
+        torch.set_rng_state(checkpoint.tensors["torch_rng"])
+        self.counters = _Counters(**checkpoint.state)
+        self.run.rewind(checkpoint.step)
+
+    def _prepare(self) -> None:
+        """Fix what is decided before the first update: the centres, and which items may have a residual."""
+        model = self.model
+        torch.manual_seed(self.options.seed)
+        trained = torch.zeros(len(model.catalogue), dtype=torch.bool)
+        for history in self.histories:
+            trained[torch.tensor(history.items, dtype=torch.long)] = True
+        model.head.learn_residual_of(trained.nonzero()[:, 0])
+        if model.config.head.centred:
+            every = max(1, len(self.histories) // _CENTRING_HISTORIES)
+            model.head.center_on(model.user_states(self.histories[::every]), model.table_ID)
+
+    def batches(self) -> Iterator[list[Stretch]]:
+        """The batches that are still to come."""
+        return endless_batches(
+            self.histories,
+            self.options,
+            window=self.model.config.prompt.history_window,
+            skip=self.counters.step * self.options.accumulate,
+        )
+
+    def step(self, batches: Iterator[list[Stretch]]) -> None:
+        """Make one update: `accumulate` forward-backward passes weighted by their readouts, clip, step."""
+        options, counters = self.options, self.counters
+        started = time.perf_counter()
+        factor = warmup_factor(
+            counters.step, warmup_steps=options.warmup_steps, total_steps=options.steps, decay=options.schedule
+        )
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        rendered = [
+            build_batch(self.model.prompts, self.histories, next(batches), options) for _ in range(options.accumulate)
+        ]
+        total = sum(len(batch.targets_P) for batch in rendered)
+        loss = 0.0
+        self.model.backbone.model.train()
+        for batch in rendered:
+            part = self._loss(batch) * (len(batch.targets_P) / total)
+            part.backward()
+            loss += part.item()
+        self.model.backbone.model.eval()
+        norm = torch.nn.utils.clip_grad_norm_(self.adapter, options.grad_clip).item()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        counters.step += 1
+        counters.examples += total
+        counters.tokens += sum(len(ids) for batch in rendered for ids in batch.sequences)
+        counters.seconds += time.perf_counter() - started
+        self._log(loss=loss, gradient_norm=norm, learning_rate=self.rates[0] * factor)
+
+    def _loss(self, batch: Batch) -> Float[Tensor, ""]:
+        model, device = self.model, self.model.backbone.device
+        ids_BT, mask_BT = pad(batch.sequences, model.backbone.pad_id, device=device)
+        states_BTD = hidden_states(model.backbone, ids_BT, mask_BT)
+        users_PD = model.head.user_vectors(states_BTD[batch.rows_P.to(device), batch.columns_P.to(device)])
+        targets_P, seen_PI = batch.targets_P.to(device), batch.seen_PI.to(device)
+        if self.options.negatives == "in_batch":
+            items_N, columns_P = targets_P.unique(return_inverse=True)  # one column per item masks duplicate targets
+            items_ND = model.head.item_vectors(self._encode_live(items_N), items_N)
+            return contrastive_loss(model.head.scores(users_PD, items_ND), columns_P, seen_PI[:, items_N])
+        table_ID = model.table_ID
+        if self.options.live_items:
+            live_N = targets_P.unique()[: self.options.live_items]
+            table_ID = table_ID.index_copy(0, live_N, self._encode_live(live_N))
+        scores_PI = model.head.scores(users_PD, model.head.item_vectors(table_ID))
+        return contrastive_loss(scores_PI, targets_P, seen_PI)
+
+    def _encode_live(self, items_N: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
+        """Text states with gradient; the table takes over their values, so its rows stay as fresh as can be."""
+        states_ND = read_last(self.model.backbone, [self.model.prompts.item(row) for row in items_N.tolist()])
+        self.model.table_ID = self.model.table_ID.index_copy(0, items_N, states_ND.detach())
+        return states_ND
+
+    def refresh(self) -> None:
+        """Encode the whole item table under the present weights."""
+        started = time.perf_counter()
+        self.model.refresh_table()
+        self.counters.seconds += time.perf_counter() - started
+
+    def validate(self) -> None:
+        """Measure NDCG@10 and Hit@10 on the validation subset and keep the best weights."""
+        if not len(self.validation):
+            return
+        started = time.perf_counter()
+        ranks = target_ranks(self.model, self.validation)
+        ndcg = ndcg_reward(ranks, 10).mean().item()
+        counters = self.counters
+        if ndcg > counters.best_ndcg:
+            counters.best_ndcg, counters.best_step, counters.validations_since_best = ndcg, counters.step, 0
+            self.best = {name: tensor.clone() for name, tensor in _weights(self.model, "now/").items()}
+        else:
+            counters.validations_since_best += 1
+        counters.seconds += time.perf_counter() - started
+        self._log(**{"valid_ndcg@10": ndcg, "valid_hit@10": (ranks <= 10).float().mean().item()})
+        if self.options.patience is not None and counters.validations_since_best >= self.options.patience:
+            counters.stopped = f"no better validation in {self.options.patience} tries"
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        best = {f"best/{name.removeprefix('now/')}": tensor for name, tensor in self.best.items()}
+        tensors = {
+            **_weights(self.model, "now/"),
+            **best,
+            **optimizer_tensors(self.optimizer),
+            "torch_rng": torch.get_rng_state(),
+        }
+        write_checkpoint(self.run.checkpoints, self.counters.step, tensors, vars(self.counters))
+
+    def finish(self) -> None:
+        """Put the best validated weights into the model."""
+        if self.best:
+            _set_weights(self.model, self.best, "now/")
+
+    def _log(self, **values: float) -> None:
+        counters = self.counters
+        self.run.log(
+            {
+                "step": counters.step,
+                "examples": counters.examples,
+                "tokens": counters.tokens,
+                "seconds": round(counters.seconds, 3),
+                "temperature": self.model.head.log_temperature.exp().item(),
+                **values,
+            }
+        )
+
+
+def fit_contrastive(
+    model: R2ec, split: Split, options: ContrastiveOptions, run: Run, *, progress: Progress = no_progress
+) -> Run:
+    """Train a model in place, resuming from the run's folder if it holds a checkpoint.
+
+    Args:
+        model: an untrained model; afterwards it holds the weights of the best validation.
+        split: train and valid parts are used, test is not touched.
+        options: how to train.
+        run: the folder for checkpoints and the log.
+        progress: how to show it.
+
+    Raises:
+        ThinkrankError: if there is nothing to train on.
+    """
+    fit = ContrastiveFit(model, split, options, run)
+    fit.start()
+    counters, batches = fit.counters, fit.batches()
+    with progress("training", options.steps) as advance:
+        advance(counters.step)
+        while counters.step < options.steps and not counters.stopped:
+            fit.step(batches)
+            done = counters.step == options.steps
+            due = counters.step % options.validate_every == 0
+            if due or done or counters.step % options.refresh_every == 0:
+                fit.refresh()
+            if due or done:
+                fit.validate()
+            if options.max_minutes is not None and counters.seconds > 60 * options.max_minutes:
+                counters.stopped = f"{options.max_minutes} minutes are over"
+            if counters.step % options.checkpoint_every == 0 or done or counters.stopped:
+                fit.save()
+            rate = counters.examples / counters.seconds
+            advance(1, note=f"{rate:.0f} examples/s, best NDCG@10 {counters.best_ndcg:.4f}")
+    fit.finish()
+    return run
+
+
+def target_ranks(model: R2ec, samples: Samples, *, batch_size: int = 64) -> Int[Tensor, "S"]:
+    """1-based rank of each sample's target over the whole catalogue, seen items left out, ties against the target."""
+    histories = samples.histories()
+    ranks = []
+    for start in range(0, len(histories), batch_size):
+        part = slice(start, start + batch_size)
+        raw_BI = model.scores(histories[part])
+        scores_BI = torch.from_numpy(mask_seen(raw_BI, histories[part]))
+        targets_B1 = torch.tensor(samples.targets[part], dtype=torch.long)[:, None]
+        own_B1 = torch.from_numpy(raw_BI).gather(1, targets_B1)
+        ranks.append((scores_BI.scatter(1, targets_B1, -torch.inf) >= own_B1).sum(dim=1) + 1)
+    return torch.cat(ranks)
+
+
+def _weights(model: R2ec, prefix: str) -> dict[str, Tensor]:
+    """Everything training changes, as live tensors."""
+    adapter = {f"{prefix}adapter/{name}": tensor.detach() for name, tensor in adapter_state(model.backbone).items()}
+    head = {f"{prefix}head/{name}": tensor.detach() for name, tensor in model.head.state_dict().items()}
+    return {**adapter, **head, f"{prefix}table": model.table_ID}
+
+
+def _set_weights(model: R2ec, tensors: dict[str, Tensor], prefix: str) -> None:
+    """Copy what `_weights` returned back into the model."""
+    with torch.no_grad():
+        for name, tensor in _weights(model, prefix).items():
+            if name == f"{prefix}table":
+                model.table_ID = tensors[name].clone().to(tensor.device)
+            else:
+                tensor.copy_(tensors[name])

@@ -1,0 +1,119 @@
+"""From histories to training sequences: which tokens are read out, what each must predict, what must not compete.
+
+Shape legend: P readouts of a batch, I items of the catalogue, B sequences, T tokens.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from thinkrank.data import History
+from thinkrank.retrieve.config import ContrastiveOptions
+from thinkrank.retrieve.prompts import Prompts
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Events [start, stop) of one training history; the last one is only predicted, never shown."""
+
+    history: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass.
+
+    Attributes:
+        sequences: token ids of each sequence.
+        rows_P: the sequence each readout is in.
+        columns_P: the token it is read at.
+        targets_P: the catalogue row it must predict.
+        seen_PI: True at what its user had met before, which does not compete.
+    """
+
+    sequences: tuple[tuple[int, ...], ...]
+    rows_P: Int[Tensor, "P"]
+    columns_P: Int[Tensor, "P"]
+    targets_P: Int[Tensor, "P"]
+    seen_PI: Bool[Tensor, "P I"]
+
+
+def endless_batches(
+    histories: Sequence[History], options: ContrastiveOptions, *, window: int, skip: int = 0
+) -> Iterator[list[Stretch]]:
+    """All batches of epoch 0, then of epoch 1, and so on; the order is a function of the seed alone.
+
+    Args:
+        histories: what training may see, one per user.
+        options: the kind of supervision, batch size and seed.
+        window: interactions a single prompt shows (`last` supervision).
+        skip: how many batches a resumed run has behind it.
+    """
+    for epoch in count():
+        batches = _epoch(histories, options, window, np.random.default_rng([options.seed, epoch]))
+        yield from batches[skip:]
+        skip = max(0, skip - len(batches))
+
+
+def _epoch(
+    histories: Sequence[History], options: ContrastiveOptions, window: int, random: np.random.Generator
+) -> list[list[Stretch]]:
+    if options.supervision == "every_prefix":
+        stretches = [s for i in range(len(histories)) for s in _cut(i, len(histories[i]), options.stretch, random)]
+    else:
+        stretches = [
+            Stretch(i, max(0, stop - 1 - window), stop)
+            for i, history in enumerate(histories)
+            for stop in range(2, len(history) + 1)
+        ]
+    shuffled = [stretches[i] for i in random.permutation(len(stretches))]
+    batches: list[list[Stretch]] = []
+    pool = 8 * options.batch_size  # sorting by length inside a pool saves padding and keeps the order random
+    for start in range(0, len(shuffled), pool):
+        by_length = sorted(shuffled[start : start + pool], key=lambda s: s.stop - s.start)
+        group = [by_length[i : i + options.batch_size] for i in range(0, len(by_length), options.batch_size)]
+        batches += [group[i] for i in random.permutation(len(group))]
+    return batches
+
+
+def _cut(history: int, length: int, stretch: int, random: np.random.Generator) -> list[Stretch]:
+    """Cut one history at a random phase; each piece also sees a quarter of a stretch of what came before it."""
+    cuts = [c for c in range(int(random.integers(stretch)), length, stretch) if c > 1]
+    pieces = [Stretch(history, max(0, start - stretch // 4), stop) for start, stop in pairwise([0, *cuts, length])]
+    return [piece for piece in pieces if piece.stop - piece.start >= 2]
+
+
+def build_batch(
+    prompts: Prompts, histories: Sequence[History], stretches: Sequence[Stretch], options: ContrastiveOptions
+) -> Batch:
+    """Render stretches.
+
+    Under `every_prefix` each line's end predicts the line after it, and the closing behind the whole prompt predicts
+    what comes after the last line; under `last` only the closing predicts.
+    """
+    sequences, rows, columns, targets, seen = [], [], [], [], []
+    for row, stretch in enumerate(stretches):
+        items = histories[stretch.history].items
+        shown = prompts.user(histories[stretch.history][stretch.start : stretch.stop - 1], window=stretch.stop)
+        closed = prompts.close(shown.prompt)
+        sequences.append(closed.ids)
+        readouts = [(len(closed) - 1, stretch.stop - 1)]
+        if options.supervision == "every_prefix":
+            first_shown = stretch.stop - 1 - len(shown.line_ends)
+            readouts += [(end, first_shown + i + 1) for i, end in enumerate(shown.line_ends)]
+        for column, target in readouts:
+            rows.append(row)
+            columns.append(column)
+            targets.append(int(items[target]))
+            seen.append(items[:target])
+    seen_PI = torch.zeros(len(targets), len(prompts.catalogue), dtype=torch.bool)
+    for mask_I, met in zip(seen_PI, seen, strict=True):
+        mask_I[torch.tensor(met, dtype=torch.long)] = True
+    return Batch(tuple(sequences), torch.tensor(rows), torch.tensor(columns), torch.tensor(targets), seen_PI)

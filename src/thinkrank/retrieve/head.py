@@ -1,0 +1,79 @@
+"""From hidden states to scores over the catalogue.
+
+Shape legend: B users, I items of the catalogue, N items of some subset, D width.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from thinkrank.retrieve.config import HeadOptions
+
+
+class RetrievalHead(nn.Module):
+    """Cosine between a user state and item vectors, divided by a temperature.
+
+    The paper's head has no parameters: both states are L2-normalised, the temperature is fixed (section 3.1; the value
+    .02 is the released code's). Two additions are ours and can be switched off:
+
+    - centring: the untrained model's mean state is subtracted on each side, which undoes most of the anisotropy that
+      makes all texts look alike;
+    - a residual per item, added to its normalised text vector. It is zero, and stays so, for items that never occur in
+      training, so a new item is scored by its text alone.
+
+    Args:
+        num_items: size I of the catalogue.
+        width: D.
+        options: which parts are on.
+    """
+
+    user_center_D: Tensor
+    item_center_D: Tensor
+    residual_mask_I1: Tensor
+
+    def __init__(self, num_items: int, width: int, options: HeadOptions) -> None:
+        super().__init__()
+        self.register_buffer("user_center_D", torch.zeros(width))
+        self.register_buffer("item_center_D", torch.zeros(width))
+        self.register_buffer("residual_mask_I1", torch.zeros(num_items, 1))
+        self.log_temperature = nn.Parameter(
+            torch.tensor(math.log(options.temperature)), requires_grad=options.learn_temperature
+        )
+        self.residual_ID = nn.Parameter(torch.zeros(num_items, width)) if options.residual else None
+
+    def center_on(self, user_states_ND: Float[Tensor, "N D"], item_states_ID: Float[Tensor, "I D"]) -> None:
+        """Take the means of these states as the origins of the two sides."""
+        self.user_center_D.copy_(user_states_ND.mean(dim=0))
+        self.item_center_D.copy_(item_states_ID.mean(dim=0))
+
+    def learn_residual_of(self, items_N: Int[Tensor, "N"]) -> None:
+        """Let only these items have a residual."""
+        self.residual_mask_I1.zero_()
+        self.residual_mask_I1[items_N] = 1.0
+
+    def user_vectors(self, states_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Unit vectors of user states."""
+        return functional.normalize(states_BD - self.user_center_D, dim=-1)
+
+    def item_vectors(
+        self, states_ND: Float[Tensor, "N D"], items_N: Int[Tensor, "N"] | None = None
+    ) -> Float[Tensor, "N D"]:
+        """Unit vectors of item text states.
+
+        Args:
+            states_ND: pooled states of the items' texts.
+            items_N: which catalogue rows they are; None for the whole catalogue in order.
+        """
+        vectors_ND = functional.normalize(states_ND - self.item_center_D, dim=-1)
+        if self.residual_ID is None:
+            return vectors_ND
+        residual_ID = self.residual_ID * self.residual_mask_I1
+        residual_ND = residual_ID if items_N is None else residual_ID[items_N]
+        return functional.normalize(vectors_ND + residual_ND, dim=-1)
+
+    def scores(self, users_BD: Float[Tensor, "B D"], items_ND: Float[Tensor, "N D"]) -> Float[Tensor, "B N"]:
+        """Cosine over temperature, for vectors that the two methods above returned."""
+        return users_BD @ items_ND.T / self.log_temperature.exp()

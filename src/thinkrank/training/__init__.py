@@ -1,0 +1,41 @@
+"""What every training run shares: its folder, exact resume, schedules, progress."""
+
+from typing import TYPE_CHECKING
+
+from thinkrank._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from thinkrank.training.checkpoint import Checkpoint, latest_checkpoint, write_checkpoint
+    from thinkrank.training.optimizer import load_optimizer_tensors, optimizer_tensors
+    from thinkrank.training.progress import Progress, console_progress, no_progress
+    from thinkrank.training.run import Run
+    from thinkrank.training.schedule import warmup_factor
+
+__all__ = [
+    "Checkpoint",
+    "Progress",
+    "Run",
+    "console_progress",
+    "latest_checkpoint",
+    "load_optimizer_tensors",
+    "no_progress",
+    "optimizer_tensors",
+    "warmup_factor",
+    "write_checkpoint",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Checkpoint": "checkpoint",
+        "Progress": "progress",
+        "Run": "run",
+        "console_progress": "progress",
+        "latest_checkpoint": "checkpoint",
+        "load_optimizer_tensors": "optimizer",
+        "no_progress": "progress",
+        "optimizer_tensors": "optimizer",
+        "warmup_factor": "schedule",
+        "write_checkpoint": "checkpoint",
+    },
+)

