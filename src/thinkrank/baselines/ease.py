@@ -13,8 +13,8 @@ from thinkrank.baselines.item_item import ItemItem, ItemItemConfig
 class EASEConfig(ItemItemConfig):
     """Options of `EASE`. The defaults are good on the validation part of MovieLens-100K in time order.
 
-    There, a ridge of 500 to 2,000 with a decay of 0.8 to 0.9 differ by less than 0.003 NDCG@10; equal votes of the newest
-    20 items lose 0.01, equal votes of the whole history 0.03.
+    There, a ridge of 500 to 2,000 and a decay of 0.8 to 0.9 lie within 0.003 NDCG@10 of each other; equal votes of the
+    newest 20 items lose 0.010, equal votes of the whole history 0.03.
 
     Attributes:
         ridge: the penalty lambda on the squared weights, in users; larger trusts rare items less.

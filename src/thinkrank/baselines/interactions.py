@@ -53,7 +53,7 @@ class UserItems:
         users_P = np.repeat(np.arange(len(sizes_U)), sizes_U)
         by_item_P = np.argsort(self.items_P, kind="stable")
         starts_I = np.concatenate([[0], np.cumsum(self.counts_I)])
-        pairs_I = np.bincount(self.items_P, sizes_U[users_P], self.num_items)
+        pairs_I = np.bincount(self.items_P, sizes_U[users_P], self.num_items).astype(np.float64)
         first = 0
         for last in _block_ends(np.maximum(pairs_I, self.num_items)):
             part = by_item_P[starts_I[first] : starts_I[last]]

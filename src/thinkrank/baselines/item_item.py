@@ -9,7 +9,7 @@ Memory: W is dense, 4 * I^2 bytes (11 MB for MovieLens-100K, 0.6 GB for 12,000 i
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -33,6 +33,7 @@ class ItemItemConfig(BaselineConfig):
 
 
 ConfigT = TypeVar("ConfigT", bound=ItemItemConfig)
+ItemItemT = TypeVar("ItemItemT", bound="ItemItem[Any]")
 
 
 class ItemItem(Baseline[ConfigT]):
@@ -52,7 +53,7 @@ class ItemItem(Baseline[ConfigT]):
     def _learn(self, user_items: UserItems) -> Float32[np.ndarray, "I I"]:
         """Weights from who took what."""
 
-    def fit(self, data: Dataset | Split) -> Self:
+    def fit(self: ItemItemT, data: Dataset | Split) -> ItemItemT:
         """Learn the weights, and for histories without a vote each item's number of users."""
         user_items = UserItems.of(training_histories(data), catalogue_size(data))
         self._arrays = {

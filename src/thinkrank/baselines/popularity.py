@@ -1,7 +1,7 @@
 """Recommend to everyone what most people took: the floor that any model of users must clear."""
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -34,7 +34,7 @@ class Popularity(Baseline[PopularityConfig]):
 
     config_class = PopularityConfig
 
-    def fit(self, data: Dataset | Split) -> Self:
+    def fit(self, data: Dataset | Split) -> "Popularity":
         """Count.
 
         Raises:

@@ -19,7 +19,7 @@ def nearest(text: str, names: Sequence[str], n: int = 5) -> list[str]:
     if len(names) > _COMPARABLE:
         names = [name for name in names if name[:2].casefold() == folded[:2]][:_COMPARABLE]
     spelled = {name.casefold(): name for name in reversed(names)}
-    matches = difflib.get_close_matches(folded, spelled, n=n, cutoff=0.6)
+    matches = difflib.get_close_matches(folded, spelled, n=n, cutoff=0.5)
     within = (name for name in spelled if len(folded) > 2 and folded in name and name not in matches)
     matches += [name for name, _ in zip(within, range(n - len(matches)), strict=False)]
     return [spelled[name] for name in matches]

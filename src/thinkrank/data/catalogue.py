@@ -8,6 +8,7 @@ import polars as pl
 
 from thinkrank.data._files import atomic_write
 from thinkrank.data._nearest import did_you_mean, nearest
+from thinkrank.data.reading.table import reason
 from thinkrank.errors import ThinkrankError
 
 TEXT_COLUMNS: dict[str, pl.DataType] = {
@@ -49,7 +50,7 @@ class Catalogue:
         try:
             frame = frame.select(*(pl.col(column).cast(TEXT_COLUMNS[column]) for column in known), *further)
         except pl.exceptions.PolarsError as error:
-            raise ThinkrankError(f"catalogue: {' '.join(str(error).split())}") from error
+            raise ThinkrankError(f"catalogue: {reason(error)}") from error
         for column in ("item", "title"):
             if frame[column].null_count():
                 row = frame[column].is_null().arg_max()
@@ -154,8 +155,7 @@ def read_own_parquet(path: Path) -> pl.DataFrame:
     except FileNotFoundError as error:
         raise ThinkrankError(f"{path}: no such file") from error
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ThinkrankError(f"{path}: damaged or not Parquet ({reason}). Save it again.") from error
+        raise ThinkrankError(f"{path}: damaged or not Parquet ({reason(error)}). Save it again.") from error
 
 
 def _fold(text: str) -> str:

@@ -21,6 +21,7 @@ from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.catalogue import Catalogue, read_own_parquet
 from thinkrank.data.describe import describe
 from thinkrank.data.history import History
+from thinkrank.data.reading.table import reason
 from thinkrank.errors import ThinkrankError
 
 _COLUMNS: dict[str, pl.DataType] = {
@@ -172,7 +173,7 @@ class Dataset:
         if dataset.fingerprint != record["fingerprint"]:
             raise ThinkrankError(
                 f"{folder}: damaged: the tables have the fingerprint {dataset.fingerprint[:12]}, "
-                f"dataset.json says {record['fingerprint'][:12]}. Prepare the data set again."
+                f"dataset.json says {str(record['fingerprint'])[:12]}. Prepare the data set again."
             )
         return dataset
 
@@ -189,7 +190,7 @@ def _typed(interactions: pl.DataFrame) -> pl.DataFrame:
     try:
         typed = interactions.select(pl.col(column).cast(_COLUMNS[column]) for column in present)
     except pl.exceptions.PolarsError as error:
-        raise ThinkrankError(f"interactions: {' '.join(str(error).split())}") from error
+        raise ThinkrankError(f"interactions: {reason(error)}") from error
     for column in ("user", "item", "timestamp"):
         if typed[column].null_count():
             raise ThinkrankError(f"interactions, row {typed[column].is_null().arg_max()}: {column} is missing")

@@ -6,10 +6,11 @@ Shape legend: S samples, E events (interactions), U users.
 """
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Any, Literal, SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
@@ -71,12 +72,13 @@ class Samples(Sequence[Sample]):
         return len(self.positions)
 
     @overload
-    def __getitem__(self, index: int) -> Sample: ...
+    def __getitem__(self, index: SupportsIndex) -> Sample: ...
     @overload
     def __getitem__(self, index: slice) -> "Samples": ...
-    def __getitem__(self, index: int | slice) -> "Sample | Samples":
+    def __getitem__(self, index: SupportsIndex | slice) -> "Sample | Samples":
         if isinstance(index, slice):
             return Samples(self.dataset, self.positions[index])
+        index = operator.index(index)
         position, user = int(self.positions[index]), int(self.users[index])
         ratings_E = self.dataset.ratings_E
         rating = None if ratings_E is None or np.isnan(ratings_E[position]) else float(ratings_E[position])

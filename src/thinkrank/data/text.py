@@ -46,9 +46,11 @@ def clean_lists(lists: pl.Series) -> pl.Series:
     regrouped = texts.group_by("index", maintain_order=True).agg("list")
     joined = frame.join(regrouped, on="index", how="left", maintain_order="left")
     empty = pl.lit([], dtype=pl.List(pl.String))
-    return joined.select(
-        pl.when(pl.col("list").is_null()).then(None).otherwise(pl.col("list_right").fill_null(empty))
-    ).to_series().alias(lists.name)
+    return (
+        joined.select(pl.when(pl.col("list").is_null()).then(None).otherwise(pl.col("list_right").fill_null(empty)))
+        .to_series()
+        .alias(lists.name)
+    )
 
 
 def _unescape(texts: pl.Series) -> pl.Series:

@@ -1,5 +1,6 @@
 """Times in whichever unit a file has them, as seconds since 1970, UTC."""
 
+from itertools import pairwise
 from typing import Literal
 
 import polars as pl
@@ -39,17 +40,15 @@ def parse_times(table: Table, column: str, *, dates: bool) -> Table:
     """
     raw = table.frame[column]
     parsed = _parse_dates(raw) if dates else _parse_numbers(raw)
-    parsed_table = table.with_frame(table.frame.with_columns(parsed.alias("_parsed"), raw.cast(pl.String).alias(column)))
+    both = table.with_frame(table.frame.with_columns(parsed.alias("_parsed"), raw.cast(pl.String).alias(column)))
     missing = pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
-    parsed_table.refuse_where(missing, f"{column} is missing. Give it a value or remove the row.")
+    both.refuse_where(missing, f"{column} is missing. Give it a value or remove the row.")
     kind = "an ISO date" if dates else "a number"
-    parsed_table.refuse_where(
-        pl.col("_parsed").is_null(), f"{column} {{value!r}} is not {kind}. Mend or remove the row.", show=column
+    both.refuse_where(
+        pl.col("_parsed").is_null(), f"{column} '{{value}}' is not {kind}. Mend or remove the row.", show=column
     )
-    parsed_table.refuse_where(
-        pl.col("_parsed") < 0, f"{column} {{value}} is before 1970. Mend or remove the row.", show=column
-    )
-    return table.with_frame(parsed_table.frame.with_columns(pl.col("_parsed").alias(column)).drop("_parsed"))
+    both.refuse_where(pl.col("_parsed") < 0, f"{column} {{value}} is before 1970. Mend or remove the row.", show=column)
+    return table.with_frame(both.frame.with_columns(pl.col("_parsed").alias(column)).drop("_parsed"))
 
 
 def in_seconds(table: Table, column: str, unit: TimeUnit) -> Table:
@@ -64,7 +63,7 @@ def in_seconds(table: Table, column: str, unit: TimeUnit) -> Table:
         ThinkrankError: at the first row that must be in another unit than the rest.
     """
     looks_like = pl.lit("s")
-    for coarse, fine in zip(_UNITS, _UNITS[1:], strict=False):
+    for coarse, fine in pairwise(_UNITS):
         looks_like = pl.when(pl.col(column) >= _TOO_LARGE[coarse]).then(pl.lit(fine)).otherwise(looks_like)
     frame = table.frame
     counts = dict(frame.select(looks_like.alias("unit")).to_series().value_counts().iter_rows())
@@ -73,21 +72,20 @@ def in_seconds(table: Table, column: str, unit: TimeUnit) -> Table:
     # Told milliseconds, small numbers are early times. Not told, they are another unit.
     suspects = [name for name in counts if (_UNITS.index(name) > _UNITS.index(rule) if told else name != rule)]
     if suspects or rule not in _PER_SECOND:
-        row = table.first(looks_like.is_in(suspects or [rule]))
-        assert row is not None, "the counts come from these rows"
-        _refuse_unit(table.with_frame(frame.with_columns(looks_like.alias("_unit"))), column, row, rule, told=told)
+        marked = frame.with_columns(looks_like.alias("_unit")).filter(pl.col("_unit").is_in(suspects or [rule]))
+        _refuse_unit(table.with_frame(marked.sort(ROW)), column, rule, told=told)
     if rule == "s":
         return table
     return table.with_frame(frame.with_columns(pl.col(column) // _PER_SECOND[rule]))
 
 
-def _refuse_unit(table: Table, column: str, row: int, rule: str, *, told: bool) -> None:
-    suspect = table.frame.filter(pl.col(ROW) == row)["_unit"][0]
-    rest = f"but time_unit is {rule!r}" if told else f"the other rows are {_NAMES[rule]}"
+def _refuse_unit(suspects: Table, column: str, rule: str, *, told: bool) -> None:
+    row, suspect = suspects.frame.row(0, named=True)[ROW], suspects.frame["_unit"][0]
+    rest = f"time_unit is {rule!r}" if told else f"the other rows are {_NAMES[rule]}"
     way_out = f"Use time_unit={suspect!r} or mend the row." if suspect in ("ms", "us") else "Mend the row."
     if rule not in _PER_SECOND:
-        rest, way_out = "which no time_unit means", "Divide the column by 1000."
-    table.refuse(row, f"{column} {{value}} looks like {_NAMES[suspect]}; {rest}. {way_out}", show=column)
+        rest, way_out = "no time_unit means those", "Divide the column by 1000."
+    suspects.refuse(row, f"{column} {{value}} looks like {_NAMES[suspect]}; {rest}. {way_out}", show=column)
 
 
 def _parse_numbers(raw: pl.Series) -> pl.Series:

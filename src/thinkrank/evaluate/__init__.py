@@ -7,11 +7,20 @@ Formulas stand in their own modules: `thinkrank.evaluate.metrics` (hit, ndcg, ..
 from thinkrank.evaluate import metrics
 from thinkrank.evaluate.protocol import Answers, Evaluation, Scorer, evaluate_retrieval
 from thinkrank.evaluate.ranks import target_ranks
-from thinkrank.evaluate.results import ResultRow, read_results, results_markdown, results_table, write_results
+from thinkrank.evaluate.results import (
+    Comparison,
+    ResultRow,
+    read_results,
+    results_markdown,
+    results_table,
+    write_comparisons,
+    write_results,
+)
 from thinkrank.evaluate.significance import Interval, PairedTest, bootstrap_intervals, paired_test
 
 __all__ = [
     "Answers",
+    "Comparison",
     "Evaluation",
     "Interval",
     "PairedTest",
@@ -25,5 +34,6 @@ __all__ = [
     "results_markdown",
     "results_table",
     "target_ranks",
+    "write_comparisons",
     "write_results",
 ]

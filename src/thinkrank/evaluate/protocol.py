@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, Integer
 from thinkrank.data import History, Samples
 from thinkrank.evaluate import beyond, metrics
 from thinkrank.evaluate.ranks import target_ranks
-from thinkrank.evaluate.results import ResultRow
+from thinkrank.evaluate.results import Comparison, ResultRow
 from thinkrank.evaluate.significance import PairedTest, bootstrap_intervals, paired_test
 from thinkrank.stages import mask_seen, top_k
 
@@ -101,11 +101,42 @@ class Evaluation:
             return np.where(ranks_S <= self.num_items, 1 / ranks_S, 0.0)
         name, k = metric.split("@")
         formula = {"hit": metrics.hit, "ndcg": metrics.ndcg}[name]
-        return formula(metrics.relevance_from_ranks(ranks_S, int(k)), int(k))
+        # No list is longer than the catalogue, or a target that was left out would be found at its last place.
+        return formula(metrics.relevance_from_ranks(ranks_S, min(int(k), self.num_items)), int(k))
 
     def compare(self, system: str, reference: str, metric: str, *, seed: int = 0) -> PairedTest:
         """Test a system against another on the same samples, users as clusters (see `significance.paired_test`)."""
         return paired_test(self.values(system, metric), self.values(reference, metric), self.users_S, seed=seed)
+
+    def comparisons(self, reference: str, *, dataset: str, split: str) -> list[Comparison]:
+        """Test every other system against a reference on every metric; p-values are not corrected for their number.
+
+        Args:
+            reference: name of the system to compare with.
+            dataset: name for the rows.
+            split: name for the rows.
+
+        Raises:
+            ValueError: if the reference is unknown.
+        """
+        comparisons = []
+        for system in (name for name in self.answers if name != reference):
+            for metric in self.metrics:
+                test = self.compare(system, reference, metric)
+                row = Comparison(
+                    dataset=dataset,
+                    split=split,
+                    system=system,
+                    reference=reference,
+                    metric=metric,
+                    difference=test.difference.value,
+                    low=test.difference.low,
+                    high=test.difference.high,
+                    p_value=test.p_value,
+                    num_clusters=test.num_clusters,
+                )
+                comparisons.append(row)
+        return comparisons
 
     def rows(
         self,

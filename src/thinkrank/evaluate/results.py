@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, Validation
 from rich.markup import escape
 from rich.table import Table
 
-from thinkrank.data._files import atomic_write
+from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
 
 
@@ -40,13 +40,47 @@ class ResultRow(BaseModel):
     seeds: tuple[int, ...]
 
 
+class Comparison(BaseModel):
+    """One paired test: a system against a reference on the same samples.
+
+    Attributes:
+        dataset: name of the data set.
+        split: which part of it.
+        system: what was measured.
+        reference: what it is compared with.
+        metric: with its cut-off.
+        difference: mean of the system minus mean of the reference.
+        low: lower end of the difference's confidence interval.
+        high: upper end.
+        p_value: two-sided.
+        num_clusters: users (or samples, if no user has two) the test rests on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    split: str
+    system: str
+    reference: str
+    metric: str
+    difference: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+    p_value: FiniteFloat
+    num_clusters: int
+
+
 _ROWS = TypeAdapter(list[ResultRow])
 
 
 def write_results(path: str | Path, rows: Sequence[ResultRow]) -> None:
     """Write rows as a JSON list. A reader sees the old file or the whole new one, never half of it."""
-    with atomic_write(Path(path)) as file:
-        file.write(json.dumps([row.model_dump(mode="json") for row in rows], indent=1).encode() + b"\n")
+    _write(path, rows)
+
+
+def write_comparisons(path: str | Path, comparisons: Sequence[Comparison]) -> None:
+    """Write paired tests as a JSON list, in a file beside the results."""
+    _write(path, comparisons)
 
 
 def read_results(path: str | Path) -> list[ResultRow]:
@@ -64,6 +98,11 @@ def read_results(path: str | Path) -> list[ResultRow]:
         first = error.errors()[0]
         where = ", ".join(f"row {part}" if isinstance(part, int) else f"key {part!r}" for part in first["loc"][:2])
         raise ThinkrankError(f"{path}{', ' if where else ''}{where}: {first['msg']}") from error
+
+
+def _write(path: str | Path, rows: Sequence[BaseModel]) -> None:
+    with atomic_write(Path(path)) as file:
+        file.write(json.dumps([row.model_dump(mode="json") for row in rows], indent=1).encode() + b"\n")
 
 
 def results_table(rows: Sequence[ResultRow]) -> Table:

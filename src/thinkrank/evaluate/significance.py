@@ -110,16 +110,14 @@ def paired_test(
         reference_S: the reference's, in the same order.
         clusters_S: whose sample each is (any labels); None if every sample stands alone.
         confidence: of the interval.
-        num_resamples: sign patterns, and bootstrap draws.
-        seed: of both.
+        num_resamples: how many random sign patterns are drawn.
+        seed: of the sign patterns and of the bootstrap.
 
     Raises:
         ValueError: as `bootstrap_intervals`.
     """
     differences_S1 = (system_S - reference_S)[:, None]
-    (interval,) = bootstrap_intervals(
-        differences_S1, clusters_S, confidence=confidence, num_resamples=num_resamples, seed=seed
-    )
+    (interval,) = bootstrap_intervals(differences_S1, clusters_S, confidence=confidence, seed=seed)
     sums_CM, sizes_C = _cluster_sums(differences_S1, clusters_S)
     return PairedTest(interval, _sign_flip_p_value(sums_CM[:, 0], num_resamples, seed), len(sizes_C))
 

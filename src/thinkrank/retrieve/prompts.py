@@ -115,7 +115,7 @@ class Prompts:
 
     def _item_text(self, row: int) -> str:
         """The item's fields: the first one bare, the others as `name: value` lines where there is a value."""
-        texts = []
+        texts: list[str] = []
         for field in self.options.item_fields:
             value = self.catalogue.frame[field][row] if field in self.catalogue.frame.columns else None
             if value is not None and len(value := _plain(value)):

@@ -3,12 +3,13 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 import polars as pl
 
 from thinkrank.data.reading.blocks import check_utf8, text_blocks, without_quoted
 from thinkrank.data.reading.files import DataFile
-from thinkrank.data.reading.table import ROW
+from thinkrank.data.reading.table import ROW, reason
 from thinkrank.errors import ThinkrankError
 
 # No file holds this byte; it stands in for separators of more than one character, which polars cannot read.
@@ -66,6 +67,8 @@ def _parse(
 ) -> tuple[pl.DataFrame, int]:
     """One block as a frame, and how many rows it counts for."""
     skeleton = without_quoted(block) if quoted else block
+    if quoted and b'"' in skeleton:
+        _refuse_open_quote(file, block, rows_before)
     height = skeleton.count(b"\n")
     blanks = _count_blank_lines(skeleton)
     schema = dict.fromkeys(names, pl.String)
@@ -86,8 +89,7 @@ def _parse(
         )
     except pl.exceptions.PolarsError as error:
         _refuse_ragged(file, skeleton, names, separator, rows_before)
-        reason = " ".join(str(error).split())[:200]
-        raise ThinkrankError(f"{file}, near row {rows_before + 1}: cannot be parsed ({reason})") from error
+        raise ThinkrankError(f"{file}, near row {rows_before + 1}: cannot be parsed ({reason(error)})") from error
     skipped = block[:leading].count(b"\n")
     frame = frame.with_row_index(ROW, offset=rows_before + skipped + 1)
     if blanks:
@@ -101,9 +103,17 @@ def _count_blank_lines(skeleton: bytes) -> int:
     return sum(not line.strip(b"\r") for line in skeleton.split(b"\n")[:-1])
 
 
+def _refuse_open_quote(file: str, block: bytes, rows_before: int) -> NoReturn:
+    """Name the first line with an odd quote: the row itself, unless texts before it hold line breaks."""
+    row = rows_before + 1 + next(index for index, line in enumerate(block.split(b"\n")) if line.count(b'"') % 2)
+    raise ThinkrankError(f"{file}, row {row}: a double quote is never closed. Mend the row; a quote is written twice.")
+
+
 def _refuse_ragged(file: str, skeleton: bytes, names: list[str], separator: str, rows_before: int) -> None:
     for index, line in enumerate(skeleton.split(b"\n")):
         fields = line.count(separator.encode()) + 1
         if line.strip(b"\r") and fields != len(names):
             row = rows_before + index + 1
-            raise ThinkrankError(f"{file}, row {row}: {fields} fields where there should be {len(names)}. Mend the row.")
+            raise ThinkrankError(
+                f"{file}, row {row}: {fields} fields where there should be {len(names)}. Mend the row."
+            )

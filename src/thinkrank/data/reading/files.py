@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.errors import ThinkrankError
@@ -45,7 +45,9 @@ class DataFile:
                 while piece := stream.read(size):
                     yield piece
         except EOFError as error:
-            raise ThinkrankError(f"{self.name}: truncated, the compressed data ends too early. Fetch it again.") from error
+            raise ThinkrankError(
+                f"{self.name}: truncated, the compressed data ends too early. Fetch it again."
+            ) from error
         except (gzip.BadGzipFile, zlib.error, zipfile.BadZipFile) as error:
             raise ThinkrankError(f"{self.name}: damaged ({error}). Fetch it again.") from error
         except (OSError, RuntimeError, NotImplementedError) as error:  # the last two: encrypted or exotic zip members
@@ -56,7 +58,7 @@ class DataFile:
         return b"".join(self.pieces())
 
     def _decompressed(self, raw: BinaryIO) -> BinaryIO:
-        buffered = io.BufferedReader(raw)  # type: ignore[arg-type]  # typeshed asks for RawIOBase; any readable will do
+        buffered = io.BufferedReader(cast("io.RawIOBase", raw))  # any readable will do
         if buffered.peek(2)[:2] == b"\x1f\x8b":
             return gzip.GzipFile(fileobj=buffered)  # type: ignore[return-value]  # it is one in all but name
         if self.name.lower().endswith(".gz"):

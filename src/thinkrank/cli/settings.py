@@ -1,0 +1,147 @@
+"""Settings of a run: a preset, then a TOML file, then `--set a.b=c`, each over the one before."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from thinkrank.data import Dataset, FilterOptions, Split, apply_filters, load_dataset, split_dataset
+from thinkrank.errors import ThinkrankError
+from thinkrank.retrieve.config import ContrastiveOptions, Preset, R2ecConfig, preset
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+NOUNS = {"movielens-100k": "movie", "movielens": "movie", "amazon-2018": "product", "amazon-2023": "product"}
+
+
+class DataSettings(BaseModel):
+    """Where the data comes from and how it is cut."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field("movielens-100k", description="format of the data, or a folder that `data prepare` wrote")
+    path: str | None = Field(None, description="file or folder; without one the source is downloaded or found installed")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the source")
+    filters: FilterOptions = FilterOptions()
+    split: Literal["temporal", "leave-last-out"] = Field("temporal", description="how train, valid and test are cut")
+
+    def load(self) -> Dataset:
+        """Read and filter the data set."""
+        folder = Path(self.source)
+        if (folder / "dataset.json").is_file():
+            return apply_filters(Dataset.load(folder), self.filters)
+        return apply_filters(load_dataset(self.source, self.path, **self.options), self.filters)
+
+    def load_split(self) -> Split:
+        """Read, filter and split the data set."""
+        return split_dataset(self.load(), self.split)
+
+
+class RetrieveSettings(BaseModel):
+    """Everything `thinkrank train retrieve` can be told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: DataSettings
+    model: R2ecConfig
+    training: ContrastiveOptions
+
+    @classmethod
+    def from_run(cls, folder: str | Path) -> "RetrieveSettings":
+        """Read the settings a run was made with.
+
+        Raises:
+            ThinkrankError: if the folder is no run.
+        """
+        path = Path(folder) / "config.toml"
+        if not path.is_file():
+            raise ThinkrankError(f"{folder}: no run here (no config.toml). Give the --out folder of a training run.")
+        return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def retrieve_settings(
+    *,
+    source: str,
+    path: str | None,
+    split: str,
+    which: Preset,
+    options: Sequence[str] = (),
+    config: Path | None = None,
+    assignments: Sequence[str] = (),
+) -> RetrieveSettings:
+    """Put the layers of settings together.
+
+    Raises:
+        ThinkrankError: on a missing file, an unknown key (with the nearest one) or a value that does not fit.
+    """
+    model, training = preset(which, noun=NOUNS.get(source, "item"))
+    layers: dict[str, Any] = {
+        "data": {"source": source, "path": path, "options": dict(map(parse_assignment, options)), "split": split},
+        "model": model.model_dump(),
+        "training": training.model_dump(),
+    }
+    if config is not None:
+        _merge(layers, _read_toml(config))
+    for assignment in assignments:
+        key, value = parse_assignment(assignment)
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        _merge(layers, value)
+    return validated(RetrieveSettings, layers)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Split `key=value`; the value is read as TOML, and as plain text where it is none."""
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise ThinkrankError(f"{text!r} is not of the form key=value")
+    try:
+        return key.strip(), tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), raw
+
+
+def validated(model: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
+    """Check values against a model and put the first fault into one line, with the nearest key for an unknown one."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] != "extra_forbidden":
+            raise ThinkrankError(f"setting {key}: {fault['msg']}, got {fault['input']!r}") from error
+        known = _keys(model)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}"
+        raise ThinkrankError(f"unknown setting {key}{hint}") from error
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, info in model.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += _keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ThinkrankError(f"{path}: no such settings file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ThinkrankError(f"{path}: not valid TOML: {error}") from error
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict) and key != "options":
+            _merge(base[key], value)
+        else:
+            base[key] = value

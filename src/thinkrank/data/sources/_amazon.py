@@ -1,0 +1,84 @@
+"""What the two releases of the Amazon reviews have in common."""
+
+from typing import Annotated
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from thinkrank.data.download import download
+from thinkrank.data.reading import ROW, DataFile, Files, Table, read_json_lines
+from thinkrank.data.sources._columns import paragraph, price, text_list
+from thinkrank.data.validation import Untitled
+from thinkrank.errors import ThinkrankError
+
+
+class AmazonOptions(BaseModel):
+    """Options of the sources ``amazon-2018`` and ``amazon-2023``.
+
+    Attributes:
+        category: which category, as in its file names (``Video_Games``); needed to download, and to choose among
+            several in a folder.
+        untitled: whether products without a title are dropped, or go by their id.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    category: Annotated[str, Field(pattern=r"^\w+$")] | None = None
+    untitled: Untitled = "drop"
+
+
+def fetch_category(source: str, category: str | None, events_url: str, items_url: str) -> tuple[DataFile, DataFile]:
+    """Download the two files of a category.
+
+    Raises:
+        ThinkrankError: if no category is given, or the server does not have it.
+    """
+    if category is None:
+        raise ThinkrankError(f"{source}: which category? Give category='Video_Games', say, or a path.")
+    events, items = (download(url.format(category=category)) for url in (events_url, items_url))
+    return DataFile.at(events), DataFile.at(items)
+
+
+def find_category(files: Files, category: str | None, suffixes: tuple[str, ...]) -> tuple[DataFile, DataFile]:
+    """The two files of a category in a folder: ``meta_{category}.*`` and ``{category}.*``.
+
+    Args:
+        files: the folder.
+        category: which one; None if there is only one.
+        suffixes: of the file with the interactions, best first.
+
+    Raises:
+        ThinkrankError: if there is none, or several and no category is given.
+    """
+    metas = files.find("meta_*.jsonl.gz", "meta_*.jsonl", "meta_*.json.gz", "meta_*.json")
+    there = sorted({meta.name.removeprefix("meta_").split(".")[0] for meta in metas})
+    if category is None and len(there) > 1:
+        raise ThinkrankError(
+            f"{files.where}: holds several categories ({', '.join(there)}). Choose one with category=."
+        )
+    category = category or (there[0] if there else "*")
+    items = files.require(*(f"meta_{category}{suffix}" for suffix in (".jsonl.gz", ".jsonl", ".json.gz", ".json")))
+    return files.require(*(f"{category}{suffix}" for suffix in suffixes)), items
+
+
+def read_metadata(file: DataFile, columns: dict[str, str]) -> Table:
+    """Read the products of a category.
+
+    Average rating and number of ratings are left out: they are counted over the whole crawl, later test years included.
+
+    Args:
+        file: one JSON object per line.
+        columns: which field is the item, title, categories, description, price and brand.
+    """
+    blocks = []
+    for block in read_json_lines(file, list(columns.values()), required=[columns["item"]]):
+        frame = block.select(*(pl.col(there).alias(here) for here, there in columns.items()), ROW)
+        blocks.append(
+            frame.with_columns(text_list(frame["categories"]), paragraph(frame["description"]), price(frame["price"]))
+        )
+    return Table.gather(file.name, blocks)
+
+
+def category_name(source: str, file: DataFile) -> str:
+    """A data set's name: the source and the category of its file."""
+    return f"{source}-{file.name.split('.')[0]}"

@@ -1,0 +1,93 @@
+from collections import Counter
+from datetime import date
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thinkrank.data import Catalogue, Dataset, FilterOptions, apply_filters, k_core
+from thinkrank.errors import ThinkrankError
+
+DAY = 24 * 60 * 60
+EVENTS = st.lists(
+    st.tuples(st.sampled_from("uvwxyz"), st.sampled_from("abcdef"), st.integers(0, 99)), min_size=1, max_size=60
+)
+
+
+def naive_core(events, k):
+    while True:
+        users, items = Counter(user for user, _, _ in events), Counter(item for _, item, _ in events)
+        kept = [event for event in events if users[event[0]] >= k and items[event[1]] >= k]
+        if len(kept) == len(events):
+            return kept
+        events = kept
+
+
+@given(events=EVENTS, k=st.integers(1, 4))
+def test_a_core_equals_the_one_found_by_dropping_in_turn(build_dataset, events, k):
+    dataset, expected = build_dataset(events), naive_core(events, k)
+    if not expected:
+        with pytest.raises(ThinkrankError, match=rf"the filter k-core \(k={k}\) leaves nothing"):
+            k_core(dataset, k)
+        return
+    core = k_core(dataset, k)
+    assert sorted(core.interactions.rows()) == sorted(expected)
+    assert core.catalogue.ids == sorted({item for _, item, _ in expected})
+
+
+@pytest.fixture
+def rated() -> Dataset:
+    catalogue = Catalogue(pl.DataFrame({"item": list("abcd"), "title": ["A", "Bee", "Sea of things", "Dee"]}))
+    frame = pl.DataFrame(
+        {
+            "user": ["u", "u", "u", "v"],
+            "item": ["a", "b", "c", "b"],
+            "timestamp": [0, DAY, 2 * DAY - 1, 2 * DAY],
+            "rating": [5.0, 3.0, None, 4.0],
+        }
+    )
+    return Dataset("rated", frame, catalogue)
+
+
+@pytest.mark.parametrize(
+    ("options", "events", "items"),
+    [
+        ({}, "abcb", "abcd"),
+        ({"min_title_chars": 2}, "bcb", "bcd"),
+        ({"max_title_words": 2}, "abb", "abd"),
+        ({"min_rating": 4}, "ab", "abcd"),
+        ({"since": date(1970, 1, 2)}, "bcb", "abcd"),
+        ({"until": "1970-01-02"}, "abc", "abcd"),
+        ({"since": "1970-01-02", "until": "1970-01-02"}, "bc", "abcd"),
+        ({"seen_items_only": True}, "abcb", "abc"),
+        ({"k_core": 1}, "abcb", "abc"),
+        ({"min_rating": 3.5, "seen_items_only": True}, "ab", "ab"),
+    ],
+)
+def test_each_option_keeps_what_it_says(rated, options, events, items):
+    kept = apply_filters(rated, FilterOptions(**options))
+    assert "".join(kept.interactions["item"]) == events
+    assert "".join(kept.catalogue.ids) == items
+    assert len(kept.filters) == len(options) - ("until" in options and "since" in options)
+
+
+def test_filters_are_recorded_in_order(rated):
+    kept = apply_filters(rated, FilterOptions(k_core=1, min_title_chars=2))
+    assert kept.filters == (
+        {"filter": "titles", "min_chars": 2, "max_words": None},
+        {"filter": "k-core", "k": 1},
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"min_title_chars": 99}, {"min_rating": 9}, {"since": "2001-01-01"}, {"k_core": 3}]
+)
+def test_a_filter_that_leaves_nothing_says_which(rated, options):
+    with pytest.raises(ThinkrankError, match=r"rated: the filter .* leaves nothing"):
+        apply_filters(rated, FilterOptions(**options))
+
+
+def test_ratings_cannot_be_asked_of_data_without(dataset):
+    with pytest.raises(ThinkrankError, match="has no ratings"):
+        apply_filters(dataset, FilterOptions(min_rating=4))

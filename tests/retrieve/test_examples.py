@@ -1,0 +1,73 @@
+from itertools import islice
+
+import pytest
+
+from thinkrank.retrieve import ContrastiveOptions
+from thinkrank.retrieve.config import PromptOptions
+from thinkrank.retrieve.examples import Stretch, build_batch, endless_batches
+from thinkrank.retrieve.prompts import Prompts
+
+
+@pytest.fixture
+def histories(split):
+    return split.train_histories()
+
+
+def batches_per_epoch(histories, options):
+    one = list(islice(endless_batches(histories, options, window=4), 1000))
+    return next(n for n in range(1, 1000) if covers(histories, one[:n], options))
+
+
+def covers(histories, batches, options):
+    predicted = [
+        (s.history, target)
+        for batch in batches
+        for s in batch
+        for target in (range(s.start + 1, s.stop) if options.supervision == "every_prefix" else [s.stop - 1])
+    ]
+    return set(predicted) == {(i, t) for i, h in enumerate(histories) for t in range(1, len(h))}
+
+
+@pytest.mark.parametrize("supervision", ["every_prefix", "last"])
+def test_an_epoch_predicts_every_event_of_every_history_but_the_first(histories, supervision):
+    options = ContrastiveOptions(supervision=supervision, batch_size=4, stretch=4)
+    assert batches_per_epoch(histories, options) > 1
+
+
+def test_the_order_depends_on_the_seed_alone_and_can_be_entered_anywhere(histories):
+    options = ContrastiveOptions(batch_size=4, stretch=4)
+    whole = list(islice(endless_batches(histories, options, window=4), 60))
+    assert whole == list(islice(endless_batches(histories, options, window=4), 60))
+    for skip in (1, 17, 45):
+        assert list(islice(endless_batches(histories, options, window=4, skip=skip), 60 - skip)) == whole[skip:]
+    other = ContrastiveOptions(batch_size=4, stretch=4, seed=1)
+    assert list(islice(endless_batches(histories, other, window=4), 60)) != whole
+
+
+def test_each_line_predicts_the_line_after_it_and_the_closing_what_comes_last(backbone, dataset, histories):
+    prompts = Prompts(backbone, dataset.catalogue, PromptOptions())
+    history = next(h for h in histories if len(h) >= 7)
+    items = history.items.tolist()
+    batch = build_batch(prompts, [history], [Stretch(0, 2, 7)], ContrastiveOptions())
+    readouts = sorted(zip(batch.columns_P.tolist(), batch.targets_P.tolist(), batch.seen_PI, strict=True), key=lambda r: r[0])
+    assert [target for _, target, _ in readouts] == [*items[3:7], items[6]]
+    for (column, _, seen), last in zip(readouts, [2, 3, 4, 5, 5], strict=True):
+        shown = backbone.tokenizer.decode(batch.sequences[0][: column + 1])
+        assert dataset.catalogue.titles[items[last]] in shown
+        assert dataset.catalogue.titles[items[6]] not in shown or items[6] in items[2 : last + 1]
+        assert set(seen.nonzero()[:, 0].tolist()) == set(items[: last + 1])
+
+
+def test_under_last_supervision_only_the_closing_predicts(backbone, dataset, histories):
+    prompts = Prompts(backbone, dataset.catalogue, PromptOptions())
+    batch = build_batch(prompts, histories, [Stretch(0, 0, 3)], ContrastiveOptions(supervision="last"))
+    assert batch.columns_P.tolist() == [len(batch.sequences[0]) - 1]
+    assert batch.targets_P.tolist() == [int(histories[0].items[2])]
+
+
+def test_what_the_window_and_budget_cut_is_not_read_out(backbone, dataset, histories):
+    prompts = Prompts(backbone, dataset.catalogue, PromptOptions(history_tokens=12))
+    history = next(h for h in histories if len(h) >= 7)
+    batch = build_batch(prompts, [history], [Stretch(0, 0, 7)], ContrastiveOptions())
+    assert 2 <= len(batch.targets_P) < 7
+    assert batch.targets_P[-1].item() == batch.targets_P[0].item() == history.items[6]

@@ -1,0 +1,43 @@
+import json
+import tomllib
+
+import pytest
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.training import Run
+
+CONFIG = {"training": {"steps": 10, "patience": None, "rate": 0.5}, "fields": ("a", "b")}
+
+
+def test_a_run_writes_what_it_was_asked_and_what_it_was_made_from(tmp_path):
+    run = Run(tmp_path, CONFIG, {"seed": 3})
+    config = tomllib.loads((tmp_path / "config.toml").read_text())
+    assert config == {"training": {"steps": 10, "rate": 0.5}, "fields": ["a", "b"]}
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["seed"] == 3
+    assert {"python", "torch"} <= manifest["versions"].keys()
+    assert run.metrics() == []
+
+
+def test_the_same_settings_open_the_same_run_and_others_are_refused(tmp_path):
+    Run(tmp_path, CONFIG, {})
+    Run(tmp_path, CONFIG, {})
+    changed = {**CONFIG, "training": {**CONFIG["training"], "steps": 11}}
+    with pytest.raises(ThinkrankError, match=r"its training\.steps is 10, not 11"):
+        Run(tmp_path, changed, {})
+
+
+def test_rewinding_drops_what_will_be_done_again(tmp_path):
+    run = Run(tmp_path, CONFIG, {})
+    for step in range(5):
+        run.log({"step": step, "loss": 1.0})
+    run.rewind(2)
+    assert [row["step"] for row in run.metrics()] == [0, 1, 2]
+
+
+def test_a_line_cut_short_by_a_kill_is_not_read(tmp_path):
+    run = Run(tmp_path, CONFIG, {})
+    run.log({"step": 1})
+    with run.metrics_file.open("a") as file:
+        file.write('{"step": 2, "lo')
+    assert run.metrics() == [{"step": 1}]

@@ -1,0 +1,25 @@
+import pytest
+
+from thinkrank.training import warmup_factor
+
+
+@pytest.mark.parametrize("decay", ["linear", "constant"])
+def test_the_warm_up_warms_up_whatever_follows(decay):
+    factors = [warmup_factor(s, warmup_steps=4, total_steps=20, decay=decay) for s in range(5)]
+    assert factors == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+def test_linear_falls_to_the_floor_at_the_last_step():
+    factors = [warmup_factor(s, warmup_steps=4, total_steps=20, decay="linear", floor=0.1) for s in range(4, 20)]
+    assert factors[0] == 1.0
+    assert factors[-1] == pytest.approx(0.1)
+    steps = {round(a - b, 9) for a, b in zip(factors, factors[1:], strict=False)}
+    assert len(steps) == 1
+
+
+def test_constant_stays():
+    assert warmup_factor(19, warmup_steps=4, total_steps=20, decay="constant") == 1.0
+
+
+def test_a_run_shorter_than_its_warm_up_only_rises():
+    assert warmup_factor(2, warmup_steps=10, total_steps=3, decay="linear") == pytest.approx(3 / 11)
