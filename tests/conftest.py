@@ -1,4 +1,4 @@
-"""Shapes in signatures are checked while the tests run; tests that need real weights or data skip where those are not."""
+"""Shapes in signatures are checked in tests; tests that need real weights or data skip where there are none."""
 
 import importlib.util
 import os

@@ -1,10 +1,10 @@
 """Recommenders that reason: retrieve, rank and rerank with language models that think first.
 
-    import thinkrank
+import thinkrank
 
-    dataset = thinkrank.load_dataset("movielens-100k")
-    model = thinkrank.R2ec.from_pretrained("runs/demo/model")
-    ranking = model.retrieve([dataset.history("1")], k=10, think=True)
+dataset = thinkrank.load_dataset("movielens-100k")
+model = thinkrank.R2ec.from_pretrained("runs/demo/model")
+ranking = model.retrieve([dataset.history("1")], k=10, think=True)
 """
 
 from typing import TYPE_CHECKING

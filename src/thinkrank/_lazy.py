@@ -12,9 +12,9 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], object
         homes: exported name → the submodule that defines it.
     """
 
-    def __getattr__(name: str) -> object:
+    def resolve(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
 
-    return __getattr__
+    return resolve

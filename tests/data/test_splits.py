@@ -2,11 +2,12 @@ import json
 from collections import Counter
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkrank.data import split_dataset
+from thinkrank.data import Dataset, split_dataset
 from thinkrank.errors import ThinkrankError
 
 EVENTS = st.lists(
@@ -125,10 +126,6 @@ def test_samples_are_a_sequence(dataset):
 
 
 def test_a_rating_comes_with_its_sample(catalogue):
-    import polars as pl
-
-    from thinkrank.data import Dataset
-
     frame = pl.DataFrame({"user": "u", "item": ["i1", "i2", "i3"], "timestamp": [1, 2, 3], "rating": [1.0, 2.0, None]})
     samples = split_dataset(Dataset("rated", frame, catalogue), fractions=(1.0, 0.0, 0.0)).train
     assert [sample.rating for sample in samples] == [2.0, None]

@@ -1,13 +1,13 @@
 import polars as pl
 import pytest
 
-from thinkrank.data.reading import Table
+from thinkrank.data.reading import ROW, Table
 from thinkrank.data.timestamps import holds_dates, in_seconds, parse_times
 from thinkrank.errors import ThinkrankError
 
 
 def seconds(values, unit="auto"):
-    table = Table("ratings.csv", pl.DataFrame({"timestamp": values}).with_row_index("row", offset=1))
+    table = Table("ratings.csv", pl.DataFrame({"timestamp": values}).with_row_index(ROW, offset=1))
     dates = unit == "iso" or holds_dates(table.frame["timestamp"])
     table = parse_times(table, "timestamp", dates=dates)
     return (table if dates else in_seconds(table, "timestamp", unit)).frame["timestamp"].to_list()
@@ -25,7 +25,13 @@ def test_small_numbers_are_seconds():
 
 @pytest.mark.parametrize(
     "date",
-    ["2017-12-01", "2017-12-01T00:00:00Z", "2017-12-01 00:00", "2017-12-01 02:00:00.5+02:00", "2017-11-30T19:00:00-0500"],
+    [
+        "2017-12-01",
+        "2017-12-01T00:00:00Z",
+        "2017-12-01 00:00",
+        "2017-12-01 02:00:00.5+02:00",
+        "2017-11-30T19:00:00-0500",
+    ],
 )
 def test_dates_are_utc_unless_they_say_otherwise(date):
     assert seconds([date]) == [1512086400]
@@ -54,7 +60,7 @@ def test_typed_dates_are_dates():
         (["12", ""], "auto", "row 2: timestamp is missing"),
         (["12", None], "auto", "row 2: timestamp is missing"),
         ([1.0, float("nan")], "auto", "row 2: timestamp 'NaN' is not a number"),
-        (["12", "-1"], "auto", "row 2: timestamp -1 is before 1970"),
+        (["12", "-1"], "auto", "row 2: timestamp '-1' is before 1970"),
     ],
 )
 def test_a_time_that_cannot_be_right_is_named(values, unit, message):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from thinkrank.language import GenerationOptions, add_lora, generate, tiny_backbone
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.generation import sampling_logprobs

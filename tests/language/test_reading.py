@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from thinkrank.language import hidden_states, last_states, pad, tiny_backbone
 
 ARCHITECTURES = ["llama", "qwen2", "qwen3", "gemma3_text"]

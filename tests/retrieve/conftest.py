@@ -10,7 +10,11 @@ from thinkrank.language.options import GenerationOptions, LoraOptions
 from thinkrank.retrieve import ContrastiveOptions, R2ecConfig
 from thinkrank.retrieve.config import HeadOptions, PromptOptions
 
-TITLES = [f"{color} {thing}" for color in ("red", "blue", "green", "black") for thing in "car boat plane house tree dog".split()]
+TITLES = [
+    f"{color} {thing}"
+    for color in ("red", "blue", "green", "black")
+    for thing in ["car", "boat", "plane", "house", "tree", "dog"]
+]
 
 
 @pytest.fixture(scope="session")

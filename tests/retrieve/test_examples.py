@@ -49,7 +49,9 @@ def test_each_line_predicts_the_line_after_it_and_the_closing_what_comes_last(ba
     history = next(h for h in histories if len(h) >= 7)
     items = history.items.tolist()
     batch = build_batch(prompts, [history], [Stretch(0, 2, 7)], ContrastiveOptions())
-    readouts = sorted(zip(batch.columns_P.tolist(), batch.targets_P.tolist(), batch.seen_PI, strict=True), key=lambda r: r[0])
+    readouts = sorted(
+        zip(batch.columns_P.tolist(), batch.targets_P.tolist(), batch.seen_PI, strict=True), key=lambda r: r[0]
+    )
     assert [target for _, target, _ in readouts] == [*items[3:7], items[6]]
     for (column, _, seen), last in zip(readouts, [2, 3, 4, 5, 5], strict=True):
         shown = backbone.tokenizer.decode(batch.sequences[0][: column + 1])

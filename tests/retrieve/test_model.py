@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+
 from contracts import RetrieverContract, two_tribes
 from contracts.retriever import COOK, HISTORIES
-
 from thinkrank import ThinkrankError
 from thinkrank.data import Catalogue, Dataset, History, split_dataset
 from thinkrank.language.adapters import adapter_state

@@ -39,7 +39,9 @@ def test_no_folder_no_checkpoint(tmp_path):
 def test_an_optimiser_restored_from_tensors_makes_the_same_next_step(optimizer_class):
     def build():
         weight = torch.nn.Parameter(torch.arange(4.0))
-        return weight, optimizer_class([weight], lr=0.1, **({"momentum": 0.9} if optimizer_class is torch.optim.SGD else {}))
+        return weight, optimizer_class(
+            [weight], lr=0.1, **({"momentum": 0.9} if optimizer_class is torch.optim.SGD else {})
+        )
 
     def step(weight, optimizer):
         optimizer.zero_grad()

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from thinkrank.training import warmup_factor
@@ -13,7 +15,7 @@ def test_linear_falls_to_the_floor_at_the_last_step():
     factors = [warmup_factor(s, warmup_steps=4, total_steps=20, decay="linear", floor=0.1) for s in range(4, 20)]
     assert factors[0] == 1.0
     assert factors[-1] == pytest.approx(0.1)
-    steps = {round(a - b, 9) for a, b in zip(factors, factors[1:], strict=False)}
+    steps = {round(a - b, 9) for a, b in pairwise(factors)}
     assert len(steps) == 1
 
 

@@ -44,7 +44,7 @@ class ItemItem(Baseline[ConfigT]):
     """
 
     @property
-    def weights_II(self) -> Float32[np.ndarray, "I I"]:
+    def weights_II(self) -> Float32[np.ndarray, "I I"]:  # noqa: N802
         """Row: the item of the past; column: the item it votes for. The diagonal is 0."""
         self._check_fitted()
         return self._arrays["weights_II"]

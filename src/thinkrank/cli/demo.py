@@ -28,7 +28,7 @@ def demo(
     Takes about a quarter of an hour on two CPU cores. Interrupt it whenever you like: the next call goes on from the
     last checkpoint, and a finished run is reused.
     """
-    from thinkrank.cli.evaluate import retrieval_systems, write_evaluation
+    from thinkrank.cli.evaluate import print_results, retrieval_systems, write_evaluation
     from thinkrank.cli.settings import retrieve_settings
     from thinkrank.cli.train import train_retriever
     from thinkrank.retrieve.config import Preset
@@ -44,7 +44,8 @@ def demo(
     drawn = split.test.subset(samples, seed=0)
     done = out / "results.json"
     if done.exists() and (out / "report.html").exists() and _evaluated(done) == len(drawn):
-        _print_again(done)
+        sys.stderr.write(f"{done} is there already: reusing it\n")
+        print_results(out)
     else:
         systems = retrieval_systems(model, split, think=True, untrained=True)
         write_evaluation(run, model, split, drawn, systems, part="test")
@@ -56,17 +57,6 @@ def _evaluated(results: Path) -> int:
     from thinkrank.evaluate import read_results
 
     return read_results(results)[0].n
-
-
-def _print_again(results: Path) -> None:
-    from rich.console import Console
-
-    from thinkrank.evaluate import read_results, results_table
-
-    sys.stderr.write(f"{results} is there already: reusing it\n")
-    shown = ("hit@5", "hit@10", "hit@20", "ndcg@10", "mrr", "coverage@10")
-    Console().print(results_table([row for row in read_results(results) if row.metric in shown]))
-    _say(f"report: {results.parent / 'report.html'}\n")
 
 
 def _say(text: str) -> None:

@@ -18,6 +18,7 @@ REFERENCE = "item-kNN"
 TRAINED = "R²ec, no thought"
 THINKING = "R²ec, thought first"
 UNTRAINED = "R²ec, untrained"
+SHOWN_METRICS = ("hit@5", "hit@10", "hit@20", "ndcg@10", "mrr", "coverage@10")
 
 
 def evaluate(
@@ -44,7 +45,9 @@ def evaluate(
         raise ThinkrankError(f"--part must be valid or test, not {part!r}")
     settings = RetrieveSettings.from_run(run)
     if not (run / "model" / "config.json").is_file():
-        raise ThinkrankError(f"{run}: its training has not finished; start `thinkrank train retrieve` again to resume it")
+        raise ThinkrankError(
+            f"{run}: its training has not finished; start `thinkrank train retrieve` again to resume it"
+        )
     split = settings.data.load_split()
     opened, model = train_retriever(settings, split, run)
     drawn = (split.test if part == "test" else split.valid).subset(samples, seed)
@@ -52,9 +55,7 @@ def evaluate(
     write_evaluation(opened, model, split, drawn, systems, part=part, filter_seen=not seen, json_output=json_output)
 
 
-def retrieval_systems(
-    model: "R2ec", split: "Split", *, think: bool, untrained: bool
-) -> "Mapping[str, Scorer]":
+def retrieval_systems(model: "R2ec", split: "Split", *, think: bool, untrained: bool) -> "Mapping[str, Scorer]":
     """Everything a table compares, fitted on the train part."""
     from thinkrank.baselines import ItemKNN, Popularity
     from thinkrank.retrieve import R2ec
@@ -86,11 +87,10 @@ def write_evaluation(
     import json
 
     import numpy as np
-    from rich.console import Console
 
-    from thinkrank._files import atomic_write
-    from thinkrank.cli.report import build_report
-    from thinkrank.evaluate import evaluate_retrieval, results_table, write_report, write_results
+    from thinkrank.cli.report import retrieval_report
+    from thinkrank.evaluate import evaluate_retrieval, write_comparisons, write_results
+    from thinkrank.evaluate.report import write_report
     from thinkrank.training import console_progress
 
     with console_progress("evaluating", len(samples) * len(systems)) as advance:
@@ -103,25 +103,34 @@ def write_evaluation(
         )
     trained = np.concatenate([history.items for history in split.train_histories()])
     counts_I = np.bincount(trained, minlength=len(split.dataset.catalogue))
-    seeds = {name: (run.manifest["seed"],) for name in (TRAINED, THINKING)}
+    seeds = dict.fromkeys((TRAINED, THINKING), (run.manifest["seed"],))
     rows = evaluation.rows(dataset=split.dataset.name, split=part, seeds=seeds, counts_I=counts_I)
     write_results(run.folder / "results.json", rows)
     comparisons = [
-        {"system": name, "reference": other, "metric": "ndcg@10", **vars(evaluation.compare(name, other, "ndcg@10"))}
-        for name in systems
-        for other in ("popularity", REFERENCE)
-        if name != other
+        comparison
+        for reference in ("popularity", REFERENCE)
+        for comparison in evaluation.comparisons(reference, dataset=split.dataset.name, split=part)
     ]
-    with atomic_write(run.folder / "comparisons.json") as file:
-        file.write(json.dumps({"policy": evaluation.policy, "tests": comparisons}, indent=1, default=float).encode())
-    write_report(run.folder / "report.html", build_report(run, model, split, samples, evaluation, rows, comparisons))
+    write_comparisons(run.folder / "comparisons.json", comparisons)
+    report = retrieval_report(run, model, split, samples, evaluation, rows, comparisons)
+    write_report(run.folder / "report.html", report)
     if json_output:
         sys.stdout.write(json.dumps([row.model_dump(mode="json") for row in rows], indent=1) + "\n")
     else:
-        shown = ("hit@5", "hit@10", "hit@20", "ndcg@10", "mrr", "coverage@10")
-        Console().print(results_table([row for row in rows if row.metric in shown]))
-        sys.stdout.write(f"{_policy_line(evaluation)}\nreport: {run.folder / 'report.html'}\n")
+        print_results(run.folder)
+        sys.stdout.write("; ".join(f"{key}: {value}" for key, value in evaluation.policy.items()) + "\n")
     return evaluation
+
+
+def print_results(folder: Path) -> None:
+    """Show the table of a run's results.json, and where the report is."""
+    from rich.console import Console
+
+    from thinkrank.evaluate import read_results, results_table
+
+    rows = read_results(folder / "results.json")
+    Console().print(results_table([row for row in rows if row.metric in SHOWN_METRICS]))
+    sys.stdout.write(f"report: {folder / 'report.html'}\n")
 
 
 class _Advance:
@@ -135,7 +144,3 @@ class _Advance:
             self.system, self.done = system, 0
         self.advance(done - self.done, note=system)
         self.done = done
-
-
-def _policy_line(evaluation: "Evaluation") -> str:
-    return "; ".join(f"{key}: {value}" for key, value in evaluation.policy.items())

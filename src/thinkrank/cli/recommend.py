@@ -40,7 +40,9 @@ def recommend(
     if not (folder / "config.json").is_file():
         raise ThinkrankError(f"{run}: no trained model here; run `thinkrank demo` or `thinkrank train retrieve` first")
     catalogue = Catalogue.load(folder / "catalogue.parquet")
-    past = _history_of(run, user) if user is not None else History.of([catalogue.find(title) for title in history or []])
+    past = (
+        _history_of(run, user) if user is not None else History.of([catalogue.find(title) for title in history or []])
+    )
 
     from thinkrank.retrieve import R2ec
 

@@ -23,7 +23,9 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field("movielens-100k", description="format of the data, or a folder that `data prepare` wrote")
-    path: str | None = Field(None, description="file or folder; without one the source is downloaded or found installed")
+    path: str | None = Field(
+        None, description="file or folder; without one the source is downloaded or found installed"
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="options of the source")
     filters: FilterOptions = FilterOptions()
     split: Literal["temporal", "leave-last-out"] = Field("temporal", description="how train, valid and test are cut")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from thinkrank.data._files import atomic_write
+from thinkrank._files import atomic_write
 from thinkrank.data._nearest import did_you_mean, nearest
 from thinkrank.data.reading.table import reason
 from thinkrank.errors import ThinkrankError

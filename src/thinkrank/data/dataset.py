@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float32, Int32, Int64
 
-from thinkrank.data._files import atomic_write
+from thinkrank._files import atomic_write
 from thinkrank.data._fingerprint import fingerprint
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.catalogue import Catalogue, read_own_parquet
@@ -71,7 +71,8 @@ class Dataset:
             object.__setattr__(self, "notices", (*self.notices, notice))
             interactions = interactions.filter(rows.is_not_null())
         if interactions.is_empty():
-            raise ThinkrankError(f"{self.name}: no interactions are left")
+            why = f" ({'; '.join(self.notices)})" if self.notices else ""
+            raise ThinkrankError(f"{self.name}: no interactions are left{why}")
         if not _is_sorted(interactions):
             interactions = interactions.sort("user", "timestamp", maintain_order=True)
         object.__setattr__(self, "interactions", interactions)
@@ -87,17 +88,17 @@ class Dataset:
         return _frozen(np.concatenate([[0], np.cumsum(self._users["len"].to_numpy())]).astype(np.int64))
 
     @cached_property
-    def items_E(self) -> Int32[np.ndarray, "E"]:  # noqa: N802
+    def items_E(self) -> Int32[np.ndarray, "E"]:
         """The catalogue row of each event."""
         return _frozen(_catalogue_rows(self.interactions, self.catalogue).to_numpy().astype(np.int32))
 
     @cached_property
-    def times_E(self) -> Int64[np.ndarray, "E"]:  # noqa: N802
+    def times_E(self) -> Int64[np.ndarray, "E"]:
         """The time of each event, in seconds since 1970, UTC."""
         return _frozen(self.interactions["timestamp"].to_numpy().copy())
 
     @cached_property
-    def ratings_E(self) -> Float32[np.ndarray, "E"] | None:  # noqa: N802
+    def ratings_E(self) -> Float32[np.ndarray, "E"] | None:
         """The rating of each event, NaN where it is missing; None if the data has no ratings."""
         if "rating" not in self.interactions.columns:
             return None

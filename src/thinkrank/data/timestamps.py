@@ -45,7 +45,7 @@ def parse_times(table: Table, column: str, *, dates: bool) -> Table:
     both.refuse_where(missing, f"{column} is missing. Give it a value or remove the row.")
     kind = "an ISO date" if dates else "a number"
     both.refuse_where(
-        pl.col("_parsed").is_null(), f"{column} '{{value}}' is not {kind}. Mend or remove the row.", show=column
+        pl.col("_parsed").is_null(), f"{column} {{value}} is not {kind}. Mend or remove the row.", show=column
     )
     both.refuse_where(pl.col("_parsed") < 0, f"{column} {{value}} is before 1970. Mend or remove the row.", show=column)
     return table.with_frame(both.frame.with_columns(pl.col("_parsed").alias(column)).drop("_parsed"))

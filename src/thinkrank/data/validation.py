@@ -64,7 +64,7 @@ def parse_ratings(table: Table) -> Table:
     number = pl.when(text != "").then(text).cast(pl.Float64, strict=False) if _is_text(table, "rating") else number
     parsed = table.with_frame(table.frame.with_columns(number.alias("_number")))
     wrong = (pl.col("_number").is_null() & (text != "")) | pl.col("_number").is_infinite()
-    parsed.refuse_where(wrong, "rating '{value}' is not a number. Mend or remove the row.", show="rating")
+    parsed.refuse_where(wrong, "rating {value} is not a number. Mend or remove the row.", show="rating")
     return table.with_frame(parsed.frame.with_columns(pl.col("_number").fill_nan(None).alias("rating")).drop("_number"))
 
 
@@ -84,7 +84,7 @@ def check_items(table: Table, *, keep_first: bool) -> tuple[Table, list[str]]:
     table = parse_ids(table, "item")
     again = ~pl.col("item").is_first_distinct()
     if not keep_first:
-        way_out = "item id '{value}' occurs a second time. Keep one row for each item."
+        way_out = "item id {value} occurs a second time. Keep one row for each item."
         table.refuse_where(again, way_out, show="item")
     return _drop(table, again, "rows that repeat an item id")
 

@@ -6,10 +6,10 @@ Policy, the same for every system of a table:
 
 - every item of the catalogue is a candidate; nothing is sampled (Krichene & Rendle 2020);
 - items of a sample's history are left out if `filter_seen`. A target that stands in its own history (a repurchase) can
-  then
-  never be found: it counts as a miss and is reported as unreachable;
-- ties are pessimistic (see `ranks`); the kept lists, which only describe what is recommended, break them by catalogue
-  row.
+  then never be found: it counts as a miss and is reported as unreachable;
+- ties are pessimistic (see `ranks`); the kept lists, which only describe what is recommended, are in catalogue order
+  where scores tie;
+- figures are means over samples, so a user with many samples weighs more; intervals and tests draw whole users.
 """
 
 import time
@@ -81,6 +81,7 @@ class Evaluation:
             "candidates": f"whole catalogue ({self.num_items} items)",
             "seen items left out": self.filter_seen,
             "ties": "pessimistic",
+            "mean over": "samples",
             "samples": len(self.users_S),
             "users": len(np.unique(self.users_S)),
             "unreachable targets": int(self.unreachable_S.sum()),

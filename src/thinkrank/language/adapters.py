@@ -13,7 +13,7 @@ from thinkrank.language.backbone import Backbone
 from thinkrank.language.options import LoraOptions
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    pass
 
 ADAPTER_FILE = "adapter.safetensors"
 
@@ -55,7 +55,9 @@ def _linear_layers(backbone: Backbone, first: int) -> list[str]:
         if block and int(block[1]) >= first and isinstance(module, torch.nn.Linear):
             names.append(name)
     if not names:
-        raise ThinkrankError(f"the model {backbone.source!r} has no linear layers under `layers.N`, so nothing to adapt")
+        raise ThinkrankError(
+            f"the model {backbone.source!r} has no linear layers under `layers.N`, so nothing to adapt"
+        )
     return names
 
 

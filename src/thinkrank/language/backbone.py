@@ -121,7 +121,11 @@ def load_backbone(
         tiny = tiny_backbone(texts)
         return Backbone(tiny.model.to(target), tiny.tokenizer, source=name)
     folder_or_id = _locate(name)
-    options: dict[str, Any] = {"dtype": default_dtype(target) if dtype == "auto" else getattr(torch, dtype), "use_safetensors": True, "trust_remote_code": False}
+    options: dict[str, Any] = {
+        "dtype": default_dtype(target) if dtype == "auto" else getattr(torch, dtype),
+        "use_safetensors": True,
+        "trust_remote_code": False,
+    }
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder_or_id, trust_remote_code=False)
         with _quiet_transformers():

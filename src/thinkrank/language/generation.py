@@ -20,7 +20,6 @@ from thinkrank.language.backbone import Backbone
 from thinkrank.language.options import GenerationOptions
 from thinkrank.language.states import pad
 
-
 FinishReason = Literal["closed", "end_of_turn", "length"]
 
 
@@ -96,7 +95,9 @@ def generate(
     answers: dict[int, Continuation] = {}
     for start in range(0, len(prompts), options.batch_size):
         rows = by_length[start : start + options.batch_size]
-        answers.update(zip(rows, _generate_batch(backbone, [prompts[i] for i in rows], options, closing, random)))
+        answers.update(
+            zip(rows, _generate_batch(backbone, [prompts[i] for i in rows], options, closing, random), strict=True)
+        )
     return [answers[i] for i in range(len(prompts))]
 
 

@@ -35,6 +35,4 @@ fact about a person. Scores reflect the data the model was trained on, popularit
 
 def model_card(config: R2ecConfig, num_items: int) -> str:
     """Render the card of a model."""
-    return _CARD.format(
-        backbone=config.backbone, noun=config.prompt.noun, num_items=num_items, rank=config.lora.rank
-    )
+    return _CARD.format(backbone=config.backbone, noun=config.prompt.noun, num_items=num_items, rank=config.lora.rank)

@@ -71,7 +71,9 @@ class R2ec:
         self.table_ID = self.encode_items(range(len(catalogue))) if table_ID is None else table_ID
 
     @classmethod
-    def create(cls, config: R2ecConfig, catalogue: Catalogue, *, backbone: Backbone | None = None, seed: int = 0) -> "R2ec":
+    def create(
+        cls, config: R2ecConfig, catalogue: Catalogue, *, backbone: Backbone | None = None, seed: int = 0
+    ) -> "R2ec":
         """Build an untrained model: the base language model with an adapter that has no effect yet.
 
         Args:
@@ -103,9 +105,7 @@ class R2ec:
             options: how to write; the configuration's by default.
         """
         prompts = [self.prompts.user(history).prompt.ids for history in histories]
-        return generate(
-            self.backbone, prompts, options or self.config.thought, closing=self.config.prompt.closing
-        )
+        return generate(self.backbone, prompts, options or self.config.thought, closing=self.config.prompt.closing)
 
     def user_states(
         self, histories: Sequence[History], thoughts: Sequence[Continuation] | None = None
@@ -154,9 +154,7 @@ class R2ec:
         """
         continuations = self.think(histories, thought_options) if think else None
         thoughts = None if continuations is None else tuple(_thought(written) for written in continuations)
-        return top_k(
-            self._scores(histories, continuations), histories, k, filter_seen=filter_seen, thoughts=thoughts
-        )
+        return top_k(self._scores(histories, continuations), histories, k, filter_seen=filter_seen, thoughts=thoughts)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, adapter, head with table, catalogue and model card; the base weights are named, not copied."""
@@ -190,7 +188,9 @@ class R2ec:
         """
         folder = Path(where)
         if not (folder / "config.json").is_file():
-            raise ThinkrankError(f"{folder}: no saved model here (no config.json). Give the folder a training run made.")
+            raise ThinkrankError(
+                f"{folder}: no saved model here (no config.json). Give the folder a training run made."
+            )
         config = R2ecConfig.model_validate(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         catalogue = Catalogue.load(folder / "catalogue.parquet")
         base = backbone or load_backbone(config.backbone, dtype=config.dtype, texts=catalogue.titles)

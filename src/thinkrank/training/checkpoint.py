@@ -36,7 +36,9 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], sta
     """Write a checkpoint and remove the older ones."""
     folder.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, fresh / "tensors.safetensors")
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, fresh / "tensors.safetensors"
+    )
     (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
     for file in fresh.iterdir():
         with file.open("rb") as written:

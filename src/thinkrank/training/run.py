@@ -1,9 +1,9 @@
 """A run's folder: what was asked, with what, and what happened.
 
-    config.toml      every setting
-    manifest.json    data fingerprint, split, versions, seed, device
-    metrics.jsonl    one row per logged event, in order
-    checkpoints/     see `thinkrank.training.checkpoint`
+config.toml      every setting
+manifest.json    data fingerprint, split, versions, seed, device
+metrics.jsonl    one row per logged event, in order
+checkpoints/     see `thinkrank.training.checkpoint`
 """
 
 import importlib.metadata
@@ -70,11 +70,8 @@ class Run:
         """Read the log; a last line that a kill cut short is left out."""
         if not self.metrics_file.exists():
             return []
-        rows = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                rows.append(json.loads(line))
-        return rows
+        lines = self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def rewind(self, step: int) -> None:
         """Drop log rows of updates after this step: a resumed run makes them again."""

@@ -53,7 +53,11 @@ def read_delimited(
 
 
 def _header_names(file: str, line: bytes, separator: str) -> list[str]:
-    names = [name.strip() for name in next(csv.reader([line.decode()], delimiter=separator), [])]
+    try:
+        names = [name.strip() for name in next(csv.reader([line.decode()], delimiter=separator), [])]
+    except csv.Error as error:
+        hint = "its lines end in carriage returns; save it with newlines" if b"\r" in line.rstrip() else str(error)
+        raise ThinkrankError(f"{file}: the header cannot be read ({hint})") from error
     if not any(names):
         raise ThinkrankError(f"{file}: the first line is blank; it should name the columns")
     repeated = {name for name in names if names.count(name) > 1}

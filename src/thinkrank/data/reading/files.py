@@ -1,14 +1,14 @@
 """The files of a data set, in a folder or a zip archive, opened as streams and never unpacked."""
 
 import gzip
-import io
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from io import BufferedIOBase, BufferedReader, RawIOBase
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import cast
 
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.errors import ThinkrankError
@@ -27,7 +27,7 @@ class DataFile:
     """
 
     name: str
-    open: Callable[[], BinaryIO]
+    open: Callable[[], BufferedIOBase]
 
     @classmethod
     def at(cls, path: Path) -> "DataFile":
@@ -57,10 +57,10 @@ class DataFile:
         """The whole contents, decompressed."""
         return b"".join(self.pieces())
 
-    def _decompressed(self, raw: BinaryIO) -> BinaryIO:
-        buffered = io.BufferedReader(cast("io.RawIOBase", raw))  # any readable will do
+    def _decompressed(self, raw: BufferedIOBase) -> BufferedIOBase:
+        buffered = BufferedReader(cast("RawIOBase", raw))  # any readable will do
         if buffered.peek(2)[:2] == b"\x1f\x8b":
-            return gzip.GzipFile(fileobj=buffered)  # type: ignore[return-value]  # it is one in all but name
+            return gzip.GzipFile(fileobj=buffered)
         if self.name.lower().endswith(".gz"):
             raise ThinkrankError(f"{self.name}: is not gzip, whatever its name says. Fetch it again or rename it.")
         return buffered
@@ -119,9 +119,9 @@ class Files:
 
 
 def _zip_member(path: Path, name: str) -> DataFile:
-    def open_member() -> BinaryIO:
+    def open_member() -> BufferedIOBase:
         # The archive's file stays open until the member is closed.
         with zipfile.ZipFile(path) as archive:
-            return archive.open(name)  # type: ignore[return-value]  # IO[bytes]
+            return cast("BufferedIOBase", archive.open(name))
 
     return DataFile(PurePosixPath(name).name, open_member)

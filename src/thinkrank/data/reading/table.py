@@ -9,8 +9,8 @@ import polars as pl
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.errors import ThinkrankError
 
-ROW = "row"
-"""The column that holds a row's number in its file."""
+ROW = "__row__"
+"""The column that holds a row's number in its file; a name no file uses for a column of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,9 @@ class Table:
     def refuse(self, row: int, problem: str, *, show: str | None = None) -> NoReturn:
         """Raise a `ThinkrankError` for one row; see `refuse_where`."""
         if show is not None:
-            problem = problem.replace("{value}", str(self.frame.filter(pl.col(ROW) == row)[show][0]))
+            value = self.frame.filter(pl.col(ROW) == row)[show][0]
+            # Quoted, a text with line breaks still makes a message of one line.
+            problem = problem.replace("{value}", repr(value[:80]) if isinstance(value, str) else str(value))
         raise ThinkrankError(f"{self.file}, row {row}: {problem}")
 
     def require(self, *columns: str, way_out: str = "") -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.download import cached, download
-from thinkrank.data.reading import DataFile, Files, Table, read_delimited
+from thinkrank.data.reading import ROW, DataFile, Files, Table, read_delimited
 from thinkrank.data.sources._assemble import assemble
 from thinkrank.data.sources._movies import split_title
 from thinkrank.data.validation import read_events
@@ -105,4 +105,4 @@ def _assemble_atomic(files: Files, options: MovieLens100KOptions) -> Dataset:
 
 
 def _items(file: DataFile, table: Table, genres: pl.Expr) -> Table:
-    return Table(file.name, table.frame.select("item", *split_title(), genres.alias("categories"), "row"))
+    return Table(file.name, table.frame.select("item", *split_title(), genres.alias("categories"), ROW))

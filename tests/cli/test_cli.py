@@ -1,0 +1,151 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def thinkrank(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", "from thinkrank.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A shop as two CSV files: 30 customers walk through 12 wines."""
+    folder = tmp_path_factory.mktemp("shop")
+    wines = [f"{color} wine {n}" for color in ("red", "white", "rosé") for n in range(4)]
+    items = "\n".join(["item,title", *(f"w{n},{title}" for n, title in enumerate(wines))])
+    rows = [f"c{c},w{(c + j) % 12},{10**9 + 1000 * c + j}" for c in range(30) for j in range(8)]
+    (folder / "items.csv").write_text(items + "\n", encoding="utf-8")
+    (folder / "interactions.csv").write_text("\n".join(["user,item,timestamp", *rows]) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(shop, tmp_path_factory):
+    """A finished run on the shop, with the tiny model."""
+    folder = tmp_path_factory.mktemp("runs") / "shop"
+    done = thinkrank("train", "retrieve", "table", "--path", str(shop), "--out", str(folder), *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    assert "best validation NDCG@10" in done.stdout
+    return folder
+
+
+SETTINGS = [
+    part
+    for setting in (
+        "model.backbone=tiny",
+        "model.dtype=float32",
+        "model.prompt.noun=wine",
+        "model.thought.max_new_tokens=4",
+        "training.steps=6",
+        "training.validate_every=3",
+        "training.checkpoint_every=2",
+    )
+    for part in ("--set", setting)
+]
+
+
+def test_help_names_every_command_and_imports_no_torch():
+    code = "import sys\nfrom thinkrank.cli.main import app\nassert not {'torch', 'polars', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    shown = thinkrank("--help")
+    assert shown.returncode == 0
+    for command in ("demo", "data", "train", "evaluate", "recommend", "doctor"):
+        assert command in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["train", "retrieve", "movilens-100k"], "movielens-100k"),
+        (["train", "retrieve", "table", "--path", "no/such/folder"], "no/such/folder"),
+        (["train", "retrieve", "--set", "training.stepps=3"], "did you mean training.steps?"),
+        (["train", "retrieve", "--set", "training.steps=many"], "setting training.steps"),
+        (["train", "retrieve", "--set", "nonsense"], "not of the form key=value"),
+        (["train", "retrieve", "--preset", "papers"], "thinkrank, paper"),
+        (["train", "retrieve", "--config", "absent.toml"], "absent.toml"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["recommend", "nowhere", "--user", "1"], "nowhere"),
+        (["recommend", "nowhere"], "--user ID or --history TITLE"),
+        (["data", "describe", "table", "--path", "nowhere"], "nowhere"),
+        (["data", "describe", "movielens", "-f", "k_cores=5"], "k_core"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_way_out_and_exit_code_2(arguments, fault, tmp_path):
+    done = thinkrank(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("thinkrank: ")
+    assert done.stderr.count("\n") == 1
+    assert fault in done.stderr
+
+
+def test_a_data_set_is_described_and_prepared(shop, tmp_path):
+    shown = thinkrank("data", "describe", "table", "--path", str(shop), "--json")
+    assert shown.returncode == 0, shown.stderr
+    described = json.loads(shown.stdout)
+    assert "240" in json.dumps(described)
+    prepared = thinkrank("data", "prepare", "table", "--path", str(shop), "--out", str(tmp_path / "ready"), "--json")
+    again = thinkrank("data", "describe", str(tmp_path / "ready"), "--json")
+    assert json.loads(prepared.stdout)["fingerprint"] == json.loads(again.stdout)["fingerprint"]
+
+
+def test_a_finished_run_is_reused_and_other_settings_are_refused(run, shop):
+    again = thinkrank("train", "retrieve", "table", "--path", str(shop), "--out", str(run), *SETTINGS)
+    assert again.returncode == 0
+    assert "reusing" in again.stderr
+    other = thinkrank("train", "retrieve", "table", "--path", str(shop), "--out", str(run), *SETTINGS, "--set", "training.seed=1")
+    assert other.returncode == 2
+    assert "training.seed" in other.stderr
+
+
+def test_a_run_is_evaluated_beside_baselines_and_reported(run):
+    done = thinkrank("evaluate", str(run), "--samples", "20", "--think", "--untrained")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((run / "results.json").read_text())
+    assert set(rows[0]) == {"dataset", "split", "system", "metric", "value", "low", "high", "n", "seeds"}
+    systems = {row["system"] for row in rows}
+    assert {"popularity", "item-kNN", "R²ec, untrained", "R²ec, no thought", "R²ec, thought first"} == systems
+    for system in systems:
+        assert system in done.stdout
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "red wine" in page
+    assert "<script" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_recommendations_for_a_user_and_for_a_typed_history(run):
+    answer = thinkrank("recommend", str(run), "--user", "c3", "-k", "3", "--json")
+    assert answer.returncode == 0, answer.stderr
+    told = json.loads(answer.stdout)
+    assert len(told["items"]) == 3
+    assert {"item", "title", "score"} == set(told["items"][0])
+    assert told["thought"]["finish_reason"] in ("closed", "end_of_turn", "length")
+    assert not set(told["history"]) & {item["item"] for item in told["items"]}
+    typed = thinkrank("recommend", str(run), "-H", "Red Wine 1", "-H", "w5", "--no-think", "-k", "20")
+    assert typed.returncode == 0, typed.stderr
+    assert "white wine" in typed.stdout
+    assert "red wine 1" not in typed.stdout.partition("title")[2]
+    unknown = thinkrank("recommend", str(run), "-H", "red wine 11")
+    assert unknown.returncode == 2
+    assert "red wine 1" in unknown.stderr
+
+
+def test_doctor_tells_what_is_there():
+    done = thinkrank("doctor", "--json")
+    report = json.loads(done.stdout)
+    assert report["versions"]["torch"]
+    assert done.returncode == (0 if all(part["installed"] for part in report["parts"].values()) else 1)
