@@ -8,7 +8,9 @@ from jaxtyping import install_import_hook
 
 install_import_hook("thinkrank", "beartype.beartype")
 
-import pytest  # noqa: E402
+import pytest  # noqa: E402 - after the hook, which must see every import of the package
+
+pytest.register_assert_rewrite("contracts")
 
 SHARED_DATA = Path(os.environ.get("THINKRANK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

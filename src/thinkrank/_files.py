@@ -1,6 +1,7 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, and what can be made again is kept in one cache."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,3 +30,14 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """Where downloads and converted weights are kept: ``THINKRANK_CACHE``, else the platform's folder for caches."""
+    if told := os.environ.get("THINKRANK_CACHE"):
+        return Path(told).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "thinkrank"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "thinkrank" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thinkrank"

@@ -1,4 +1,4 @@
-"""What every stage answers with, and the protocol by which evaluation and the cascade know a stage.
+"""What every stage answers with, how scores become answers, and the protocol by which a stage is known.
 
 Shape legend: B users (histories), I items of the catalogue, K length of the answer, T tokens.
 """
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, Int64, Integer
 
 from thinkrank.data import History
+from thinkrank.errors import ThinkrankError
 
 FinishReason = Literal["closed", "end_of_turn", "length"]
 """Why a thought ended: it wrote its closing tag, it ended its turn, or its token budget ran out."""
@@ -64,6 +65,18 @@ class Retriever(Protocol):
         ...
 
 
+def check_histories(histories: Sequence[History], num_items: int) -> None:
+    """Refuse histories with items that are not in the catalogue.
+
+    Raises:
+        ThinkrankError: naming the first such history and item.
+    """
+    for index, history in enumerate(histories):
+        if len(history) and (history.items.min() < 0 or history.items.max() >= num_items):
+            item = next(int(item) for item in history.items if not 0 <= item < num_items)
+            raise ThinkrankError(f"history {index} holds item {item}; the catalogue has rows 0 to {num_items - 1}")
+
+
 def mask_seen(scores_BI: Float32[np.ndarray, "B I"], histories: Sequence[History]) -> Float32[np.ndarray, "B I"]:
     """Return a copy of the scores in which the items of each history are -inf."""
     masked_BI = scores_BI.copy()
@@ -107,3 +120,27 @@ def top_k(
     scores_BK[:, :width] = np.take_along_axis(scores_BI, order_BK, axis=1)
     items_BK[np.isneginf(scores_BK)] = -1
     return Ranking(items_BK, scores_BK, thoughts)
+
+
+def target_ranks(scores_BI: Float32[np.ndarray, "B I"], targets_B: Integer[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
+    """1-based place of each user's target, ties broken pessimistically.
+
+    rank = number of items whose score is at least the target's, itself included. An item with an equal score thus
+    stands before the target: a model that scores everything alike gets the last place, not the first. A target
+    of score -inf was left out of the ranking and gets I + 1, a place no list has.
+
+    Args:
+        scores_BI: higher is better, any unit; -inf for an item that must not be recommended.
+        targets_B: catalogue row of the true item.
+
+    Raises:
+        ValueError: if a score is NaN, or a target is not a catalogue row.
+    """
+    num_items = scores_BI.shape[1]
+    if np.isnan(scores_BI).any():
+        raise ValueError("scores hold NaN, so they have no order")
+    if ((targets_B < 0) | (targets_B >= num_items)).any():
+        raise ValueError(f"targets must be catalogue rows 0 to {num_items - 1}")
+    target_scores_B1 = np.take_along_axis(scores_BI, targets_B[:, None].astype(np.intp), axis=1)
+    ranks_B = np.count_nonzero(scores_BI >= target_scores_B1, axis=1)
+    return np.asarray(np.where(np.isneginf(target_scores_B1[:, 0]), num_items + 1, ranks_B))

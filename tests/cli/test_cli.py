@@ -59,7 +59,7 @@ SETTINGS = [
 
 
 def test_help_names_every_command_and_imports_no_torch():
-    code = "import sys\nfrom thinkrank.cli.main import app\nassert not {'torch', 'polars', 'transformers'} & set(sys.modules)"
+    code = "import sys; import thinkrank.cli.main; assert not {'torch', 'polars', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     shown = thinkrank("--help")
     assert shown.returncode == 0
@@ -107,7 +107,9 @@ def test_a_finished_run_is_reused_and_other_settings_are_refused(run, shop):
     again = thinkrank("train", "retrieve", "table", "--path", str(shop), "--out", str(run), *SETTINGS)
     assert again.returncode == 0
     assert "reusing" in again.stderr
-    other = thinkrank("train", "retrieve", "table", "--path", str(shop), "--out", str(run), *SETTINGS, "--set", "training.seed=1")
+    other = thinkrank(
+        "train", "retrieve", "table", "--path", str(shop), "--out", str(run), *SETTINGS, "--set", "training.seed=1"
+    )
     assert other.returncode == 2
     assert "training.seed" in other.stderr
 

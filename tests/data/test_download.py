@@ -3,14 +3,15 @@
 import hashlib
 import http.server
 import io
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
 
 import pytest
 
-from thinkrank.data import download as download_module
-from thinkrank.data.download import cache_folder, cached, download
+from thinkrank._files import cache_folder
+from thinkrank.data.download import cached, download
 from thinkrank.errors import ThinkrankError
 
 
@@ -165,5 +166,5 @@ def test_a_cache_that_cannot_be_written_is_said_so(monkeypatch, tmp_path, server
 def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch):
     monkeypatch.delenv("THINKRANK_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    monkeypatch.setattr(download_module.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert str(cache_folder()) == "/somewhere/thinkrank"

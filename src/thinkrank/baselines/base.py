@@ -96,15 +96,3 @@ class Baseline(ABC, Generic[ConfigT]):
     def _check_fitted(self) -> None:
         if not self._arrays:
             raise ThinkrankError(f"this {type(self).__name__} has learnt nothing yet: call fit first")
-
-
-def check_items(histories: Sequence[History], num_items: int) -> None:
-    """Refuse histories with items that are not in the catalogue.
-
-    Raises:
-        ThinkrankError: naming the first such history and item.
-    """
-    for index, history in enumerate(histories):
-        if len(history) and (history.items.min() < 0 or history.items.max() >= num_items):
-            item = next(int(item) for item in history.items if not 0 <= item < num_items)
-            raise ThinkrankError(f"history {index} holds item {item}; the catalogue has rows 0 to {num_items - 1}")

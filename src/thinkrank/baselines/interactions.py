@@ -40,7 +40,7 @@ class UserItems:
         return cls(starts_U.astype(np.int64), (pairs_P % num_items).astype(np.int32), num_items)
 
     @property
-    def counts_I(self) -> Int64[np.ndarray, "I"]:  # noqa: N802
+    def counts_I(self) -> Int64[np.ndarray, "I"]:
         """Number of users of each item."""
         return np.bincount(self.items_P, minlength=self.num_items)
 

@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from pydantic import Field, PositiveInt
 
-from thinkrank.baselines.base import Baseline, BaselineConfig, check_items
+from thinkrank.baselines.base import Baseline, BaselineConfig
 from thinkrank.baselines.interactions import UserItems, catalogue_size, training_histories
 from thinkrank.data import Dataset, History, Split
+from thinkrank.stages import check_histories
 
 
 class ItemItemConfig(BaselineConfig):
@@ -44,7 +45,7 @@ class ItemItem(Baseline[ConfigT]):
     """
 
     @property
-    def weights_II(self) -> Float32[np.ndarray, "I I"]:  # noqa: N802
+    def weights_II(self) -> Float32[np.ndarray, "I I"]:
         """Row: the item of the past; column: the item it votes for. The diagonal is 0."""
         self._check_fitted()
         return self._arrays["weights_II"]
@@ -65,7 +66,7 @@ class ItemItem(Baseline[ConfigT]):
     def scores(self, histories: Sequence[History]) -> Float32[np.ndarray, "B I"]:
         """Sum the votes; popularity where there are none."""
         weights_II = self.weights_II
-        check_items(histories, len(weights_II))
+        check_histories(histories, len(weights_II))
         scores_BI = np.empty((len(histories), len(weights_II)), dtype=np.float32)
         for row, history in zip(scores_BI, histories, strict=True):
             items_H = newest_distinct(history, self.config.window)

@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from pydantic import PositiveFloat
 
-from thinkrank.baselines.base import Baseline, BaselineConfig, check_items
+from thinkrank.baselines.base import Baseline, BaselineConfig
 from thinkrank.baselines.interactions import all_items, catalogue_size, training_histories
 from thinkrank.data import Dataset, History, Split
 from thinkrank.errors import ThinkrankError
+from thinkrank.stages import check_histories
 
 SECONDS_PER_DAY = 86_400
 
@@ -50,7 +51,7 @@ class Popularity(Baseline[PopularityConfig]):
         """The same counts for every history."""
         self._check_fitted()
         counts_I = self._arrays["counts_I"]
-        check_items(histories, len(counts_I))
+        check_histories(histories, len(counts_I))
         return np.tile(counts_I, (len(histories), 1))
 
 

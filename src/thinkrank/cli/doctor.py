@@ -34,7 +34,8 @@ def doctor(json_output: Annotated[bool, typer.Option("--json", help="Print JSON.
 def _report() -> dict[str, dict[str, Any]]:
     import torch
 
-    from thinkrank.language.backbone import cache_folder, default_device, default_dtype
+    from thinkrank._files import cache_folder
+    from thinkrank.language.backbone import default_device, default_dtype
 
     device = default_device()
     return {

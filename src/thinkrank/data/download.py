@@ -2,9 +2,7 @@
 
 import hashlib
 import http.client
-import os
 import re
-import sys
 import urllib.error
 import urllib.request
 import zipfile
@@ -14,22 +12,12 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from thinkrank._files import cache_folder
 from thinkrank.errors import ThinkrankError
 
 _ATTEMPTS = 3
 _TIMEOUT_SECONDS = 30.0
 _PIECE_BYTES = 1 << 18
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: ``THINKRANK_CACHE``, else the platform's folder for caches."""
-    if told := os.environ.get("THINKRANK_CACHE"):
-        return Path(told).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "thinkrank"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "thinkrank" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thinkrank"
 
 
 def cached(url: str) -> Path | None:

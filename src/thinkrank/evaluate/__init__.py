@@ -1,12 +1,11 @@
 """Metrics, the retrieval protocol, significance, result rows and the HTML report.
 
-Formulas stand in their own modules: `thinkrank.evaluate.metrics` (hit, ndcg, ...), `.ranks`, `.beyond`,
+Formulas stand in their own modules: `thinkrank.evaluate.metrics` (hit, ndcg, ...), `.beyond`,
 `.significance`.
 """
 
 from thinkrank.evaluate import metrics
 from thinkrank.evaluate.protocol import Answers, Evaluation, Scorer, evaluate_retrieval
-from thinkrank.evaluate.ranks import target_ranks
 from thinkrank.evaluate.results import (
     Comparison,
     ResultRow,
@@ -33,7 +32,6 @@ __all__ = [
     "read_results",
     "results_markdown",
     "results_table",
-    "target_ranks",
     "write_comparisons",
     "write_results",
 ]

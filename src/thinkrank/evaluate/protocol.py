@@ -7,8 +7,8 @@ Policy, the same for every system of a table:
 - every item of the catalogue is a candidate; nothing is sampled (Krichene & Rendle 2020);
 - items of a sample's history are left out if `filter_seen`. A target that stands in its own history (a repurchase) can
   then never be found: it counts as a miss and is reported as unreachable;
-- ties are pessimistic (see `ranks`); the kept lists, which only describe what is recommended, are in catalogue order
-  where scores tie;
+- ties are pessimistic (see `thinkrank.stages.target_ranks`); the kept lists, which only describe what is recommended,
+  are in catalogue order where scores tie;
 - figures are means over samples, so a user with many samples weighs more; intervals and tests draw whole users.
 """
 
@@ -22,10 +22,9 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, Integer
 
 from thinkrank.data import History, Samples
 from thinkrank.evaluate import beyond, metrics
-from thinkrank.evaluate.ranks import target_ranks
 from thinkrank.evaluate.results import Comparison, ResultRow
 from thinkrank.evaluate.significance import PairedTest, bootstrap_intervals, paired_test
-from thinkrank.stages import mask_seen, top_k
+from thinkrank.stages import mask_seen, target_ranks, top_k
 
 Scorer: TypeAlias = Callable[[Sequence[History]], Float32[np.ndarray, "B I"]]
 """Scores the whole catalogue for each of some histories, higher is better: the `scores` method of a retriever."""

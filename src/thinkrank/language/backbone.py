@@ -21,6 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from thinkrank._files import cache_folder
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.options import DTypeName
 
@@ -87,14 +88,6 @@ class Backbone:
         """The decoder without its language head; adapters inside it stay active."""
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         return causal.base_model
-
-
-def cache_folder() -> Path:
-    """Where converted weights and downloads are kept: $THINKRANK_CACHE, else the user's cache folder."""
-    configured = os.environ.get("THINKRANK_CACHE")
-    if configured:
-        return Path(configured).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "thinkrank"
 
 
 def load_backbone(

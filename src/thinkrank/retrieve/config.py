@@ -1,7 +1,7 @@
 """What R²ec is made of, and the presets that name a whole configuration."""
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -36,7 +36,7 @@ class PromptOptions(_Frozen):
     item_tokens: int = Field(128, ge=1, description="budget of one item's text")
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _complete(self) -> "PromptOptions":
         if "{title}" not in self.line:
             raise ValueError("a history line must contain {title}")
         if not self.closing:

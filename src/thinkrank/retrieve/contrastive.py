@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from thinkrank.data import Samples, Split
@@ -27,7 +28,7 @@ from thinkrank.retrieve.encoder import read_last
 from thinkrank.retrieve.examples import Batch, Stretch, build_batch, endless_batches
 from thinkrank.retrieve.losses import contrastive_loss
 from thinkrank.retrieve.model import R2ec
-from thinkrank.stages import mask_seen
+from thinkrank.stages import mask_seen, target_ranks
 from thinkrank.training import (
     Progress,
     Run,
@@ -191,7 +192,7 @@ class ContrastiveFit:
         if not len(self.validation):
             return
         started = time.perf_counter()
-        ranks = target_ranks(self.model, self.validation)
+        ranks = torch.from_numpy(validation_ranks(self.model, self.validation))
         ndcg = ndcg_reward(ranks, 10).mean().item()
         counters = self.counters
         if ndcg > counters.best_ndcg:
@@ -272,18 +273,14 @@ def fit_contrastive(
     return run
 
 
-def target_ranks(model: R2ec, samples: Samples, *, batch_size: int = 64) -> Int[Tensor, "S"]:
-    """1-based rank of each sample's target over the whole catalogue, seen items left out, ties against the target."""
-    histories = samples.histories()
-    ranks = []
+def validation_ranks(model: R2ec, samples: Samples, *, batch_size: int = 64) -> Int64[np.ndarray, "S"]:
+    """1-based rank of each sample's target over the whole catalogue, seen items left out."""
+    histories, ranks = samples.histories(), []
     for start in range(0, len(histories), batch_size):
         part = slice(start, start + batch_size)
-        raw_BI = model.scores(histories[part])
-        scores_BI = torch.from_numpy(mask_seen(raw_BI, histories[part]))
-        targets_B1 = torch.tensor(samples.targets[part], dtype=torch.long)[:, None]
-        own_B1 = torch.from_numpy(raw_BI).gather(1, targets_B1)
-        ranks.append((scores_BI.scatter(1, targets_B1, -torch.inf) >= own_B1).sum(dim=1) + 1)
-    return torch.cat(ranks)
+        scores_BI = mask_seen(model.scores(histories[part]), histories[part])
+        ranks.append(target_ranks(scores_BI, samples.targets[part]))
+    return np.concatenate(ranks)
 
 
 def _weights(model: R2ec, prefix: str) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ from thinkrank.retrieve.config import ContrastiveOptions, R2ecConfig
 from thinkrank.retrieve.encoder import read_all
 from thinkrank.retrieve.head import RetrievalHead
 from thinkrank.retrieve.prompts import Prompts
-from thinkrank.stages import Ranking, Thought, top_k
+from thinkrank.stages import Ranking, Thought, check_histories, top_k
 from thinkrank.training import Progress, Run, no_progress
 
 _TABLE = "table_ID"
@@ -104,6 +104,7 @@ class R2ec:
             histories: any lengths, empty ones included.
             options: how to write; the configuration's by default.
         """
+        check_histories(histories, len(self.catalogue))
         prompts = [self.prompts.user(history).prompt.ids for history in histories]
         return generate(self.backbone, prompts, options or self.config.thought, closing=self.config.prompt.closing)
 
@@ -122,6 +123,7 @@ class R2ec:
     def _scores(
         self, histories: Sequence[History], thoughts: Sequence[Continuation] | None
     ) -> Float32[np.ndarray, "B I"]:
+        check_histories(histories, len(self.catalogue))
         users_BD = self.head.user_vectors(self.user_states(histories, thoughts))
         return self.head.scores(users_BD, self.head.item_vectors(self.table_ID)).float().cpu().numpy()
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkrank.evaluate import target_ranks
+from thinkrank.stages import target_ranks
 
 
 @given(st.data())
