@@ -44,7 +44,7 @@ def test_centring_makes_alike_states_differ():
     states = common + torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
     head = RetrievalHead(50, 8, HeadOptions(residual=False))
     plain = head.scores(head.user_vectors(states), head.item_vectors(states)).detach() * 0.05
-    head.center_on(states, states)
+    head.center_on(states, torch.zeros(50, dtype=torch.bool), states)
     centred = head.scores(head.user_vectors(states), head.item_vectors(states)).detach() * 0.05
     off_diagonal = ~torch.eye(50, dtype=torch.bool)
     assert plain[off_diagonal].min() > 0.99
@@ -55,3 +55,16 @@ def test_a_fixed_temperature_is_not_trained():
     assert not RetrievalHead(2, 4, HeadOptions(learn_temperature=False)).log_temperature.requires_grad
     with pytest.raises(ValueError, match="temperature"):
         HeadOptions(temperature=0)
+
+
+def test_line_ends_and_closings_have_origins_of_their_own():
+    states = torch.randn(6, 8)
+    is_line = torch.tensor([True, False, True, True, False, False])
+    head = RetrievalHead(3, 8, HeadOptions(residual=False))
+    head.center_on(states, is_line, torch.zeros(3, 8))
+    expected = states.clone()
+    expected[is_line] -= states[is_line].mean(dim=0)
+    expected[~is_line] -= states[~is_line].mean(dim=0)
+    torch.testing.assert_close(head.user_vectors(states, is_line), functional.normalize(expected, dim=-1))
+    closings = functional.normalize(states - states[~is_line].mean(dim=0), dim=-1)
+    torch.testing.assert_close(head.user_vectors(states), closings)

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-DEMO_STEPS = 150
+DEMO_STEPS = 210
 DEMO_SETTINGS = (
     f"training.steps={DEMO_STEPS}",
-    "training.refresh_every=50",
-    "training.validate_every=50",
-    "training.validation_samples=150",
+    "training.refresh_every=70",
+    "training.validate_every=105",
+    "training.validation_samples=100",
     "training.max_minutes=10.0",
 )
 
@@ -21,7 +21,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; a finished run there is reused.")] = Path(
         "runs/demo"
     ),
-    samples: Annotated[int, typer.Option(min=10, help="Test samples to evaluate.")] = 600,
+    samples: Annotated[int, typer.Option(min=10, help="Test samples to evaluate.")] = 500,
 ) -> None:
     """Train R²ec on MovieLens-100K with SmolLM2-135M, evaluate it beside baselines, and write a report with thoughts.
 
@@ -47,7 +47,7 @@ def demo(
         sys.stderr.write(f"{done} is there already: reusing it\n")
         print_results(out)
     else:
-        systems = retrieval_systems(model, split, think=True, untrained=True)
+        systems = retrieval_systems(model, split, think=True, untrained=False)
         write_evaluation(run, model, split, drawn, systems, part="test")
     _say(f"{(time.perf_counter() - started) / 60:.1f} minutes. Now try:\n")
     _say(f'  thinkrank recommend {out} -H "Toy Story" -H "Aladdin" -H "The Lion King"\n')

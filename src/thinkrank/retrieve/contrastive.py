@@ -40,7 +40,7 @@ from thinkrank.training import (
     write_checkpoint,
 )
 
-_CENTRING_BATCHES = 4
+_CENTRING_BATCHES = 16
 
 
 @dataclass
@@ -110,9 +110,11 @@ class ContrastiveFit:
             trained[torch.tensor(history.items, dtype=torch.long)] = True
         model.head.learn_residual_of(trained.nonzero()[:, 0])
         if model.config.head.centred:
+            batches = [self._render(batch) for batch in islice(self.batches(), _CENTRING_BATCHES)]
             with torch.no_grad():
-                states = [self._readouts(self._render(batch)) for batch in islice(self.batches(), _CENTRING_BATCHES)]
-            model.head.center_on(torch.cat(states), model.table_ID)
+                states = torch.cat([self._readouts(batch) for batch in batches])
+            is_line = torch.cat([batch.is_line_P for batch in batches]).to(states.device)
+            model.head.center_on(states, is_line, model.table_ID)
 
     def batches(self) -> Iterator[list[Stretch]]:
         """The batches that are still to come."""
@@ -162,7 +164,7 @@ class ContrastiveFit:
 
     def _loss(self, batch: Batch) -> Float[Tensor, ""]:
         model, device = self.model, self.model.backbone.device
-        users_PD = model.head.user_vectors(self._readouts(batch))
+        users_PD = model.head.user_vectors(self._readouts(batch), batch.is_line_P.to(device))
         targets_P, seen_PI = batch.targets_P.to(device), batch.seen_PI.to(device)
         if self.options.negatives == "in_batch":
             items_N, columns_P = targets_P.unique(return_inverse=True)  # one column per item masks duplicate targets

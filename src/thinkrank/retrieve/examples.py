@@ -34,6 +34,7 @@ class Batch:
         sequences: token ids of each sequence.
         rows_P: the sequence each readout is in.
         columns_P: the token it is read at.
+        is_line_P: True at the end of a history line, False at the closing.
         targets_P: the catalogue row it must predict.
         seen_PI: True at what its user had met before, which does not compete.
     """
@@ -41,6 +42,7 @@ class Batch:
     sequences: tuple[tuple[int, ...], ...]
     rows_P: Int[Tensor, "P"]
     columns_P: Int[Tensor, "P"]
+    is_line_P: Bool[Tensor, "P"]
     targets_P: Int[Tensor, "P"]
     seen_PI: Bool[Tensor, "P I"]
 
@@ -116,4 +118,11 @@ def build_batch(
     seen_PI = torch.zeros(len(targets), len(prompts.catalogue), dtype=torch.bool)
     for mask_I, met in zip(seen_PI, seen, strict=True):
         mask_I[torch.tensor(met, dtype=torch.long)] = True
-    return Batch(tuple(sequences), torch.tensor(rows), torch.tensor(columns), torch.tensor(targets), seen_PI)
+    return Batch(
+        sequences=tuple(sequences),
+        rows_P=torch.tensor(rows),
+        columns_P=torch.tensor(columns),
+        is_line_P=torch.tensor([c < len(sequences[r]) - 1 for r, c in zip(rows, columns, strict=True)]),
+        targets_P=torch.tensor(targets),
+        seen_PI=seen_PI,
+    )

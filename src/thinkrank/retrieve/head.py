@@ -6,7 +6,7 @@ Shape legend: B users, I items of the catalogue, N items of some subset, D width
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,8 +19,9 @@ class RetrievalHead(nn.Module):
     The paper's head has no parameters: both states are L2-normalised, the temperature is fixed (section 3.1; the value
     .02 is the released code's). Two additions are ours and can be switched off:
 
-    - centring: the untrained model's mean state is subtracted on each side, which undoes most of the anisotropy that
-      makes all texts look alike;
+    - centring: the untrained model's mean state is subtracted, which undoes most of the anisotropy that makes all texts
+      look alike. Items, closings and line ends each have a mean of their own: on SmolLM2 the means of closings and line
+      ends lie almost three times as far apart as the states of either kind scatter;
     - a residual per item, added to its normalised text vector. It is zero, and stays so, for items that never occur in
       training, so a new item is scored by its text alone.
 
@@ -31,12 +32,14 @@ class RetrievalHead(nn.Module):
     """
 
     user_center_D: Tensor
+    line_center_D: Tensor
     item_center_D: Tensor
     residual_mask_I1: Tensor
 
     def __init__(self, num_items: int, width: int, options: HeadOptions) -> None:
         super().__init__()
         self.register_buffer("user_center_D", torch.zeros(width))
+        self.register_buffer("line_center_D", torch.zeros(width))
         self.register_buffer("item_center_D", torch.zeros(width))
         self.register_buffer("residual_mask_I1", torch.zeros(num_items, 1))
         self.log_temperature = nn.Parameter(
@@ -44,9 +47,16 @@ class RetrievalHead(nn.Module):
         )
         self.residual_ID = nn.Parameter(torch.zeros(num_items, width)) if options.residual else None
 
-    def center_on(self, user_states_ND: Float[Tensor, "N D"], item_states_ID: Float[Tensor, "I D"]) -> None:
-        """Take the means of these states as the origins of the two sides."""
-        self.user_center_D.copy_(user_states_ND.mean(dim=0))
+    def center_on(
+        self,
+        user_states_ND: Float[Tensor, "N D"],
+        is_line_N: Bool[Tensor, "N"],
+        item_states_ID: Float[Tensor, "I D"],
+    ) -> None:
+        """Take the means of these states as origins; a kind of user state that does not occur keeps its old one."""
+        for center_D, chosen_N in ((self.user_center_D, ~is_line_N), (self.line_center_D, is_line_N)):
+            if bool(chosen_N.any()):
+                center_D.copy_(user_states_ND[chosen_N].mean(dim=0))
         self.item_center_D.copy_(item_states_ID.mean(dim=0))
 
     def learn_residual_of(self, items_N: Int[Tensor, "N"]) -> None:
@@ -54,9 +64,19 @@ class RetrievalHead(nn.Module):
         self.residual_mask_I1.zero_()
         self.residual_mask_I1[items_N] = 1.0
 
-    def user_vectors(self, states_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Unit vectors of user states."""
-        return functional.normalize(states_BD - self.user_center_D, dim=-1)
+    def user_vectors(
+        self, states_BD: Float[Tensor, "B D"], is_line_B: Bool[Tensor, "B"] | None = None
+    ) -> Float[Tensor, "B D"]:
+        """Unit vectors of user states.
+
+        Args:
+            states_BD: states of closings, or in training also of line ends.
+            is_line_B: which of them stand at the end of a history line; None if all are closings.
+        """
+        center_BD = self.user_center_D
+        if is_line_B is not None:
+            center_BD = torch.where(is_line_B[:, None], self.line_center_D, self.user_center_D)
+        return functional.normalize(states_BD - center_BD, dim=-1)
 
     def item_vectors(
         self, states_ND: Float[Tensor, "N D"], items_N: Int[Tensor, "N"] | None = None
