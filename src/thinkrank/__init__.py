@@ -19,4 +19,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["R2ec", "ThinkrankError", "__version__", "load_dataset"]
 
-__getattr__ = lazy_names(__name__, {"load_dataset": "data", "R2ec": "retrieve", "ThinkrankError": "errors"})
+__getattr__ = lazy_names(
+    __name__,
+    {"load_dataset": "data", "R2ec": "retrieve", "ThinkrankError": "errors"},
+    submodules=("baselines", "data", "evaluate", "language", "policy", "retrieve", "stages", "training"),
+)

@@ -1,5 +1,6 @@
 """The `thinkrank` program: its commands, and how a fault reaches the user."""
 
+import logging
 import sys
 from typing import Annotated
 
@@ -40,6 +41,11 @@ def root(
     Start with `thinkrank demo`. Data: `thinkrank data describe movielens-100k`. Train on your own:
     `thinkrank train retrieve table --path my_folder --out runs/mine`. Ask: `thinkrank recommend runs/mine --user 42`.
     """
+    messages = logging.StreamHandler(sys.stderr)
+    messages.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("thinkrank")
+    logger.handlers = [messages]
+    logger.setLevel(logging.INFO)
 
 
 def main() -> None:

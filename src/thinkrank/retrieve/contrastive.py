@@ -7,6 +7,7 @@ weights, bit for bit on one CPU process.
 Shape legend: P readouts of a batch, I items of the catalogue, N candidate items, D width.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ from thinkrank.training import (
 )
 
 _CENTRING_BATCHES = 16
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -259,18 +262,20 @@ def fit_contrastive(
         advance(counters.step)
         while counters.step < options.steps and not counters.stopped:
             fit.step(batches)
-            done = counters.step == options.steps
-            due = counters.step % options.validate_every == 0
-            if due or done or counters.step % options.refresh_every == 0:
-                fit.refresh()
-            if due or done:
-                fit.validate()
             if options.max_minutes is not None and counters.seconds > 60 * options.max_minutes:
-                counters.stopped = f"{options.max_minutes} minutes are over"
-            if counters.step % options.checkpoint_every == 0 or done or counters.stopped:
+                counters.stopped = f"{options.max_minutes:g} minutes are over"
+            last = counters.step == options.steps or bool(counters.stopped)
+            validate = last or counters.step % options.validate_every == 0
+            if validate or counters.step % options.refresh_every == 0:
+                fit.refresh()
+            if validate:
+                fit.validate()
+            if last or counters.stopped or counters.step % options.checkpoint_every == 0:
                 fit.save()
             rate = counters.examples / counters.seconds
             advance(1, note=f"{rate:.0f} examples/s, best NDCG@10 {counters.best_ndcg:.4f}")
+    if counters.stopped:
+        logger.warning("training stopped after %d of %d updates: %s", counters.step, options.steps, counters.stopped)
     fit.finish()
     return run
 

@@ -1,0 +1,91 @@
+import time
+
+import pytest
+import torch
+
+from thinkrank import ThinkrankError
+from thinkrank.language import add_lora, load_backbone, load_lora, save_lora, tiny_backbone
+from thinkrank.language.adapters import adapter_state
+from thinkrank.language.options import LoraOptions
+
+
+def test_the_tiny_model_is_ready_in_under_two_seconds_and_is_always_the_same():
+    tiny_backbone(["warm up"])
+    started = time.process_time()
+    first = load_backbone("tiny", texts=["Heat", "Alien"])
+    assert time.process_time() - started < 2
+    second = load_backbone("tiny", texts=["Heat", "Alien"])
+    for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("name", ["./no/such/folder", "nowhere/to/be/found", "missing.gguf", "~/absent"])
+def test_a_model_that_is_not_there_is_named(name):
+    with pytest.raises(ThinkrankError, match="no such"):
+        load_backbone(name)
+
+
+def test_a_folder_without_a_model_says_what_it_must_hold(tmp_path):
+    with pytest.raises(ThinkrankError, match=r"config\.json"):
+        load_backbone(str(tmp_path))
+
+
+def test_an_unknown_device_is_refused(tmp_path):
+    with pytest.raises(ThinkrankError, match="unknown device 'gpu'"):
+        load_backbone("tiny", device="gpu")
+
+
+def test_weights_are_never_read_from_a_pickle(tmp_path):
+    backbone = tiny_backbone(["x"])
+    backbone.model.config.save_pretrained(tmp_path)
+    backbone.tokenizer.save_pretrained(tmp_path)
+    torch.save(backbone.model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ThinkrankError, match="safetensors"):
+        load_backbone(str(tmp_path), dtype="float32")
+
+
+def test_a_saved_folder_loads_as_the_same_model(tmp_path):
+    backbone = tiny_backbone(["Heat"])
+    backbone.model.save_pretrained(tmp_path)
+    backbone.tokenizer.save_pretrained(tmp_path)
+    loaded = load_backbone(str(tmp_path), dtype="float32", device="cpu")
+    ids = torch.tensor([[3, 4, 5]])
+    with torch.no_grad():
+        assert torch.equal(loaded.model(input_ids=ids).logits, backbone.model(input_ids=ids).logits)
+    assert load_backbone(str(tmp_path), dtype="bfloat16", device="cpu").dtype == torch.bfloat16
+
+
+def test_an_adapter_begins_without_effect_and_comes_back_from_disk(tmp_path):
+    base, ids = tiny_backbone(["Heat"]), torch.tensor([[3, 4, 5]])
+    with torch.no_grad():
+        plain = base.model(input_ids=ids).logits
+        adapted = add_lora(base, LoraOptions(rank=2))
+        assert torch.equal(adapted.model(input_ids=ids).logits, plain)
+        for weight in adapter_state(adapted).values():
+            weight.normal_()
+        changed = adapted.model(input_ids=ids).logits
+        save_lora(adapted, tmp_path)
+        restored = load_lora(tiny_backbone(["Heat"]), tmp_path, LoraOptions(rank=2))
+        assert torch.equal(restored.model(input_ids=ids).logits, changed)
+    with pytest.raises(ThinkrankError, match="does not fit"):
+        load_lora(tiny_backbone(["Heat"]), tmp_path, LoraOptions(rank=3))
+
+
+def test_only_the_adapter_of_the_top_layers_is_trained_in_fp32():
+    adapted = add_lora(tiny_backbone(["Heat"], num_layers=4), LoraOptions(rank=2, top_layers=1))
+    trained = {name: p for name, p in adapted.model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all(".layers.3." in name and "lora_" in name for name in trained)
+    assert all(p.dtype == torch.float32 for p in trained.values())
+
+
+@pytest.mark.weights
+def test_smollm2_is_converted_once_and_writes_english():
+    from thinkrank.language import ChatFrame, GenerationOptions, encode_text, generate
+
+    backbone = load_backbone("smollm2")
+    assert backbone.hidden_size == 576
+    frame = ChatFrame.of(backbone.tokenizer)
+    prompt = [*frame.before, *encode_text(backbone.tokenizer, "What is the capital of France?"), *frame.after]
+    written = generate(backbone, [prompt], GenerationOptions(max_new_tokens=24))[0]
+    assert "Paris" in written.text

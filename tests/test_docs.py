@@ -1,0 +1,39 @@
+"""What the documentation says is what the files say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_every_table_of_results_is_what_its_result_file_holds():
+    done = subprocess.run([sys.executable, str(ROOT / "docs" / "tables.py"), "--check"], check=False)
+    assert done.returncode == 0, "run `python docs/tables.py`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_setting_the_guide_names_exists():
+    from thinkrank.cli.settings import RetrieveSettings, _keys
+
+    text = (ROOT / "docs" / "guide" / "retrieve.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:training|model)\.[\w.]+)`", text)) - {"model.lora"}
+    assert named <= set(_keys(RetrieveSettings))
+
+
+@pytest.mark.parametrize("study", sorted((ROOT / "studies").rglob("*.toml")), ids=lambda path: path.stem)
+def test_every_study_is_a_valid_configuration(study):
+    from thinkrank.cli.settings import retrieve_settings
+    from thinkrank.retrieve.config import Preset
+
+    retrieve_settings(source="movielens-100k", path=None, split="temporal", which=Preset.thinkrank, config=study)
