@@ -73,6 +73,13 @@ def test_the_model_ends_with_the_weights_of_the_best_validation(config, options,
     assert ((ranks <= 10) / np.log2(ranks + 1)).mean() == pytest.approx(best, abs=1e-6)
 
 
+def test_the_last_weights_are_kept_on_request(config, options, split, tmp_path):
+    model, run = trained(config, options.model_copy(update={"keep": "last"}), split, tmp_path)
+    last = [row["valid_ndcg@10"] for row in run.metrics() if "valid_ndcg@10" in row][-1]
+    ranks = validation_ranks(model, split.valid.subset(options.validation_samples, options.seed))
+    assert ((ranks <= 10) / np.log2(ranks + 1)).mean() == pytest.approx(last, abs=1e-6)
+
+
 def test_the_table_in_use_after_training_is_a_fresh_encoding(config, options, split, tmp_path):
     model, _ = trained(config, options, split, tmp_path)
     kept = model.table_ID.clone()

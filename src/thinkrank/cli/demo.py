@@ -12,6 +12,7 @@ DEMO_SETTINGS = (
     f"training.steps={DEMO_STEPS}",
     "training.refresh_every=70",
     "training.validate_every=105",
+    "training.keep=last",
     "training.validation_samples=100",
     "training.max_minutes=10.0",
 )

@@ -91,6 +91,9 @@ class ContrastiveOptions(_Frozen):
     refresh_every: int = Field(100, ge=1, description="updates between two encodings of the whole item table")
     validate_every: int = Field(100, ge=1, description="updates between two validations")
     validation_samples: int = Field(300, ge=1, description="validation examples, drawn once by the seed")
+    keep: Literal["best", "last"] = Field(
+        "best", description="which weights the model ends with; on few validation samples the best is mostly luck"
+    )
     patience: int | None = Field(None, ge=1, description="stop after this many validations without a better NDCG@10")
     checkpoint_every: int = Field(20, ge=1, description="updates between two checkpoints")
     max_minutes: float | None = Field(

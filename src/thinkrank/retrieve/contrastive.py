@@ -222,8 +222,8 @@ class ContrastiveFit:
         write_checkpoint(self.run.checkpoints, self.counters.step, tensors, vars(self.counters))
 
     def finish(self) -> None:
-        """Put the best validated weights into the model."""
-        if self.best:
+        """Put the best validated weights into the model, unless the last ones are to be kept."""
+        if self.best and self.options.keep == "best":
             _set_weights(self.model, self.best, "now/")
 
     def _log(self, **values: float) -> None:
@@ -246,7 +246,7 @@ def fit_contrastive(
     """Train a model in place, resuming from the run's folder if it holds a checkpoint.
 
     Args:
-        model: an untrained model; afterwards it holds the weights of the best validation.
+        model: an untrained model; afterwards it holds the weights of the best validation (or the last: `keep`).
         split: train and valid parts are used, test is not touched.
         options: how to train.
         run: the folder for checkpoints and the log.
