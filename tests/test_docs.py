@@ -36,4 +36,4 @@ def test_every_study_is_a_valid_configuration(study):
     from thinkrank.cli.settings import retrieve_settings
     from thinkrank.retrieve.config import Preset
 
-    retrieve_settings(source="movielens-100k", path=None, split="temporal", which=Preset.thinkrank, config=study)
+    retrieve_settings(which=Preset.thinkrank, config=study)

@@ -5,16 +5,14 @@ Shape legend: B users (histories), I items of the catalogue, K length of the ans
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, Integer
 
 from thinkrank.data import History
 from thinkrank.errors import ThinkrankError
-
-FinishReason = Literal["closed", "end_of_turn", "length"]
-"""Why a thought ended: it wrote its closing tag, it ended its turn, or its token budget ran out."""
+from thinkrank.language.options import FinishReason
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def test_a_model_that_is_not_there_is_named(name):
 
 
 def test_a_folder_without_a_model_says_what_it_must_hold(tmp_path):
-    with pytest.raises(ThinkrankError, match=r"config\.json"):
+    with pytest.raises(ThinkrankError, match=f"cannot load the language model .*{tmp_path.name}"):
         load_backbone(str(tmp_path))
 
 
@@ -37,10 +37,12 @@ def test_an_unknown_device_is_refused(tmp_path):
 
 def test_weights_are_never_read_from_a_pickle(tmp_path):
     backbone = tiny_backbone(["x"])
-    backbone.model.config.save_pretrained(tmp_path)
+    backbone.model.save_pretrained(tmp_path)
     backbone.tokenizer.save_pretrained(tmp_path)
+    assert load_backbone(str(tmp_path), dtype="float32").hidden_size == 64
+    (tmp_path / "model.safetensors").unlink()
     torch.save(backbone.model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(ThinkrankError, match="safetensors"):
+    with pytest.raises(ThinkrankError, match=r"no file named model\.safetensors"):
         load_backbone(str(tmp_path), dtype="float32")
 
 
@@ -69,6 +71,20 @@ def test_an_adapter_begins_without_effect_and_comes_back_from_disk(tmp_path):
         assert torch.equal(restored.model(input_ids=ids).logits, changed)
     with pytest.raises(ThinkrankError, match="does not fit"):
         load_lora(tiny_backbone(["Heat"]), tmp_path, LoraOptions(rank=3))
+
+
+def test_a_model_takes_one_adapter():
+    backbone = tiny_backbone(["Heat"])
+    add_lora(backbone, LoraOptions(rank=2))
+    with pytest.raises(ThinkrankError, match="has an adapter already"):
+        add_lora(backbone, LoraOptions(rank=2))
+
+
+def test_a_damaged_gguf_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("THINKRANK_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF but not really")
+    with pytest.raises(ThinkrankError, match=r"broken\.gguf: cannot be converted"):
+        load_backbone(str(tmp_path / "broken.gguf"))
 
 
 def test_only_the_adapter_of_the_top_layers_is_trained_in_fp32():

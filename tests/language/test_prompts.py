@@ -45,7 +45,7 @@ def test_a_model_without_chat_template_gets_its_bos_and_a_newline():
 def test_a_template_that_ignores_the_user_is_refused():
     tokenizer = tiny_backbone(["x"]).tokenizer
     tokenizer.chat_template = "nothing of yours"
-    with pytest.raises(ValueError, match="does not contain"):
+    with pytest.raises(ValueError, match="does not show"):
         ChatFrame.of(tokenizer)
 
 

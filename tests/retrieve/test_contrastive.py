@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from itertools import count
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from thinkrank.language import tiny_backbone
 from thinkrank.retrieve import R2ec, fit_contrastive
 from thinkrank.retrieve.contrastive import ContrastiveFit, validation_ranks
 from thinkrank.retrieve.examples import Stretch
-from thinkrank.training import Run, latest_checkpoint
+from thinkrank.training import Run, latest_checkpoint, no_progress
 
 TRAIN = """
 import sys
@@ -34,9 +36,9 @@ model.save_pretrained(folder / sys.argv[2] / "model")
 """
 
 
-def trained(config, options, split, folder):
+def trained(config, options, split, folder, progress=no_progress):
     model = R2ec.create(config, split.dataset.catalogue, backbone=tiny_backbone(split.dataset.catalogue.titles))
-    run = fit_contrastive(model, split, options, Run(folder, {}, {}))
+    run = fit_contrastive(model, split, options, Run(folder, {}, {}), progress=progress)
     return model, run
 
 
@@ -114,6 +116,36 @@ def test_accumulated_parts_make_the_gradient_of_the_whole_batch(config, options,
     assert any(gradient.abs().max() > 1e-4 for gradient in whole)
     for one, two in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"live_items": 2}, {"negatives": "in_batch"}, {"supervision": "last", "accumulate": 2}, {"dropout": 0.2}],
+    ids=str,
+)
+def test_every_kind_of_training_resumes_exactly(config, options, split, tmp_path, changes):
+    if "dropout" in changes:
+        config = config.model_copy(update={"lora": config.lora.model_copy(update=changes)})
+        changes = {}
+    options = options.model_copy(update={**changes, "steps": 10, "checkpoint_every": 3})
+    whole, _ = trained(config, options, split, tmp_path / "whole")
+
+    @contextmanager
+    def interrupted_after_five(title, total):
+        steps = count()
+
+        def advance(n=1, note=""):
+            if next(steps) == 5:
+                raise KeyboardInterrupt
+
+        yield advance
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(config, options, split, tmp_path / "cut", progress=interrupted_after_five)
+    resumed, _ = trained(config, options, split, tmp_path / "cut")
+    whole.save_pretrained(tmp_path / "a")
+    resumed.save_pretrained(tmp_path / "b")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
 def test_patience_ends_a_run_that_no_longer_improves(config, options, split, tmp_path):

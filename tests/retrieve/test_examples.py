@@ -1,10 +1,11 @@
 from itertools import islice
 
+import numpy as np
 import pytest
 
 from thinkrank.retrieve import ContrastiveOptions
 from thinkrank.retrieve.config import PromptOptions
-from thinkrank.retrieve.examples import Stretch, build_batch, endless_batches
+from thinkrank.retrieve.examples import Stretch, _epoch, build_batch, endless_batches
 from thinkrank.retrieve.prompts import Prompts
 
 
@@ -13,25 +14,17 @@ def histories(split):
     return split.train_histories()
 
 
-def batches_per_epoch(histories, options):
-    one = list(islice(endless_batches(histories, options, window=4), 1000))
-    return next(n for n in range(1, 1000) if covers(histories, one[:n], options))
-
-
-def covers(histories, batches, options):
-    predicted = [
-        (s.history, target)
-        for batch in batches
-        for s in batch
-        for target in (range(s.start + 1, s.stop) if options.supervision == "every_prefix" else [s.stop - 1])
-    ]
-    return set(predicted) == {(i, t) for i, h in enumerate(histories) for t in range(1, len(h))}
-
-
 @pytest.mark.parametrize("supervision", ["every_prefix", "last"])
-def test_an_epoch_predicts_every_event_of_every_history_but_the_first(histories, supervision):
-    options = ContrastiveOptions(supervision=supervision, batch_size=4, stretch=4)
-    assert batches_per_epoch(histories, options) > 1
+@pytest.mark.parametrize("stretch", [2, 3, 4, 32])
+def test_an_epoch_predicts_every_event_of_every_history_but_the_first(histories, supervision, stretch):
+    options = ContrastiveOptions(supervision=supervision, batch_size=4, stretch=stretch)
+    predicted = {
+        (piece.history, target)
+        for batch in _epoch(histories, options, 4, np.random.default_rng(5))
+        for piece in batch
+        for target in (range(piece.start + 1, piece.stop) if supervision == "every_prefix" else [piece.stop - 1])
+    }
+    assert predicted == {(i, target) for i, history in enumerate(histories) for target in range(1, len(history))}
 
 
 def test_the_order_depends_on_the_seed_alone_and_can_be_entered_anywhere(histories):

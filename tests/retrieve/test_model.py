@@ -123,3 +123,17 @@ def test_presets_name_whole_configurations():
     assert (paper_training.supervision, paper_training.negatives) == ("last", "in_batch")
     assert (our_training.supervision, our_training.negatives) == ("every_prefix", "catalogue")
     assert R2ecConfig.model_validate_json(paper.model_dump_json()) == paper
+
+
+@pytest.mark.parametrize("file", ["config.json", "adapter.safetensors", "head.safetensors", "catalogue.parquet"])
+def test_a_damaged_file_of_a_saved_model_is_one_plain_error(model, tmp_path, file):
+    model.save_pretrained(tmp_path)
+    (tmp_path / file).write_bytes(b"not what it was")
+    with pytest.raises(ThinkrankError, match=r"damaged|catalogue"):
+        R2ec.from_pretrained(tmp_path)
+
+
+def test_a_name_that_is_no_folder_is_asked_of_the_hub_and_refused_plainly(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ThinkrankError, match="neither a folder here nor to be had from the hub"):
+        R2ec.from_pretrained("nobody/nothing")

@@ -41,3 +41,11 @@ def test_a_line_cut_short_by_a_kill_is_not_read(tmp_path):
     with run.metrics_file.open("a") as file:
         file.write('{"step": 2, "lo')
     assert run.metrics() == [{"step": 1}]
+
+
+def test_other_data_is_refused_and_the_manifest_of_the_start_is_kept(tmp_path):
+    Run(tmp_path, CONFIG, {"split": {"fingerprint": "abc"}, "seed": 1})
+    again = Run(tmp_path, CONFIG, {"split": {"fingerprint": "abc"}, "seed": 2})
+    assert again.manifest["seed"] == 1
+    with pytest.raises(ThinkrankError, match="made from other data"):
+        Run(tmp_path, CONFIG, {"split": {"fingerprint": "xyz"}})

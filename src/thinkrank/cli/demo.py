@@ -22,7 +22,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; a finished run there is reused.")] = Path(
         "runs/demo"
     ),
-    samples: Annotated[int, typer.Option(min=10, help="Test samples to evaluate.")] = 500,
+    samples: Annotated[int, typer.Option(min=10, help="Test samples to evaluate.")] = 400,
 ) -> None:
     """Train R²ec on MovieLens-100K with SmolLM2-135M, evaluate it beside baselines, and write a report with thoughts.
 
@@ -35,17 +35,14 @@ def demo(
     from thinkrank.retrieve.config import Preset
 
     started = time.perf_counter()
-    settings = retrieve_settings(
-        source="movielens-100k", path=None, split="temporal", which=Preset.thinkrank, assignments=DEMO_SETTINGS
-    )
+    settings = retrieve_settings(source="movielens-100k", which=Preset.thinkrank, assignments=DEMO_SETTINGS)
     split = settings.data.load_split()
     _say(f"{split.dataset.name}: {len(split.train):,} training, {len(split.test):,} test samples, ")
     _say(f"{len(split.dataset.catalogue):,} movies\n")
     run, model = train_retriever(settings, split, out)
     drawn = split.test.subset(samples, seed=0)
-    done = out / "results.json"
-    if done.exists() and (out / "report.html").exists() and _evaluated(done) == len(drawn):
-        sys.stderr.write(f"{done} is there already: reusing it\n")
+    if (out / "report.html").exists() and _is_evaluated(out / "results.json", len(drawn)):
+        sys.stderr.write(f"{out / 'results.json'} is there already: reusing it\n")
         print_results(out)
     else:
         systems = retrieval_systems(model, split, think=True, untrained=False)
@@ -54,10 +51,17 @@ def demo(
     _say(f'  thinkrank recommend {out} -H "Toy Story" -H "Aladdin" -H "The Lion King"\n')
 
 
-def _evaluated(results: Path) -> int:
+def _is_evaluated(results: Path, samples: int) -> bool:
+    """Whether the results are those of the demo and not of a later `thinkrank evaluate` with other options."""
+    from thinkrank.cli.evaluate import THINKING, TRAINED
     from thinkrank.evaluate import read_results
 
-    return read_results(results)[0].n
+    if not results.exists():
+        return False
+    rows = read_results(results)
+    return {TRAINED, THINKING} <= {row.system for row in rows} and all(
+        row.n == samples and row.split == "test" for row in rows
+    )
 
 
 def _say(text: str) -> None:

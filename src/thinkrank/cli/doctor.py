@@ -61,6 +61,7 @@ def _installed(*packages: str) -> dict[str, str]:
 
 def _print(report: dict[str, dict[str, Any]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -68,6 +69,6 @@ def _print(report: dict[str, dict[str, Any]]) -> None:
         for name, value in report[section].items():
             table.add_row(name, str(value))
     for name, part in report["parts"].items():
-        state = "installed" if part["installed"] else f"missing: {part['install']}"
+        state = "installed" if part["installed"] else escape(f"missing: {part['install']}")
         table.add_row(name, f"{state}  [dim]({part['for']})[/dim]")
     Console().print(table)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thinkrank.cli.train import Device
+
 if TYPE_CHECKING:
     from thinkrank.data import Samples, Split
     from thinkrank.evaluate import Evaluation, Scorer
@@ -29,6 +31,7 @@ def evaluate(
     untrained: Annotated[bool, typer.Option(help="Also measure the model before training.")] = False,
     seen: Annotated[bool, typer.Option("--seen", help="Leave items of the history in the ranking.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the drawn samples and the bootstrap.")] = 0,
+    device: Device = "auto",
     json_output: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Rank the whole catalogue for held-out samples, beside popularity and item-kNN, and write the report.
@@ -49,7 +52,7 @@ def evaluate(
             f"{run}: its training has not finished; start `thinkrank train retrieve` again to resume it"
         )
     split = settings.data.load_split()
-    opened, model = train_retriever(settings, split, run)
+    opened, model = train_retriever(settings, split, run, device=device)
     drawn = (split.test if part == "test" else split.valid).subset(samples, seed)
     systems = retrieval_systems(model, split, think=think, untrained=untrained)
     write_evaluation(opened, model, split, drawn, systems, part=part, filter_seen=not seen, json_output=json_output)

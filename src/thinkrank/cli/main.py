@@ -55,6 +55,8 @@ def main() -> None:
     except ThinkrankError as error:
         sys.stderr.write(f"thinkrank: {' '.join(str(error).split())}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("thinkrank: interrupted; a training run goes on from its last checkpoint when started again\n")
-        sys.exit(130)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"thinkrank: {error.filename}: {error.strerror}\n")
+        sys.exit(2)

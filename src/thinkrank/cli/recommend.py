@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from thinkrank.cli.train import Device
+
 if TYPE_CHECKING:
     from thinkrank.data import Catalogue, History
     from thinkrank.stages import Ranking
@@ -23,6 +25,7 @@ def recommend(
     think: Annotated[bool, typer.Option(help="Let the model write a thought and answer from it.")] = True,
     seen: Annotated[bool, typer.Option("--seen", help="Recommend items of the history again, too.")] = False,
     temperature: Annotated[float | None, typer.Option(min=0, help="Of the thought; 0 is greedy.")] = None,
+    device: Device = "auto",
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Recommend for a user of the data set, or for a history you type.
@@ -46,7 +49,7 @@ def recommend(
 
     from thinkrank.retrieve import R2ec
 
-    model = R2ec.from_pretrained(folder)
+    model = R2ec.from_pretrained(folder, device=device)
     options = model.config.thought
     if temperature is not None:
         options = options.model_copy(update={"temperature": temperature})

@@ -28,7 +28,7 @@ def retrieval_report(
     rows: Sequence[ResultRow],
     comparisons: Sequence[Comparison],
 ) -> Report:
-    """Collect what the page shows. The ten people are asked with a thought, written greedily."""
+    """Collect what the page shows. The ten people are asked with a thought first."""
     backbone, training = run.config["model"]["backbone"], run.config["training"]
     supervision, negatives = training["supervision"].replace("_", " "), training["negatives"].replace("_", "-")
     return Report(
@@ -40,7 +40,7 @@ def retrieval_report(
         comparisons=comparisons,
         policy=evaluation.policy,
         curves=run.metrics(),
-        users=_people(model, split, samples),
+        users=_people(model, split, samples, filter_seen=evaluation.filter_seen),
         notes=(
             "“No thought” reads the model directly behind the history; “thought first” reads it behind the thought it "
             "wrote. Training was contrastive and never saw a thought, so nothing has rewarded it for being useful.",
@@ -49,12 +49,12 @@ def retrieval_report(
     )
 
 
-def _people(model: "R2ec", split: "Split", samples: "Samples") -> list[UserCase]:
+def _people(model: "R2ec", split: "Split", samples: "Samples", *, filter_seen: bool) -> list[UserCase]:
     """The first sample of each of ten users, spread evenly over the users of the samples."""
     _, first = np.unique(samples.users, return_index=True)
     chosen = first[np.linspace(0, len(first) - 1, min(NUM_USERS, len(first))).astype(int)]
     people = type(samples)(samples.dataset, samples.positions[chosen])
-    whole = model.retrieve(people.histories(), len(model.catalogue), think=True)
+    whole = model.retrieve(people.histories(), len(model.catalogue), think=True, filter_seen=filter_seen)
     found_BI = whole.items_BK == people.targets[:, None]
     ranks = np.where(found_BI.any(axis=1), found_BI.argmax(axis=1) + 1, len(model.catalogue) + 1)
     shown = Ranking(whole.items_BK[:, :NUM_SHOWN], whole.scores_BK[:, :NUM_SHOWN], whole.thoughts)

@@ -34,6 +34,8 @@ class DataSettings(BaseModel):
         """Read and filter the data set."""
         folder = Path(self.source)
         if (folder / "dataset.json").is_file():
+            if self.path is not None or self.options:
+                raise ThinkrankError(f"{folder} is a prepared data set: it takes no path and no options")
             return apply_filters(Dataset.load(folder), self.filters)
         return apply_filters(load_dataset(self.source, self.path, **self.options), self.filters)
 
@@ -61,38 +63,50 @@ class RetrieveSettings(BaseModel):
         path = Path(folder) / "config.toml"
         if not path.is_file():
             raise ThinkrankError(f"{folder}: no run here (no config.toml). Give the --out folder of a training run.")
-        return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return validated(cls, _read_toml(path))
 
 
 def retrieve_settings(
     *,
-    source: str,
-    path: str | None,
-    split: str,
     which: Preset,
+    source: str | None = None,
+    path: str | None = None,
+    split: str | None = None,
     options: Sequence[str] = (),
+    filters: Sequence[str] = (),
     config: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> RetrieveSettings:
-    """Put the layers of settings together.
+    """Put the layers of settings together: the preset, the file, what was given by name, then the assignments.
 
     Raises:
         ThinkrankError: on a missing file, an unknown key (with the nearest one) or a value that does not fit.
     """
-    model, training = preset(which, noun=NOUNS.get(source, "item"))
-    layers: dict[str, Any] = {
-        "data": {"source": source, "path": path, "options": dict(map(parse_assignment, options)), "split": split},
-        "model": model.model_dump(),
-        "training": training.model_dump(),
-    }
-    if config is not None:
-        _merge(layers, _read_toml(config))
+    read = {} if config is None else _read_toml(config)
+    given = {"source": source, "path": path, "split": split}
+    data: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if options:
+        data["options"] = dict(map(parse_assignment, options))
+    if filters:
+        data["filters"] = dict(map(parse_assignment, filters))
+    source = source or read.get("data", {}).get("source", "movielens-100k")
+    model, training = preset(which, noun=_noun(str(source)))
+    layers: dict[str, Any] = {"data": {}, "model": model.model_dump(), "training": training.model_dump()}
+    _merge(layers, read)
+    _merge(layers, {"data": data})
     for assignment in assignments:
         key, value = parse_assignment(assignment)
         for part in reversed(key.split(".")):
             value = {part: value}
         _merge(layers, value)
     return validated(RetrieveSettings, layers)
+
+
+def _noun(source: str) -> str:
+    """What a source's items are called; a prepared folder is asked for the source it was made from."""
+    if (Path(source) / "dataset.json").is_file():
+        return NOUNS.get(str(Dataset.load(source).source.get("source")), "item")
+    return NOUNS.get(source, "item")
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -137,6 +151,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ThinkrankError(f"{path}: no such settings file") from error
+    except OSError as error:
+        raise ThinkrankError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ThinkrankError(f"{path}: not valid TOML: {error}") from error
 

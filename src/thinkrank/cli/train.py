@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thinkrank.cli.data import Option, Path_
+from thinkrank.cli.data import Filter, Json, Option, Path_
 
 if TYPE_CHECKING:
     from thinkrank.cli.settings import RetrieveSettings
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Train a stage of the cascade.")
 
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+
 
 @app.callback()
 def stages() -> None:
@@ -24,19 +26,23 @@ def stages() -> None:
 
 @app.command()
 def retrieve(
-    source: Annotated[str, typer.Argument(help="Data source or prepared folder.")] = "movielens-100k",
+    source: Annotated[
+        str | None, typer.Argument(help="Data source or prepared folder. [default: movielens-100k]")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run there goes on.")] = Path(
         "runs/retrieve"
     ),
     path: Path_ = None,
     option: Option = None,
-    split: Annotated[str, typer.Option(help="temporal or leave-last-out.")] = "temporal",
+    split: Annotated[str | None, typer.Option(help="temporal or leave-last-out. [default: temporal]")] = None,
     preset: Annotated[str, typer.Option(help="thinkrank or paper: where the settings start from.")] = "thinkrank",
     config: Annotated[Path | None, typer.Option("--config", help="TOML file laid over the preset.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, such as training.steps=400. Repeatable.")
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    filters: Filter = None,
+    device: Device = "auto",
+    json_output: Json = False,
 ) -> None:
     """Train R²ec without reasoning: contrastively, every history against the whole catalogue.
 
@@ -52,15 +58,16 @@ def retrieve(
     if preset not in list(Preset):
         raise ThinkrankError(f"unknown preset {preset!r}: there are {', '.join(Preset)}")
     settings = retrieve_settings(
-        source=source,
-        path=path,
+        source=str(Path(source).resolve()) if source is not None and Path(source).is_dir() else source,
+        path=None if path is None else str(Path(path).expanduser().resolve()),
         split=split,
         which=Preset(preset),
         options=option or (),
+        filters=filters or (),
         config=config,
         assignments=assignments or (),
     )
-    run, _ = train_retriever(settings, settings.data.load_split(), out)
+    run, _ = train_retriever(settings, settings.data.load_split(), out, device=device)
     best = max((row.get("valid_ndcg@10", 0.0) for row in run.metrics()), default=0.0)
     if json_output:
         import json
@@ -70,18 +77,24 @@ def retrieve(
         sys.stdout.write(f"best validation NDCG@10 {best:.4f}; the model is in {out / 'model'}\n")
 
 
-def train_retriever(settings: "RetrieveSettings", split: "Split", folder: Path) -> "tuple[Run, R2ec]":
+def train_retriever(
+    settings: "RetrieveSettings", split: "Split", folder: Path, *, device: str = "auto"
+) -> "tuple[Run, R2ec]":
     """Train, or resume, or only load what a finished run left in the folder."""
     from thinkrank.retrieve import R2ec, fit_contrastive
     from thinkrank.training import Run, console_progress
 
-    manifest = {"split": split.manifest(), "seed": settings.training.seed}
+    manifest = {"split": split.manifest(), "seed": settings.training.seed, "device": device}
     run = Run(folder, settings.model_dump(mode="json"), manifest)
     saved = folder / "model"
     if (saved / "config.json").is_file():
         sys.stderr.write(f"{folder} holds the finished training of these settings: reusing it\n")
-        return run, R2ec.from_pretrained(saved)
-    model = R2ec.create(settings.model, split.dataset.catalogue, seed=settings.training.seed)
-    fit_contrastive(model, split, settings.training, run, progress=console_progress)
+        return run, R2ec.from_pretrained(saved, device=device)
+    model = R2ec.create(settings.model, split.dataset.catalogue, seed=settings.training.seed, device=device)
+    try:
+        fit_contrastive(model, split, settings.training, run, progress=console_progress)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on from the last checkpoint\n")
+        raise
     model.save_pretrained(saved)
     return run, model

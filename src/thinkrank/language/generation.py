@@ -9,7 +9,6 @@ Shape legend: B sequences, T tokens, V vocabulary.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -17,10 +16,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from thinkrank.language.backbone import Backbone
-from thinkrank.language.options import GenerationOptions
+from thinkrank.language.options import FinishReason, GenerationOptions
 from thinkrank.language.states import pad
-
-FinishReason = Literal["closed", "end_of_turn", "length"]
 
 
 @dataclass(frozen=True)

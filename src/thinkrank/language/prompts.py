@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from thinkrank.errors import ThinkrankError
+
 _PLACEHOLDER = "⟦content⟧"
 
 
@@ -67,5 +69,5 @@ class ChatFrame:
         )
         before, found, after = str(rendered).partition(_PLACEHOLDER)
         if not found:
-            raise ValueError("the model's chat template does not contain the user's text")
+            raise ThinkrankError("the model's chat template does not show the user's text, so it cannot be prompted")
         return cls(*(tuple(tokenizer(piece, add_special_tokens=False)["input_ids"]) for piece in (before, after)))

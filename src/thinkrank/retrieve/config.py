@@ -29,7 +29,7 @@ class PromptOptions(_Frozen):
     item_opening: str = Field("", description="before an item's text")
     item_fields: tuple[str, ...] = Field(("title",), description="catalogue columns an item's text shows, in order")
     item_in_chat: bool = Field(False, description="frame items with the chat template too, as the paper does")
-    closing: str = Field("\n", description="ends every thought, every item and every line of the history")
+    closing: str = Field("\n", description="ends every thought and item; a newline ends the history lines too")
     history_window: int = Field(20, ge=1, description="newest interactions shown when answering")
     title_tokens: int = Field(24, ge=1, description="budget of one title")
     history_tokens: int = Field(640, ge=1, description="budget of all lines; the oldest are dropped first")
@@ -78,9 +78,11 @@ class ContrastiveOptions(_Frozen):
     live_items: int = Field(
         0, ge=0, description="with catalogue negatives: how many of a step's targets are encoded with gradient"
     )
-    stretch: int = Field(32, ge=2, description="every_prefix: interactions in one training sequence")
+    stretch: int = Field(
+        32, ge=2, description="every_prefix: events that one sequence is made for; it begins a quarter earlier"
+    )
     batch_size: int = Field(4, ge=1, description="sequences in one forward pass")
-    accumulate: int = Field(1, ge=1, description="forward passes per update")
+    accumulate: int = Field(1, ge=1, description="forward passes per update; in-batch negatives come from one of them")
     steps: int = Field(300, ge=1, description="updates")
     learning_rate: float = Field(1e-3, gt=0, description="of the adapter")
     head_learning_rate: float = Field(1e-2, gt=0, description="of the item residuals and the temperature")
@@ -143,8 +145,7 @@ def preset(name: Preset, *, noun: str = "item") -> tuple[R2ecConfig, Contrastive
     training = ContrastiveOptions(
         supervision="last",
         negatives="in_batch",
-        batch_size=4,
-        accumulate=6,
+        batch_size=24,
         learning_rate=1e-5,
         warmup_steps=32,
         schedule="constant",

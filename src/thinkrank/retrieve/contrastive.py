@@ -42,6 +42,7 @@ from thinkrank.training import (
 )
 
 _CENTRING_BATCHES = 16
+_TABLE = "table"
 
 logger = logging.getLogger(__name__)
 
@@ -95,10 +96,8 @@ class ContrastiveFit:
             self.run.rewind(-1)
             self.validate()
             return
-        _set_weights(self.model, {n: t for n, t in checkpoint.tensors.items() if n.startswith("now/")}, "now/")
-        self.best = {
-            f"now/{name.removeprefix('best/')}": t for name, t in checkpoint.tensors.items() if name.startswith("best/")
-        }
+        _set_weights(self.model, _under("now/", checkpoint.tensors))
+        self.best = _under("best/", checkpoint.tensors)
         load_optimizer_tensors(self.optimizer, checkpoint.tensors)
         torch.set_rng_state(checkpoint.tensors["torch_rng"])
         self.counters = _Counters(**checkpoint.state)
@@ -175,7 +174,9 @@ class ContrastiveFit:
             return contrastive_loss(model.head.scores(users_PD, items_ND), columns_P, seen_PI[:, items_N])
         table_ID = model.table_ID
         if self.options.live_items:
-            live_N = targets_P.unique()[: self.options.live_items]
+            distinct_N = targets_P.unique()
+            drawn = torch.randperm(len(distinct_N))[: self.options.live_items]  # of the generator a checkpoint keeps
+            live_N = distinct_N[drawn.sort().values.to(device)]
             table_ID = table_ID.index_copy(0, live_N, self._encode_live(live_N))
         scores_PI = model.head.scores(users_PD, model.head.item_vectors(table_ID))
         return contrastive_loss(scores_PI, targets_P, seen_PI)
@@ -202,7 +203,7 @@ class ContrastiveFit:
         counters = self.counters
         if ndcg > counters.best_ndcg:
             counters.best_ndcg, counters.best_step, counters.validations_since_best = ndcg, counters.step, 0
-            self.best = {name: tensor.clone() for name, tensor in _weights(self.model, "now/").items()}
+            self.best = {name: tensor.clone() for name, tensor in _weights(self.model).items()}
         else:
             counters.validations_since_best += 1
         counters.seconds += time.perf_counter() - started
@@ -212,10 +213,9 @@ class ContrastiveFit:
 
     def save(self) -> None:
         """Write a checkpoint."""
-        best = {f"best/{name.removeprefix('now/')}": tensor for name, tensor in self.best.items()}
         tensors = {
-            **_weights(self.model, "now/"),
-            **best,
+            **{f"now/{name}": tensor for name, tensor in _weights(self.model).items()},
+            **{f"best/{name}": tensor for name, tensor in self.best.items()},
             **optimizer_tensors(self.optimizer),
             "torch_rng": torch.get_rng_state(),
         }
@@ -224,7 +224,7 @@ class ContrastiveFit:
     def finish(self) -> None:
         """Put the best validated weights into the model, unless the last ones are to be kept."""
         if self.best and self.options.keep == "best":
-            _set_weights(self.model, self.best, "now/")
+            _set_weights(self.model, self.best)
 
     def _log(self, **values: float) -> None:
         counters = self.counters
@@ -290,18 +290,23 @@ def validation_ranks(model: R2ec, samples: Samples, *, batch_size: int = 64) -> 
     return np.concatenate(ranks)
 
 
-def _weights(model: R2ec, prefix: str) -> dict[str, Tensor]:
+def _weights(model: R2ec) -> dict[str, Tensor]:
     """Everything training changes, as live tensors."""
-    adapter = {f"{prefix}adapter/{name}": tensor.detach() for name, tensor in adapter_state(model.backbone).items()}
-    head = {f"{prefix}head/{name}": tensor.detach() for name, tensor in model.head.state_dict().items()}
-    return {**adapter, **head, f"{prefix}table": model.table_ID}
+    adapter = {f"adapter/{name}": tensor.detach() for name, tensor in adapter_state(model.backbone).items()}
+    head = {f"head/{name}": tensor.detach() for name, tensor in model.head.state_dict().items()}
+    return {**adapter, **head, _TABLE: model.table_ID}
 
 
-def _set_weights(model: R2ec, tensors: dict[str, Tensor], prefix: str) -> None:
+def _set_weights(model: R2ec, tensors: dict[str, Tensor]) -> None:
     """Copy what `_weights` returned back into the model."""
     with torch.no_grad():
-        for name, tensor in _weights(model, prefix).items():
-            if name == f"{prefix}table":
+        for name, tensor in _weights(model).items():
+            if name == _TABLE:
                 model.table_ID = tensors[name].clone().to(tensor.device)
             else:
                 tensor.copy_(tensors[name])
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, named without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -86,9 +86,14 @@ def _epoch(
 
 
 def _cut(history: int, length: int, stretch: int, random: np.random.Generator) -> list[Stretch]:
-    """Cut one history at a random phase; each piece also sees a quarter of a stretch of what came before it."""
+    """Cut one history at a random phase.
+
+    Each piece begins a quarter of a stretch (at least one event) earlier, so that its first events have a past; those
+    few events are predicted twice in an epoch.
+    """
+    earlier = max(1, stretch // 4)
     cuts = [c for c in range(int(random.integers(stretch)), length, stretch) if c > 1]
-    pieces = [Stretch(history, max(0, start - stretch // 4), stop) for start, stop in pairwise([0, *cuts, length])]
+    pieces = [Stretch(history, max(0, start - earlier), stop) for start, stop in pairwise([0, *cuts, length])]
     return [piece for piece in pieces if piece.stop - piece.start >= 2]
 
 

@@ -7,14 +7,15 @@ is ranked. Changed or added in our own preset, each a switch: see `thinkrank.ret
 Shape legend: B users, I items of the catalogue, K answers, D width.
 """
 
-import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from thinkrank._files import atomic_write
@@ -72,17 +73,24 @@ class R2ec:
 
     @classmethod
     def create(
-        cls, config: R2ecConfig, catalogue: Catalogue, *, backbone: Backbone | None = None, seed: int = 0
+        cls,
+        config: R2ecConfig,
+        catalogue: Catalogue,
+        *,
+        backbone: Backbone | None = None,
+        seed: int = 0,
+        device: str = "auto",
     ) -> "R2ec":
         """Build an untrained model: the base language model with an adapter that has no effect yet.
 
         Args:
             config: what to build.
             catalogue: the items to rank.
-            backbone: a model without adapter to use instead of loading `config.backbone`.
+            backbone: a model without adapter to use instead of loading `config.backbone`; it gets one in place.
             seed: of the adapter's initial weights.
+            device: where to put a loaded one; see `load_backbone`.
         """
-        base = backbone or load_backbone(config.backbone, dtype=config.dtype, texts=catalogue.titles)
+        base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=catalogue.titles)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapted = add_lora(base, config.lora)
@@ -164,7 +172,8 @@ class R2ec:
         folder.mkdir(parents=True, exist_ok=True)
         save_lora(self.backbone, folder)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
-        save_file({**tensors, _TABLE: self.table_ID.detach().cpu().contiguous()}, folder / "head.safetensors")
+        with atomic_write(folder / "head.safetensors") as file:
+            file.write(save({**tensors, _TABLE: self.table_ID.detach().cpu().contiguous()}))
         self.catalogue.save(folder / "catalogue.parquet")
         with atomic_write(folder / "README.md") as file:
             file.write(model_card(self.config, len(self.catalogue)).encode())
@@ -178,33 +187,50 @@ class R2ec:
         return fit_contrastive(self, split, options, run, progress=progress)
 
     @classmethod
-    def from_pretrained(cls, where: str | Path, *, backbone: Backbone | None = None) -> "R2ec":
+    def from_pretrained(cls, where: str | Path, *, backbone: Backbone | None = None, device: str = "auto") -> "R2ec":
         """Load what `save_pretrained` wrote.
 
         Args:
-            where: the folder.
+            where: the folder, or a hub id such as `owner/name`.
             backbone: the base model without adapter, to use instead of loading the one the config names.
+            device: where to put a loaded one; see `load_backbone`.
 
         Raises:
             ThinkrankError: if the folder is not a saved model or its files do not fit together.
         """
-        folder = Path(where)
+        folder = _local_folder(where)
         if not (folder / "config.json").is_file():
             raise ThinkrankError(
                 f"{folder}: no saved model here (no config.json). Give the folder a training run made."
             )
-        config = R2ecConfig.model_validate(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        catalogue = Catalogue.load(folder / "catalogue.parquet")
-        base = backbone or load_backbone(config.backbone, dtype=config.dtype, texts=catalogue.titles)
-        head = RetrievalHead(len(catalogue), base.hidden_size, config.head)
-        tensors = load_file(folder / "head.safetensors")
-        table_ID = tensors.pop(_TABLE)
         try:
+            config = R2ecConfig.model_validate_json((folder / "config.json").read_bytes())
+            catalogue = Catalogue.load(folder / "catalogue.parquet")
+            tensors = load_file(folder / "head.safetensors")
+            table_ID = tensors.pop(_TABLE)
+            base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=catalogue.titles)
+            head = RetrievalHead(len(catalogue), base.hidden_size, config.head)
             head.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ThinkrankError(f"{folder}/head.safetensors does not fit config.json or the catalogue") from error
-        adapted = load_lora(base, folder, config.lora)
+            adapted = load_lora(base, folder, config.lora)
+        except ThinkrankError:
+            raise
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ThinkrankError(f"{folder}: the saved model is damaged or its files do not fit: {reason}") from error
         return cls(config, adapted, catalogue, head.to(base.device), table_ID.to(base.device))
+
+
+def _local_folder(where: str | Path) -> Path:
+    """The folder itself, or for a hub id the place of its downloaded files; of a repository only ours are taken."""
+    if Path(where).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(where)):
+        return Path(where)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(where), allow_patterns=["*.json", "*.safetensors", "catalogue.parquet"]))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ThinkrankError(f"{where}: neither a folder here nor to be had from the hub ({reason})") from error
 
 
 def _thought(written: Continuation) -> Thought:

@@ -1,5 +1,6 @@
 """Progress of long work: a count, a rate and the time that remains, on stderr so that stdout stays clean."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -48,7 +49,7 @@ def console_progress(title: str, total: int) -> Iterator[Advance]:
 
 
 def _plain_lines(console: Console, title: str, total: int) -> Advance:
-    done, tenth, latest = 0, 0, ""
+    done, tenth, latest, started = 0, 0, "", time.monotonic()
 
     def advance(n: int = 1, note: str | None = None) -> None:
         nonlocal done, tenth, latest
@@ -56,6 +57,8 @@ def _plain_lines(console: Console, title: str, total: int) -> Advance:
         latest = note if note is not None else latest
         if 10 * done // max(total, 1) > tenth:
             tenth = 10 * done // max(total, 1)
-            console.print(f"{title}: {done:,} of {total:,} {latest}".rstrip(), highlight=False, soft_wrap=True)
+            left = (time.monotonic() - started) / done * (total - done) / 60
+            text = f"{title}: {done:,} of {total:,}, {left:.1f} minutes left  {latest}"
+            console.print(text.rstrip(), highlight=False, soft_wrap=True)
 
     return advance

@@ -29,7 +29,7 @@ class Run:
     Args:
         folder: made if it does not exist.
         config: every setting, as nested plain values; None values are left out.
-        manifest: what the run is made from; package versions are added.
+        manifest: what the run is made from; package versions are added. Its `split` holds the data's fingerprint.
 
     Raises:
         ThinkrankError: if the folder holds a run with another configuration or other data.
@@ -48,8 +48,7 @@ class Run:
                 )
         else:
             _write_text(self.folder / "config.toml", tomli_w.dumps(self.config))
-        self.manifest = {**manifest, "versions": _versions(), "platform": platform.platform()}
-        _write_text(self.folder / "manifest.json", json.dumps(self.manifest, indent=2) + "\n")
+        self.manifest = self._kept_manifest({**manifest, "versions": _versions(), "platform": platform.platform()})
 
     @property
     def checkpoints(self) -> Path:
@@ -77,6 +76,21 @@ class Run:
         """Drop log rows of updates after this step: a resumed run makes them again."""
         kept = [row for row in self.metrics() if row["step"] <= step]
         _write_text(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def _kept_manifest(self, made: dict[str, Any]) -> dict[str, Any]:
+        """The manifest of the run's first start, which says what it was made from; written if this is that start."""
+        path = self.folder / "manifest.json"
+        if not path.exists():
+            _write_text(path, json.dumps(made, indent=2) + "\n")
+            return made
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        old, new = (manifest.get("split", {}).get("fingerprint") for manifest in (kept, made))
+        if old != new:
+            raise ThinkrankError(
+                f"{self.folder} was made from other data (fingerprint {old}, now {new}). "
+                "Restore the files, or give another folder."
+            )
+        return kept
 
     def _read_config(self) -> dict[str, Any] | None:
         path = self.folder / "config.toml"
