@@ -5,7 +5,7 @@ from torch.nn import functional
 from thinkrank.retrieve.config import HeadOptions
 from thinkrank.retrieve.head import RetrievalHead
 
-PAPER = HeadOptions(temperature=0.02, learn_temperature=False, centred=False, residual=False)
+PAPER = HeadOptions(temperature=0.02, learn_temperature=False, centred=False, item_bias=False, residual=False)
 
 
 def test_the_papers_head_is_cosine_over_temperature():
@@ -18,7 +18,7 @@ def test_the_papers_head_is_cosine_over_temperature():
 
 def test_an_item_never_trained_keeps_a_residual_of_zero_and_its_text_vector():
     head = RetrievalHead(4, 8, HeadOptions())
-    head.learn_residual_of(torch.tensor([0, 2]))
+    head.prepare(torch.tensor([3, 0, 1, 0]))
     table = torch.randn(4, 8)
     before = head.item_vectors(table).detach()
     optimizer = torch.optim.SGD(head.parameters(), lr=1.0)
@@ -31,7 +31,7 @@ def test_an_item_never_trained_keeps_a_residual_of_zero_and_its_text_vector():
 
 def test_some_items_have_the_vectors_they_have_in_the_whole_catalogue():
     head = RetrievalHead(6, 8, HeadOptions())
-    head.learn_residual_of(torch.arange(6))
+    head.prepare(torch.arange(1, 7))
     with torch.no_grad():
         assert head.residual_ID is not None
         head.residual_ID.normal_()
@@ -68,3 +68,15 @@ def test_line_ends_and_closings_have_origins_of_their_own():
     torch.testing.assert_close(head.user_vectors(states, is_line), functional.normalize(expected, dim=-1))
     closings = functional.normalize(states - states[~is_line].mean(dim=0), dim=-1)
     torch.testing.assert_close(head.user_vectors(states), closings)
+
+
+def test_the_bias_begins_at_the_log_share_and_joins_the_cosines():
+    head = RetrievalHead(3, 8, HeadOptions(residual=False))
+    head.prepare(torch.tensor([0, 1, 5]))
+    assert head.bias_I is not None
+    torch.testing.assert_close(head.bias_I.exp() * 3, torch.tensor([1.0, 2.0, 6.0]))
+    users, items = head.user_vectors(torch.randn(2, 8)), head.item_vectors(torch.randn(3, 8))
+    plain = users @ items.T / 0.05
+    torch.testing.assert_close(head.scores(users, items), plain + head.bias_I)
+    some = torch.tensor([2, 0])
+    torch.testing.assert_close(head.scores(users, items[some], some), plain[:, some] + head.bias_I[some])

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-DEMO_STEPS = 210
+DEMO_STEPS = 190
 DEMO_SETTINGS = (
     f"training.steps={DEMO_STEPS}",
-    "training.refresh_every=70",
-    "training.validate_every=105",
+    "training.refresh_every=95",
+    "training.validate_every=95",
     "training.keep=last",
     "training.validation_samples=100",
     "training.max_minutes=10.0",

@@ -50,6 +50,9 @@ class HeadOptions(_Frozen):
     temperature: float = Field(0.05, gt=0, description="initial temperature of the cosine")
     learn_temperature: bool = Field(True, description="train the temperature too")
     centred: bool = Field(True, description="subtract the untrained model's mean state on each side before normalising")
+    item_bias: bool = Field(
+        True, description="add a learned number per item, which begins at the log of its share of the training events"
+    )
     residual: bool = Field(True, description="add a learned vector per item; items never trained on keep zero")
 
 
@@ -139,7 +142,7 @@ def preset(name: Preset, *, noun: str = "item") -> tuple[R2ecConfig, Contrastive
     model = R2ecConfig(
         prompt=prompt,
         lora=LoraOptions(rank=4, alpha=128),
-        head=HeadOptions(temperature=0.02, learn_temperature=False, centred=False, residual=False),
+        head=HeadOptions(temperature=0.02, learn_temperature=False, centred=False, item_bias=False, residual=False),
         thought=GenerationOptions(max_new_tokens=512),
     )
     training = ContrastiveOptions(

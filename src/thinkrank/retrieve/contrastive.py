@@ -104,13 +104,12 @@ class ContrastiveFit:
         self.run.rewind(checkpoint.step)
 
     def _prepare(self) -> None:
-        """Fix what is decided before the first update: the centres, and which items may have a residual."""
+        """Fix what is decided before the first update: the origins, the first biases, which items may have a residual."""
         model = self.model
         torch.manual_seed(self.options.seed)
-        trained = torch.zeros(len(model.catalogue), dtype=torch.bool)
-        for history in self.histories:
-            trained[torch.tensor(history.items, dtype=torch.long)] = True
-        model.head.learn_residual_of(trained.nonzero()[:, 0])
+        events = np.concatenate([history.items for history in self.histories])
+        counts = np.bincount(events, minlength=len(model.catalogue))
+        model.head.prepare(torch.from_numpy(counts).to(model.backbone.device))
         if model.config.head.centred:
             batches = [self._render(batch) for batch in islice(self.batches(), _CENTRING_BATCHES)]
             with torch.no_grad():
@@ -171,7 +170,7 @@ class ContrastiveFit:
         if self.options.negatives == "in_batch":
             items_N, columns_P = targets_P.unique(return_inverse=True)  # one column per item masks duplicate targets
             items_ND = model.head.item_vectors(self._encode_live(items_N), items_N)
-            return contrastive_loss(model.head.scores(users_PD, items_ND), columns_P, seen_PI[:, items_N])
+            return contrastive_loss(model.head.scores(users_PD, items_ND, items_N), columns_P, seen_PI[:, items_N])
         table_ID = model.table_ID
         if self.options.live_items:
             distinct_N = targets_P.unique()

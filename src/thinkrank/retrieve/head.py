@@ -17,11 +17,13 @@ class RetrievalHead(nn.Module):
     """Cosine between a user state and item vectors, divided by a temperature.
 
     The paper's head has no parameters: both states are L2-normalised, the temperature is fixed (section 3.1; the value
-    .02 is the released code's). Two additions are ours and can be switched off:
+    .02 is the released code's). Three additions are ours and can be switched off:
 
     - centring: the untrained model's mean state is subtracted, which undoes most of the anisotropy that makes all texts
       look alike. Items, closings and line ends each have a mean of their own: on SmolLM2 the means of closings and line
       ends lie almost three times as far apart as the states of either kind scatter;
+    - a bias per item, which begins at its log share of the training events. What it adds is popularity and not the
+      language model's merit, so a table that shows one should show the arm without it, or popularity alone, beside it;
     - a residual per item, added to its normalised text vector. It is zero, and stays so, for items that never occur in
       training, so a new item is scored by its text alone.
 
@@ -45,6 +47,7 @@ class RetrievalHead(nn.Module):
         self.log_temperature = nn.Parameter(
             torch.tensor(math.log(options.temperature)), requires_grad=options.learn_temperature
         )
+        self.bias_I = nn.Parameter(torch.zeros(num_items)) if options.item_bias else None
         self.residual_ID = nn.Parameter(torch.zeros(num_items, width)) if options.residual else None
 
     def center_on(
@@ -59,10 +62,16 @@ class RetrievalHead(nn.Module):
                 center_D.copy_(user_states_ND[chosen_N].mean(dim=0))
         self.item_center_D.copy_(item_states_ID.mean(dim=0))
 
-    def learn_residual_of(self, items_N: Int[Tensor, "N"]) -> None:
-        """Let only these items have a residual."""
-        self.residual_mask_I1.zero_()
-        self.residual_mask_I1[items_N] = 1.0
+    @torch.no_grad()
+    def prepare(self, counts_I: Int[Tensor, "I"]) -> None:
+        """Fix, from how often each item occurs in training, which items may have a residual and where biases begin.
+
+        The bias begins at log((count + 1) / mean(count + 1)), so it is 0 for an item of average popularity.
+        """
+        self.residual_mask_I1.copy_((counts_I > 0)[:, None])
+        if self.bias_I is not None:
+            smoothed_I = counts_I.float() + 1
+            self.bias_I.copy_((smoothed_I / smoothed_I.mean()).log())
 
     def user_vectors(
         self, states_BD: Float[Tensor, "B D"], is_line_B: Bool[Tensor, "B"] | None = None
@@ -94,6 +103,20 @@ class RetrievalHead(nn.Module):
         residual_ND = residual_ID if items_N is None else residual_ID[items_N]
         return functional.normalize(vectors_ND + residual_ND, dim=-1)
 
-    def scores(self, users_BD: Float[Tensor, "B D"], items_ND: Float[Tensor, "N D"]) -> Float[Tensor, "B N"]:
-        """Cosine over temperature, for vectors that the two methods above returned."""
-        return users_BD @ items_ND.T / self.log_temperature.exp()
+    def scores(
+        self,
+        users_BD: Float[Tensor, "B D"],
+        items_ND: Float[Tensor, "N D"],
+        items_N: Int[Tensor, "N"] | None = None,
+    ) -> Float[Tensor, "B N"]:
+        """Cosine over temperature, plus the bias if there is one.
+
+        Args:
+            users_BD: what `user_vectors` returned.
+            items_ND: what `item_vectors` returned.
+            items_N: which catalogue rows they are; None for the whole catalogue in order.
+        """
+        scores_BN = users_BD @ items_ND.T / self.log_temperature.exp()
+        if self.bias_I is None:
+            return scores_BN
+        return scores_BN + (self.bias_I if items_N is None else self.bias_I[items_N])
