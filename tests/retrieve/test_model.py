@@ -111,7 +111,7 @@ def test_weights_of_another_catalogue_are_refused(model, tmp_path):
     model.save_pretrained(tmp_path)
     smaller = Catalogue(model.catalogue.frame.head(4))
     smaller.save(tmp_path / "catalogue.parquet")
-    with pytest.raises(ThinkrankError, match="does not fit"):
+    with pytest.raises(ThinkrankError, match="do not fit"):
         R2ec.from_pretrained(tmp_path)
 
 
@@ -137,3 +137,12 @@ def test_a_name_that_is_no_folder_is_asked_of_the_hub_and_refused_plainly(monkey
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ThinkrankError, match="neither a folder here nor to be had from the hub"):
         R2ec.from_pretrained("nobody/nothing")
+
+
+def test_the_base_model_writes_the_thought_unless_the_trained_one_is_asked_to(model):
+    untouched = R2ec.create(CONFIG, model.catalogue)
+    assert [w.ids for w in model.think(HISTORIES)] == [w.ids for w in untouched.think(HISTORIES)]
+    trained = R2ec(
+        CONFIG.model_copy(update={"thinker": "trained"}), model.backbone, model.catalogue, model.head, model.table_ID
+    )
+    assert [w.logprobs for w in trained.think(HISTORIES)] != [w.logprobs for w in model.think(HISTORIES)]

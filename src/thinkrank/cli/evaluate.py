@@ -20,7 +20,7 @@ REFERENCE = "item-kNN"
 TRAINED = "R²ec, no thought"
 THINKING = "R²ec, thought first"
 UNTRAINED = "R²ec, untrained"
-SHOWN_METRICS = ("hit@5", "hit@10", "hit@20", "ndcg@10", "mrr", "coverage@10")
+SHOWN_METRICS = ("hit@10", "ndcg@10", "mrr", "coverage@10")
 
 
 def evaluate(
@@ -115,7 +115,8 @@ def write_evaluation(
         for comparison in evaluation.comparisons(reference, dataset=split.dataset.name, split=part)
     ]
     write_comparisons(run.folder / "comparisons.json", comparisons)
-    report = retrieval_report(run, model, split, samples, evaluation, rows, comparisons)
+    against_knn = [comparison for comparison in comparisons if comparison.reference == REFERENCE]
+    report = retrieval_report(run, model, split, samples, evaluation, rows, against_knn)
     write_report(run.folder / "report.html", report)
     if json_output:
         sys.stdout.write(json.dumps([row.model_dump(mode="json") for row in rows], indent=1) + "\n")

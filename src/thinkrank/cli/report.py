@@ -43,7 +43,8 @@ def retrieval_report(
         users=_people(model, split, samples, filter_seen=evaluation.filter_seen),
         notes=(
             "“No thought” reads the model directly behind the history; “thought first” reads it behind the thought it "
-            "wrote. Training was contrastive and never saw a thought, so nothing has rewarded it for being useful.",
+            "wrote, or the base model did. Training was contrastive and never saw a thought, so nothing has rewarded "
+            "one for being useful.",
             "Samples of one user resemble each other; intervals and tests resample users.",
         ),
     )

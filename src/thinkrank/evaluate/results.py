@@ -106,16 +106,23 @@ def _write(path: str | Path, rows: Sequence[BaseModel]) -> None:
 
 
 def results_table(rows: Sequence[ResultRow]) -> Table:
-    """A terminal table, one line per data set, split and system, one column per metric, in the order of the rows."""
-    table = Table()
-    for name in ("dataset", "split", "system"):
-        table.add_column(name, overflow="fold")
+    """A terminal table, one line per data set, split and system, one column per metric, in the order of the rows.
+
+    What all rows share (the data set, the split, the number of samples) stands in the title and takes no column.
+    """
     metrics, lines = _pivot(rows)
+    varying = [place for place in range(3) if place == 2 or len({labels[place] for labels in lines}) > 1]
+    shared = [next(iter(lines))[place] for place in range(3) if place not in varying] if lines else []
+    counts = {row.n for row in rows}
+    title = ", ".join([*shared, *(f"{n:,} samples" for n in counts if len(counts) == 1)])
+    table = Table(title=escape(title) or None, title_justify="left", title_style="bold")
+    for place in varying:
+        table.add_column(("dataset", "split", "system")[place], overflow="fold", min_width=12)
     for metric in metrics:
         table.add_column(escape(metric), justify="right", no_wrap=True)
     for labels, cells in lines.items():
         figures = [_figure(cells[m], "\n[dim]{}[/dim]") if m in cells else "" for m in metrics]
-        table.add_row(*map(escape, labels), *figures)
+        table.add_row(*(escape(labels[place]) for place in varying), *figures)
     return table
 
 

@@ -11,8 +11,10 @@ import io
 import logging
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -83,6 +85,12 @@ class Backbone:
     def precision(self) -> torch.autocast:
         """The context of every forward pass: bf16 weights compute in bf16, their fp32 adapters included."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    def without_adapter(self) -> AbstractContextManager[None]:
+        """A context in which the base model acts alone; nothing changes if there is no adapter."""
+        if hasattr(self.model, "disable_adapter"):
+            return self.model.disable_adapter()
+        return contextlib.nullcontext()
 
     def trunk(self) -> torch.nn.Module:
         """The decoder without its language head; adapters inside it stay active."""
@@ -181,7 +189,7 @@ def _converted(gguf: Path) -> Path:
             tokenizer.save_pretrained(fresh)
             model.save_pretrained(fresh)
         fresh.replace(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, struct.error) as error:
         if not (folder / "config.json").is_file():  # else another process converted it meanwhile, which is as good
             raise ThinkrankError(f"{gguf}: cannot be converted, the file is damaged or unknown: {error}") from error
     finally:

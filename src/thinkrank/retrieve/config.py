@@ -65,6 +65,11 @@ class R2ecConfig(_Frozen):
     prompt: PromptOptions = PromptOptions()
     head: HeadOptions = HeadOptions()
     thought: GenerationOptions = GenerationOptions(max_new_tokens=48)
+    thinker: Literal["base", "trained"] = Field(
+        "base",
+        description="who writes the thought: the base model, or the trained one. Contrastive training never sees a "
+        "thought and costs the adapted model its language, so base is right until a thought is trained",
+    )
 
 
 class ContrastiveOptions(_Frozen):

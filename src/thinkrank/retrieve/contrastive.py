@@ -104,7 +104,7 @@ class ContrastiveFit:
         self.run.rewind(checkpoint.step)
 
     def _prepare(self) -> None:
-        """Fix what is decided before the first update: the origins, the first biases, which items may have a residual."""
+        """Fix what is decided before the first update: origins, first biases, which items may have a residual."""
         model = self.model
         torch.manual_seed(self.options.seed)
         events = np.concatenate([history.items for history in self.histories])

@@ -9,6 +9,7 @@ Shape legend: B users, I items of the catalogue, K answers, D width.
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ class R2ec:
         self.table_ID = self.encode_items(range(len(self.catalogue)))
 
     def think(self, histories: Sequence[History], options: GenerationOptions | None = None) -> list[Continuation]:
-        """Write a thought about each history.
+        """Write a thought about each history, by the base model or the trained one as `config.thinker` says.
 
         Args:
             histories: any lengths, empty ones included.
@@ -114,7 +115,9 @@ class R2ec:
         """
         check_histories(histories, len(self.catalogue))
         prompts = [self.prompts.user(history).prompt.ids for history in histories]
-        return generate(self.backbone, prompts, options or self.config.thought, closing=self.config.prompt.closing)
+        writer = self.backbone.without_adapter() if self.config.thinker == "base" else nullcontext()
+        with writer:
+            return generate(self.backbone, prompts, options or self.config.thought, closing=self.config.prompt.closing)
 
     def user_states(
         self, histories: Sequence[History], thoughts: Sequence[Continuation] | None = None

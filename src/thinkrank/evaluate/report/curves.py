@@ -7,7 +7,7 @@ from typing import Any
 from thinkrank.evaluate.report.html import Html, tag, text
 from thinkrank.evaluate.report.plots import Point, curve, thin
 
-X_AXES = ("step", "examples", "epoch", "seconds")
+X_AXES = ("step", "examples", "tokens", "epoch", "seconds")
 """Keys that tell how far training was. The first one present is the x axis; the others are not drawn."""
 
 
