@@ -49,3 +49,11 @@ def test_other_data_is_refused_and_the_manifest_of_the_start_is_kept(tmp_path):
     assert again.manifest["seed"] == 1
     with pytest.raises(ThinkrankError, match="made from other data"):
         Run(tmp_path, CONFIG, {"split": {"fingerprint": "xyz"}})
+
+
+def test_an_existing_run_opens_as_it_was_made_if_the_data_is_the_same(tmp_path):
+    Run(tmp_path, CONFIG, {"split": {"fingerprint": "abc"}, "seed": 1})
+    assert Run.open(tmp_path, {"fingerprint": "abc"}).manifest["seed"] == 1
+    assert Run.open(tmp_path, {"fingerprint": "abc"}).config["training"]["steps"] == 10
+    with pytest.raises(ThinkrankError, match="made from other data"):
+        Run.open(tmp_path, {"fingerprint": "xyz"})

@@ -41,8 +41,9 @@ def evaluate(
     Example: `thinkrank evaluate runs/demo --samples 2000 --think`
     """
     from thinkrank.cli.settings import RetrieveSettings
-    from thinkrank.cli.train import train_retriever
     from thinkrank.errors import ThinkrankError
+    from thinkrank.retrieve import R2ec
+    from thinkrank.training import Run
 
     if part not in ("valid", "test"):
         raise ThinkrankError(f"--part must be valid or test, not {part!r}")
@@ -52,7 +53,8 @@ def evaluate(
             f"{run}: its training has not finished; start `thinkrank train retrieve` again to resume it"
         )
     split = settings.data.load_split()
-    opened, model = train_retriever(settings, split, run, device=device)
+    opened = Run.open(run, split.manifest())
+    model = R2ec.from_pretrained(run / "model", device=device)
     drawn = (split.test if part == "test" else split.valid).subset(samples, seed)
     systems = retrieval_systems(model, split, think=think, untrained=untrained)
     write_evaluation(opened, model, split, drawn, systems, part=part, filter_seen=not seen, json_output=json_output)

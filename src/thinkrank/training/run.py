@@ -50,6 +50,20 @@ class Run:
             _write_text(self.folder / "config.toml", tomli_w.dumps(self.config))
         self.manifest = self._kept_manifest({**manifest, "versions": _versions(), "platform": platform.platform()})
 
+    @classmethod
+    def open(cls, folder: str | Path, split: Mapping[str, Any]) -> "Run":
+        """Open an existing run as it was made, whatever the defaults of settings are by now.
+
+        Args:
+            folder: of the run.
+            split: manifest of the data at hand, which must be that of the run.
+
+        Raises:
+            ThinkrankError: if the data is not what the run was made from.
+        """
+        config = tomllib.loads((Path(folder) / "config.toml").read_text(encoding="utf-8"))
+        return cls(folder, config, {"split": split})
+
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints are kept."""
