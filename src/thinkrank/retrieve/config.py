@@ -21,11 +21,9 @@ class PromptOptions(_Frozen):
     """
 
     noun: str = Field("item", description="what the catalogue holds, in the singular")
-    opening: str = Field("My {noun}s, oldest first:\n", description="before the history")
+    opening: str = Field("A person chose these {noun}s, oldest first:\n", description="before the history")
     line: str = Field("{title}", description="one interaction; may also use {age} and {rating}")
-    question: str = Field(
-        "In one sentence, what kind of {noun} do I want next, and why?", description="after the history"
-    )
+    question: str = Field("In one sentence, what does this person like in a {noun}?", description="after the history")
     item_opening: str = Field("", description="before an item's text")
     item_fields: tuple[str, ...] = Field(("title",), description="catalogue columns an item's text shows, in order")
     item_in_chat: bool = Field(False, description="frame items with the chat template too, as the paper does")
