@@ -41,7 +41,7 @@ from thinkrank.training import (
     write_checkpoint,
 )
 
-_CENTRING_BATCHES = 16
+_CENTRING_BATCHES = 8
 _TABLE = "table"
 
 logger = logging.getLogger(__name__)
