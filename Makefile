@@ -23,6 +23,7 @@ lint: $(VENV)/.ready ## ruff, mypy --strict, import arrows
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: $(VENV)/.ready ## run every benchmark and write its figures under benchmarks/results
+	@mkdir -p benchmarks/results
 	@for script in benchmarks/*.py; do echo "$$script"; \
 	  $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json $(ARGS) || exit 1; done
 

@@ -101,8 +101,12 @@ class Prompts:
         return [*self._part(before, fill), *title, *self._part(after, fill), *end]
 
     def _part(self, template: str, fill: dict[str, str] | None = None) -> list[int]:
+        """Ids of a piece of a line; pieces that are the same in every line are kept."""
+        filled = template
         for name, value in (fill or {}).items():
-            template = template.replace(name, value)
+            filled = filled.replace(name, value)
+        if filled != template:
+            return self._words(filled)
         if template not in self._line_parts:
             self._line_parts[template] = self._words(template)
         return self._line_parts[template]
