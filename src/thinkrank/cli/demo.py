@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-DEMO_STEPS = 150
+DEMO_STEPS = 130
 DEMO_SETTINGS = (
     f"training.steps={DEMO_STEPS}",
     "training.batch_size=8",
-    "training.refresh_every=50",
-    "training.validate_every=150",
+    "training.refresh_every=65",
+    "training.validate_every=130",
     "training.keep=last",
     "training.validation_samples=100",
     "training.max_minutes=10.0",
