@@ -23,7 +23,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; a finished run there is reused.")] = Path(
         "runs/demo"
     ),
-    samples: Annotated[int, typer.Option(min=10, help="Test samples to evaluate.")] = 400,
+    samples: Annotated[int, typer.Option(min=10, help="Test samples to evaluate.")] = 320,
 ) -> None:
     """Train R²ec on MovieLens-100K with SmolLM2-135M, evaluate it beside baselines, and write a report with thoughts.
 
