@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-DEMO_STEPS = 130
+DEMO_STEPS = 120
 DEMO_SETTINGS = (
     f"training.steps={DEMO_STEPS}",
-    "training.batch_size=8",
-    "training.refresh_every=65",
-    "training.validate_every=130",
+    "training.batch_size=4",
+    "training.accumulate=2",
+    "training.refresh_every=60",
+    "training.validate_every=120",
     "training.keep=last",
     "training.validation_samples=100",
     "training.max_minutes=10.0",
