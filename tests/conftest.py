@@ -4,7 +4,9 @@ import importlib.util
 import os
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads that wait for each other are slower than one
+
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("thinkrank", "beartype.beartype")
 
