@@ -1,7 +1,10 @@
 """The language model as an instrument. It knows nothing of recommendation.
 
-`backbone` finds a model, `prompts` turns trusted templates and untrusted text into token ids, `generation` continues
-them, `states` and `pooling` read them, `adapters` makes a model trainable, `options` holds the settings (no torch).
+`backbone` finds a model, `prompts` turns trusted templates and untrusted text into token ids, `adapters` makes a model
+trainable, `options` holds the settings (no torch). What sequences share is computed once: `forest` writes them down,
+`packing` reads and trains them in one pass, `sampling` continues them with `memory` for their keys and values,
+`logprobs` scores given tokens. `attention` is the one place where those plug into a model, `linear` what its layers run
+on. `states` and `pooling` read the plain way, sequence beside sequence.
 """
 
 from typing import TYPE_CHECKING
@@ -11,29 +14,38 @@ from thinkrank._lazy import lazy_names
 if TYPE_CHECKING:
     from thinkrank.language.adapters import add_lora, load_lora, save_lora
     from thinkrank.language.backbone import Backbone, load_backbone
-    from thinkrank.language.generation import Continuation, generate
+    from thinkrank.language.forest import Forest
+    from thinkrank.language.logprobs import TokenScores, selective_logprobs
     from thinkrank.language.options import GenerationOptions, LoraOptions
+    from thinkrank.language.packing import Packing, packed_states
     from thinkrank.language.pooling import last_states
     from thinkrank.language.prompts import ChatFrame, Prompt, encode_text
+    from thinkrank.language.sampling import Continuation, Sampler, TransformersSampler
     from thinkrank.language.states import hidden_states, pad
     from thinkrank.language.tiny import tiny_backbone
 
 _HOMES = {
     "Backbone": "backbone",
     "ChatFrame": "prompts",
-    "Continuation": "generation",
+    "Continuation": "sampling",
+    "Forest": "forest",
     "GenerationOptions": "options",
     "LoraOptions": "options",
+    "Packing": "packing",
     "Prompt": "prompts",
+    "Sampler": "sampling",
+    "TokenScores": "logprobs",
+    "TransformersSampler": "sampling",
     "add_lora": "adapters",
     "encode_text": "prompts",
-    "generate": "generation",
     "hidden_states": "states",
     "last_states": "pooling",
     "load_backbone": "backbone",
     "load_lora": "adapters",
+    "packed_states": "packing",
     "pad": "states",
     "save_lora": "adapters",
+    "selective_logprobs": "logprobs",
     "tiny_backbone": "tiny",
 }
 
@@ -41,18 +53,24 @@ __all__ = [
     "Backbone",
     "ChatFrame",
     "Continuation",
+    "Forest",
     "GenerationOptions",
     "LoraOptions",
+    "Packing",
     "Prompt",
+    "Sampler",
+    "TokenScores",
+    "TransformersSampler",
     "add_lora",
     "encode_text",
-    "generate",
     "hidden_states",
     "last_states",
     "load_backbone",
     "load_lora",
+    "packed_states",
     "pad",
     "save_lora",
+    "selective_logprobs",
     "tiny_backbone",
 ]
 

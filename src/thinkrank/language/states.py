@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from thinkrank.errors import ThinkrankError
+from thinkrank.language.attention import Sight
 from thinkrank.language.backbone import Backbone
 
 
@@ -51,6 +53,30 @@ def hidden_states(
     with backbone.precision():
         output = backbone.trunk()(
             input_ids=ids_BT, attention_mask=mask_BT.long(), position_ids=position_ids_BT, use_cache=False
+        )
+    states_BTD: Tensor = output.last_hidden_state
+    return states_BTD.float()
+
+
+def forward(
+    backbone: Backbone, ids_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"], sight: Sight
+) -> Float[Tensor, "B T D"]:
+    """The final (normed) hidden states, in fp32, of tokens that see what `sight` shows them.
+
+    Raises:
+        ThinkrankError: if tokens of this model can reach each other past attention, or it caps attention scores.
+    """
+    causal = backbone.model.get_base_model() if hasattr(backbone.model, "get_base_model") else backbone.model
+    kinds = set(getattr(causal.config, "layer_types", None) or ["full_attention"])
+    if not causal._supports_attention_backend or not kinds <= {"full_attention", "sliding_attention"}:
+        raise ThinkrankError(
+            f"the model {backbone.source!r} does not attend through transformers' attention interface alone "
+            f"(layers: {', '.join(sorted(kinds))}): use a decoder with full or sliding-window attention"
+        )
+    whole = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids_BT.device)  # a 4-D mask is taken as it is, and unused
+    with backbone.precision():
+        output = backbone.trunk()(
+            input_ids=ids_BT, position_ids=positions_BT, attention_mask=whole, use_cache=False, sight=sight
         )
     states_BTD: Tensor = output.last_hidden_state
     return states_BTD.float()

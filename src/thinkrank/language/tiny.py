@@ -6,6 +6,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from thinkrank.language.attention import IMPLEMENTATION
 from thinkrank.language.backbone import Backbone
 
 CHAT_TEMPLATE = (
@@ -45,8 +46,8 @@ def tiny_backbone(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
-    return Backbone(model.eval(), tokenizer, source="tiny")
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=IMPLEMENTATION)
+    return Backbone(model.eval().requires_grad_(False), tokenizer, source="tiny")
 
 
 def _train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
-from thinkrank.language import hidden_states, pad
+from thinkrank.language import Forest, Packing, packed_states
 from thinkrank.language.adapters import adapter_state
 from thinkrank.policy import ndcg_reward
 from thinkrank.retrieve.config import ContrastiveOptions
@@ -159,9 +159,9 @@ class ContrastiveFit:
     def _readouts(self, batch: Batch) -> Float[Tensor, "P D"]:
         """The states that predict, in one differentiable pass."""
         backbone = self.model.backbone
-        ids_BT, mask_BT = pad(batch.sequences, backbone.pad_id, device=backbone.device)
-        states_BTD = hidden_states(backbone, ids_BT, mask_BT)
-        return states_BTD[batch.rows_P.to(backbone.device), batch.columns_P.to(backbone.device)]
+        packing = Packing(Forest.rows(batch.sequences), backbone.device)
+        offsets_B = torch.tensor([packing.offsets[row] for row in range(len(batch.sequences))])
+        return packed_states(backbone, packing)[(offsets_B[batch.rows_P] + batch.columns_P).to(backbone.device)]
 
     def _loss(self, batch: Batch) -> Float[Tensor, ""]:
         model, device = self.model, self.model.backbone.device

@@ -25,10 +25,11 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.language import (
     Backbone,
     Continuation,
+    Forest,
     GenerationOptions,
     Prompt,
+    TransformersSampler,
     add_lora,
-    generate,
     load_backbone,
     load_lora,
     save_lora,
@@ -114,10 +115,12 @@ class R2ec:
             options: how to write; the configuration's by default.
         """
         check_histories(histories, len(self.catalogue))
-        prompts = [self.prompts.user(history).prompt.ids for history in histories]
+        prompts = Forest.rows(self.prompts.user(history).prompt.ids for history in histories).share()
+        options = options or self.config.thought
         writer = self.backbone.without_adapter() if self.config.thinker == "base" else nullcontext()
         with writer:
-            return generate(self.backbone, prompts, options or self.config.thought, closing=self.config.prompt.closing)
+            written = TransformersSampler(self.backbone).sample(prompts, options, closing=self.config.prompt.closing)
+        return [continuation for (continuation,) in written]
 
     def user_states(
         self, histories: Sequence[History], thoughts: Sequence[Continuation] | None = None

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from thinkrank.language import GenerationOptions, add_lora, generate, tiny_backbone
+from thinkrank.language import Forest, GenerationOptions, TransformersSampler, add_lora, tiny_backbone
 from thinkrank.language.adapters import adapter_state
-from thinkrank.language.generation import sampling_logprobs
 from thinkrank.language.options import LoraOptions
+from thinkrank.language.sampling import sampling_logprobs
 
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16], [17]]
 
@@ -12,6 +12,12 @@ PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16], [17]]
 @pytest.fixture(scope="module")
 def backbone():
     return tiny_backbone(["a small film about trains", "another film"], seed=3)
+
+
+def generate(backbone, prompts, options, **more):
+    """One continuation per prompt, in order."""
+    written = TransformersSampler(backbone).sample(Forest.rows(prompts), options, **more)
+    return [continuation for (continuation,) in written]
 
 
 def own_logprobs(backbone, prompt, ids):

@@ -1,0 +1,187 @@
+"""A forest as one differentiable forward pass that computes every node once.
+
+The tokens of all nodes stand behind one another in a single row. Everything in a decoder but attention looks at one
+token at a time, so only attention has to know the forest: each node attends to the nodes above it and to itself. The
+result equals the separate passes over every sequence, gradients included.
+
+Shape legend: T tokens of the forest, H heads, J key-value heads, E head width, D hidden width, A tokens asked for.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from thinkrank.language.attention import Sight, visible
+from thinkrank.language.backbone import Backbone
+from thinkrank.language.forest import Forest
+from thinkrank.language.states import forward
+
+_BLOCK_TOKENS = 256
+"""Leaves beside one another attend in one call up to this many tokens, masked from each other: larger calls waste
+work on masked pairs, smaller ones on call overhead. See benchmarks/packing.py."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Nodes that attend together: one inner node, or some leaves under the same parent."""
+
+    nodes: tuple[int, ...]
+    above: tuple[int, ...]
+    """Blocks of the nodes above them; each of those holds a single node."""
+
+
+class Packing:
+    """The order of a forest's tokens in one row, and what each of them attends to.
+
+    Args:
+        forest: the sequences.
+        device: where the indices live.
+    """
+
+    def __init__(self, forest: Forest, device: torch.device | str = "cpu") -> None:
+        self.forest = forest
+        self.device = torch.device(device)
+        self.blocks = _blocks(forest)
+        order = [node for block in self.blocks for node in block.nodes]
+        self.offsets: dict[int, int] = {}
+        offset = 0
+        for node in order:
+            self.offsets[node] = offset
+            offset += len(forest.ids[node])
+        self.ids_T = self._tensor(token for node in order for token in forest.ids[node])
+        self.positions_T = self._tensor(
+            position for node in order for position in range(forest.starts[node], forest.ends[node])
+        )
+        self._sizes = [sum(len(forest.ids[node]) for node in block.nodes) for block in self.blocks]
+        self._masks: dict[tuple[int, int | None], Tensor | None] = {}
+
+    def _tensor(self, numbers: Iterable[int]) -> Int[Tensor, "N"]:
+        return torch.tensor(list(numbers), dtype=torch.long, device=self.device)
+
+    def __len__(self) -> int:
+        return len(self.ids_T)
+
+    def tokens(self, nodes: Sequence[int]) -> Int[Tensor, "A"]:
+        """Where the tokens of these nodes stand in the row, node by node."""
+        return self._tensor(self.offsets[node] + i for node in nodes for i in range(len(self.forest.ids[node])))
+
+    def predictors(self, nodes: Sequence[int]) -> Int[Tensor, "A"]:
+        """Where the token before each token of these nodes stands: its state predicts that token.
+
+        Raises:
+            ValueError: for the first token of a sequence, which nothing predicts.
+        """
+        return self._tensor(
+            self.offsets[node] + i - 1 if i else self.last(self.forest.parents[node])
+            for node in nodes
+            for i in range(len(self.forest.ids[node]))
+        )
+
+    def last(self, node: int) -> int:
+        """Where the last token of the sequence that ends with this node stands.
+
+        Raises:
+            ValueError: if that sequence is empty.
+        """
+        while node >= 0 and not self.forest.ids[node]:
+            node = self.forest.parents[node]
+        if node < 0:
+            raise ValueError("there is no token before the first one of a sequence")
+        return self.offsets[node] + len(self.forest.ids[node]) - 1
+
+    def last_tokens(self, nodes: Sequence[int]) -> Int[Tensor, "A"]:
+        """Where the last token of each of these nodes' sequences stands: its state is the vector of the text."""
+        return self._tensor(self.last(node) for node in nodes)
+
+    def attend(
+        self,
+        layer: int,
+        queries_BHTE: Float[Tensor, "1 H T E"],
+        keys_BJTE: Float[Tensor, "1 J T E"],
+        values_BJTE: Float[Tensor, "1 J T E"],
+        *,
+        scale: float,
+        window: int | None,
+    ) -> Float[Tensor, "1 H T E"]:
+        """Attend block by block; see `Sight`."""
+        queries, keys, values = (x.split(self._sizes, dim=2) for x in (queries_BHTE, keys_BJTE, values_BJTE))
+        mixed = []
+        for index, block in enumerate(self.blocks):
+            if not self._sizes[index]:
+                mixed.append(queries[index])
+                continue
+            seen = [*block.above, index]
+            mask_TS = self._mask(index, window)
+            mixed.append(
+                scaled_dot_product_attention(
+                    queries[index],
+                    torch.cat([keys[i] for i in seen], dim=2) if block.above else keys[index],
+                    torch.cat([values[i] for i in seen], dim=2) if block.above else values[index],
+                    attn_mask=mask_TS,
+                    is_causal=mask_TS is None,
+                    scale=scale,
+                    enable_gqa=queries_BHTE.shape[1] != keys_BJTE.shape[1],
+                )
+            )
+        return torch.cat(mixed, dim=2)
+
+    def _mask(self, index: int, window: int | None) -> Tensor | None:
+        """What a block's tokens see of the nodes above and of each other; None is plain causality."""
+        block = self.blocks[index]
+        if window is not None and max(self.forest.ends[node] for node in block.nodes) <= window:
+            window = None
+        if window is None and not block.above and len(block.nodes) == 1:
+            return None
+        if (index, window) not in self._masks:
+            above = [node for i in block.above for node in self.blocks[i].nodes]
+            nodes_T, positions_T = self._owners(block.nodes)
+            nodes_S, positions_S = self._owners([*above, *block.nodes])
+            own_S = torch.isin(nodes_S, self._tensor(block.nodes))
+            strangers_TS = own_S[None, :] & (nodes_T[:, None] != nodes_S[None, :])
+            self._masks[index, window] = visible(positions_T, positions_S, window) & ~strangers_TS
+        return self._masks[index, window]
+
+    def _owners(self, nodes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The node and the position of each token of these nodes."""
+        forest = self.forest
+        owners = self._tensor(node for node in nodes for _ in forest.ids[node])
+        return owners, self._tensor(p for node in nodes for p in range(forest.starts[node], forest.ends[node]))
+
+
+def _blocks(forest: Forest) -> list[_Block]:
+    """Cut a forest into blocks, parents first; neighbouring leaves under one parent share a block."""
+    children: dict[int, list[int]] = {node: [] for node in range(-1, len(forest.ids))}
+    for node, parent in enumerate(forest.parents):
+        children[parent].append(node)
+    blocks: list[_Block] = []
+
+    def visit(parent: int, above: tuple[int, ...]) -> None:
+        waiting: list[int] = []
+        for leaf in (node for node in children[parent] if not children[node]):
+            if waiting and sum(len(forest.ids[node]) for node in (*waiting, leaf)) > _BLOCK_TOKENS:
+                blocks.append(_Block(tuple(waiting), above))
+                waiting = []
+            waiting.append(leaf)
+        if waiting:
+            blocks.append(_Block(tuple(waiting), above))
+        for inner in (node for node in children[parent] if children[node]):
+            blocks.append(_Block((inner,), above))
+            visit(inner, (*above, len(blocks) - 1))
+
+    visit(-1, ())
+    return blocks
+
+
+def packed_states(backbone: Backbone, packing: Packing, *, sight: Sight | None = None) -> Float[Tensor, "T D"]:
+    """The final (normed) hidden state of every token of the forest, in fp32, in one differentiable pass.
+
+    Args:
+        backbone: the model; an adapter on it is active.
+        packing: the forest; its order of tokens is the order of the states.
+        sight: what attends instead of the packing, to watch it.
+    """
+    return forward(backbone, packing.ids_T[None], packing.positions_T[None], sight or packing)[0]
