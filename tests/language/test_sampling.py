@@ -1,9 +1,21 @@
 import pytest
 import torch
 
-from thinkrank.language import Forest, GenerationOptions, TransformersSampler, add_lora, tiny_backbone
+from thinkrank.errors import ThinkrankError
+from thinkrank.language import (
+    Forest,
+    GenerationOptions,
+    LoraOptions,
+    Packing,
+    TransformersSampler,
+    add_lora,
+    load_backbone,
+    packed_states,
+    selective_logprobs,
+    tiny_backbone,
+)
 from thinkrank.language.adapters import adapter_state
-from thinkrank.language.options import LoraOptions
+from thinkrank.language.memory import Memory
 from thinkrank.language.sampling import sampling_logprobs
 
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16], [17]]
@@ -145,3 +157,173 @@ def test_the_sampler_feels_the_adapter():
         expected = own_logprobs(backbone, prompt, written.ids).log_softmax(-1)[0, written.ids[0]]
         assert written.logprobs[0] == pytest.approx(expected.item(), abs=1e-5)
     assert [w.logprobs for w in before] != [w.logprobs for w in after]
+
+
+TREE = Forest.groups([([5, 6, 7, 8, 9, 3], [[1, 2, 3], [4, 5], [6]]), ([11, 12], [[13, 14]]), ([17], [])])
+SAMPLED = GenerationOptions(max_new_tokens=9, temperature=1.3, seed=5)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3_text"])
+def test_what_is_shared_changes_nothing(architecture):
+    backbone = tiny_backbone(["a film"], architecture=architecture, seed=1)
+    shared = TransformersSampler(backbone).sample(TREE, SAMPLED, num_samples=3)
+    alone = TransformersSampler(backbone).sample(Forest.rows(TREE.sequences()), SAMPLED, num_samples=3)
+    assert [[c.ids for c in samples] for samples in shared] == [[c.ids for c in samples] for samples in alone]
+    assert len({c.ids for samples in shared for c in samples}) > 10, "every continuation has draws of its own"
+    for ours, theirs in zip(sum(shared, []), sum(alone, []), strict=True):
+        torch.testing.assert_close(torch.tensor(ours.logprobs), torch.tensor(theirs.logprobs), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ours.last_state, theirs.last_state, atol=1e-5, rtol=1e-5)
+
+
+def test_a_window_shorter_than_the_prompt_hides_its_beginning():
+    backbone = tiny_backbone(["a film"], architecture="gemma3_text", seed=1, sliding_window=4)
+    forest = Forest.groups([(list(range(30, 50)), [[1, 2, 3], list(range(60, 68))])])
+    for leaf, (written,) in zip(
+        forest.leaves, TransformersSampler(backbone).sample(forest, GenerationOptions(max_new_tokens=8)), strict=True
+    ):
+        prompt = list(forest.sequence(leaf))
+        logprobs = own_logprobs(backbone, prompt, written.ids).log_softmax(-1)
+        assert list(written.ids) == logprobs.argmax(-1).tolist()
+        chosen = logprobs.gather(1, torch.tensor(written.ids)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(written.logprobs).double(), chosen, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(1, 1000), (3, 1000), (64, 60), (64, 33)])
+def test_company_and_memory_change_no_continuation(backbone, rows, tokens):
+    free = TransformersSampler(backbone).sample(TREE, SAMPLED, num_samples=4)
+    gib = tokens * 2 * 2 * 2 * 16 * 4 / 2**30  # layers, keys and values, heads, width, bytes
+    tight = SAMPLED.model_copy(update={"batch_size": rows, "kv_gib": gib})
+    bound = TransformersSampler(backbone).sample(TREE, tight, num_samples=4)
+    assert [[c.ids for c in samples] for samples in bound] == [[c.ids for c in samples] for samples in free]
+
+
+def test_memory_is_never_above_its_limit(backbone, monkeypatch):
+    held = []
+    rebuild = Memory.rebuild
+
+    def watched(memory, kept, joining):
+        states = rebuild(memory, kept, joining)
+        pairs = [*memory.own, *(pair for level in memory.levels for pair in level.layers)]
+        tensors = [tensor for pair in pairs for tensor in pair]
+        held.append(sum(t.numel() * t.itemsize for t in tensors) / memory.limit)
+        return states
+
+    monkeypatch.setattr(Memory, "rebuild", watched)
+    options = SAMPLED.model_copy(update={"kv_gib": 70 * 256 / 2**30})
+    TransformersSampler(backbone).sample(TREE, options, num_samples=4)
+    assert 0.5 < max(held) <= 1
+    assert len(held) > 3
+
+
+def test_a_prompt_that_fits_no_memory_is_refused(backbone):
+    with pytest.raises(ThinkrankError, match=r"a prompt of 3 tokens with 9 new ones .* raise kv_gib"):
+        TransformersSampler(backbone).sample(Forest.rows([[1, 2, 3]]), SAMPLED.model_copy(update={"kv_gib": 1e-7}))
+
+
+def test_seeds_decide_alone(backbone):
+    first = TransformersSampler(backbone).sample(Forest.rows([PROMPTS[2]]), SAMPLED, seeds=[40])[0][0]
+    among = TransformersSampler(backbone).sample(Forest.rows(PROMPTS), SAMPLED, num_samples=2, seeds=[7, 8, 40, 9])
+    assert among[2][0].ids == first.ids != among[2][1].ids
+    with pytest.raises(ValueError, match="shorter"):
+        TransformersSampler(backbone).sample(Forest.rows(PROMPTS), SAMPLED, seeds=[1])
+
+
+def last_state(backbone, ids):
+    with torch.no_grad():
+        return backbone.trunk()(input_ids=torch.tensor([list(ids)])).last_hidden_state[0, -1]
+
+
+@pytest.mark.parametrize("suffix", [(), (21,), (21, 22, 23)])
+def test_the_last_state_is_read_where_the_text_ends(backbone, suffix):
+    options = GenerationOptions(max_new_tokens=10)
+    free = generate(backbone, PROMPTS, options)
+    endings = {"length": {}, "closed": {"closing": backbone.tokenizer.decode(free[0].ids[3:6])}}
+    for reason, more in endings.items():
+        written = generate(backbone, PROMPTS, options, suffix=suffix, **more)
+        assert written[0].finish_reason == reason
+        for prompt, continuation in zip(PROMPTS, written, strict=True):
+            expected = last_state(backbone, [*prompt, *continuation.ids_before_stop, *suffix])
+            torch.testing.assert_close(continuation.last_state, expected, atol=1e-5, rtol=1e-5)
+    backbone.model.generation_config.eos_token_id = [free[0].ids[0], free[1].ids[4]]
+    try:
+        written = generate(backbone, PROMPTS, options, suffix=suffix)
+    finally:
+        backbone.model.generation_config.eos_token_id = backbone.tokenizer.eos_token_id
+    assert written[0].finish_reason == "end_of_turn"
+    assert written[0].ids_before_stop == ()
+    for prompt, continuation in zip(PROMPTS, written, strict=True):
+        expected = last_state(backbone, [*prompt, *continuation.ids_before_stop, *suffix])
+        torch.testing.assert_close(continuation.last_state, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_last_state_may_enter_a_gradient(backbone):
+    state = generate(backbone, PROMPTS[:1], GenerationOptions(max_new_tokens=2))[0].last_state
+    weight = torch.ones(64, requires_grad=True)
+    (weight * state).sum().backward()
+    torch.testing.assert_close(weight.grad, state)
+
+
+def test_own_logprobs_are_untempered(backbone):
+    for prompt, written in zip(PROMPTS, generate(backbone, PROMPTS, SAMPLED), strict=True):
+        logprobs = own_logprobs(backbone, prompt, written.ids).log_softmax(-1)
+        chosen = logprobs.gather(1, torch.tensor(written.ids)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(written.own_logprobs).double(), chosen, atol=1e-5, rtol=1e-5)
+        assert written.logprobs != written.own_logprobs
+
+
+def test_no_prompts_no_continuations(backbone):
+    assert TransformersSampler(backbone).sample(Forest.rows([]), SAMPLED) == []
+
+
+def test_the_sampler_and_the_trainer_see_the_same_adapter():
+    backbone = add_lora(tiny_backbone(["a film"], seed=3), LoraOptions(rank=4))
+    base = {name: p.clone() for name, p in backbone.model.named_parameters() if "lora_" not in name}
+    random = torch.Generator().manual_seed(0)
+    seen = []
+    for _ in range(2):
+        written = TransformersSampler(backbone).sample(TREE, SAMPLED, num_samples=2)
+        forest = TREE.grow([[c.ids for c in samples] for samples in written])
+        packing = Packing(forest)
+        scores = selective_logprobs(
+            backbone,
+            packed_states(backbone, packing)[packing.predictors(forest.leaves)],
+            packing.ids_T[packing.tokens(forest.leaves)],
+            entropy=True,
+        )
+        ours = torch.tensor([x for samples in written for c in samples for x in c.own_logprobs])
+        torch.testing.assert_close(ours, scores.logprobs_N.detach(), atol=1e-5, rtol=1e-5)
+        entropies = torch.tensor([x for samples in written for c in samples for x in c.entropies])
+        torch.testing.assert_close(entropies, scores.entropies_N.detach(), atol=1e-5, rtol=1e-5)
+        seen.append(written[0][0].own_logprobs[0])
+        with torch.no_grad():
+            for weight in adapter_state(backbone).values():
+                weight.add_(0.2 * torch.randn(weight.shape, generator=random))
+    assert seen[0] != seen[1]
+    for name, p in backbone.model.named_parameters():
+        assert "lora_" in name or torch.equal(p, base[name]), "the base is never merged into"
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.3)])
+def test_smollm2_samples_what_it_is_trained_as(dtype, tolerance):
+    backbone = add_lora(load_backbone("smollm2", dtype=dtype), LoraOptions(rank=4))
+    with torch.no_grad():
+        for name, weight in adapter_state(backbone).items():
+            if "lora_B" in name:
+                weight.normal_(std=0.02, generator=torch.Generator().manual_seed(1))
+    prompt = backbone.tokenizer("Seen: Alien, Heat, Fargo. In one sentence, what does this person like?")["input_ids"]
+    forest = Forest.groups([(prompt[:12], [prompt[12:], prompt[12:-3]])])
+    written = TransformersSampler(backbone).sample(
+        forest, GenerationOptions(max_new_tokens=12, temperature=1.0), num_samples=3
+    )
+    grown = forest.grow([[c.ids for c in samples] for samples in written])
+    packing = Packing(grown)
+    with torch.no_grad():
+        scores = selective_logprobs(
+            backbone,
+            packed_states(backbone, packing)[packing.predictors(grown.leaves)],
+            packing.ids_T[packing.tokens(grown.leaves)],
+        )
+    ours = torch.tensor([x for samples in written for c in samples for x in c.own_logprobs])
+    assert (ours - scores.logprobs_N).abs().mean() < tolerance / 3
+    assert (ours - scores.logprobs_N).abs().max() < tolerance

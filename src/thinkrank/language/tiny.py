@@ -1,6 +1,7 @@
 """A random model in milliseconds, for tests and dry runs."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -16,7 +17,13 @@ CHAT_TEMPLATE = (
 
 
 def tiny_backbone(
-    texts: Iterable[str], *, architecture: str = "llama", seed: int = 0, hidden_size: int = 64, num_layers: int = 2
+    texts: Iterable[str],
+    *,
+    architecture: str = "llama",
+    seed: int = 0,
+    hidden_size: int = 64,
+    num_layers: int = 2,
+    sliding_window: int | None = None,
 ) -> Backbone:
     """Build a random fp32 model whose tokenizer is trained on the given texts.
 
@@ -26,8 +33,13 @@ def tiny_backbone(
         seed: of the weights; the same seed and texts give the same model.
         hidden_size: width D; attention heads are 16 wide.
         num_layers: decoder layers.
+        sliding_window: for gemma3_text, whose layers but the last then see this many tokens; None leaves its own.
     """
     tokenizer = _train_tokenizer(texts)
+    windows: dict[str, Any] = {}
+    if sliding_window is not None:
+        kinds = ["sliding_attention"] * (num_layers - 1) + ["full_attention"]
+        windows = {"sliding_window": sliding_window, "layer_types": kinds}
     config = AutoConfig.for_model(
         architecture,
         vocab_size=len(tokenizer),
@@ -40,6 +52,7 @@ def tiny_backbone(
         max_position_embeddings=4096,
         initializer_range=0.05,
         tie_word_embeddings=True,
+        **windows,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -31,10 +31,12 @@ def locate_targets(
         The column of each target, and True at columns that do not compete; both as `item_logprobs` takes them.
 
     Raises:
-        ValueError: if a target is not among the candidates.
+        ValueError: if a target is not among the candidates, or either tensor is not flat.
 
     Source: R²ec, in-batch softmax; masking duplicates is ours, the released code has them as negatives.
     """
+    check_shapes((targets_B.numel(),), targets=targets_B)
+    check_shapes((candidates_N.numel(),), candidates=candidates_N)
     is_target_BN = targets_B[:, None] == candidates_N
     found_B = is_target_BN.any(dim=1)
     if not bool(found_B.all()):
