@@ -1,3 +1,5 @@
+from itertools import chain
+
 import pytest
 import torch
 
@@ -170,7 +172,7 @@ def test_what_is_shared_changes_nothing(architecture):
     alone = TransformersSampler(backbone).sample(Forest.rows(TREE.sequences()), SAMPLED, num_samples=3)
     assert [[c.ids for c in samples] for samples in shared] == [[c.ids for c in samples] for samples in alone]
     assert len({c.ids for samples in shared for c in samples}) > 10, "every continuation has draws of its own"
-    for ours, theirs in zip(sum(shared, []), sum(alone, []), strict=True):
+    for ours, theirs in zip(chain(*shared), chain(*alone), strict=True):
         torch.testing.assert_close(torch.tensor(ours.logprobs), torch.tensor(theirs.logprobs), atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(ours.last_state, theirs.last_state, atol=1e-5, rtol=1e-5)
 
