@@ -144,6 +144,13 @@ def exactness(quick: bool) -> dict[str, float]:
         "exact_logprob_max_abs": (packed - separate).abs().max().item(),
         "exact_grad_max_rel": ((ours - theirs).abs().max() / theirs.abs().max()).item(),
     }
+    # how much of that is rounding: the distance of either from the same model in fp64, and of the two in fp64
+    backbone.model.double()
+    with torch.no_grad():
+        exact = separate_logprobs(backbone, forest, forest.leaves)
+        figures["fp64_logprob_max_abs"] = (packed_logprobs(backbone, forest) - exact).abs().max().item()
+    figures["fp32_rounding_packed_max_abs"] = (packed - exact).abs().max().item()
+    figures["fp32_rounding_separate_max_abs"] = (separate - exact).abs().max().item()
     if figures["exact_logprob_max_abs"] > 1e-4 or figures["exact_grad_max_rel"] > 1e-3:
         sys.exit(f"packed and separate computations differ, so there is nothing to time: {figures}")
     return figures

@@ -146,3 +146,13 @@ def test_the_base_model_writes_the_thought_unless_the_trained_one_is_asked_to(mo
         CONFIG.model_copy(update={"thinker": "trained"}), model.backbone, model.catalogue, model.head, model.table_ID
     )
     assert [w.logprobs for w in trained.think(HISTORIES)] != [w.logprobs for w in model.think(HISTORIES)]
+
+
+def test_a_thought_of_the_trained_model_is_not_read_again(model, monkeypatch):
+    config = CONFIG.model_copy(update={"thinker": "trained"})
+    trained = R2ec(config, model.backbone, model.catalogue, model.head, model.table_ID)
+    written = trained.think(HISTORIES)
+    users = trained.head.user_vectors(trained.user_states(HISTORIES, written))
+    expected = trained.head.scores(users, trained.head.item_vectors(trained.table_ID)).detach().numpy()
+    monkeypatch.setattr(trained, "user_states", None)
+    np.testing.assert_allclose(trained.scores(HISTORIES, think=True), expected, rtol=1e-4, atol=1e-4)

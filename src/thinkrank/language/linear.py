@@ -44,6 +44,7 @@ class _LowRankLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, down, up, scale):  # type: ignore[no-untyped-def]
+        ctx.adapter_dtype = down.dtype
         x2, down, up = x.reshape(-1, x.shape[-1]), down.to(x.dtype), up.to(x.dtype)
         inner = x2 @ down.T
         product = linear(x2, weight, bias).addmm_(inner, up.T, alpha=scale)
@@ -59,8 +60,8 @@ class _LowRankLinear(torch.autograd.Function):
         by_x = None
         if ctx.needs_input_grad[0]:
             by_x = (by_product @ weight).addmm_(by_inner, down).view(ctx.shape)
-        by_down = (by_inner.T @ x2).float()
-        by_up = (by_product.T @ inner).mul_(ctx.scale).float()
+        by_down = (by_inner.T @ x2).to(ctx.adapter_dtype)
+        by_up = (by_product.T @ inner).mul_(ctx.scale).to(ctx.adapter_dtype)
         return by_x, None, None, by_down, by_up, None
 
 

@@ -109,22 +109,28 @@ class Packing:
     ) -> Float[Tensor, "1 H T E"]:
         """Attend block by block; see `Sight`."""
         queries, keys, values = (x.split(self._sizes, dim=2) for x in (queries_BHTE, keys_BJTE, values_BJTE))
+        groups = queries_BHTE.shape[1] // keys_BJTE.shape[1]
         mixed = []
         for index, block in enumerate(self.blocks):
             if not self._sizes[index]:
                 mixed.append(queries[index])
                 continue
             seen = [*block.above, index]
+            seen_keys = torch.cat([keys[i] for i in seen], dim=2) if block.above else keys[index]
+            seen_values = torch.cat([values[i] for i in seen], dim=2) if block.above else values[index]
             mask_TS = self._mask(index, window)
+            if groups > 1 and mask_TS is not None and not seen_keys.is_cpu:
+                # kernels of other devices take a mask or shared keys, not both, and fall back to slow ones
+                seen_keys, seen_values = (x.repeat_interleave(groups, dim=1) for x in (seen_keys, seen_values))
             mixed.append(
                 scaled_dot_product_attention(
                     queries[index],
-                    torch.cat([keys[i] for i in seen], dim=2) if block.above else keys[index],
-                    torch.cat([values[i] for i in seen], dim=2) if block.above else values[index],
+                    seen_keys,
+                    seen_values,
                     attn_mask=mask_TS,
                     is_causal=mask_TS is None,
                     scale=scale,
-                    enable_gqa=queries_BHTE.shape[1] != keys_BJTE.shape[1],
+                    enable_gqa=queries_BHTE.shape[1] != seen_keys.shape[1],
                 )
             )
         return torch.cat(mixed, dim=2)

@@ -119,7 +119,9 @@ class R2ec:
         options = options or self.config.thought
         writer = self.backbone.without_adapter() if self.config.thinker == "base" else nullcontext()
         with writer:
-            written = TransformersSampler(self.backbone).sample(prompts, options, closing=self.config.prompt.closing)
+            written = TransformersSampler(self.backbone).sample(
+                prompts, options, closing=self.config.prompt.closing, suffix=self.prompts.closing_ids
+            )
         return [continuation for (continuation,) in written]
 
     def user_states(
@@ -138,7 +140,11 @@ class R2ec:
         self, histories: Sequence[History], thoughts: Sequence[Continuation] | None
     ) -> Float32[np.ndarray, "B I"]:
         check_histories(histories, len(self.catalogue))
-        users_BD = self.head.user_vectors(self.user_states(histories, thoughts))
+        if thoughts and self.config.thinker == "trained":  # who wrote is who reads: it has just read the closing
+            states_BD = torch.stack([thought.last_state for thought in thoughts])
+        else:
+            states_BD = self.user_states(histories, thoughts)
+        users_BD = self.head.user_vectors(states_BD)
         return self.head.scores(users_BD, self.head.item_vectors(self.table_ID)).float().cpu().numpy()
 
     def scores(self, histories: Sequence[History], *, think: bool = False) -> Float32[np.ndarray, "B I"]:
