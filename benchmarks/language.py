@@ -273,18 +273,18 @@ def many_prompts(quick: bool) -> float:
 
 
 def measure(quick: bool) -> dict[str, float]:
-    repeats = 1 if quick else 3
+    repeats = 1 if quick else 2
     figures = exactness(quick)
     base, adapted = load("auto", lora=False), load("auto", lora=True)
 
-    step = training(adapted, group(32, 4, 8) if quick else group(256, 8, 48), repeats)
+    step = training(adapted, group(32, 4, 8) if quick else group(256, 8, 48), 2 * repeats)
     figures["group_step_seconds"] = step["packed"]
     figures["group_step_speedup"] = step["separate"] / step["packed"]
 
     pairs = pair_sampling(base, quick, repeats)
     figures["pair_sampling_speedup"] = pairs["separate"] / pairs["shared"]
     # a candidate of 32 tokens and a thought of 32 behind it are one leaf: both differ between candidates
-    step = training(adapted, group(64, 4, 8) if quick else group(512, 20, 64), 1 if quick else 2)
+    step = training(adapted, group(64, 4, 8) if quick else group(512, 20, 64), repeats)
     figures["pair_training_speedup"] = step["separate"] / step["packed"]
 
     figures |= throughput(base, adapted, quick, repeats)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads that wait for each other are slower than one
 
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 install_import_hook("thinkrank", "beartype.beartype")
@@ -13,6 +14,9 @@ install_import_hook("thinkrank", "beartype.beartype")
 import pytest  # noqa: E402 - after the hook, which must see every import of the package
 
 pytest.register_assert_rewrite("contracts")
+
+settings.register_profile("thinkrank", deadline=None)  # the first example pays for imports
+settings.load_profile("thinkrank")
 
 SHARED_DATA = Path(os.environ.get("THINKRANK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

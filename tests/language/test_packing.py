@@ -34,13 +34,13 @@ def any_tiny():
     return tiny_backbone(["a film"], seed=2)
 
 
-def adapted(backbone, rank=4):
+def adapted(backbone, rank=4, scale=0.2):
     """The backbone with an adapter that has an effect."""
     backbone = add_lora(backbone, LoraOptions(rank=rank))
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in adapter_state(backbone).values():
-            weight.copy_(0.2 * torch.randn(weight.shape, generator=random))
+            weight.copy_(scale * torch.randn(weight.shape, generator=random))
     return backbone
 
 
@@ -115,13 +115,33 @@ def test_a_frozen_prefix_still_passes_no_gradient_and_a_frozen_model_none_at_all
     assert not packed_scores(backbone, RAGGED)[0].requires_grad
 
 
+
+
+def smollm2_and_a_forest():
+    backbone = adapted(load_backbone("smollm2", dtype="float32"), rank=2, scale=0.02)
+    ids = backbone.tokenizer("Seen: Alien, Heat, Fargo. What next, and why?")["input_ids"]
+    groups = [(ids, [[42, 977, 1204, 33], [198], [260, 1838, 7]]), (ids[:7], [[504, 260], [19]])]
+    return backbone, Forest.groups(groups)
+
+
 @pytest.mark.weights
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_packed_equals_separate_on_smollm2(side):
-    backbone = adapted(load_backbone("smollm2", dtype="float32"), rank=2)
-    ids = backbone.tokenizer("Seen: Alien, Heat, Fargo. What next, and why?")["input_ids"]
-    groups = [(ids, [[42, 977, 1204, 33], [198], [260, 1838, 7]]), (ids[:7], [[504, 260], [19]])]
-    assert_equal_to_separate(backbone, Forest.groups(groups), side)
+    backbone, forest = smollm2_and_a_forest()
+    backbone.model.double()
+    assert_equal_to_separate(backbone, forest, side)
+
+
+@pytest.mark.weights
+def test_packed_is_as_near_to_the_truth_as_separate_in_fp32():
+    backbone, forest = smollm2_and_a_forest()
+    with torch.no_grad():
+        packed, separate = packed_scores(backbone, forest), separate_scores(backbone, forest, "right")
+        backbone.model.double()
+        truth = separate_scores(backbone, forest, "right")
+    for ours, theirs, exact in zip(packed, separate, truth, strict=True):
+        rounding = (theirs - exact).abs().max()
+        assert (ours - exact).abs().max() <= 2 * rounding + 1e-5
 
 
 @given(
@@ -134,7 +154,7 @@ def test_packed_equals_separate_on_smollm2(side):
         max_size=4,
     )
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_forest_has_the_states_of_its_sequences(groups):
     tiny = any_tiny()
     forest = Forest.groups(groups)

@@ -1,7 +1,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkrank.data import Catalogue, History
@@ -79,7 +79,6 @@ def test_a_title_cannot_forge_a_control_token():
     assert [i for i in shown.ids if i in specials] == [i for i in harmless.ids if i in specials]
 
 
-@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 60), max_size=8),
     window=st.integers(1, 8),
