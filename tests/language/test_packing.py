@@ -115,8 +115,6 @@ def test_a_frozen_prefix_still_passes_no_gradient_and_a_frozen_model_none_at_all
     assert not packed_scores(backbone, RAGGED)[0].requires_grad
 
 
-
-
 def smollm2_and_a_forest():
     backbone = adapted(load_backbone("smollm2", dtype="float32"), rank=2, scale=0.02)
     ids = backbone.tokenizer("Seen: Alien, Heat, Fargo. What next, and why?")["input_ids"]

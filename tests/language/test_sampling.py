@@ -235,7 +235,7 @@ def last_state(backbone, ids):
         return backbone.trunk()(input_ids=torch.tensor([list(ids)])).last_hidden_state[0, -1]
 
 
-@pytest.mark.parametrize("suffix", [(), (21,), (21, 22, 23)])
+@pytest.mark.parametrize("suffix", [(), (21,), (21, 22), (21, 22, 23)])
 def test_the_last_state_is_read_where_the_text_ends(backbone, suffix):
     options = GenerationOptions(max_new_tokens=10)
     free = generate(backbone, PROMPTS, options)
@@ -309,10 +309,10 @@ def test_the_sampler_and_the_trainer_see_the_same_adapter():
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.3)])
 def test_smollm2_samples_what_it_is_trained_as(dtype, tolerance):
     backbone = add_lora(load_backbone("smollm2", dtype=dtype), LoraOptions(rank=4))
+    random = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for name, weight in adapter_state(backbone).items():
-            if "lora_B" in name:
-                weight.normal_(std=0.02, generator=torch.Generator().manual_seed(1))
+        for weight in adapter_state(backbone).values():
+            weight.normal_(std=0.02, generator=random)
     prompt = backbone.tokenizer("Seen: Alien, Heat, Fargo. In one sentence, what does this person like?")["input_ids"]
     forest = Forest.groups([(prompt[:12], [prompt[12:], prompt[12:-3]])])
     written = TransformersSampler(backbone).sample(

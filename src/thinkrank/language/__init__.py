@@ -2,9 +2,9 @@
 
 `backbone` finds a model, `prompts` turns trusted templates and untrusted text into token ids, `adapters` makes a model
 trainable, `options` holds the settings (no torch). What sequences share is computed once: `forest` writes them down,
-`packing` reads and trains them in one pass, `sampling` continues them with `memory` for their keys and values,
-`logprobs` scores given tokens. `attention` is the one place where those plug into a model, `linear` what its layers run
-on. `states` and `pooling` read the plain way, sequence beside sequence.
+`packing` reads and trains them in one pass, `sampling` continues them with `memory` for their keys and values
+(`vllm_sampling` is another engine for it), `logprobs` scores given tokens. `attention` is the one place where those
+plug into a model, `linear` what its layers run on. `states` and `pooling` read the plain way, sequence beside sequence.
 """
 
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from thinkrank.language.sampling import Continuation, Sampler, TransformersSampler
     from thinkrank.language.states import hidden_states, pad
     from thinkrank.language.tiny import tiny_backbone
+    from thinkrank.language.vllm_sampling import VllmSampler
 
 _HOMES = {
     "Backbone": "backbone",
@@ -36,6 +37,7 @@ _HOMES = {
     "Sampler": "sampling",
     "TokenScores": "logprobs",
     "TransformersSampler": "sampling",
+    "VllmSampler": "vllm_sampling",
     "add_lora": "adapters",
     "encode_text": "prompts",
     "hidden_states": "states",
@@ -61,6 +63,7 @@ __all__ = [
     "Sampler",
     "TokenScores",
     "TransformersSampler",
+    "VllmSampler",
     "add_lora",
     "encode_text",
     "hidden_states",

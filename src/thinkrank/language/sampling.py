@@ -285,22 +285,16 @@ class _Row:
         kept = (*self.ids[: self.num_before_stop], *self.suffix)
         if not kept:
             self.last_state = self.prompt_state
-        elif self.num_read == len(kept):
+        elif self.num_read == len(kept) and not self.suffix:  # else what was read is not what is kept
             self.last_state = state_D
         self.num_read = min(self.num_read, self.num_before_stop, max(0, len(kept) - 1))
         if self.last_state is None:
             self.feed.extend(kept[self.num_read :])
 
     def _look_for(self, closing: str) -> None:
-        self.text = self._decode(len(self.ids))
-        if closing in self.text:
+        if (before := before_closing(self.backbone, self.ids, closing)) is not None:
             self.finish_reason = "closed"
-            self.text = self.text.partition(closing)[0]
-            while self.num_before_stop and len(self._decode(self.num_before_stop)) > len(self.text):
-                self.num_before_stop -= 1
-
-    def _decode(self, count: int) -> str:
-        return str(self.backbone.tokenizer.decode(self.ids[:count]))
+            self.text, self.num_before_stop = before
 
     def next_read(self) -> tuple[int, int]:
         """The token to read and its place among the own ones; a row that is done reads anything, to no effect."""
@@ -319,7 +313,7 @@ class _Row:
     def finished(self) -> Continuation:
         if self.finish_reason is None or self.last_state is None:
             raise RuntimeError("this row is still being written")
-        text = self.text if self.finish_reason == "closed" else self._decode(self.num_before_stop)
+        text = self.text if self.finish_reason == "closed" else decode(self.backbone, self.ids[: self.num_before_stop])
         return Continuation(
             tuple(self.ids),
             text,
@@ -333,11 +327,32 @@ class _Row:
         )
 
 
+def decode(backbone: Backbone, ids: Sequence[int]) -> str:
+    """The text of sampled tokens as a stop is looked for in it: control tokens are written out."""
+    return str(backbone.tokenizer.decode(list(ids)))
+
+
+def before_closing(backbone: Backbone, ids: Sequence[int], closing: str) -> tuple[str, int] | None:
+    """The text before the closing, and how many tokens stand wholly in it; None if the closing is not written."""
+    text, found, _ = decode(backbone, ids).partition(closing)
+    if not found:
+        return None
+    count = len(ids)
+    while count and len(decode(backbone, ids[:count])) > len(text):
+        count -= 1
+    return text, count
+
+
+def continuation_seed(options: GenerationOptions, seed: int, number: int) -> int:
+    """What the draws of one continuation depend on, 63 bits of it: the run's seed, its leaf's and its number."""
+    digest = hashlib.blake2b(f"{options.seed}/{seed}/{number}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
 def _uniforms(options: GenerationOptions, seed: int, number: int) -> list[float]:
     """The random numbers of one continuation, one per token."""
     if options.temperature == 0:
         return []
-    digest = hashlib.blake2b(f"{options.seed}/{seed}/{number}".encode(), digest_size=8).digest()
-    random = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    random = torch.Generator().manual_seed(continuation_seed(options, seed, number))
     uniforms: list[float] = torch.rand(options.max_new_tokens, generator=random).tolist()
     return uniforms
