@@ -306,7 +306,7 @@ def test_the_sampler_and_the_trainer_see_the_same_adapter():
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.6)])
 def test_smollm2_samples_what_it_is_trained_as(dtype, tolerance):
     backbone = add_lora(load_backbone("smollm2", dtype=dtype), LoraOptions(rank=4))
     random = torch.Generator().manual_seed(1)
