@@ -41,8 +41,8 @@ def logits(backbone: Backbone, states_ND: Float[Tensor, "N D"]) -> Float[Tensor,
 def log_softmax(logits_NV: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
     """Log-probabilities in fp32, over the last axis.
 
-    PyTorch's own on a CPU sums a vocabulary of 49,152 with an error of 1e-5, the same for every token of a position; this
-    is within 1e-6 of fp64.
+    PyTorch's own on a CPU sums a vocabulary of 49,152 with an error of 1e-5, the same for every token of a position;
+    this is within 1e-6 of fp64.
     """
     return logits_NV - logits_NV.logsumexp(dim=-1, keepdim=True)
 
