@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from thinkrank.errors import ThinkrankError
 from thinkrank.language import logprobs, selective_logprobs, tiny_backbone
 from thinkrank.language.logprobs import logits
 
@@ -64,6 +65,13 @@ def test_logits_are_those_of_the_model(backbone):
     with torch.no_grad():
         states = backbone.trunk()(input_ids=ids).last_hidden_state[0]
         torch.testing.assert_close(logits(backbone, states), backbone.model(input_ids=ids).logits[0])
+
+
+def test_a_head_with_a_bias_is_refused(backbone):
+    head = torch.nn.Linear(64, 8)
+    backbone.model.set_output_embeddings(head)
+    with pytest.raises(ThinkrankError, match="has a bias"):
+        selective_logprobs(backbone, *setting())
 
 
 def test_a_temperature_is_positive(backbone):

@@ -106,7 +106,9 @@ def test_gradient_checkpointing_changes_nothing():
     backbone = adapted(tiny_backbone(["a film"], seed=1))
     plain = gradients(backbone, *packed_scores(backbone, RAGGED))
     backbone.model.train()
-    backbone.trunk().activation_checkpointing_enable({"use_reentrant": False})
+    trunk = backbone.trunk()
+    enable = getattr(trunk, "activation_checkpointing_enable", None) or trunk.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
     torch.testing.assert_close(gradients(backbone, *packed_scores(backbone, RAGGED)), plain)
 
 
@@ -177,6 +179,13 @@ def test_leaves_that_share_a_call_do_not_see_each_other():
 def test_nothing_predicts_the_first_token():
     with pytest.raises(ValueError, match="no token before the first"):
         Packing(Forest.rows([[1, 2]])).predictors([0])
+
+
+def test_a_model_that_would_ignore_the_forest_is_refused():
+    backbone = tiny_backbone(["a film"], seed=1)
+    backbone.model.set_attn_implementation("sdpa")
+    with pytest.raises(ThinkrankError, match="attends by 'sdpa'"):
+        packed_states(backbone, Packing(Forest.rows([[1, 2]])))
 
 
 def test_a_model_whose_tokens_meet_outside_attention_is_refused():

@@ -53,7 +53,7 @@ def _fuse(model: torch.nn.Module) -> None:
     """Let peft's layers compute their training pass in one differentiable operation; the layers stay peft's own."""
     from peft.tuners.lora import Linear
 
-    class FusedLora(Linear):  # type: ignore[misc]
+    class FusedLora(Linear):  # type: ignore[misc] # peft is untyped
         def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             adapter = self.active_adapters[0] if len(self.active_adapters) == 1 else None
             plain = adapter in self.lora_A and not (self.disable_adapters or self.merged or args or kwargs)

@@ -8,7 +8,7 @@ objects, so both work for every architecture that goes through transformers' att
 Shape legend: B sequences, H heads, J key-value heads, T tokens, S seen tokens, E head width.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -69,7 +69,7 @@ def _attention(
         raise ThinkrankError(
             "this model caps its attention scores or has attention sinks, which shared prefixes do not support"
         )
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    layer = cast(int, module.layer_idx)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return sight.attend(layer, query, key, value, scale=scale, window=sliding_window).transpose(1, 2).contiguous(), None
 

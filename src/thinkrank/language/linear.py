@@ -4,6 +4,8 @@ oneDNN lays a bf16 weight out anew at every call, which costs as much as the pro
 multiplied. A frozen weight can keep that layout. Only passes without gradient use it.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -13,7 +15,7 @@ class FrozenLinear(torch.nn.Linear):
     """A linear layer that keeps its weight in oneDNN's layout too, made when first needed and after any change."""
 
     _laid_out: Tensor | None = None
-    _version = -1
+    _made_from: tuple[int, int] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """Multiply; see `torch.nn.Linear`."""
@@ -21,9 +23,10 @@ class FrozenLinear(torch.nn.Linear):
         frozen = not (weight.requires_grad or torch.is_grad_enabled() or torch.compiler.is_compiling())
         if not frozen or weight.dtype != torch.bfloat16 or not weight.is_cpu:
             return linear(input, weight, self.bias)
-        if self._laid_out is None or self._version != weight._version:
+        made_from = (weight.data_ptr(), weight._version)
+        if self._laid_out is None or self._made_from != made_from:
             self._laid_out = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 64)
-            self._version = weight._version
+            self._made_from = made_from
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
             input.to(weight.dtype), self._laid_out, self.bias, "none", [], ""
         )
@@ -43,7 +46,9 @@ class _LowRankLinear(torch.autograd.Function):
     """x W' + b + scale (x A') B' with a frozen W: three products forward, five backward, no copies in between."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, down, up, scale):  # type: ignore[no-untyped-def]
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+    ) -> Tensor:
         ctx.adapter_dtype = down.dtype
         x2, down, up = x.reshape(-1, x.shape[-1]), down.to(x.dtype), up.to(x.dtype)
         inner = x2 @ down.T
@@ -53,7 +58,7 @@ class _LowRankLinear(torch.autograd.Function):
         return product.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx, by_product):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, by_product: Tensor) -> tuple[Tensor | None, ...]:
         x2, inner, weight, down, up = ctx.saved_tensors
         by_product = by_product.reshape(-1, by_product.shape[-1])
         by_inner = (by_product @ up).mul_(ctx.scale)

@@ -4,6 +4,7 @@ Shape legend: N positions, V vocabulary, D width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
+from thinkrank.errors import ThinkrankError
 from thinkrank.language.backbone import Backbone
 
 _CHUNK_LOGITS = 2**23
@@ -94,7 +96,9 @@ def selective_logprobs(
 def _head(backbone: Backbone) -> tuple[Tensor, float | None]:
     head = backbone.model.get_output_embeddings()
     if getattr(head, "bias", None) is not None:
-        raise NotImplementedError("a language head with a bias")
+        raise ThinkrankError(
+            f"the language head of {backbone.source!r} has a bias, which is not supported: use a model without"
+        )
     return head.weight, getattr(backbone.model.config, "final_logit_softcapping", None)
 
 
@@ -120,7 +124,15 @@ class _FrozenHead(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, states_ND, tokens_N, weight_VD, cap, temperature, entropy):  # type: ignore[no-untyped-def]
+    def forward(
+        ctx: Any,
+        states_ND: Tensor,
+        tokens_N: Tensor,
+        weight_VD: Tensor,
+        cap: float | None,
+        temperature: float,
+        entropy: bool,
+    ) -> tuple[Tensor, Tensor]:
         logits_NV = _logits(states_ND, weight_VD, cap)
         # of z = cap tanh(x / cap) / temperature by x; without a cap a number
         slope = 1 / temperature if cap is None else (1 - (logits_NV / cap) ** 2) / temperature
@@ -142,7 +154,7 @@ class _FrozenHead(torch.autograd.Function):
         return scores_N, entropies_N
 
     @staticmethod
-    def backward(ctx, by_scores_N: Tensor, by_entropies_N: Tensor):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, by_scores_N: Tensor, by_entropies_N: Tensor) -> tuple[Tensor | None, ...]:
         by_logprob_ND, by_entropy_ND = ctx.saved_tensors
         by_states_ND = by_scores_N[:, None] * by_logprob_ND
         if by_entropy_ND is not None:

@@ -22,7 +22,7 @@ from thinkrank.language.states import forward
 
 _BLOCK_TOKENS = 256
 """Leaves beside one another attend in one call up to this many tokens, masked from each other: larger calls waste
-work on masked pairs, smaller ones on call overhead. See benchmarks/packing.py."""
+work on masked pairs, smaller ones on call overhead (docs/lab-log.md)."""
 
 
 @dataclass(frozen=True)

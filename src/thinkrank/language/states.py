@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from thinkrank.errors import ThinkrankError
-from thinkrank.language.attention import Sight
+from thinkrank.language.attention import IMPLEMENTATION, Sight
 from thinkrank.language.backbone import Backbone
 
 
@@ -64,10 +64,16 @@ def forward(
     """The final (normed) hidden states, in fp32, of tokens that see what `sight` shows them.
 
     Raises:
-        ThinkrankError: if tokens of this model can reach each other past attention, or it caps attention scores.
+        ThinkrankError: if `load_backbone` did not load the model, its tokens can reach each other past attention, or
+            it caps attention scores.
     """
     causal = backbone.model.get_base_model() if hasattr(backbone.model, "get_base_model") else backbone.model
     kinds = set(getattr(causal.config, "layer_types", None) or ["full_attention"])
+    if causal.config._attn_implementation != IMPLEMENTATION:  # it would ignore `sight` and let all see all
+        raise ThinkrankError(
+            f"the model {backbone.source!r} attends by {causal.config._attn_implementation!r}: "
+            "load it with load_backbone, which plugs in the attention that shared prefixes need"
+        )
     if not causal._supports_attention_backend or not kinds <= {"full_attention", "sliding_attention"}:
         raise ThinkrankError(
             f"the model {backbone.source!r} does not attend through transformers' attention interface alone "
