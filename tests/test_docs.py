@@ -27,13 +27,13 @@ def test_every_setting_the_guide_names_exists():
     from thinkrank.cli.settings import RetrieveSettings, _keys
 
     text = (ROOT / "docs" / "guide" / "retrieve.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:training|model)\.[\w.]+)`", text)) - {"model.lora"}
+    named = set(re.findall(r"`((?:training|model|recpo)\.[\w.]+)`", text)) - {"model.lora"}
     assert named <= set(_keys(RetrieveSettings))
 
 
 @pytest.mark.parametrize("study", sorted((ROOT / "studies").rglob("*.toml")), ids=lambda path: path.stem)
 def test_every_study_is_a_valid_configuration(study):
     from thinkrank.cli.settings import retrieve_settings
-    from thinkrank.retrieve.config import Preset
+    from thinkrank.retrieve.presets import Preset
 
     retrieve_settings(which=Preset.thinkrank, config=study)

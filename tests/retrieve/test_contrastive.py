@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from thinkrank.language import tiny_backbone
 from thinkrank.retrieve import R2ec, fit_contrastive
-from thinkrank.retrieve.contrastive import ContrastiveFit, validation_ranks
+from thinkrank.retrieve.contrastive import ContrastiveFit
 from thinkrank.retrieve.examples import Stretch
+from thinkrank.retrieve.fit import sample_ranks
 from thinkrank.training import Run, latest_checkpoint, no_progress
 
 TRAIN = """
@@ -71,14 +72,14 @@ def test_training_learns_who_follows_whom(config, options, split, tmp_path, chan
 def test_the_model_ends_with_the_weights_of_the_best_validation(config, options, split, tmp_path):
     model, run = trained(config, options, split, tmp_path)
     best = max(row["valid_ndcg@10"] for row in run.metrics() if "valid_ndcg@10" in row)
-    ranks = validation_ranks(model, split.valid.subset(options.validation_samples, options.seed))
+    ranks = sample_ranks(model, split.valid.subset(options.validation_samples, options.seed))
     assert ((ranks <= 10) / np.log2(ranks + 1)).mean() == pytest.approx(best, abs=1e-6)
 
 
 def test_the_last_weights_are_kept_on_request(config, options, split, tmp_path):
     model, run = trained(config, options.model_copy(update={"keep": "last"}), split, tmp_path)
     last = [row["valid_ndcg@10"] for row in run.metrics() if "valid_ndcg@10" in row][-1]
-    ranks = validation_ranks(model, split.valid.subset(options.validation_samples, options.seed))
+    ranks = sample_ranks(model, split.valid.subset(options.validation_samples, options.seed))
     assert ((ranks <= 10) / np.log2(ranks + 1)).mean() == pytest.approx(last, abs=1e-6)
 
 
@@ -107,7 +108,7 @@ def test_accumulated_parts_make_the_gradient_of_the_whole_batch(config, options,
             center.zero_()  # the two runs group their first batches differently
         caught = []
         fit.optimizer.register_step_pre_hook(lambda *_: caught.extend(p.grad.clone() for p in fit.adapter))
-        fit.step(iter(groups))
+        fit.step_on(groups)
         return caught
 
     stretches = [Stretch(0, 0, 6), Stretch(1, 0, 4), Stretch(2, 1, 7), Stretch(3, 2, 5)]

@@ -14,27 +14,33 @@ def histories(split):
     return split.train_histories()
 
 
+@pytest.fixture
+def targets(histories):
+    return [(i, place) for i, history in enumerate(histories) for place in range(1, len(history))]
+
+
 @pytest.mark.parametrize("supervision", ["every_prefix", "last"])
 @pytest.mark.parametrize("stretch", [2, 3, 4, 32])
-def test_an_epoch_predicts_every_event_of_every_history_but_the_first(histories, supervision, stretch):
+def test_an_epoch_predicts_every_event_of_every_history_but_the_first(histories, targets, supervision, stretch):
     options = ContrastiveOptions(supervision=supervision, batch_size=4, stretch=stretch)
     predicted = {
         (piece.history, target)
-        for batch in _epoch(histories, options, 4, np.random.default_rng(5))
+        for batch in _epoch(histories, targets, options, 4, np.random.default_rng(5))
         for piece in batch
         for target in (range(piece.start + 1, piece.stop) if supervision == "every_prefix" else [piece.stop - 1])
     }
     assert predicted == {(i, target) for i, history in enumerate(histories) for target in range(1, len(history))}
 
 
-def test_the_order_depends_on_the_seed_alone_and_can_be_entered_anywhere(histories):
+def test_the_order_depends_on_the_seed_alone_and_can_be_entered_anywhere(histories, targets):
     options = ContrastiveOptions(batch_size=4, stretch=4)
-    whole = list(islice(endless_batches(histories, options, window=4), 60))
-    assert whole == list(islice(endless_batches(histories, options, window=4), 60))
+    whole = list(islice(endless_batches(histories, targets, options, window=4), 60))
+    assert whole == list(islice(endless_batches(histories, targets, options, window=4), 60))
     for skip in (1, 17, 45):
-        assert list(islice(endless_batches(histories, options, window=4, skip=skip), 60 - skip)) == whole[skip:]
+        resumed = endless_batches(histories, targets, options, window=4, skip=skip)
+        assert list(islice(resumed, 60 - skip)) == whole[skip:]
     other = ContrastiveOptions(batch_size=4, stretch=4, seed=1)
-    assert list(islice(endless_batches(histories, other, window=4), 60)) != whole
+    assert list(islice(endless_batches(histories, targets, other, window=4), 60)) != whole
 
 
 def test_each_line_predicts_the_line_after_it_and_the_closing_what_comes_last(backbone, dataset, histories):

@@ -116,12 +116,14 @@ def test_weights_of_another_catalogue_are_refused(model, tmp_path):
 
 
 def test_presets_name_whole_configurations():
-    ours, our_training = preset(Preset.thinkrank, noun="film")
-    paper, paper_training = preset(Preset.paper, noun="film")
+    ours, our_training, _ = preset(Preset.thinkrank, noun="film")
+    paper, paper_training, paper_recpo = preset(Preset.paper, noun="film")
     assert ours.prompt.noun == paper.prompt.noun == "film"
     assert (paper.head.temperature, paper.head.residual, paper.prompt.closing) == (0.02, False, "<answer>")
     assert (paper_training.supervision, paper_training.negatives) == ("last", "in_batch")
     assert (our_training.supervision, our_training.negatives) == ("every_prefix", "catalogue")
+    assert (paper_recpo.rollout.temperature, paper_recpo.rollout.top_k, paper_recpo.users) == (1.5, 200, 24)
+    assert preset(Preset.released)[2].credit == "group_mean"
     assert R2ecConfig.model_validate_json(paper.model_dump_json()) == paper
 
 
@@ -139,20 +141,18 @@ def test_a_name_that_is_no_folder_is_asked_of_the_hub_and_refused_plainly(monkey
         R2ec.from_pretrained("nobody/nothing")
 
 
-def test_the_base_model_writes_the_thought_unless_the_trained_one_is_asked_to(model):
+def test_the_trained_model_writes_the_thought_unless_the_base_model_is_asked_to(model):
     untouched = R2ec.create(CONFIG, model.catalogue)
-    assert [w.ids for w in model.think(HISTORIES)] == [w.ids for w in untouched.think(HISTORIES)]
-    trained = R2ec(
-        CONFIG.model_copy(update={"thinker": "trained"}), model.backbone, model.catalogue, model.head, model.table_ID
-    )
-    assert [w.logprobs for w in trained.think(HISTORIES)] != [w.logprobs for w in model.think(HISTORIES)]
+    by_base = CONFIG.model_copy(update={"thinker": "base"})
+    other = R2ec(by_base, model.backbone, model.catalogue, model.head, model.table_ID)
+    assert [w.ids for w in other.think(HISTORIES)] == [w.ids for w in untouched.think(HISTORIES)]
+    assert [w.logprobs for w in other.think(HISTORIES)] != [w.logprobs for w in model.think(HISTORIES)]
 
 
 def test_a_thought_of_the_trained_model_is_not_read_again(model, monkeypatch):
-    config = CONFIG.model_copy(update={"thinker": "trained"})
-    trained = R2ec(config, model.backbone, model.catalogue, model.head, model.table_ID)
+    trained = R2ec(CONFIG, model.backbone, model.catalogue, model.head, model.table_ID)
     written = trained.think(HISTORIES)
-    users = trained.head.user_vectors(trained.user_states(HISTORIES, written))
+    users = trained.head.user_vectors(trained.user_states(HISTORIES, [thought.ids_before_stop for thought in written]))
     expected = trained.head.scores(users, trained.head.item_vectors(trained.table_ID)).detach().numpy()
     monkeypatch.setattr(trained, "user_states", None)
     np.testing.assert_allclose(trained.scores(HISTORIES, think=True), expected, rtol=1e-4, atol=1e-4)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from thinkrank.data import Catalogue, History
 from thinkrank.language import tiny_backbone
-from thinkrank.retrieve.config import Preset, PromptOptions, preset
+from thinkrank.retrieve.config import PromptOptions
+from thinkrank.retrieve.presets import Preset, preset
 from thinkrank.retrieve.prompts import Prompts
 
 HOSTILE = [
@@ -42,7 +43,7 @@ def test_a_history_is_shown_oldest_first_inside_the_chat_template():
 
 @pytest.mark.parametrize("which", list(Preset))
 def test_users_and_items_are_read_at_the_same_kind_of_position(which):
-    model, _ = preset(which, noun="film")
+    model, *_ = preset(which, noun="film")
     frame = pl.DataFrame({"item": ["a"], "title": ["Heat"], "year": [1995], "categories": [["Crime", "Drama"]]})
     prompts = Prompts(BACKBONE, Catalogue(frame), model.prompt)
     user = prompts.close(prompts.user(History.of([0])).prompt, thought=[50, 51])
@@ -53,7 +54,7 @@ def test_users_and_items_are_read_at_the_same_kind_of_position(which):
 
 
 def test_the_paper_form_shows_age_title_and_rating():
-    model, _ = preset(Preset.paper, noun="film")
+    model, *_ = preset(Preset.paper, noun="film")
     prompts = Prompts(BACKBONE, prompts_of(["Heat", "Alien"]).catalogue, model.prompt)
     history = History(
         np.array([0, 1], dtype=np.int32),

@@ -34,7 +34,7 @@ def demo(
     from thinkrank.cli.evaluate import print_results, retrieval_systems, write_evaluation
     from thinkrank.cli.settings import retrieve_settings
     from thinkrank.cli.train import train_retriever
-    from thinkrank.retrieve.config import Preset
+    from thinkrank.retrieve.presets import Preset
 
     started = time.perf_counter()
     settings = retrieve_settings(source="movielens-100k", which=Preset.thinkrank, assignments=DEMO_SETTINGS)

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thinkrank.data import Dataset, FilterOptions, Split, apply_filters, load_dataset, split_dataset
 from thinkrank.errors import ThinkrankError
-from thinkrank.retrieve.config import ContrastiveOptions, Preset, R2ecConfig, preset
+from thinkrank.retrieve.config import ContrastiveOptions, R2ecConfig, RecpoOptions
+from thinkrank.retrieve.presets import Preset, preset
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
@@ -52,6 +53,7 @@ class RetrieveSettings(BaseModel):
     data: DataSettings
     model: R2ecConfig
     training: ContrastiveOptions
+    recpo: RecpoOptions = RecpoOptions()
 
     @classmethod
     def from_run(cls, folder: str | Path) -> "RetrieveSettings":
@@ -90,8 +92,8 @@ def retrieve_settings(
     if filters:
         data["filters"] = dict(map(parse_assignment, filters))
     source = source or read.get("data", {}).get("source", "movielens-100k")
-    model, training = preset(which, noun=_noun(str(source)))
-    layers: dict[str, Any] = {"data": {}, "model": model.model_dump(), "training": training.model_dump()}
+    tables = zip(("model", "training", "recpo"), preset(which, noun=_noun(str(source))), strict=True)
+    layers: dict[str, Any] = {"data": {}, **{name: table.model_dump() for name, table in tables}}
     _merge(layers, read)
     _merge(layers, {"data": data})
     for assignment in assignments:

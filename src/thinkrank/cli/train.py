@@ -35,7 +35,9 @@ def retrieve(
     path: Path_ = None,
     option: Option = None,
     split: Annotated[str | None, typer.Option(help="temporal or leave-last-out. [default: temporal]")] = None,
-    preset: Annotated[str, typer.Option(help="thinkrank or paper: where the settings start from.")] = "thinkrank",
+    preset: Annotated[
+        str, typer.Option(help="thinkrank, paper or released: where the settings start from.")
+    ] = "thinkrank",
     config: Annotated[Path | None, typer.Option("--config", help="TOML file laid over the preset.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, such as training.steps=400. Repeatable.")
@@ -53,7 +55,7 @@ def retrieve(
     """
     from thinkrank.cli.settings import retrieve_settings
     from thinkrank.errors import ThinkrankError
-    from thinkrank.retrieve.config import Preset
+    from thinkrank.retrieve.presets import Preset
 
     if preset not in list(Preset):
         raise ThinkrankError(f"unknown preset {preset!r}: there are {', '.join(Preset)}")
@@ -80,19 +82,31 @@ def retrieve(
 def train_retriever(
     settings: "RetrieveSettings", split: "Split", folder: Path, *, device: str = "auto"
 ) -> "tuple[Run, R2ec]":
-    """Train, or resume, or only load what a finished run left in the folder."""
-    from thinkrank.retrieve import R2ec, fit_contrastive
+    """Train, or resume, or only load what a finished run left in the folder.
+
+    Training without reinforcement is logged in the folder itself. If RecPO follows, the model it starts from is kept in
+    `warm-start/` and its own log in `recpo/`.
+    """
+    from thinkrank.retrieve import R2ec, fit_contrastive, fit_recpo
     from thinkrank.training import Run, console_progress
 
     manifest = {"split": split.manifest(), "seed": settings.training.seed, "device": device}
     run = Run(folder, settings.model_dump(mode="json"), manifest)
-    saved = folder / "model"
+    saved, warm = folder / "model", folder / "warm-start"
     if (saved / "config.json").is_file():
         sys.stderr.write(f"{folder} holds the finished training of these settings: reusing it\n")
         return run, R2ec.from_pretrained(saved, device=device)
-    model = R2ec.create(settings.model, split.dataset.catalogue, seed=settings.training.seed, device=device)
     try:
-        fit_contrastive(model, split, settings.training, run, progress=console_progress)
+        if (warm / "config.json").is_file():
+            model = R2ec.from_pretrained(warm, device=device)
+        else:
+            model = R2ec.create(settings.model, split.dataset.catalogue, seed=settings.training.seed, device=device)
+            if settings.training.steps:
+                fit_contrastive(model, split, settings.training, run, progress=console_progress)
+        if settings.recpo.steps:
+            model.save_pretrained(warm)
+            recpo = Run(folder / "recpo", settings.recpo.model_dump(mode="json"), manifest)
+            fit_recpo(model, split, settings.recpo, recpo, progress=console_progress)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on from the last checkpoint\n")
         raise

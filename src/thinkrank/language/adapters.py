@@ -2,6 +2,8 @@
 
 import re
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,18 @@ def restore_adapter(backbone: Backbone, tensors: dict[str, torch.Tensor], where:
     with torch.no_grad():
         for name, tensor in tensors.items():
             state[name].copy_(tensor)
+
+
+@contextmanager
+def adapter_replaced(backbone: Backbone, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Let other adapter weights act for a while; the present ones are back afterwards. Not inside of a gradient.
+
+    Raises:
+        ThinkrankError: if they do not fit.
+    """
+    kept = {name: tensor.detach().clone() for name, tensor in adapter_state(backbone).items()}
+    restore_adapter(backbone, dict(tensors), "the other adapter")
+    try:
+        yield
+    finally:
+        restore_adapter(backbone, kept, "the adapter")

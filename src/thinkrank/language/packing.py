@@ -69,6 +69,19 @@ class Packing:
         """Where the tokens of these nodes stand in the row, node by node."""
         return self._tensor(self.offsets[node] + i for node in nodes for i in range(len(self.forest.ids[node])))
 
+    def place(self, node: int, position: int) -> int:
+        """Where the token at this position of the sequence that ends with the node stands in the row.
+
+        Raises:
+            ValueError: if the sequence has no such position.
+        """
+        step = node
+        while step >= 0 and position < self.forest.starts[step]:
+            step = self.forest.parents[step]
+        if step < 0 or position >= self.forest.ends[step]:
+            raise ValueError(f"the sequence that ends in node {node} has no position {position}")
+        return self.offsets[step] + position - self.forest.starts[step]
+
     def predictors(self, nodes: Sequence[int]) -> Int[Tensor, "A"]:
         """Where the token before each token of these nodes stands: its state predicts that token.
 

@@ -23,6 +23,7 @@ def tiny_backbone(
     seed: int = 0,
     hidden_size: int = 64,
     num_layers: int = 2,
+    initializer_range: float = 0.05,
     sliding_window: int | None = None,
 ) -> Backbone:
     """Build a random fp32 model whose tokenizer is trained on the given texts.
@@ -33,6 +34,8 @@ def tiny_backbone(
         seed: of the weights; the same seed and texts give the same model.
         hidden_size: width D; attention heads are 16 wide.
         num_layers: decoder layers.
+        initializer_range: standard deviation of the weights. Input and output share one table that stays frozen under
+            an adapter: with .05 no next token can become likely, so a model that is to learn to write needs more.
         sliding_window: for gemma3_text, whose layers but the last then see this many tokens; None leaves its own.
     """
     tokenizer = _train_tokenizer(texts)
@@ -50,7 +53,7 @@ def tiny_backbone(
         num_key_value_heads=max(1, hidden_size // 32),
         head_dim=16,
         max_position_embeddings=4096,
-        initializer_range=0.05,
+        initializer_range=initializer_range,
         tie_word_embeddings=True,
         **windows,
         bos_token_id=tokenizer.bos_token_id,

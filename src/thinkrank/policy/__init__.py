@@ -1,28 +1,28 @@
 """Reinforcement-learning mathematics on tensors. It knows nothing of language models or recommendation."""
 
-from thinkrank.policy.advantages import grpo_advantages, rloo_advantages, tied_groups
-from thinkrank.policy.clipping import clipped_objective
-from thinkrank.policy.item_action import item_logprobs, item_surrogate, locate_targets
-from thinkrank.policy.rewards import (
-    Answer,
-    Diversity,
-    LengthPenalty,
-    Reward,
-    format_reward,
-    fuse,
-    ndcg_reward,
-    softmax_similarity,
-    weighted_rewards,
-)
-from thinkrank.policy.selection import Selection, selection_weights
-from thinkrank.policy.surrogate import (
-    Normalisation,
-    RatioLevel,
-    Surrogate,
-    clipped_surrogate,
-    combine_surrogates,
-    denominators,
-)
+from typing import TYPE_CHECKING
+
+from thinkrank._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from thinkrank.policy.advantages import grpo_advantages, rloo_advantages, tied_groups
+    from thinkrank.policy.clipping import clipped_objective
+    from thinkrank.policy.item_action import item_logprobs, item_surrogate, locate_targets
+    from thinkrank.policy.options import Normalisation, RatioLevel, Selection
+    from thinkrank.policy.released import group_mean_credit
+    from thinkrank.policy.rewards import (
+        Answer,
+        Diversity,
+        LengthPenalty,
+        Reward,
+        format_reward,
+        fuse,
+        ndcg_reward,
+        softmax_similarity,
+        weighted_rewards,
+    )
+    from thinkrank.policy.selection import selection_weights
+    from thinkrank.policy.surrogate import Surrogate, clipped_surrogate, combine_surrogates, denominators
 
 __all__ = [
     "Answer",
@@ -39,6 +39,7 @@ __all__ = [
     "denominators",
     "format_reward",
     "fuse",
+    "group_mean_credit",
     "grpo_advantages",
     "item_logprobs",
     "item_surrogate",
@@ -50,3 +51,34 @@ __all__ = [
     "tied_groups",
     "weighted_rewards",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Answer": "rewards",
+        "Diversity": "rewards",
+        "LengthPenalty": "rewards",
+        "Normalisation": "options",
+        "RatioLevel": "options",
+        "Reward": "rewards",
+        "Selection": "options",
+        "Surrogate": "surrogate",
+        "clipped_objective": "clipping",
+        "clipped_surrogate": "surrogate",
+        "combine_surrogates": "surrogate",
+        "denominators": "surrogate",
+        "format_reward": "rewards",
+        "fuse": "rewards",
+        "group_mean_credit": "released",
+        "grpo_advantages": "advantages",
+        "item_logprobs": "item_action",
+        "item_surrogate": "item_action",
+        "locate_targets": "item_action",
+        "ndcg_reward": "rewards",
+        "rloo_advantages": "advantages",
+        "selection_weights": "selection",
+        "softmax_similarity": "rewards",
+        "tied_groups": "advantages",
+        "weighted_rewards": "rewards",
+    },
+)

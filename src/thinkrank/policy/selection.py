@@ -3,16 +3,12 @@
 Shape legend: B users, G rollouts.
 """
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from thinkrank.policy._checks import check_matrix
-
-Selection = Literal["best", "top_k", "positive", "floor"]
-"""See `selection_weights`."""
+from thinkrank.policy.options import Selection
 
 
 def selection_weights(

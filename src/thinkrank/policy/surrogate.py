@@ -9,7 +9,6 @@ or 1 for the whole sequence.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,12 +16,7 @@ from torch import Tensor
 
 from thinkrank.policy._checks import at_least_fp32, check_matrix, check_shapes
 from thinkrank.policy.clipping import bounded, clipped_objective, is_clipped, masked_difference, masked_mean
-
-Normalisation = Literal["token", "sequence", "constant", "sum"]
-"""What the sum of token losses is divided by; see `denominators`."""
-
-RatioLevel = Literal["token", "sequence"]
-"""Whether each token has its own probability ratio, or each sequence one: the product of its tokens' ratios."""
+from thinkrank.policy.options import Normalisation, RatioLevel
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
-"""What R²ec is made of, and the presets that name a whole configuration."""
+"""What R²ec is made of and how it is trained."""
 
-from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkrank.language.options import DTypeName, GenerationOptions, LoraOptions
+from thinkrank.policy.options import Normalisation, RatioLevel, Selection
+from thinkrank.retrieve.rules import ALL_FORMS, Form
 
 
 class _Frozen(BaseModel):
@@ -63,15 +64,39 @@ class R2ecConfig(_Frozen):
     prompt: PromptOptions = PromptOptions()
     head: HeadOptions = HeadOptions()
     thought: GenerationOptions = GenerationOptions(max_new_tokens=48)
-    thinker: Literal["base", "trained"] = Field(
-        "base",
-        description="who writes the thought: the base model, or the trained one. Contrastive training never sees a "
-        "thought and costs the adapted model its language, so base is right until a thought is trained",
+    thinker: Literal["base", "trained", "frozen"] = Field(
+        "trained",
+        description="who writes the thought: the base model, the trained one, or the trained one as it was when "
+        "RecPO began. Training without thoughts costs an adapted model its language; base is right then",
     )
 
 
-class ContrastiveOptions(_Frozen):
-    """Training without reasoning: the paper's ablation arm, and the warm start of RecPO."""
+class FitOptions(_Frozen):
+    """What every training shares."""
+
+    steps: int = Field(300, ge=0, description="updates, or batches of rollouts; 0 leaves the training out")
+    learning_rate: float = Field(1e-3, gt=0, description="of the adapter")
+    head_learning_rate: float = Field(1e-2, gt=0, description="of the item residuals and the temperature")
+    warmup_steps: int = Field(20, ge=0, description="steps over which the rates rise linearly from 0")
+    schedule: Literal["linear", "constant"] = Field("linear", description="after the warm-up: fall to 5 %, or stay")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's, on the adapter")
+    grad_clip: float = Field(1.0, gt=0, description="largest norm of the adapter's gradient")
+    refresh_every: int = Field(100, ge=1, description="steps between two encodings of the whole item table")
+    validate_every: int = Field(100, ge=1, description="steps between two validations")
+    validation_samples: int = Field(300, ge=1, description="validation examples, drawn once by the seed")
+    keep: Literal["best", "last"] = Field(
+        "best", description="which weights the model ends with; on few validation samples the best is mostly luck"
+    )
+    patience: int | None = Field(None, ge=1, description="stop after this many validations without a better NDCG@10")
+    checkpoint_every: int = Field(20, ge=1, description="steps between two checkpoints")
+    max_minutes: float | None = Field(
+        None, gt=0, description="stop early at this training time; a run that hits it is not reproducible bit for bit"
+    )
+    seed: int = Field(0, ge=0, description="of the order of examples, the rollouts and the initial weights")
+
+
+class ContrastiveOptions(FitOptions):
+    """Training without reinforcement: the no-reasoning arm, a cold start of thoughts, the warm start of RecPO."""
 
     supervision: Literal["every_prefix", "last"] = Field(
         "every_prefix",
@@ -89,72 +114,71 @@ class ContrastiveOptions(_Frozen):
     )
     batch_size: int = Field(4, ge=1, description="sequences in one forward pass")
     accumulate: int = Field(1, ge=1, description="forward passes per update; in-batch negatives come from one of them")
-    steps: int = Field(300, ge=1, description="updates")
-    learning_rate: float = Field(1e-3, gt=0, description="of the adapter")
-    head_learning_rate: float = Field(1e-2, gt=0, description="of the item residuals and the temperature")
-    warmup_steps: int = Field(20, ge=0, description="updates over which the rates rise linearly from 0")
-    schedule: Literal["linear", "constant"] = Field("linear", description="after the warm-up: fall to 5 %, or stay")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's, on the adapter")
-    grad_clip: float = Field(1.0, gt=0, description="largest norm of the adapter's gradient")
-    refresh_every: int = Field(100, ge=1, description="updates between two encodings of the whole item table")
-    validate_every: int = Field(100, ge=1, description="updates between two validations")
-    validation_samples: int = Field(300, ge=1, description="validation examples, drawn once by the seed")
-    keep: Literal["best", "last"] = Field(
-        "best", description="which weights the model ends with; on few validation samples the best is mostly luck"
+    thought_share: float = Field(
+        0.0, ge=0, le=1, description="share of sequences that carry a thought written by rules from their history"
     )
-    patience: int | None = Field(None, ge=1, description="stop after this many validations without a better NDCG@10")
-    checkpoint_every: int = Field(20, ge=1, description="updates between two checkpoints")
-    max_minutes: float | None = Field(
-        None, gt=0, description="stop early at this training time; a run that hits it is not reproducible bit for bit"
+    thought_forms: tuple[Form, ...] = Field(ALL_FORMS, min_length=1, description="what such a thought may tell")
+    thought_weight: float = Field(0.5, ge=0, description="of the loss of writing those thoughts, a mean over tokens")
+
+
+class RecpoOptions(FitOptions):
+    """Reinforcement learning of thoughts and answers together (R²ec, section 3.3)."""
+
+    steps: int = Field(0, ge=0, description="batches of rollouts; 0 leaves the training out")
+    users: int = Field(8, ge=1, description="histories per batch of rollouts")
+    group_size: int = Field(4, ge=1, description="thoughts about each history")
+    rollout: GenerationOptions = GenerationOptions(max_new_tokens=48, temperature=1.0)
+    redraw: int = Field(0, ge=0, description="times that groups whose rewards tie are replaced by other users' groups")
+    filter_seen: bool = Field(True, description="items of the history do not compete, in rewards and in the item loss")
+
+    ndcg_k: int | None = Field(1000, ge=1, description="cut-off of the reward's NDCG; none is the whole catalogue")
+    beta: float = Field(0.05, ge=0, le=1, description="weight of the softmax similarity in the fused reward")
+    format_weight: float = Field(0.0, ge=0, description="reward of a thought that ends by itself")
+    length_weight: float = Field(0.0, ge=0, description="penalty of length, whole at the token budget")
+    free_tokens: int = Field(0, ge=0, description="tokens before the penalty of length begins")
+    diversity_weight: float = Field(0.0, ge=0, description="reward of words that no sibling wrote")
+
+    advantages: Literal["grpo", "rloo", "centred"] = Field("grpo", description="how siblings are compared")
+    advantage_epsilon: float = Field(1e-4, ge=0, description="of GRPO: added to the standard deviation of a group")
+    credit: Literal["own", "group_mean"] = Field(
+        "own", description="each thought's tokens get its own advantage; group_mean is what the released code does"
     )
-    seed: int = Field(0, ge=0, description="of the order of examples and the initial weights")
 
+    updates: int = Field(1, ge=1, description="updates per batch of rollouts; from the second on ratios differ from 1")
+    batch_tokens: int = Field(2048, ge=1, description="tokens in one packed pass, unless one group alone has more")
+    normalisation: Normalisation = Field("sequence", description="what a sequence's sum of token losses is divided by")
+    ratio_level: RatioLevel = Field("token", description="a probability ratio for each token or each thought")
+    clip_low: float = Field(0.2, ge=0, le=1, description="ratios may fall to 1 - clip_low")
+    clip_high: float = Field(0.2, ge=0, description="ratios may rise to 1 + clip_high")
+    importance_weights: bool = Field(False, description="correct for temperature and cuts of the sampling")
+    weight_cap: float = Field(2.0, gt=0, description="bound of those corrections")
+    kl_coefficient: float = Field(0.0, ge=0, description="of the k3 divergence from the model as it was at the start")
+    entropy_coefficient: float = Field(0.0, ge=0, description="of the entropy bonus")
 
-class Preset(StrEnum):
-    """Named configurations."""
-
-    thinkrank = "thinkrank"
-    paper = "paper"
-
-
-def preset(name: Preset, *, noun: str = "item") -> tuple[R2ecConfig, ContrastiveOptions]:
-    """Return the model and training configuration of a preset.
-
-    `thinkrank` is made for supervision per token: short lines, every prefix trained at once, full-catalogue softmax.
-    `paper` keeps the published form: one prompt per example, `<answer>` as the suffix of both sides, in-batch
-    negatives, temperature .02, LoRA on all layers, no residual (its learning rate of 1e-5 with 32 warm-up steps and
-    batch 24 are the paper's appendix D; rank 4 with alpha 128 is the released code's).
-    """
-    if name is Preset.thinkrank:
-        return R2ecConfig(prompt=PromptOptions(noun=noun)), ContrastiveOptions()
-    prompt = PromptOptions(
-        noun=noun,
-        opening="Analyse in depth what this user likes and recommend the next {noun}, "
-        "placed between <answer> and </answer>.\nExample: <answer>a {noun}</answer>\n"
-        "Past {noun}s, with ratings out of 5:\n",
-        line="{age}: [{title}] ({rating})",
-        question="",
-        item_opening="Summarise the key attributes of this {noun} between <answer> and </answer>.\n",
-        item_fields=("title", "brand", "categories", "year", "description"),
-        item_in_chat=True,
-        closing="<answer>",
-        title_tokens=48,
-        history_tokens=1400,
-        item_tokens=256,
+    token_weight: float = Field(1.0, ge=0, description="of the thought's tokens in the loss; 0 trains no thought")
+    item_weight: float = Field(1.0, ge=0, description="of the item action, advantages included")
+    item_floor: float = Field(0.0, ge=0, description="of plain cross-entropy on the target after every thought")
+    line_weight: float = Field(0.0, ge=0, description="of contrastive training at the history's line ends")
+    candidates: Literal["in_batch", "memory", "catalogue"] = Field(
+        "in_batch",
+        description="what the target competes with: the batch's targets, these and those of earlier batches, or all",
     )
-    model = R2ecConfig(
-        prompt=prompt,
-        lora=LoraOptions(rank=4, alpha=128),
-        head=HeadOptions(temperature=0.02, learn_temperature=False, centred=False, item_bias=False, residual=False),
-        thought=GenerationOptions(max_new_tokens=512),
-    )
-    training = ContrastiveOptions(
-        supervision="last",
-        negatives="in_batch",
-        batch_size=24,
-        learning_rate=1e-5,
-        warmup_steps=32,
-        schedule="constant",
-        steps=1000,
-    )
-    return model, training
+    memory: int = Field(256, ge=0, description="earlier targets that compete, with candidates = memory")
+    live_items: int = Field(0, ge=0, description="with candidates = catalogue: targets that are encoded with gradient")
+    selection: Selection = Field("best", description="which thoughts of a group train the item action")
+    selection_k: int = Field(1, ge=1, description="of top_k")
+    selection_floor: float = Field(0.0, description="of floor, in the unit of the advantages")
+
+    refresh_rows: int = Field(0, ge=0, description="rows of the item table, oldest first, encoded anew at every step")
+
+    @model_validator(mode="after")
+    def _comparable(self) -> "RecpoOptions":
+        if self.group_size < 2:
+            raise ValueError("comparing thoughts needs a group_size of at least 2")
+        if self.rollout.temperature == 0:
+            raise ValueError("rollouts need a rollout.temperature above 0: greedy thoughts are all the same")
+        if self.length_weight and self.free_tokens >= self.rollout.max_new_tokens:
+            raise ValueError("free_tokens must be below rollout.max_new_tokens, where the penalty is whole")
+        if self.selection == "top_k" and self.selection_k > self.group_size:
+            raise ValueError("selection_k cannot exceed group_size")
+        return self

@@ -15,6 +15,7 @@ from torch import Tensor
 from thinkrank.data import History
 from thinkrank.retrieve.config import ContrastiveOptions
 from thinkrank.retrieve.prompts import Prompts
+from thinkrank.retrieve.rules import RuleWriter
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Batch:
         is_line_P: True at the end of a history line, False at the closing.
         targets_P: the catalogue row it must predict.
         seen_PI: True at what its user had met before, which does not compete.
+        thoughts: sequences that carry a thought by rules, and where its tokens and the closing's stand in them.
     """
 
     sequences: tuple[tuple[int, ...], ...]
@@ -45,36 +47,43 @@ class Batch:
     is_line_P: Bool[Tensor, "P"]
     targets_P: Int[Tensor, "P"]
     seen_PI: Bool[Tensor, "P I"]
+    thoughts: tuple[tuple[int, range], ...] = ()
 
 
 def endless_batches(
-    histories: Sequence[History], options: ContrastiveOptions, *, window: int, skip: int = 0
+    histories: Sequence[History],
+    targets: Sequence[tuple[int, int]],
+    options: ContrastiveOptions,
+    *,
+    window: int,
+    skip: int = 0,
 ) -> Iterator[list[Stretch]]:
     """All batches of epoch 0, then of epoch 1, and so on; the order is a function of the seed alone.
 
     Args:
         histories: what training may see, one per user.
+        targets: under `last`, what is predicted, as (history, place in it).
         options: the kind of supervision, batch size and seed.
         window: interactions a single prompt shows (`last` supervision).
         skip: how many batches a resumed run has behind it.
     """
     for epoch in count():
-        batches = _epoch(histories, options, window, np.random.default_rng([options.seed, epoch]))
+        batches = _epoch(histories, targets, options, window, np.random.default_rng([options.seed, epoch]))
         yield from batches[skip:]
         skip = max(0, skip - len(batches))
 
 
 def _epoch(
-    histories: Sequence[History], options: ContrastiveOptions, window: int, random: np.random.Generator
+    histories: Sequence[History],
+    targets: Sequence[tuple[int, int]],
+    options: ContrastiveOptions,
+    window: int,
+    random: np.random.Generator,
 ) -> list[list[Stretch]]:
     if options.supervision == "every_prefix":
         stretches = [s for i in range(len(histories)) for s in _cut(i, len(histories[i]), options.stretch, random)]
     else:
-        stretches = [
-            Stretch(i, max(0, stop - 1 - window), stop)
-            for i, history in enumerate(histories)
-            for stop in range(2, len(history) + 1)
-        ]
+        stretches = [Stretch(i, max(0, place - window), place + 1) for i, place in targets]
     shuffled = [stretches[i] for i in random.permutation(len(stretches))]
     batches: list[list[Stretch]] = []
     pool = 8 * options.batch_size  # sorting by length inside a pool saves padding and keeps the order random
@@ -98,18 +107,26 @@ def _cut(history: int, length: int, stretch: int, random: np.random.Generator) -
 
 
 def build_batch(
-    prompts: Prompts, histories: Sequence[History], stretches: Sequence[Stretch], options: ContrastiveOptions
+    prompts: Prompts,
+    histories: Sequence[History],
+    stretches: Sequence[Stretch],
+    options: ContrastiveOptions,
+    writer: RuleWriter | None = None,
 ) -> Batch:
     """Render stretches.
 
     Under `every_prefix` each line's end predicts the line after it, and the closing behind the whole prompt predicts
-    what comes after the last line; under `last` only the closing predicts.
+    what comes after the last line; under `last` only the closing predicts. With a writer, a share of the sequences
+    (`thought_share`) has a thought before its closing.
     """
-    sequences, rows, columns, targets, seen = [], [], [], [], []
+    sequences, rows, columns, targets, seen, thoughts = [], [], [], [], [], []
     for row, stretch in enumerate(stretches):
         items = histories[stretch.history].items
-        shown = prompts.user(histories[stretch.history][stretch.start : stretch.stop - 1], window=stretch.stop)
-        closed = prompts.close(shown.prompt)
+        past = histories[stretch.history][stretch.start : stretch.stop - 1]
+        shown = prompts.user(past, window=stretch.stop)
+        closed = prompts.close(shown.prompt, _thought(prompts, past, stretch, options, writer))
+        if any(closed.actions):
+            thoughts.append((row, range(len(shown.prompt), len(closed))))
         sequences.append(closed.ids)
         readouts = [(len(closed) - 1, stretch.stop - 1)]
         if options.supervision == "every_prefix":
@@ -130,4 +147,15 @@ def build_batch(
         is_line_P=torch.tensor([c < len(sequences[r]) - 1 for r, c in zip(rows, columns, strict=True)]),
         targets_P=torch.tensor(targets),
         seen_PI=seen_PI,
+        thoughts=tuple(thoughts),
     )
+
+
+def _thought(
+    prompts: Prompts, past: History, stretch: Stretch, options: ContrastiveOptions, writer: RuleWriter | None
+) -> list[int]:
+    """Ids of the thought this stretch carries, none if it carries none; a function of the stretch and the seed."""
+    random = np.random.default_rng([options.seed, stretch.history, stretch.start, stretch.stop])
+    if writer is None or random.random() >= options.thought_share:
+        return []
+    return prompts.text(writer.write(past, random))

@@ -62,6 +62,11 @@ class RetrievalHead(nn.Module):
                 center_D.copy_(user_states_ND[chosen_N].mean(dim=0))
         self.item_center_D.copy_(item_states_ID.mean(dim=0))
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether `prepare` was called, on this head or on the one it was loaded from."""
+        return bool(self.residual_mask_I1.any())
+
     @torch.no_grad()
     def prepare(self, counts_I: Int[Tensor, "I"]) -> None:
         """Fix, from how often each item occurs in training, which items may have a residual and where biases begin.

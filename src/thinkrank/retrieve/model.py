@@ -9,7 +9,7 @@ Shape legend: B users, I items of the catalogue, K answers, D width.
 
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from thinkrank.language import (
     load_lora,
     save_lora,
 )
+from thinkrank.language.adapters import adapter_replaced
 from thinkrank.retrieve.card import model_card
 from thinkrank.retrieve.config import ContrastiveOptions, R2ecConfig
 from thinkrank.retrieve.encoder import read_all
@@ -43,6 +44,7 @@ from thinkrank.stages import Ranking, Thought, check_histories, top_k
 from thinkrank.training import Progress, Run, no_progress
 
 _TABLE = "table_ID"
+_WRITER_FILE = "writer.safetensors"
 
 
 class R2ec:
@@ -56,6 +58,9 @@ class R2ec:
         catalogue: the items it ranks.
         head: from states to scores.
         table_ID: text state of each item; None encodes the catalogue now.
+
+    Attributes:
+        writer: the adapter's weights that write thoughts if `config.thinker` is "frozen"; the present ones if empty.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class R2ec:
         self.head = head
         self.prompts = Prompts(backbone, catalogue, config.prompt)
         self.table_ID = self.encode_items(range(len(catalogue))) if table_ID is None else table_ID
+        self.writer: dict[str, Tensor] = {}
 
     @classmethod
     def create(
@@ -115,37 +121,62 @@ class R2ec:
             options: how to write; the configuration's by default.
         """
         check_histories(histories, len(self.catalogue))
-        prompts = Forest.rows(self.prompts.user(history).prompt.ids for history in histories).share()
-        options = options or self.config.thought
-        writer = self.backbone.without_adapter() if self.config.thinker == "base" else nullcontext()
-        with writer:
-            written = TransformersSampler(self.backbone).sample(
-                prompts, options, closing=self.config.prompt.closing, suffix=self.prompts.closing_ids
-            )
+        written = self.sample([self.prompts.user(history).prompt for history in histories], options)
         return [continuation for (continuation,) in written]
 
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        options: GenerationOptions | None = None,
+        *,
+        num_samples: int = 1,
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[Continuation]]:
+        """Write `num_samples` thoughts behind each user prompt, by whom `config.thinker` says; see `Sampler`."""
+        with self._writing():
+            return TransformersSampler(self.backbone).sample(
+                Forest.rows(prompt.ids for prompt in prompts).share(),
+                options or self.config.thought,
+                num_samples=num_samples,
+                closing=self.config.prompt.closing,
+                suffix=self.prompts.closing_ids,
+                seeds=seeds,
+            )
+
+    def _writing(self) -> AbstractContextManager[None]:
+        """The weights that write thoughts."""
+        if self.config.thinker == "base":
+            return self.backbone.without_adapter()
+        if self.config.thinker == "frozen" and self.writer:
+            return adapter_replaced(self.backbone, self.writer)
+        return nullcontext()
+
     def user_states(
-        self, histories: Sequence[History], thoughts: Sequence[Continuation] | None = None
+        self, histories: Sequence[History], thoughts: Sequence[Sequence[int]] | None = None
     ) -> Float[Tensor, "B D"]:
-        """The state at the closing that follows each history and its thought (or no thought), without gradient."""
-        written = [()] * len(histories) if thoughts is None else [thought.ids_before_stop for thought in thoughts]
+        """The state at the closing that follows each history and the ids of a thought (or none), without gradient."""
         prompts: list[Prompt] = [
             self.prompts.close(self.prompts.user(history).prompt, ids)
-            for history, ids in zip(histories, written, strict=True)
+            for history, ids in zip(histories, thoughts or [()] * len(histories), strict=True)
         ]
         return read_all(self.backbone, prompts)
 
     @torch.no_grad()
-    def _scores(
+    def catalogue_scores(self, states_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B I"]:
+        """Score the whole catalogue from user states, without gradient."""
+        return self.head.scores(self.head.user_vectors(states_BD), self.head.item_vectors(self.table_ID)).float()
+
+    def scores_after(
         self, histories: Sequence[History], thoughts: Sequence[Continuation] | None
     ) -> Float32[np.ndarray, "B I"]:
+        """Score the whole catalogue after thoughts that are already written, one per history, or without any."""
         check_histories(histories, len(self.catalogue))
         if thoughts and self.config.thinker == "trained":  # who wrote is who reads: it has just read the closing
             states_BD = torch.stack([thought.last_state for thought in thoughts])
         else:
-            states_BD = self.user_states(histories, thoughts)
-        users_BD = self.head.user_vectors(states_BD)
-        return self.head.scores(users_BD, self.head.item_vectors(self.table_ID)).float().cpu().numpy()
+            written = None if thoughts is None else [thought.ids_before_stop for thought in thoughts]
+            states_BD = self.user_states(histories, written)
+        return self.catalogue_scores(states_BD).cpu().numpy()
 
     def scores(self, histories: Sequence[History], *, think: bool = False) -> Float32[np.ndarray, "B I"]:
         """Score the whole catalogue: cosine over temperature.
@@ -154,7 +185,7 @@ class R2ec:
             histories: an empty one is answered from the prompt alone; repeated items are shown as often as they occur.
             think: write a thought first and score from its last hidden state.
         """
-        return self._scores(histories, self.think(histories) if think else None)
+        return self.scores_after(histories, self.think(histories) if think else None)
 
     def retrieve(
         self,
@@ -176,13 +207,18 @@ class R2ec:
         """
         continuations = self.think(histories, thought_options) if think else None
         thoughts = None if continuations is None else tuple(_thought(written) for written in continuations)
-        return top_k(self._scores(histories, continuations), histories, k, filter_seen=filter_seen, thoughts=thoughts)
+        return top_k(
+            self.scores_after(histories, continuations), histories, k, filter_seen=filter_seen, thoughts=thoughts
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, adapter, head with table, catalogue and model card; the base weights are named, not copied."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_lora(self.backbone, folder)
+        if self.writer:
+            with atomic_write(folder / _WRITER_FILE) as file:
+                file.write(save({name: tensor.cpu().contiguous() for name, tensor in self.writer.items()}))
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
         with atomic_write(folder / "head.safetensors") as file:
             file.write(save({**tensors, _TABLE: self.table_ID.detach().cpu().contiguous()}))
@@ -224,12 +260,15 @@ class R2ec:
             head = RetrievalHead(len(catalogue), base.hidden_size, config.head)
             head.load_state_dict(tensors)
             adapted = load_lora(base, folder, config.lora)
+            writer = load_file(folder / _WRITER_FILE) if (folder / _WRITER_FILE).is_file() else {}
         except ThinkrankError:
             raise
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ThinkrankError(f"{folder}: the saved model is damaged or its files do not fit: {reason}") from error
-        return cls(config, adapted, catalogue, head.to(base.device), table_ID.to(base.device))
+        model = cls(config, adapted, catalogue, head.to(base.device), table_ID.to(base.device))
+        model.writer = {name: tensor.to(base.device) for name, tensor in writer.items()}
+        return model
 
 
 def _local_folder(where: str | Path) -> Path:

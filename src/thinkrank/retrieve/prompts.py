@@ -67,6 +67,10 @@ class Prompts:
         """Put the (sampled) thought and the closing behind a prompt; its last token is where the vector is read."""
         return prompt.then(list(thought), action=True).then(self.closing_ids, action=False)
 
+    def text(self, text: str) -> list[int]:
+        """Ids of untrusted text, such as a thought that was not sampled."""
+        return encode_text(self._tokenizer, text)
+
     def item(self, row: int) -> Prompt:
         """Render one catalogue item; its last token is where the vector is read."""
         text = encode_text(self._tokenizer, self._item_text(row))[: self.options.item_tokens]

@@ -1,0 +1,12 @@
+"""The choices that policy mathematics offers, importable without torch so that settings can name them."""
+
+from typing import Literal
+
+Normalisation = Literal["token", "sequence", "constant", "sum"]
+"""What the sum of token losses is divided by; see `thinkrank.policy.denominators`."""
+
+RatioLevel = Literal["token", "sequence"]
+"""Whether each token has its own probability ratio, or each sequence one: the product of its tokens' ratios."""
+
+Selection = Literal["best", "top_k", "positive", "floor"]
+"""Which trajectories train the item head; see `thinkrank.policy.selection_weights`."""

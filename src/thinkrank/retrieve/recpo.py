@@ -1,0 +1,430 @@
+"""RecPO: reinforcement learning of a thought and of the answer read from its end (R²ec, section 3.3, algorithm 1).
+
+Kept from the paper: groups of sampled thoughts per user, targets encoded before rewards are computed, the fused reward
+over the whole catalogue, advantages within a group, the item choice as the last action of the trajectory, one update
+for both heads, no annotated reasoning. Ours, each an option: what the target competes with, which thoughts train the
+item action, plain cross-entropy beside it, training at the history's line ends, importance weights, redrawn groups.
+
+Shape legend: B users, G thoughts about each, R = B G trajectories, T actions of the longest, I items of the catalogue,
+N candidates, P line ends, D width.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from thinkrank.data import Sample, Split
+from thinkrank.language import packed_states, selective_logprobs
+from thinkrank.language.adapters import adapter_replaced, adapter_state
+from thinkrank.policy import (
+    Diversity,
+    LengthPenalty,
+    Reward,
+    Surrogate,
+    clipped_surrogate,
+    combine_surrogates,
+    denominators,
+    format_reward,
+    fuse,
+    group_mean_credit,
+    grpo_advantages,
+    item_logprobs,
+    item_surrogate,
+    locate_targets,
+    ndcg_reward,
+    rloo_advantages,
+    selection_weights,
+    softmax_similarity,
+    weighted_rewards,
+)
+from thinkrank.retrieve.config import RecpoOptions
+from thinkrank.retrieve.fit import Fit, carry_out, prepare_head
+from thinkrank.retrieve.losses import contrastive_loss
+from thinkrank.retrieve.model import R2ec
+from thinkrank.retrieve.rollouts import Episodes, Group, answers, micro_batches
+from thinkrank.stages import mask_seen, target_ranks
+from thinkrank.training import Progress, Run, no_progress
+
+_CENTRING_SAMPLES = 64
+
+
+@dataclass
+class _Part:
+    """A micro-batch: some groups of the batch, their credit, and what was so before the first update."""
+
+    groups: list[Group]
+    episodes: Episodes
+    token_advantages_R: Float[Tensor, "R"]
+    item_advantages_R: Float[Tensor, "R"]
+    item_weights_R: Float[Tensor, "R"]
+    denominators_R: Float[Tensor, "R"]
+    before: dict[str, Tensor] = field(default_factory=dict)
+
+
+class RecpoFit(Fit[RecpoOptions]):
+    """One RecPO training in progress; see `Fit`. A step is one batch of rollouts and the updates made from it."""
+
+    ways = (True, False)
+
+    def __init__(
+        self,
+        model: R2ec,
+        split: Split,
+        options: RecpoOptions,
+        run: Run,
+        rewards: Sequence[tuple[float, Reward]] = (),
+    ) -> None:
+        super().__init__(model, split, options, run)
+        self.at_start = {name: tensor.detach().clone() for name, tensor in adapter_state(model.backbone).items()}
+        if model.config.thinker == "frozen" and not model.writer:
+            model.writer = self.at_start
+        own: list[tuple[float, Reward]] = [
+            (options.format_weight, format_reward),
+            (options.diversity_weight, Diversity()),
+        ]
+        if options.length_weight:
+            own.append((options.length_weight, LengthPenalty(options.free_tokens, options.rollout.max_new_tokens)))
+        self.reward_terms = [*((weight, reward) for weight, reward in own if weight), *rewards]
+        self._clock: dict[str, float] = {}
+
+    def prepare(self) -> None:
+        """Give an untrained head what a warm start would have given it."""
+        if not self.model.head.is_prepared:
+            samples = [sample for _, sample in self._next_samples(_CENTRING_SAMPLES)]
+            histories = [sample.history for sample in samples]
+            thoughts = [thought.ids_before_stop for thought in self.model.think(histories)]
+            states_ND = self.model.user_states(histories, thoughts)
+            self.counters.drawn = 0
+            prepare_head(self.model, self.split, states_ND, torch.zeros(len(states_ND), dtype=torch.bool))
+
+    def step(self) -> str:
+        """Sample thoughts, score what they lead to, compare siblings, update both heads."""
+        options, counters = self.options, self.counters
+        self._clock.clear()
+        started = time.perf_counter()
+        rate = self.learning_rate()
+        groups, facts = self._rollouts()
+        parts = self._compare(groups)
+        with self._timed("update"):
+            for _ in range(options.updates):
+                facts |= self._update(parts)
+        self._refresh_oldest()
+        seconds = time.perf_counter() - started
+        counters.step += 1
+        counters.examples += len(groups) * options.group_size
+        counters.tokens += options.updates * sum(len(part.episodes.packing) for part in parts)
+        counters.seconds += seconds
+        age_I = counters.step - self.encoded_at_I
+        facts |= {f"share_{name}": spent / seconds for name, spent in self._clock.items()}
+        facts |= {"table_age_mean": age_I.float().mean().item(), "table_age_max": age_I.max().float().item()}
+        self.log(**facts, learning_rate=rate)
+        return f"reward {facts['reward']:.3f}, {facts['thought_tokens']:.0f} tokens a thought"
+
+    def _rollouts(self) -> tuple[list[Group], dict[str, float]]:
+        """Groups for one batch; tied ones are replaced as often as `redraw` allows."""
+        groups = seen = self._score(self._next_samples(self.options.users))
+        for _ in range(self.options.redraw):
+            kept = [group for group in groups if not group.is_tied]
+            if len(kept) == self.options.users:
+                break
+            fresh = self._score(self._next_samples(self.options.users - len(kept)))
+            groups, seen = [*kept, *fresh], [*seen, *fresh]
+        thoughts = [thought for group in seen for thought in group.written]
+        rewards_BG = torch.stack([group.rewards_G for group in seen])
+        tokens = sum(len(thought.ids) for thought in thoughts)
+        return groups, {
+            "reward": rewards_BG.mean().item(),
+            "reward_ndcg": torch.stack([group.ndcg_G for group in seen]).mean().item(),
+            "reward_similarity": torch.stack([group.similarity_G for group in seen]).mean().item(),
+            "group_spread": rewards_BG.std(dim=1).mean().item(),
+            "tied_share": sum(group.is_tied for group in seen) / len(seen),
+            "redrawn": float(len(seen) - self.options.users),
+            "thought_tokens": tokens / len(thoughts),
+            "closed_share": sum(thought.finish_reason == "closed" for thought in thoughts) / len(thoughts),
+            "own_entropy": sum(sum(thought.entropies) for thought in thoughts) / tokens,
+            "sampled_tokens_per_second": tokens / self._clock["sampling"],
+        }
+
+    def _next_samples(self, count: int) -> list[tuple[int, Sample]]:
+        """Training samples in an order that the seed alone decides, each with its number in that order."""
+        first = self.counters.drawn
+        self.counters.drawn += count
+        return [(draw, self.split.train[self._drawn(draw)]) for draw in range(first, self.counters.drawn)]
+
+    def _drawn(self, draw: int) -> int:
+        """Which training sample is drawn at this place of the order; every epoch has its own."""
+        epoch, place = divmod(draw, len(self.split.train))
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.options.seed, epoch]).permutation(len(self.split.train))
+        return int(self._order[place])
+
+    def _score(self, drawn: list[tuple[int, Sample]]) -> list[Group]:
+        """Write thoughts, encode the targets, and rank the whole catalogue after every thought."""
+        options, model = self.options, self.model
+        samples = [sample for _, sample in drawn]
+        prompts = [model.prompts.user(sample.history) for sample in samples]
+        with self._timed("sampling"):
+            rollout = options.rollout.model_copy(update={"seed": options.seed})
+            seeds = [draw for draw, _ in drawn]
+            written = model.sample(
+                [prompt.prompt for prompt in prompts], rollout, num_samples=options.group_size, seeds=seeds
+            )
+        with self._timed("scoring"), torch.no_grad():
+            targets_B = torch.tensor([sample.target for sample in samples], device=model.backbone.device)
+            self.encode(targets_B.unique())
+            histories = [sample.history for sample in samples for _ in range(options.group_size)]
+            scores_RI = model.scores_after(histories, [thought for many in written for thought in many])
+            if options.filter_seen:
+                scores_RI = mask_seen(scores_RI, histories)
+            targets_R = targets_B.repeat_interleave(options.group_size).cpu()
+            ranks_BG = torch.from_numpy(target_ranks(scores_RI, targets_R.numpy())).view(len(samples), -1)
+            ndcg_BG = ndcg_reward(ranks_BG, options.ndcg_k)
+            similarity_BG = softmax_similarity(torch.from_numpy(scores_RI), targets_R, 1.0).view_as(ndcg_BG)
+            plain = [answers(many, ranks.tolist()) for many, ranks in zip(written, ranks_BG, strict=True)]
+            rewards_BG = fuse(ndcg_BG, similarity_BG, options.beta) + weighted_rewards(plain, self.reward_terms)
+        return [
+            Group(sample, prompt, tuple(many), *per_group)
+            for sample, prompt, many, *per_group in zip(
+                samples, prompts, written, ranks_BG, ndcg_BG, similarity_BG, rewards_BG, strict=True
+            )
+        ]
+
+    def _compare(self, groups: list[Group]) -> list[_Part]:
+        """Credit every trajectory, and cut the batch into the parts that fit one pass."""
+        options, device = self.options, self.model.backbone.device
+        rewards_BG = torch.stack([group.rewards_G for group in groups])
+        match options.advantages:
+            case "grpo":
+                advantages_BG = grpo_advantages(rewards_BG, epsilon=options.advantage_epsilon)
+            case "centred":
+                advantages_BG = grpo_advantages(rewards_BG, scale_by_std=False)
+            case "rloo":
+                advantages_BG = rloo_advantages(rewards_BG)
+        weights_BG = selection_weights(
+            advantages_BG, options.selection, k=options.selection_k, floor=options.selection_floor
+        )
+        token_BG = item_BG = advantages_BG
+        if options.credit == "group_mean":
+            token_BG, item_BG = group_mean_credit(advantages_BG, weights_BG)
+            weights_BG = torch.ones_like(weights_BG)
+        lengths_R = torch.tensor([len(thought.ids) for group in groups for thought in group.written])
+        constant = options.rollout.max_new_tokens if options.normalisation == "constant" else None
+        denominators_BG = denominators(lengths_R, options.normalisation, constant_length=constant).view_as(rewards_BG)
+        closing = self.model.prompts.closing_ids
+        parts = []
+        for rows in micro_batches(groups, len(closing), options.batch_tokens):
+            chosen = [groups[row] for row in rows]
+            token_R, item_R, weights_R, denominators_R = (
+                values[rows].flatten().to(device) for values in (token_BG, item_BG, weights_BG, denominators_BG)
+            )
+            episodes = Episodes(chosen, closing, device)
+            parts.append(_Part(chosen, episodes, token_R, item_R, weights_R, denominators_R))
+        return parts
+
+    def _update(self, parts: list[_Part]) -> dict[str, float]:
+        """One joint update of both heads from the whole batch."""
+        options = self.options
+        batch = [group for part in parts for group in part.groups]
+        tokens, items = [], []
+        losses: defaultdict[str, float] = defaultdict(float)
+        for part in parts:
+            if options.kl_coefficient and "reference" not in part.before:  # before the weights carry a gradient
+                part.before["reference"] = self._reference_logprobs(part)
+            packing = part.episodes.packing
+            states_TD = packed_states(self.model.backbone, packing)
+            loss = states_TD.new_zeros(())
+            if options.token_weight:
+                token = self._token_surrogate(part, states_TD)
+                tokens.append(token)
+                loss = loss + options.token_weight * token.loss
+            if options.item_weight or options.item_floor:
+                logprobs_R = self._item_logprobs(part, states_TD, batch)
+                item = self._item_surrogate(part, logprobs_R, len(batch))
+                items.append(item)
+                floor = -logprobs_R.sum() / (len(batch) * options.group_size)
+                losses["item_cross_entropy"] += floor.item()
+                loss = loss + options.item_weight * item.loss + options.item_floor * floor
+            if options.line_weight:
+                line = self._line_loss(part, states_TD, batch)
+                losses["line_loss"] += line.item()
+                loss = loss + options.line_weight * line
+            loss.backward()
+        norm = self.update()
+        return {**_facts("token", tokens), **_facts("item", items), **losses, "gradient_norm": norm}
+
+    def _token_surrogate(self, part: _Part, states_TD: Float[Tensor, "T D"]) -> Surrogate:
+        """The loss of what was written."""
+        options, episodes = self.options, part.episodes
+        scores = selective_logprobs(
+            self.model.backbone,
+            states_TD[episodes.predictors],
+            episodes.tokens_A,
+            entropy=options.entropy_coefficient > 0,
+        )
+        logprobs_RT = episodes.matrix(scores.logprobs_N)
+        old_RT = part.before.setdefault("tokens", logprobs_RT.detach())
+        written = [thought for group in part.groups for thought in group.written]
+        sampled_RT = None
+        if options.importance_weights:
+            sampled = [logprob for thought in written for logprob in thought.logprobs]
+            sampled_RT = episodes.matrix(torch.tensor(sampled, device=states_TD.device))
+        return clipped_surrogate(
+            logprobs_RT,
+            old_RT,
+            part.token_advantages_R,
+            episodes.mask_RT,
+            denominators_B=part.denominators_R,
+            clip_low=options.clip_low,
+            clip_high=options.clip_high,
+            ratio_level=options.ratio_level,
+            sampled_logprobs_BT=sampled_RT,
+            weight_cap=options.weight_cap,
+            reference_logprobs_BT=part.before.get("reference"),
+            kl_coefficient=options.kl_coefficient,
+            entropies_BT=None if scores.entropies_N is None else episodes.matrix(scores.entropies_N),
+            entropy_coefficient=options.entropy_coefficient,
+        )
+
+    @torch.no_grad()
+    def _reference_logprobs(self, part: _Part) -> Float[Tensor, "R T"]:
+        """What the model as it was at the start makes of the thoughts."""
+        backbone, episodes = self.model.backbone, part.episodes
+        with adapter_replaced(backbone, self.at_start):
+            states_TD = packed_states(backbone, episodes.packing)
+            scores = selective_logprobs(backbone, states_TD[episodes.predictors], episodes.tokens_A)
+        return episodes.matrix(scores.logprobs_N)
+
+    def _item_surrogate(self, part: _Part, logprobs_R: Float[Tensor, "R"], num_users: int) -> Surrogate:
+        """The loss of the answers that the thoughts led to."""
+        return item_surrogate(
+            logprobs_R,
+            part.before.setdefault("items", logprobs_R.detach()),
+            part.item_advantages_R,
+            part.item_weights_R,
+            num_trajectories=num_users * self.options.group_size,
+            clip_low=self.options.clip_low,
+            clip_high=self.options.clip_high,
+        )
+
+    def _item_logprobs(
+        self, part: _Part, states_TD: Float[Tensor, "T D"], batch: Sequence[Group]
+    ) -> Float[Tensor, "R"]:
+        """Log-probability of the target after each thought, among the candidates that the options name."""
+        options, model, device = self.options, self.model, states_TD.device
+        users_RD = model.head.user_vectors(states_TD[part.episodes.readouts])
+        targets_R = _targets(part.groups, device).repeat_interleave(options.group_size)
+        seen_RI = self._seen(part.groups, device).repeat_interleave(options.group_size, dim=0)
+        if options.candidates == "catalogue":
+            table_ID = model.table_ID
+            if options.live_items:
+                live_N = _targets(part.groups, device).unique()[: options.live_items]
+                table_ID = table_ID.index_copy(0, live_N, self.encode(live_N))
+            scores_RI = model.head.scores(users_RD, model.head.item_vectors(table_ID))
+            return item_logprobs(scores_RI, targets_R, seen_RI)
+        live_N = _targets(batch, device).unique()
+        candidates_N, states_ND = live_N, self.encode(live_N)
+        if options.candidates == "memory":
+            earlier = range(max(0, self.counters.drawn - options.memory), self.counters.drawn)
+            held_N = torch.tensor([int(self.split.train.targets[self._drawn(d)]) for d in earlier], device=device)
+            candidates_N = torch.cat([live_N, held_N])
+            states_ND = torch.cat([states_ND, model.table_ID[held_N]])
+        columns_R, repeated_RN = locate_targets(targets_R, candidates_N)
+        items_ND = model.head.item_vectors(states_ND, candidates_N)
+        scores_RN = model.head.scores(users_RD, items_ND, candidates_N)
+        return item_logprobs(scores_RN, columns_R, repeated_RN | seen_RI[:, candidates_N])
+
+    def _line_loss(self, part: _Part, states_TD: Float[Tensor, "T D"], batch: Sequence[Group]) -> Float[Tensor, ""]:
+        """Contrastive loss at the history's line ends, which the same pass has read anyway; a share of the batch's."""
+        model, device = self.model, states_TD.device
+        total = sum(len(group.prompt.line_ends) for group in batch)
+        ends = part.episodes.line_ends
+        if not ends:
+            return states_TD.new_zeros(())
+        targets: list[int] = []
+        seen_PI = torch.zeros(len(ends), len(model.catalogue), dtype=torch.bool)
+        for group in part.groups:
+            items = [*group.sample.history.items.tolist(), group.sample.target]
+            first = len(items) - 1 - len(group.prompt.line_ends)
+            for next_event in range(first + 1, len(items)):
+                seen_PI[len(targets), torch.tensor(items[:next_event])] = True
+                targets.append(items[next_event])
+        users_PD = model.head.user_vectors(states_TD[ends], torch.ones(len(ends), dtype=torch.bool, device=device))
+        scores_PI = model.head.scores(users_PD, model.head.item_vectors(model.table_ID))
+        loss = contrastive_loss(scores_PI, torch.tensor(targets, device=device), seen_PI.to(device))
+        return loss * (len(ends) / total)
+
+    def _seen(self, groups: Sequence[Group], device: torch.device) -> Bool[Tensor, "B I"]:
+        """What does not compete: the items of each history, if they are left out of rankings."""
+        seen_BI = torch.zeros(len(groups), len(self.model.catalogue), dtype=torch.bool)
+        if self.options.filter_seen:
+            for row, group in zip(seen_BI, groups, strict=True):
+                row[torch.from_numpy(group.sample.history.items.astype(np.int64))] = True
+        return seen_BI.to(device)
+
+    def _refresh_oldest(self) -> None:
+        """Encode the rows anew that were encoded longest ago."""
+        if not self.options.refresh_rows:
+            return
+        with self._timed("scoring"), torch.no_grad():
+            self.encode(
+                self.encoded_at_I.argsort(stable=True)[: self.options.refresh_rows].to(self.model.table_ID.device)
+            )
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._clock[name] = self._clock.get(name, 0.0) + time.perf_counter() - started
+
+
+def fit_recpo(
+    model: R2ec,
+    split: Split,
+    options: RecpoOptions,
+    run: Run,
+    *,
+    rewards: Sequence[tuple[float, Reward]] = (),
+    progress: Progress = no_progress,
+) -> Run:
+    """Train thoughts and answers together, in place, resuming from the run's folder if it holds a checkpoint.
+
+    Args:
+        model: after a warm start, or untrained; afterwards it holds the weights of the best validation (or the last).
+        split: train and valid parts are used, test is not touched.
+        options: how to train.
+        run: the folder for checkpoints and the log.
+        rewards: weight and reward, added to those the options name.
+        progress: how to show it.
+
+    Raises:
+        ThinkrankError: if there is nothing to train on.
+    """
+    return carry_out(RecpoFit(model, split, options, run, rewards), progress)
+
+
+def _targets(groups: Sequence[Group], device: torch.device) -> Int[Tensor, "B"]:
+    return torch.tensor([group.sample.target for group in groups], device=device)
+
+
+def _facts(name: str, parts: Sequence[Surrogate]) -> dict[str, float]:
+    """What happened in the loss of tokens or items, for the log."""
+    if not parts:
+        return {}
+    whole = combine_surrogates(parts)
+    values = {
+        "loss": whole.loss,
+        "clip_share": whole.clip_share,
+        "ratio": whole.mean_ratio,
+        "importance_weight": whole.mean_weight,
+        "kl": whole.mean_kl,
+        "entropy": whole.mean_entropy,
+    }
+    return {f"{name}_{key}": value.item() for key, value in values.items() if value is not None}

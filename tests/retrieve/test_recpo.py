@@ -1,0 +1,421 @@
+"""RecPO against hand-written loops: one row per trajectory, no packing, no sharing, the paper's formulas spelt out."""
+
+import math
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+from thinkrank.language import GenerationOptions, hidden_states, pad, tiny_backbone
+from thinkrank.language.adapters import adapter_state
+from thinkrank.policy import grpo_advantages
+from thinkrank.retrieve import Preset, R2ec, RecpoOptions, fit_contrastive, fit_recpo, preset
+from thinkrank.retrieve.fit import weights
+from thinkrank.retrieve.recpo import RecpoFit
+from thinkrank.retrieve.rollouts import Episodes, Group
+from thinkrank.training import Run, no_progress
+
+
+@pytest.fixture
+def recpo():
+    return RecpoOptions(
+        steps=6,
+        users=3,
+        group_size=3,
+        rollout=GenerationOptions(max_new_tokens=4, temperature=1.5),
+        learning_rate=5e-3,
+        warmup_steps=0,
+        validate_every=3,
+        validation_samples=10,
+        checkpoint_every=2,
+        refresh_every=4,
+        grad_clip=1e9,
+    )
+
+
+def make_fit(config, split, options, folder, *, shaken=0.1, **model_changes):
+    config = config.model_copy(update=model_changes)
+    model = R2ec.create(config, split.dataset.catalogue, backbone=tiny_backbone(split.dataset.catalogue.titles))
+    random = torch.Generator().manual_seed(7)  # an adapter without effect would hide which weights act
+    with torch.no_grad():
+        for tensor in adapter_state(model.backbone).values():
+            tensor.add_(shaken * torch.randn(tensor.shape, generator=random))
+    return RecpoFit(model, split, options, Run(folder, {}, {}))
+
+
+def plain_states(model, group, written):
+    """States of one trajectory alone: along prompt, thought and closing, and along prompt and sampled ids."""
+    ids = [*group.prompt.prompt.ids, *written.ids_before_stop, *model.prompts.closing_ids]
+    acted = [*group.prompt.prompt.ids, *written.ids]
+    return tuple(hidden_states(model.backbone, *pad([row], model.backbone.pad_id))[0] for row in (ids, acted))
+
+
+def plain_logprobs(model, group, written):
+    """Log-probability of each sampled token, from the whole vocabulary's logits."""
+    _, states = plain_states(model, group, written)
+    start = len(group.prompt.prompt)
+    logits = model.backbone.model.get_output_embeddings()(states).double()
+    return torch.stack([logits[start + t - 1].log_softmax(0)[token] for t, token in enumerate(written.ids)])
+
+
+def plain_item_logprob(model, group, written, candidates, seen):
+    """Log-probability of the target among candidate rows, encoded one by one with gradient."""
+    states, _ = plain_states(model, group, written)
+    user = model.head.user_vectors(states[-1:])
+    logits = []
+    for item in candidates:
+        if item in seen and item != group.sample.target:
+            continue
+        row = hidden_states(model.backbone, *pad([model.prompts.item(item).ids], model.backbone.pad_id))[0, -1:]
+        vector = model.head.item_vectors(row, torch.tensor([item]))
+        logits.append((item, model.head.scores(user, vector, torch.tensor([item]))[0, 0]))
+    target = next(score for item, score in logits if item == group.sample.target)
+    return target - torch.stack([score for _, score in logits]).logsumexp(0)
+
+
+def gradients(fit, parts):
+    caught = []
+    hook = fit.optimizer.register_step_pre_hook(lambda *_: caught.extend(p.grad.clone() for p in fit.adapter))
+    fit._update(parts)
+    hook.remove()
+    return caught
+
+
+def assert_same_gradients(ours, theirs):
+    scale = max(g.abs().max() for g in theirs)
+    assert scale > 1e-5
+    for one, two in zip(ours, theirs, strict=True):
+        assert (one - two).abs().max() < 2e-4 * scale
+
+
+def test_the_update_is_the_papers_objective(config, split, recpo, tmp_path):
+    """J of equation 8 with sums over tokens, the best thought's item action, and the batch's targets as candidates."""
+    fit = make_fit(config, split, recpo.model_copy(update={"normalisation": "sum"}), tmp_path)
+    groups, _ = fit._rollouts()
+    candidates = sorted({group.sample.target for group in groups})
+    total = 0.0
+    for group in groups:
+        advantages = grpo_advantages(group.rewards_G[None])[0].tolist()
+        best = max(range(3), key=lambda g: advantages[g])
+        for g, written in enumerate(group.written):
+            total = total - advantages[g] * plain_logprobs(fit.model, group, written).sum() / 9
+            if g == best:
+                seen = set(group.sample.history.items.tolist())
+                item = plain_item_logprob(fit.model, group, written, candidates, seen)
+                total = total - advantages[g] * item / 9
+    theirs = torch.autograd.grad(total, fit.adapter)
+    assert_same_gradients(gradients(fit, fit._compare(groups)), theirs)
+
+
+def test_cutting_a_batch_into_passes_changes_no_gradient(config, split, recpo, tmp_path):
+    def of(batch_tokens, folder):
+        changed = {"batch_tokens": batch_tokens, "line_weight": 0.3, "item_floor": 0.2, "normalisation": "token"}
+        fit = make_fit(config, split, recpo.model_copy(update=changed), tmp_path / folder)
+        groups, _ = fit._rollouts()
+        parts = fit._compare(groups)
+        return len(parts), gradients(fit, parts)
+
+    (one, whole), (three, cut) = of(10**6, "whole"), of(1, "cut")
+    assert (one, three) == (1, 3)
+    assert_same_gradients(cut, whole)
+
+
+def test_the_gradient_is_the_slope_of_the_loss(config, split, recpo, tmp_path):
+    """Central differences along the gradient, probability ratios and clipping included."""
+    fit = make_fit(config, split, recpo.model_copy(update={"selection": "positive"}), tmp_path)
+    groups, _ = fit._rollouts()
+    parts = fit._compare(groups)
+    slope = gradients(fit, parts)  # this also moves the weights, so the old log-probabilities are another policy's
+    slope = gradients(fit, parts)
+    fit.optimizer = torch.optim.SGD(fit.adapter, lr=0.0)
+    slope = gradients(fit, parts)
+    norm = math.sqrt(sum(float((g**2).sum()) for g in slope))
+
+    def loss_at(step):
+        with torch.no_grad():
+            for tensor, g in zip(fit.adapter, slope, strict=True):
+                tensor.add_(step * g / norm)
+        facts = fit._update(parts)
+        with torch.no_grad():
+            for tensor, g in zip(fit.adapter, slope, strict=True):
+                tensor.sub_(step * g / norm)
+        return facts["token_loss"] + facts["item_loss"]
+
+    step = 2e-3
+    assert (loss_at(step) - loss_at(-step)) / (2 * step) == pytest.approx(norm, rel=0.03)
+
+
+@pytest.mark.parametrize("name", list(Preset))
+def test_only_the_released_preset_gives_reasoning_tokens_no_gradient(config, split, recpo, tmp_path, name):
+    _, _, named = preset(name)
+    kept = {"steps", "users", "group_size", "rollout", "batch_tokens"}
+    options = named.model_copy(
+        update={
+            **recpo.model_dump(include=kept - {"rollout"}),
+            **dict.fromkeys(["item_weight", "item_floor", "line_weight"], 0.0),
+            **{"rollout": recpo.rollout, "users": 8, "grad_clip": 1e9},
+        }
+    )
+    fit = make_fit(config, split, options, tmp_path, shaken=0.5)
+    # of nearly tied groups rounding errors are a large share, and GRPO scales them up
+    groups = [group for group in fit._rollouts()[0] if group.rewards_G.std() > 1e-2]
+    assert groups
+    ours = max(float(g.abs().max()) for g in gradients(fit, fit._compare(groups)))
+    theirs = max(
+        float(g.abs().max())
+        for g in gradients(fit, fit_with_own_credit(fit)._compare(groups))
+    )  # fmt: skip
+    assert theirs > 1e-4
+    if name is Preset.released:
+        assert ours < 1e-5 * theirs
+    else:
+        assert ours > 0.05 * theirs
+
+
+def fit_with_own_credit(fit):
+    fit.options = fit.options.model_copy(update={"credit": "own"})
+    return fit
+
+
+def test_a_thought_above_its_siblings_becomes_likelier(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo.model_copy(update={"item_weight": 0.0, "advantages": "rloo"}), tmp_path)
+    groups, _ = fit._rollouts()
+    group = next(group for group in groups if not group.is_tied)
+    best, worst = int(group.rewards_G.argmax()), int(group.rewards_G.argmin())
+
+    def margin():
+        with torch.no_grad():
+            sums = [plain_logprobs(fit.model, group, group.written[g]).sum() for g in (best, worst)]
+        return float(sums[0] - sums[1])
+
+    before = margin()
+    fit.learning_rate()
+    fit._update(fit._compare([group]))
+    assert margin() > before
+
+
+def test_rewards_are_those_of_the_whole_catalogue(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo, tmp_path)
+    groups, _ = fit._rollouts()
+    model = fit.model
+    for group in groups:
+        seen = set(group.sample.history.items.tolist())
+        for g, written in enumerate(group.written):
+            with torch.no_grad():
+                state = plain_states(model, group, written)[0][-1]
+                scores = model.catalogue_scores(state[None])[0].tolist()
+            own = scores[group.sample.target]
+            rivals = [s for i, s in enumerate(scores) if i != group.sample.target and i not in seen]
+            rank = 1 + sum(s >= own for s in rivals)
+            share = math.exp(own) / (math.exp(own) + sum(map(math.exp, rivals)))
+            assert int(group.ranks_G[g]) == rank
+            assert float(group.similarity_G[g]) == pytest.approx(share, rel=1e-3)
+            assert float(group.rewards_G[g]) == pytest.approx(0.95 / math.log2(rank + 1) + 0.05 * share, rel=1e-4)
+
+
+def test_targets_are_encoded_before_they_are_scored(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo, tmp_path)
+    fit.model.table_ID = torch.zeros_like(fit.model.table_ID)
+    fit.counters.step = 5
+    groups, _ = fit._rollouts()
+    for target in {group.sample.target for group in groups}:
+        fresh = fit.model.encode_items([target])[0]
+        torch.testing.assert_close(fit.model.table_ID[target], fresh, atol=1e-5, rtol=1e-4)
+        assert fit.encoded_at_I[target] == 5
+    assert (fit.encoded_at_I == 0).sum() == 24 - len({group.sample.target for group in groups})
+
+
+def test_the_oldest_rows_are_refreshed_first(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo.model_copy(update={"refresh_rows": 5}), tmp_path)
+    fit.encoded_at_I = torch.arange(24).flip(0)
+    fit.counters.step = 30
+    fit._refresh_oldest()
+    assert (fit.encoded_at_I[-5:] == 30).all()
+    assert (fit.encoded_at_I[:-5] < 30).all()
+
+
+def test_tied_groups_are_replaced_on_request(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo.model_copy(update={"redraw": 2}), tmp_path)
+    score, calls = fit._score, count()
+
+    def first_ties(samples):
+        groups = score(samples)
+        if next(calls) == 0:
+            tied = groups[1].rewards_G.fill_(0.5)
+            assert groups[1].is_tied, tied
+        return groups
+
+    fit._score = first_ties
+    groups, facts = fit._rollouts()
+    assert len(groups) == 3
+    assert not any(group.is_tied for group in groups)
+    assert facts["redrawn"] >= 1
+    assert fit.counters.drawn == 3 + facts["redrawn"]
+
+
+def test_a_second_update_has_real_ratios_and_a_divergence(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo.model_copy(update={"kl_coefficient": 0.1}), tmp_path)
+    groups, _ = fit._rollouts()
+    parts = fit._compare(groups)
+    fit.learning_rate()
+    first, second = fit._update(parts), fit._update(parts)
+    assert first["token_ratio"] == pytest.approx(1, abs=1e-6)
+    assert first["token_kl"] == pytest.approx(0, abs=1e-6)
+    assert abs(second["token_ratio"] - 1) > 1e-5
+    assert second["token_kl"] > 1e-8
+
+
+def test_importance_weights_are_one_where_the_sampler_is_the_policy(config, split, recpo, tmp_path):
+    def weight(temperature, folder):
+        rollout = recpo.rollout.model_copy(update={"temperature": temperature})
+        changed = {"importance_weights": True, "weight_cap": 100.0, "rollout": rollout}
+        fit = make_fit(config, split, recpo.model_copy(update=changed), tmp_path / folder)
+        return fit._update(fit._compare(fit._rollouts()[0]))["token_importance_weight"]
+
+    assert weight(1.0, "same") == pytest.approx(1, abs=1e-4)
+    assert abs(weight(2.5, "hotter") - 1) > 1e-2
+
+
+def test_a_closing_spelt_with_other_tokens_is_still_an_action(config, split, recpo, tmp_path):
+    """The model may write its closing in pieces that differ from the closing's own ids."""
+    changed = config.prompt.model_copy(update={"closing": "<answer>"})
+    fit = make_fit(config, split, recpo, tmp_path, prompt=changed)
+    model, closing = fit.model, fit.model.prompts.closing_ids
+    assert len(closing) > 1
+    groups, _ = fit._rollouts()
+    one = groups[0]
+    other = [token + 1 for token in closing]
+    spelt = [
+        (tuple(one.written[0].ids_before_stop) + tuple(closing), one.written[0].num_before_stop),
+        ((7, 8, *other), 2),
+        (tuple(other), 0),
+    ]
+    written = tuple(
+        type(one.written[0])(
+            ids, "", (0.0,) * len(ids), (0.0,) * len(ids), (0.0,) * len(ids), "closed", 0.0, kept,
+            one.written[0].last_state,
+        )
+        for ids, kept in spelt
+    )  # fmt: skip
+    group = Group(one.sample, one.prompt, written, one.ranks_G, one.ndcg_G, one.similarity_G, one.rewards_G)
+    from thinkrank.language import packed_states, selective_logprobs
+
+    episodes = Episodes([group, groups[1]], closing, model.backbone.device)
+    with torch.no_grad():
+        states = packed_states(model.backbone, episodes.packing)
+        ours = selective_logprobs(model.backbone, states[episodes.predictors], episodes.tokens_A).logprobs_N
+        rows = [plain_logprobs(model, g, w).float() for g in (group, groups[1]) for w in g.written]
+        ends = [plain_states(model, g, w)[0][-1] for g in (group, groups[1]) for w in g.written]
+    torch.testing.assert_close(ours, torch.cat(rows), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(states[episodes.readouts], torch.stack(ends), atol=1e-4, rtol=1e-4)
+    matrix = episodes.matrix(ours)
+    for row, expected in zip(matrix, rows, strict=True):
+        torch.testing.assert_close(row[: len(expected)], expected, atol=1e-4, rtol=1e-4)
+        assert not row[len(expected) :].any()
+
+
+def test_a_frozen_writer_writes_what_it_wrote_before(config, split, recpo, tmp_path):
+    changes = {"token_weight": 0.0, "item_weight": 0.0, "item_floor": 1.0}
+    fit = make_fit(config, split, recpo.model_copy(update=changes), tmp_path / "run", thinker="frozen")
+    histories = split.valid.histories()[:5]
+    before = fit.model.think(histories)
+    fit.start()
+    for _ in range(3):
+        fit.step()
+    after = fit.model.think(histories)
+    assert [thought.ids for thought in before] == [thought.ids for thought in after]
+    assert not torch.equal(before[0].last_state, fit.model.user_states(histories[:1], [after[0].ids_before_stop])[0])
+    fit.model.save_pretrained(tmp_path / "saved")
+    loaded = R2ec.from_pretrained(tmp_path / "saved", backbone=tiny_backbone(split.dataset.catalogue.titles))
+    assert [thought.ids for thought in loaded.think(histories)] == [thought.ids for thought in before]
+
+
+CANDIDATES = [{"candidates": "memory", "memory": 6}, {"candidates": "catalogue", "live_items": 2}, {"updates": 2}]
+
+
+@pytest.mark.parametrize("changes", CANDIDATES, ids=str)
+def test_every_kind_of_candidates_trains_the_items_that_were_chosen(config, split, recpo, tmp_path, changes):
+    options = recpo.model_copy(update={**changes, "item_floor": 1.0, "token_weight": 0.0, "steps": 30})
+    config = config.model_copy(update={"thinker": "trained"})
+    model = R2ec.create(config, split.dataset.catalogue, backbone=tiny_backbone(split.dataset.catalogue.titles))
+    run = fit_recpo(model, split, options, Run(tmp_path, {}, {}))
+    losses = [row["item_cross_entropy"] for row in run.metrics() if "item_cross_entropy" in row]
+    assert np.mean(losses[-6:]) < np.mean(losses[:6])
+
+
+class KilledError(Exception):
+    pass
+
+
+POINTS = [
+    ("_score", 1), ("_score", 4), ("model.sample", 2), ("model.sample", 5), ("_compare", 3), ("_token_surrogate", 2),
+    ("_token_surrogate", 9), ("_item_logprobs", 4), ("optimizer.step", 2), ("optimizer.step", 5), ("refresh", 1),
+    ("validate", 2), ("save", 1), ("save", 2), ("encode", 7), ("_refresh_oldest", 3),
+]  # fmt: skip
+
+
+def test_killed_anywhere_and_resumed_it_ends_the_same(config, split, recpo, tmp_path):
+    """At every point, before and after the call, between checkpoints: sampling, update, refresh, checkpoint."""
+    options = recpo.model_copy(
+        update={"updates": 2, "redraw": 1, "kl_coefficient": 0.05, "refresh_rows": 2, "candidates": "memory",
+                "memory": 5, "item_floor": 0.5}
+    )  # fmt: skip
+
+    def to_the_end(folder, kill=None):
+        fit = make_fit(config, split, options, folder)
+        if kill is not None:
+            arm(fit, *kill)
+        fit.start()
+        fit.train(no_progress)
+        return fit
+
+    whole = to_the_end(tmp_path / "whole")
+    log = _timeless(whole)
+    for number, point in enumerate(POINTS):
+        folder = tmp_path / str(number)
+        with pytest.raises(KilledError):
+            to_the_end(folder, (*point, number % 2 == 1))
+        resumed = to_the_end(folder)
+        expected = weights(whole.model)
+        for name, tensor in weights(resumed.model).items():
+            assert torch.equal(tensor, expected[name]), (point, name)
+        assert _timeless(resumed) == log, point
+
+
+def arm(fit, name, call, after):
+    """Let the given call of a method raise, before or after it has done its work."""
+    holder, _, method = name.rpartition(".")
+    owner = getattr(fit, holder) if holder else fit
+    original, calls = getattr(owner, method), count(1)
+
+    def failing(*args, **kwargs):
+        number = next(calls)
+        if number == call and not after:
+            raise KilledError
+        result = original(*args, **kwargs)
+        if number == call:
+            raise KilledError
+        return result
+
+    setattr(owner, method, failing)
+
+
+def _timeless(fit):
+    moving = ("seconds", "share_", "sampled_tokens_per_second")
+    return [{k: v for k, v in row.items() if not k.startswith(moving)} for row in fit.run.metrics()]
+
+
+def test_it_follows_a_cold_start(config, split, options, recpo, tmp_path):
+    """Thoughts by rules first, then reinforcement: both phases run on one model and the log tells of both ways."""
+    model = R2ec.create(config, split.dataset.catalogue, backbone=tiny_backbone(split.dataset.catalogue.titles))
+    cold = options.model_copy(update={"thought_share": 0.5, "steps": 40, "learning_rate": 1e-2})
+    warm = fit_contrastive(model, split, cold, Run(tmp_path / "warm", {}, {}))
+    losses = [row["thought_loss"] for row in warm.metrics() if "thought_loss" in row]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    run = fit_recpo(model, split, recpo, Run(tmp_path / "recpo", {}, {}))
+    rows = run.metrics()
+    assert {"valid_thinking_ndcg@10", "valid_ndcg@10"} <= {key for row in rows for key in row}
+    shown = [row["thoughts"] for row in rows if "thoughts" in row]
+    assert len(shown) == 3
+    assert [thought["position"] for thought in shown[0]] == [thought["position"] for thought in shown[-1]]
