@@ -2,7 +2,8 @@
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`: NAME.json lies in docs/results and is the results.json
 of `thinkrank evaluate`. Between `<!-- figures NAME -->` and `<!-- end -->` stand the figures of
-benchmarks/results/NAME.json. `python docs/tables.py` rewrites both, `--check` only says whether they are up to date.
+benchmarks/results/NAME.json, between `<!-- study NAME -->` and `<!-- end -->` all arms under studies/r2ec/results/NAME.
+`python docs/tables.py` rewrites them, `--check` only says whether they are up to date.
 """
 
 import json
@@ -11,10 +12,11 @@ import sys
 from pathlib import Path
 
 from thinkrank.evaluate import read_results, results_markdown
+from thinkrank.evaluate.studies import read_study, study_markdown
 
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
-MARKED = re.compile(r"(<!-- (?P<kind>table|figures) (?P<name>[\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (?P<kind>table|figures|study) (?P<name>[\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str) -> str:
@@ -25,6 +27,9 @@ def filled(text: str) -> str:
             figures = json.loads((DOCS.parent / "benchmarks" / "results" / f"{match['name']}.json").read_bytes())
             lines = [f"| `{name}` | {value:.4g} |" for name, value in figures.items()]
             made = "\n".join(["| figure | value |", "| --- | ---: |", *lines]) + "\n"
+        elif match["kind"] == "study":
+            study = read_study(DOCS.parent / "studies" / "r2ec" / "results" / match["name"])
+            made = study_markdown(study, ("no_reasoning", "no thought"))
         else:
             rows = read_results(DOCS / "results" / f"{match['name']}.json")
             made = results_markdown([row for row in rows if row.metric in SHOWN])

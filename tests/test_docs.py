@@ -1,6 +1,7 @@
 """What the documentation says is what the files say."""
 
 import re
+import tomllib
 import subprocess
 import sys
 from pathlib import Path
@@ -36,4 +37,9 @@ def test_every_study_is_a_valid_configuration(study):
     from thinkrank.cli.settings import retrieve_settings
     from thinkrank.retrieve.presets import Preset
 
-    retrieve_settings(which=Preset.thinkrank, config=study)
+    tables = tomllib.loads(study.read_text(encoding="utf-8"))
+    arms = tables.pop("arms", {})
+    assert tables.pop("study", {}).keys() <= {"seeds", "shared_warm_start", "samples"}
+    for arm in [{}, *arms.values()]:
+        over = {key: value for key, value in arm.items() if key not in ("about", "phase", "thinks")}
+        retrieve_settings(which=Preset.thinkrank, tables=[tables, over])

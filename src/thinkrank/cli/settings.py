@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thinkrank.data import Dataset, FilterOptions, Split, apply_filters, load_dataset, split_dataset
+from thinkrank.data.synthetic import relay_split
 from thinkrank.errors import ThinkrankError
 from thinkrank.retrieve.config import ContrastiveOptions, R2ecConfig, RecpoOptions
 from thinkrank.retrieve.presets import Preset, preset
@@ -41,7 +42,9 @@ class DataSettings(BaseModel):
         return apply_filters(load_dataset(self.source, self.path, **self.options), self.filters)
 
     def load_split(self) -> Split:
-        """Read, filter and split the data set."""
+        """Read, filter and split the data set; of a relay only each user's last event can be told."""
+        if self.source == "synthetic-relay":
+            return relay_split(self.load())
         return split_dataset(self.load(), self.split)
 
 
@@ -77,9 +80,10 @@ def retrieve_settings(
     options: Sequence[str] = (),
     filters: Sequence[str] = (),
     config: Path | None = None,
+    tables: Sequence[Mapping[str, Any]] = (),
     assignments: Sequence[str] = (),
 ) -> RetrieveSettings:
-    """Put the layers of settings together: the preset, the file, what was given by name, then the assignments.
+    """Put the layers of settings together: preset, file, what was given by name, tables, then the assignments.
 
     Raises:
         ThinkrankError: on a missing file, an unknown key (with the nearest one) or a value that does not fit.
@@ -91,11 +95,15 @@ def retrieve_settings(
         data["options"] = dict(map(parse_assignment, options))
     if filters:
         data["filters"] = dict(map(parse_assignment, filters))
-    source = source or read.get("data", {}).get("source", "movielens-100k")
-    tables = zip(("model", "training", "recpo"), preset(which, noun=_noun(str(source))), strict=True)
-    layers: dict[str, Any] = {"data": {}, **{name: table.model_dump() for name, table in tables}}
+    for table in [read, *tables]:
+        source = source or table.get("data", {}).get("source")
+    source = source or "movielens-100k"
+    stages = zip(("model", "training", "recpo"), preset(which, noun=_noun(str(source))), strict=True)
+    layers: dict[str, Any] = {"data": {}, **{name: stage.model_dump() for name, stage in stages}}
     _merge(layers, read)
     _merge(layers, {"data": data})
+    for table in tables:
+        _merge(layers, table)
     for assignment in assignments:
         key, value = parse_assignment(assignment)
         for part in reversed(key.split(".")):

@@ -124,7 +124,8 @@ def build_batch(
         items = histories[stretch.history].items
         past = histories[stretch.history][stretch.start : stretch.stop - 1]
         shown = prompts.user(past, window=stretch.stop)
-        closed = prompts.close(shown.prompt, _thought(prompts, past, stretch, options, writer))
+        told = past.last(len(shown.line_ends))
+        closed = prompts.close(shown.prompt, _thought(prompts, told, stretch, options, writer))
         if any(closed.actions):
             thoughts.append((row, range(len(shown.prompt), len(closed))))
         sequences.append(closed.ids)

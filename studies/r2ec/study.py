@@ -1,0 +1,157 @@
+"""Run one arm of a study with one seed, or all that are missing, and write what came out as JSON.
+
+    python studies/r2ec/study.py studies/r2ec/movielens-100k.toml --arm recpo --seed 0
+
+A study is a settings file of `thinkrank train retrieve` with two tables more. `[study]` says which seeds and how many
+test samples; `[arms.NAME]` lays settings over the common ones and names its `phase`, recpo or contrastive. All arms of
+a seed begin with the same warm start, which `[training]` describes; with `shared_warm_start` all seeds do. Trainings
+resume; an arm whose result file is there is done.
+"""
+
+import argparse
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thinkrank._files import atomic_write
+from thinkrank.cli.settings import RetrieveSettings, retrieve_settings
+from thinkrank.data import Split
+from thinkrank.language import load_backbone, tiny_backbone
+from thinkrank.retrieve import Preset, R2ec, RuleWriter, fit_contrastive, fit_recpo
+from thinkrank.retrieve.controls import CONTROLS, control_scores
+from thinkrank.retrieve.fit import sample_ranks
+from thinkrank.stages import mask_seen, target_ranks
+from thinkrank.training import Run, console_progress
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+
+
+class Study:
+    """A study's file, its data, and where its runs are."""
+
+    def __init__(self, path: Path, runs: Path) -> None:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        self.name, self.path, self.folder = path.stem, path, runs / path.stem
+        self.options: dict[str, Any] = tables.pop("study")
+        self.arms: dict[str, dict[str, Any]] = tables.pop("arms")
+        self.tables = tables
+        self.common = self.settings({})
+        self.split: Split = self.common.data.load_split()
+
+    def settings(self, over: dict[str, Any]) -> RetrieveSettings:
+        """The common settings with an arm's laid over them."""
+        return retrieve_settings(which=Preset.thinkrank, tables=[self.tables, over])
+
+    def warm_start(self, seed: int) -> Path:
+        """The folder of the model that an arm begins with, trained if it is not there."""
+        seed = self.options["seeds"][0] if self.options.get("shared_warm_start") else seed
+        folder = self.folder / f"warm-{seed}"
+        if (folder / "model" / "config.json").is_file():
+            return folder / "model"
+        settings = self.settings({"training": {"seed": seed}})
+        model = R2ec.create(settings.model, self.split.dataset.catalogue, backbone=self.backbone(), seed=seed)
+        run = Run(folder, settings.model_dump(mode="json"), {"split": self.split.manifest(), "seed": seed})
+        fit_contrastive(model, self.split, settings.training, run, progress=console_progress)
+        model.save_pretrained(folder / "model")
+        return folder / "model"
+
+    def backbone(self) -> Any:
+        """The base model; `tiny` is one whose tokenizer knows the words of thoughts too, and which can learn to write."""
+        if self.common.model.backbone != "tiny":
+            return load_backbone(self.common.model.backbone, dtype=self.common.model.dtype)
+        import numpy as np
+
+        writer, random = RuleWriter(self.split.dataset.catalogue, forms=("links",)), np.random.default_rng(0)
+        thoughts = [writer.write(history, random) for history in self.split.train[:400].histories()]
+        titles = self.split.dataset.catalogue.titles
+        return tiny_backbone([*titles, *thoughts], initializer_range=0.2)
+
+
+def train(study: Study, arm: str, seed: int) -> tuple[R2ec, Run, RetrieveSettings]:
+    over = {key: value for key, value in study.arms[arm].items() if key in ("model", "training", "recpo")}
+    phase = study.arms[arm]["phase"]
+    over.setdefault({"recpo": "recpo", "contrastive": "training"}[phase], {})["seed"] = seed
+    settings = study.settings(over)
+    model = R2ec.from_pretrained(study.warm_start(seed), backbone=study.backbone())
+    model.config = settings.model
+    options = settings.recpo if phase == "recpo" else settings.training
+    run = Run(study.folder / f"{arm}-{seed}", settings.model_dump(mode="json"), {"split": study.split.manifest()})
+    if phase == "recpo":
+        fit_recpo(model, study.split, settings.recpo, run, progress=console_progress)
+    else:
+        fit_contrastive(model, study.split, settings.training, run, progress=console_progress)
+    assert options.seed == seed
+    return model, run, settings
+
+
+def judge(study: Study, model: R2ec, controls: bool) -> dict[str, Any]:
+    """Ranks of the test targets: without a thought, after the model's own, and after each control."""
+    samples = study.split.test.subset(study.options["samples"], seed=0)
+    histories = samples.histories()
+    found: dict[str, Any] = {"no thought": sample_ranks(model, samples).tolist()}
+    if controls:
+        thoughts = model.think(histories)
+        found["thought"] = sample_ranks(model, samples, thoughts).tolist()
+        found["thought_tokens"] = [len(thought.ids) for thought in thoughts]
+        for control in CONTROLS:
+            scores = mask_seen(control_scores(model, histories, thoughts, control), histories)
+            found[control] = target_ranks(scores, samples.targets).tolist()
+    return found
+
+
+def run_arm(study: Study, arm: str, seed: int) -> None:
+    file = RESULTS / study.name / f"{arm}-{seed}.json"
+    if file.exists():
+        print(f"{file} is there already")
+        return
+    model, run, settings = train(study, arm, seed)
+    rows = run.metrics()
+    shown = [row for row in rows if "thoughts" in row]
+    result = {
+        "study": study.name,
+        "arm": arm,
+        "seed": seed,
+        "about": study.arms[arm]["about"],
+        "threads": torch.get_num_threads(),
+        "seconds": rows[-1]["seconds"],
+        "validations": [
+            {key: row[key] for key in row if key in ("step", "seconds") or key.startswith("valid")}
+            for row in rows
+            if any(key.startswith("valid") for key in row)
+        ],
+        "rewards": [
+            {key: row[key] for key in ("step", "reward", "thought_tokens", "tied_share", "own_entropy")}
+            for row in rows
+            if "reward" in row
+        ],
+        "ranks": judge(study, model, controls=study.arms[arm].get("thinks", True)),
+        "thoughts": {"before": shown[0]["thoughts"], "after": shown[-1]["thoughts"]} if len(shown) > 1 else {},
+        "settings": settings.model_dump(mode="json"),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as written:
+        written.write((json.dumps(result, separators=(",", ":")) + "\n").encode())
+    print(f"wrote {file}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--arm", action="append", help="repeatable; all by default")
+    parser.add_argument("--seed", action="append", type=int, help="repeatable; those of the study by default")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "studies", help="where trainings are kept")
+    arguments = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    study = Study(arguments.study, arguments.runs)
+    for seed in arguments.seed or study.options["seeds"]:
+        for arm in arguments.arm or study.arms:
+            run_arm(study, arm, seed)
+
+
+if __name__ == "__main__":
+    main()
