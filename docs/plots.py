@@ -7,10 +7,6 @@ each arm over the steps of its training, one line per seed, thinking arms by wha
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "thinkrank"  # the same results give the same file
 from matplotlib import pyplot
 
 DOCS = Path(__file__).parent
@@ -49,6 +45,8 @@ def draw(folder: Path) -> None:
 
 def main() -> None:
     """Draw every study that has results."""
+    pyplot.switch_backend("svg")
+    pyplot.rcParams["svg.hashsalt"] = "thinkrank"  # the same results give the same file
     for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
         draw(folder)
 

@@ -20,8 +20,8 @@ import torch
 from thinkrank._files import atomic_write
 from thinkrank.cli.settings import RetrieveSettings, retrieve_settings
 from thinkrank.data import Split
-from thinkrank.language import load_backbone, tiny_backbone
-from thinkrank.retrieve import Preset, R2ec, RuleWriter, fit_contrastive, fit_recpo
+from thinkrank.language import Backbone, load_backbone
+from thinkrank.retrieve import Preset, R2ec, fit_contrastive, fit_recpo
 from thinkrank.retrieve.controls import CONTROLS, control_scores
 from thinkrank.retrieve.fit import sample_ranks
 from thinkrank.stages import mask_seen, target_ranks
@@ -34,8 +34,10 @@ RESULTS = Path(__file__).parent / "results"
 class Study:
     """A study's file, its data, and where its runs are."""
 
-    def __init__(self, path: Path, runs: Path) -> None:
+    def __init__(self, path: Path, runs: Path, data: str | None) -> None:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        if data is not None:
+            tables["data"]["path"] = data
         self.name, self.path, self.folder = path.stem, path, runs / path.stem
         self.options: dict[str, Any] = tables.pop("study")
         self.arms: dict[str, dict[str, Any]] = tables.pop("arms")
@@ -60,16 +62,18 @@ class Study:
         model.save_pretrained(folder / "model")
         return folder / "model"
 
-    def backbone(self) -> Any:
-        """The base model; `tiny` is one whose tokenizer knows the words of thoughts too, and which can learn to write."""
-        if self.common.model.backbone != "tiny":
-            return load_backbone(self.common.model.backbone, dtype=self.common.model.dtype)
-        import numpy as np
+    def backbone(self) -> Backbone:
+        """The base model; for `small` a language model of the study's own, trained if it is not there."""
+        model = self.common.model
+        if model.backbone != "small":
+            return load_backbone(model.backbone, dtype=model.dtype)
+        folder = self.folder / "small"
+        if not (folder / "config.json").is_file():
+            from small_language_model import write_small_language_model
 
-        writer, random = RuleWriter(self.split.dataset.catalogue, forms=("links",)), np.random.default_rng(0)
-        thoughts = [writer.write(history, random) for history in self.split.train[:400].histories()]
-        titles = self.split.dataset.catalogue.titles
-        return tiny_backbone([*titles, *thoughts], initializer_range=0.2)
+            catalogue, histories = self.split.dataset.catalogue, self.split.train.histories()
+            write_small_language_model(folder, catalogue, histories, model.prompt, console_progress)
+        return load_backbone(str(folder), dtype=model.dtype)
 
 
 def train(study: Study, arm: str, seed: int) -> tuple[R2ec, Run, RetrieveSettings]:
@@ -144,10 +148,11 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--arm", action="append", help="repeatable; all by default")
     parser.add_argument("--seed", action="append", type=int, help="repeatable; those of the study by default")
+    parser.add_argument("--path", help="file or folder of the data, where the source has none of its own")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "studies", help="where trainings are kept")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    study = Study(arguments.study, arguments.runs)
+    study = Study(arguments.study, arguments.runs, arguments.path)
     for seed in arguments.seed or study.options["seeds"]:
         for arm in arguments.arm or study.arms:
             run_arm(study, arm, seed)

@@ -9,6 +9,9 @@ import typer
 
 DEMO_STEPS = 120
 DEMO_SETTINGS = (
+    "model.thinker=base",
+    "training.thought_share=0.0",
+    "recpo.steps=0",
     f"training.steps={DEMO_STEPS}",
     "training.batch_size=4",
     "training.accumulate=2",

@@ -1,0 +1,64 @@
+"""A small language model for the relay world: two layers that know its words, can copy a title and follow a link.
+
+It plays the part that a hub model plays elsewhere: before any recommendation is learnt it has read the language. Its
+texts are histories, each followed by chains of look-ups from random items, as `RuleWriter` writes them. Nothing in them
+tells what a user takes next.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from thinkrank.data import Catalogue, History
+from thinkrank.language import encode_text, pad, tiny_backbone
+from thinkrank.retrieve import RuleWriter
+from thinkrank.retrieve.config import PromptOptions
+from thinkrank.retrieve.prompts import Prompts
+from thinkrank.training import Progress, warmup_factor
+
+CHAINS = 7
+BATCH = 64
+
+
+def write_small_language_model(
+    folder: Path, catalogue: Catalogue, histories: Sequence[History], prompt: PromptOptions, progress: Progress,
+    *, steps: int = 1500, learning_rate: float = 3e-3,
+) -> None:  # fmt: skip
+    """Train all weights of a tiny model on next tokens and save it as transformers does."""
+    writer, random = RuleWriter(catalogue, forms=("links",)), np.random.default_rng(0)
+    words = [writer.write(history, random) for history in histories[:400]]
+    backbone = tiny_backbone(
+        [*catalogue.titles, *words, *(f"{title}\n" for title in catalogue.titles)],
+        hidden_size=128,
+        initializer_range=0.02,
+    )
+    prompts = Prompts(backbone, catalogue, prompt)
+    model = backbone.model.requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    with progress("small language model", steps) as advance:
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * warmup_factor(step, warmup_steps=50, total_steps=steps, decay="linear")
+            chosen = [histories[i] for i in random.integers(len(histories), size=BATCH)]
+            ids_BT, mask_BT = pad([_text(backbone, prompts, writer, random, history) for history in chosen], 0)
+            labels_BT = ids_BT.masked_fill(~mask_BT, -100)
+            logits_BTV = model(input_ids=ids_BT).logits
+            loss = cross_entropy(logits_BTV[:, :-1].flatten(0, 1), labels_BT[:, 1:].flatten())
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            advance(1, note=f"loss {loss.item():.3f}")
+    model.eval().save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+
+
+def _text(backbone, prompts, writer, random, history) -> list[int]:  # type: ignore[no-untyped-def]
+    """A history, then some chains, a line each."""
+    ids = list(prompts.user(history).prompt.ids)
+    for _ in range(CHAINS):
+        ids += encode_text(backbone.tokenizer, writer.write(history, random) + "\n")
+    return ids
