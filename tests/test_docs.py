@@ -1,9 +1,9 @@
 """What the documentation says is what the files say."""
 
 import re
-import tomllib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest

@@ -1,6 +1,7 @@
-"""A small language model for the relay world: two layers that know its words, can copy a title and follow a link.
+"""A small language model for the relay world: two layers that know its words and can follow a link.
 
-It plays the part that a hub model plays elsewhere: before any recommendation is learnt it has read the language. Its
+Its words are the titles, whole, so that one attention step can find an item's partner: with a word for the style and
+one for the kind, a model of this size did not learn to in ten minutes (see docs/lab-log.md). It plays the part that a hub model plays elsewhere: before any recommendation is learnt it has read the language. Its
 texts are histories, each followed by chains of look-ups from random items, as `RuleWriter` writes them. Nothing in them
 tells what a user takes next.
 """
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerFast
 
 from thinkrank.data import Catalogue, History
 from thinkrank.language import encode_text, pad, tiny_backbone
+from thinkrank.language.tiny import with_chat
 from thinkrank.retrieve import RuleWriter
 from thinkrank.retrieve.config import PromptOptions
 from thinkrank.retrieve.prompts import Prompts
@@ -25,16 +29,11 @@ BATCH = 64
 
 def write_small_language_model(
     folder: Path, catalogue: Catalogue, histories: Sequence[History], prompt: PromptOptions, progress: Progress,
-    *, steps: int = 1500, learning_rate: float = 3e-3,
+    *, steps: int = 1500, learning_rate: float = 1e-3,
 ) -> None:  # fmt: skip
     """Train all weights of a tiny model on next tokens and save it as transformers does."""
     writer, random = RuleWriter(catalogue, forms=("links",)), np.random.default_rng(0)
-    words = [writer.write(history, random) for history in histories[:400]]
-    backbone = tiny_backbone(
-        [*catalogue.titles, *words, *(f"{title}\n" for title in catalogue.titles)],
-        hidden_size=128,
-        initializer_range=0.02,
-    )
+    backbone = tiny_backbone([], hidden_size=128, initializer_range=0.1, tokenizer=_tokenizer(catalogue))
     prompts = Prompts(backbone, catalogue, prompt)
     model = backbone.model.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -54,6 +53,15 @@ def write_small_language_model(
             advance(1, note=f"loss {loss.item():.3f}")
     model.eval().save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
+
+
+def _tokenizer(catalogue: Catalogue) -> PreTrainedTokenizerFast:
+    words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "user", "assistant", "\n", ", ", *catalogue.titles]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<|endoftext|>"))
+    core.add_special_tokens(words[:3])
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("\n|, "), "isolated")
+    core.decoder = decoders.Fuse()
+    return with_chat(core)
 
 
 def _text(backbone, prompts, writer, random, history) -> list[int]:  # type: ignore[no-untyped-def]

@@ -154,7 +154,9 @@ def test_only_the_released_preset_gives_reasoning_tokens_no_gradient(config, spl
         update={
             **recpo.model_dump(include=kept - {"rollout"}),
             **dict.fromkeys(["item_weight", "item_floor", "line_weight"], 0.0),
-            **{"rollout": recpo.rollout, "users": 8, "grad_clip": 1e9},
+            "rollout": recpo.rollout,
+            "users": 8,
+            "grad_clip": 1e9,
         }
     )
     fit = make_fit(config, split, options, tmp_path, shaken=0.5)

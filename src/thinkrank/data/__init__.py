@@ -6,6 +6,7 @@ from thinkrank.data.filters import FilterOptions, apply_filters, k_core
 from thinkrank.data.history import History
 from thinkrank.data.sources import SOURCES, load_dataset
 from thinkrank.data.splits import Sample, Samples, Split, SplitKind, split_dataset
+from thinkrank.data.synthetic import RelayOptions, RelayWorld, World, WorldOptions, expected_ndcg, relay_split
 
 __all__ = [
     "SOURCES",
@@ -13,12 +14,18 @@ __all__ = [
     "Dataset",
     "FilterOptions",
     "History",
+    "RelayOptions",
+    "RelayWorld",
     "Sample",
     "Samples",
     "Split",
     "SplitKind",
+    "World",
+    "WorldOptions",
     "apply_filters",
+    "expected_ndcg",
     "k_core",
     "load_dataset",
+    "relay_split",
     "split_dataset",
 ]

@@ -25,6 +25,7 @@ def tiny_backbone(
     num_layers: int = 2,
     initializer_range: float = 0.05,
     sliding_window: int | None = None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> Backbone:
     """Build a random fp32 model whose tokenizer is trained on the given texts.
 
@@ -36,9 +37,10 @@ def tiny_backbone(
         num_layers: decoder layers.
         initializer_range: standard deviation of the weights. Input and output share one table that stays frozen under
             an adapter: with .05 no next token can become likely, so a model that is to learn to write needs more.
+        tokenizer: instead of one trained on the texts.
         sliding_window: for gemma3_text, whose layers but the last then see this many tokens; None leaves its own.
     """
-    tokenizer = _train_tokenizer(texts)
+    tokenizer = tokenizer or _train_tokenizer(texts)
     windows: dict[str, Any] = {}
     if sliding_window is not None:
         kinds = ["sliding_attention"] * (num_layers - 1) + ["full_attention"]
@@ -78,6 +80,11 @@ def _train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     core.train_from_iterator([*texts, "user assistant system"], trainer)
+    return with_chat(core)
+
+
+def with_chat(core: Tokenizer) -> PreTrainedTokenizerFast:
+    """Give a tokenizer that knows `<|endoftext|>`, `<|im_start|>` and `<|im_end|>` the chat template of tiny models."""
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token="<|im_start|>",

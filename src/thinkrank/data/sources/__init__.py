@@ -13,7 +13,9 @@ from thinkrank.data.sources.amazon_2018 import load_amazon_2018
 from thinkrank.data.sources.amazon_2023 import load_amazon_2023
 from thinkrank.data.sources.movielens import MovieLensOptions, load_movielens
 from thinkrank.data.sources.movielens_100k import MovieLens100KOptions, load_movielens_100k
+from thinkrank.data.sources.synthetic import load_relay, load_world
 from thinkrank.data.sources.table import TableOptions, load_table
+from thinkrank.data.synthetic import RelayOptions, WorldOptions
 from thinkrank.errors import ThinkrankError
 
 _LOADERS: dict[str, tuple[type[BaseModel], Callable[[Path | None, Any], Dataset]]] = {
@@ -22,6 +24,8 @@ _LOADERS: dict[str, tuple[type[BaseModel], Callable[[Path | None, Any], Dataset]
     "amazon-2018": (AmazonOptions, load_amazon_2018),
     "amazon-2023": (AmazonOptions, load_amazon_2023),
     "table": (TableOptions, load_table),
+    "synthetic": (WorldOptions, load_world),
+    "synthetic-relay": (RelayOptions, load_relay),
 }
 
 SOURCES: tuple[str, ...] = tuple(_LOADERS)
@@ -34,7 +38,8 @@ def load_dataset(source: str, path: str | Path | None = None, **options: Any) ->
     Args:
         source: one of `SOURCES`.
         path: a folder or zip archive in the source's format; the network is then never touched. None takes an earlier
-            download from the cache (``THINKRANK_CACHE``, else the user's cache folder), or fetches the official files.
+            download from the cache (``THINKRANK_CACHE``, else the user's cache folder), or fetches the official files;
+            the synthetic sources take no other.
         options: what the source's options class allows.
 
     Raises:

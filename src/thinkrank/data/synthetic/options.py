@@ -1,0 +1,79 @@
+"""What made worlds can be told; each class is also the options of a source."""
+
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from thinkrank.data.synthetic.words import KINDS, STYLES
+
+SECONDS_PER_DAY = 86_400
+
+_Info: TypeAlias = Any  # pydantic.ValidationInfo, which the shape checks of the tests cannot read
+
+
+class WorldOptions(BaseModel):
+    """What a `World` is like; also the options of the source ``synthetic``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    users: int = Field(500, ge=1, description="how many there are")
+    styles: int = Field(16, ge=1, le=len(STYLES), description="first words of titles")
+    kinds: int = Field(16, ge=1, le=len(KINDS), description="second words of titles")
+    items: int = Field(200, ge=2, validate_default=True, description="different pairs of a style and a kind")
+    events: int = Field(30, ge=2, validate_default=True, description="items that each user takes, never one twice")
+    days: int = Field(60, ge=1, validate_default=True, description="how long the world lasts")
+    appeal: float = Field(0.5, ge=0, description="standard deviation of what an item is worth to everybody")
+    taste: float = Field(1.0, ge=0, description="standard deviation of a user's first logit for an attribute value")
+    drift: float = Field(0.1, ge=0, description="standard deviation of what is added to such a logit every midnight")
+    temperature: float = Field(0.5, gt=0, description="of choices: users take the best item for sure as it nears 0")
+    position_bias: float = Field(
+        1.0, ge=0, description="place r of a list is looked at with chance 1 / r^position_bias"
+    )
+    saturation: float = Field(
+        0.5, ge=0, le=1, description="what is left of an item's attraction for each earlier item of its kind in a list"
+    )
+    seed: int = Field(0, ge=0, description="of everything that is drawn")
+
+    @field_validator("items")
+    @classmethod
+    def _pairs_suffice(cls, items: int, info: _Info) -> int:
+        pairs = info.data.get("styles", items) * info.data.get("kinds", items)
+        if items > pairs:
+            raise ValueError(f"these styles and kinds make only {pairs} items")
+        return items
+
+    @field_validator("events")
+    @classmethod
+    def _items_suffice(cls, events: int, info: _Info) -> int:
+        if events > info.data.get("items", events):
+            raise ValueError(f"there are only {info.data['items']} items, and nobody takes one twice")
+        return events
+
+    @field_validator("days")
+    @classmethod
+    def _seconds_suffice(cls, days: int, info: _Info) -> int:
+        if info.data.get("users", 0) * info.data.get("events", 0) > days * SECONDS_PER_DAY:
+            raise ValueError("there are more events than seconds, and no two happen in the same one")
+        return days
+
+
+class RelayOptions(BaseModel):
+    """What a `RelayWorld` is like; also the options of the source ``synthetic-relay``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    users: int = Field(2000, ge=1, description="how many there are, each with one item to predict")
+    styles: int = Field(12, ge=3, le=len(STYLES), description="first words of titles")
+    kinds: int = Field(12, ge=3, le=len(KINDS), description="second words of titles; every pair of words is an item")
+    relay_length: int = Field(
+        4, ge=3, validate_default=True, description="styles, and kinds, in a history, which has twice as many items"
+    )
+    seed: int = Field(0, ge=0, description="of everything that is drawn")
+
+    @field_validator("relay_length")
+    @classmethod
+    def _words_suffice(cls, relay_length: int, info: _Info) -> int:
+        fewest = min(info.data.get("styles", relay_length), info.data.get("kinds", relay_length))
+        if relay_length > fewest:
+            raise ValueError(f"there are only {fewest} styles or kinds")
+        return relay_length
