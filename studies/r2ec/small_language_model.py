@@ -1,9 +1,10 @@
 """A small language model for the relay world: two layers that know its words and can follow a link.
 
-Its words are the titles, whole, so that one attention step can find an item's partner: with a word for the style and
-one for the kind, a model of this size did not learn to in ten minutes (see docs/lab-log.md). It plays the part that a hub model plays elsewhere: before any recommendation is learnt it has read the language. Its
-texts are histories, each followed by chains of look-ups from random items, as `RuleWriter` writes them. Nothing in them
-tells what a user takes next.
+Its words are the titles, whole, each with an embedding made of its style's and its kind's, so that one attention step
+can find an item's partner; without that, models of this size did not learn to in ten minutes (docs/lab-log.md). It plays
+the part that a hub model plays elsewhere: before any recommendation is learnt it has read the language. Its texts are
+histories, each followed by chains of look-ups from random items, as `RuleWriter` writes them. Nothing in them tells what
+a user takes next.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
 from thinkrank.data import Catalogue, History
-from thinkrank.language import encode_text, pad, tiny_backbone
+from thinkrank.language import Backbone, encode_text, pad, tiny_backbone
 from thinkrank.language.tiny import with_chat
 from thinkrank.retrieve import RuleWriter
 from thinkrank.retrieve.config import PromptOptions
@@ -29,14 +30,16 @@ BATCH = 64
 
 def write_small_language_model(
     folder: Path, catalogue: Catalogue, histories: Sequence[History], prompt: PromptOptions, progress: Progress,
-    *, steps: int = 1500, learning_rate: float = 1e-3,
+    *, steps: int = 700, learning_rate: float = 3e-3,
 ) -> None:  # fmt: skip
     """Train all weights of a tiny model on next tokens and save it as transformers does."""
     writer, random = RuleWriter(catalogue, forms=("links",)), np.random.default_rng(0)
     backbone = tiny_backbone([], hidden_size=128, initializer_range=0.1, tokenizer=_tokenizer(catalogue))
     prompts = Prompts(backbone, catalogue, prompt)
     model = backbone.model.requires_grad_(True).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    _compose(model.get_input_embeddings().requires_grad_(False).weight, backbone, catalogue)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     with progress("small language model", steps) as advance:
         for step in range(steps):
             for group in optimizer.param_groups:
@@ -47,12 +50,24 @@ def write_small_language_model(
             logits_BTV = model(input_ids=ids_BT).logits
             loss = cross_entropy(logits_BTV[:, :-1].flatten(0, 1), labels_BT[:, 1:].flatten())
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             optimizer.zero_grad()
             advance(1, note=f"loss {loss.item():.3f}")
     model.eval().save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _compose(table_VD: torch.Tensor, backbone: Backbone, catalogue: Catalogue) -> None:
+    """Give a title the mean direction of its style and its kind, which an embedding learnt from text would have."""
+    random = torch.Generator().manual_seed(0)
+    parts: dict[str, torch.Tensor] = {}
+    for title in catalogue.titles:
+        for part in title.split():
+            parts.setdefault(part, torch.randn(table_VD.shape[1], generator=random) * table_VD.std() / 2**0.5)
+        (row,) = encode_text(backbone.tokenizer, title)
+        table_VD[row] = sum(parts[part] for part in title.split())
 
 
 def _tokenizer(catalogue: Catalogue) -> PreTrainedTokenizerFast:

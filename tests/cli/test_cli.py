@@ -24,8 +24,14 @@ def thinkrank(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedP
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """A shop as two CSV files: 30 customers walk through 12 wines."""
-    folder = tmp_path_factory.mktemp("shop")
-    wines = [f"{color} wine {n}" for color in ("red", "white", "rosé") for n in range(4)]
+    return write_shop(tmp_path_factory.mktemp("shop"), WINES)
+
+
+WINES = [f"{color} wine {n}" for color in ("red", "white", "rosé") for n in range(4)]
+HOSTILE = "<script>alert(1)</script> & \u202e"
+
+
+def write_shop(folder: Path, wines: list[str]) -> Path:
     items = "\n".join(["item,title", *(f"w{n},{title}" for n, title in enumerate(wines))])
     rows = [f"c{c},w{(c + j) % 12},{10**9 + 1000 * c + j}" for c in range(30) for j in range(8)]
     (folder / "items.csv").write_text(items + "\n", encoding="utf-8")
@@ -40,7 +46,19 @@ def run(shop, tmp_path_factory):
     done = thinkrank("train", "retrieve", "table", "--path", str(shop), "--out", str(folder), *SETTINGS)
     assert done.returncode == 0, done.stderr
     assert "best validation NDCG@10" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"report: {folder / 'report.html'}"
     return folder
+
+
+@pytest.fixture(scope="module")
+def reasoned(tmp_path_factory):
+    """A command that trains with RecPO, every second title of its shop being markup, and what it did the first time."""
+    shop = write_shop(tmp_path_factory.mktemp("odd"), [w if n % 2 else f"{w} {HOSTILE}" for n, w in enumerate(WINES)])
+    folder = tmp_path_factory.mktemp("runs") / "odd"
+    command = ["train", "retrieve", "table", "--path", str(shop), "--out", str(folder), *SETTINGS, *RECPO]
+    done = thinkrank(*command)
+    assert done.returncode == 0, done.stderr
+    return folder, command, done
 
 
 SETTINGS = [
@@ -55,6 +73,13 @@ SETTINGS = [
         "training.checkpoint_every=2",
     )
     for part in ("--set", setting)
+]
+
+
+RECPO = [
+    part
+    for setting in ("steps=2", "users=2", "group_size=2", "rollout.max_new_tokens=4", "validate_every=1")
+    for part in ("--set", f"recpo.{setting}")
 ]
 
 
@@ -115,18 +140,73 @@ def test_a_finished_run_is_reused_and_other_settings_are_refused(run, shop):
 
 
 def test_a_run_is_evaluated_beside_baselines_and_reported(run):
-    done = thinkrank("evaluate", str(run), "--samples", "20", "--think", "--untrained")
+    done = thinkrank("evaluate", str(run), "--samples", "20", "--think", "--untrained", "--sasrec")
     assert done.returncode == 0, done.stderr
     rows = json.loads((run / "results.json").read_text())
     assert set(rows[0]) == {"dataset", "split", "system", "metric", "value", "low", "high", "n", "seeds"}
     systems = {row["system"] for row in rows}
-    assert {"popularity", "item-kNN", "R²ec, untrained", "R²ec, no thought", "R²ec, thought first"} == systems
+    arms = {"R²ec, untrained", "R²ec, no thought", "R²ec, thought first"}
+    assert {"popularity", "item-kNN", "SASRec"} | arms == systems
+    assert {tuple(row["seeds"]) for row in rows if row["system"] == "SASRec"} == {(0,)}
     for system in systems:
         assert system in done.stdout
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "red wine" in page
     assert "<script" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_training_without_thoughts_ends_with_a_report_of_its_curves(shop, tmp_path):
+    folder = tmp_path / "run"
+    done = thinkrank("train", "retrieve", "table", "--path", str(shop), "--out", str(folder), *SETTINGS, "--json")
+    assert json.loads(done.stdout)["report"] == str(folder / "report.html")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert [part in page for part in ("Contrastive training", 'id="curves"', 'id="data"')] == [True] * 3
+    assert 'id="thoughts"' not in page
+
+
+def test_recpo_ends_with_a_report_of_both_trainings_and_the_thoughts(reasoned):
+    folder, _, done = reasoned
+    assert "in RecPO" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"report: {folder / 'report.html'}"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for part in ("Warm start", "tied groups", "tokens per thought", "share of a step&#x27;s time", "thought first"):
+        assert part in page, part
+    rows = [json.loads(line) for line in (folder / "recpo" / "metrics.jsonl").read_text().splitlines()]
+    logged = next(row["thoughts"] for row in rows if "thoughts" in row)
+    thoughts = page.partition('<section id="thoughts">')[2].partition("</section>")[0]
+    assert thoughts.count("<article") == len(logged)
+    assert thoughts.count("Before, step 0") == thoughts.count("After, step") == len(logged)
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; ‹U+202E›" in thoughts
+
+
+def test_a_finished_run_gets_a_report_if_it_has_none_and_keeps_the_one_it_has(reasoned):
+    folder, command, _ = reasoned
+    report = folder / "report.html"
+    written = report.read_text(encoding="utf-8")
+    report.unlink()
+    again = thinkrank(*command, "--json")
+    assert "reusing" in again.stderr
+    told = json.loads(again.stdout)
+    assert told["report"] == str(report)
+    assert 0 <= told["valid_thinking_ndcg@10"] <= 1
+    assert report.read_text(encoding="utf-8") == written
+    report.write_text("mine", encoding="utf-8")
+    assert thinkrank(*command).returncode == 0
+    assert report.read_text(encoding="utf-8") == "mine"
+
+
+def test_the_report_of_an_evaluation_tells_the_thoughts_too(reasoned):
+    folder, _, _ = reasoned
+    done = thinkrank("evaluate", str(folder), "--samples", "10")
+    assert done.returncode == 0, done.stderr
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    order = [page.index(f'id="{name}"') for name in ("results", "curves", "thoughts", "users", "data", "notes")]
+    assert order == sorted(order)
+    assert "Before, step 0" in page
+    assert "RecPO rewarded thoughts" in page
+    assert "<script" not in page
 
 
 def test_recommendations_for_a_user_and_for_a_typed_history(run):

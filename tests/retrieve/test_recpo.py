@@ -338,7 +338,7 @@ CANDIDATES = [{"candidates": "memory", "memory": 6}, {"candidates": "catalogue",
 
 @pytest.mark.parametrize("changes", CANDIDATES, ids=str)
 def test_every_kind_of_candidates_trains_the_items_that_were_chosen(config, split, recpo, tmp_path, changes):
-    options = recpo.model_copy(update={**changes, "item_floor": 1.0, "token_weight": 0.0, "steps": 30})
+    options = recpo.model_copy(update={**changes, "item_floor": 1.0, "token_weight": 0.0, "steps": 20})
     config = config.model_copy(update={"thinker": "trained"})
     model = R2ec.create(config, split.dataset.catalogue, backbone=tiny_backbone(split.dataset.catalogue.titles))
     run = fit_recpo(model, split, options, Run(tmp_path, {}, {}))
@@ -360,8 +360,8 @@ POINTS = [
 def test_killed_anywhere_and_resumed_it_ends_the_same(config, split, recpo, tmp_path):
     """At every point, before and after the call, between checkpoints: sampling, update, refresh, checkpoint."""
     options = recpo.model_copy(
-        update={"updates": 2, "redraw": 1, "kl_coefficient": 0.05, "refresh_rows": 2, "candidates": "memory",
-                "memory": 5, "item_floor": 0.5}
+        update={"steps": 5, "updates": 2, "redraw": 1, "kl_coefficient": 0.05, "refresh_rows": 2, "memory": 5,
+                "candidates": "memory", "item_floor": 0.5, "validation_samples": 4}
     )  # fmt: skip
 
     def to_the_end(folder, kill=None):

@@ -92,6 +92,16 @@ def test_only_the_latest_item_counts_of_the_order(relay):
         assert relay.answer(shuffled) == relay.answer(items)
 
 
+def test_the_place_of_an_item_says_nothing():
+    relay = RelayWorld(RelayOptions(users=3000))
+    chains = [relay.chain(items, items[-1]) for items in relay.histories_UL.tolist()]
+    for step in (1, 2):
+        stops = [chain[step] for chain in chains]
+        places = [items.index(stop) for items, stop in zip(relay.histories_UL.tolist(), stops, strict=True)]
+        counts = np.bincount(places, minlength=7)  # of the seven places before the latest
+        assert (np.abs(counts - 3000 / 7) < 4.5 * math.sqrt(3000 / 7 * 6 / 7)).all()
+
+
 def test_a_chain_is_a_start_its_style_partner_and_the_kind_partner_of_that(relay):
     for items in relay.histories_UL[:20].tolist():
         for start in items:

@@ -117,6 +117,8 @@ def test_tastes_take_independent_steps_of_the_stated_size_at_midnight(drift):
     walked = tastes_UDV[:, -1] - tastes_UDV[:, 0]
     assert walked.std() == pytest.approx(drift * math.sqrt(19), rel=5 / math.sqrt(2 * walked.size))
     assert tastes_UDV[:, 0].std() == pytest.approx(1, rel=5 / math.sqrt(2 * walked.size))
+    # Nor do they know where they begin.
+    assert abs((tastes_UDV[:, 0] * steps[:, 0]).mean()) < 5 * drift / math.sqrt(walked.size)
 
 
 def test_more_drift_changes_no_item_time_or_first_taste(world):
@@ -138,7 +140,8 @@ def test_the_chance_of_an_item_is_a_softmax_over_what_the_user_has_not_taken(wor
 
 
 @pytest.mark.parametrize("place", [0, 1, 4])
-def test_choices_follow_those_chances(world, place):
+def test_choices_follow_those_chances(place):
+    world = small(users=1200)
     samples = split_dataset(world.dataset(), fractions=(1.0, 0.0, 0.0)).train
     probabilities = world.probabilities(samples.histories())
     item_at_place = np.argsort(-probabilities, axis=1)[:, place]

@@ -9,9 +9,21 @@ import pytest
 
 from contracts import two_tribes
 from thinkrank.baselines import ItemKNN, Popularity
-from thinkrank.data import split_dataset
+from thinkrank.data import Samples, split_dataset
 from thinkrank.evaluate import ResultRow, evaluate_retrieval
-from thinkrank.evaluate.report import PastItem, RankedItem, Report, UserCase, render_report, user_cases, write_report
+from thinkrank.evaluate.report import (
+    PastItem,
+    RankedItem,
+    Report,
+    ThoughtChange,
+    ThoughtPair,
+    UserCase,
+    WrittenThought,
+    render_report,
+    thought_change,
+    user_cases,
+    write_report,
+)
 from thinkrank.stages import Thought
 
 ELEMENTS = (
@@ -54,6 +66,12 @@ def thought(text: str, finish_reason: str = "closed") -> Thought:
     return Thought(text, np.zeros(size, dtype=np.int32), zeros, zeros, finish_reason, 0.1)
 
 
+def change(samples: Samples) -> ThoughtChange | None:
+    told = {"text": "cooks", "tokens": 2, "finish_reason": "closed", "rank": 1}
+    row = {"step": 0, "thoughts": [{"position": position, **told} for position in samples.positions.tolist()]}
+    return thought_change([row], samples.dataset, is_best=False)
+
+
 def full_report() -> Report:
     dataset = two_tribes()
     split = split_dataset(dataset)
@@ -69,7 +87,11 @@ def full_report() -> Report:
         rows=evaluation.rows(dataset="two-tribes", split="test", counts_I=np.bincount(dataset.items_E, minlength=11)),
         comparisons=evaluation.comparisons("popularity", dataset="two-tribes", split="test"),
         policy=evaluation.policy,
-        curves=[{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "valid_ndcg@10": 0.5}],
+        curves={
+            "Warm start": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "valid_ndcg@10": 0.5}],
+            "RecPO": [{"step": 1, "reward": 0.25, "tied_share": 0.5}],
+        },
+        thoughts=change(few),
         users=user_cases(
             few,
             systems["item-knn"].retrieve(few.histories(), 10),
@@ -94,6 +116,8 @@ def hostile_report() -> Report:
         target_rank=3,
         thought=thought(HOSTILE),
     )
+    written = WrittenThought(HOSTILE, 3, "length", 4)
+    pair = ThoughtPair(HOSTILE, [PastItem(HOSTILE, HOSTILE, 5.0)], 1, HOSTILE, written, written)
     return Report(
         title=HOSTILE,
         subtitle=HOSTILE,
@@ -101,7 +125,8 @@ def hostile_report() -> Report:
         manifest={"parts": {HOSTILE: {"samples": 1, "dates": {"first": HOSTILE, "last": HOSTILE}}}, "x": HOSTILE},
         rows=[row],
         policy={HOSTILE: HOSTILE},
-        curves=[{HOSTILE: 1}],
+        curves={HOSTILE: [{HOSTILE: 1}]},
+        thoughts=ThoughtChange(0, 5, True, [pair]),
         users=[case],
         notes=[HOSTILE],
     )
@@ -140,7 +165,14 @@ def test_nothing_is_loaded_and_nothing_can_run():
 
 def test_links_lead_to_the_sections_there_are(page):
     assert [link["href"] for link in page.all("a")] == [f"#{section['id']}" for section in page.all("section")]
-    assert [section["id"] for section in page.all("section")] == ["results", "curves", "users", "data", "notes"]
+    assert [section["id"] for section in page.all("section")] == [
+        "results",
+        "curves",
+        "thoughts",
+        "users",
+        "data",
+        "notes",
+    ]
 
 
 def test_an_empty_report_has_a_title_and_no_sections():
@@ -236,13 +268,58 @@ def test_cases_are_told_from_the_samples():
 
 
 def curves(*rows: dict) -> Page:
-    return Page(render_report(Report("t", curves=rows)))
+    return Page(render_report(Report("t", curves={"Training": rows})))
+
+
+def labels(page: Page) -> list[str]:
+    return [str(plot["aria-label"]).split(":")[0] for plot in page.all("svg")]
 
 
 def test_each_logged_figure_gets_a_curve_over_the_steps_it_was_logged_at():
-    page = curves({"step": 5, "seconds": 1.0, "loss": 3.0}, {"step": 10, "seconds": 2.0, "loss": 2.0, "valid": 0.1})
-    labels = [str(plot["aria-label"]).split(":")[0] for plot in page.all("svg")]
-    assert labels == ["loss over step 5 to 10", "valid over step 10 to 10"]
+    page = curves({"step": 5, "seconds": 1.0, "loss": 3.0}, {"step": 10, "seconds": 2.0, "loss": 2.0, "new_one": 0.1})
+    assert labels(page) == ["loss over step 5 to 10", "new one over step 10 to 10"]
+
+
+def test_each_training_has_its_own_curves_in_the_words_of_people():
+    warm = [{"step": 1, "loss": 2.0, "valid_ndcg@10": 0.1}]
+    recpo = [{"step": 1, "tied_share": 0.25, "reward_ndcg": 0.1, "thought_tokens": 9.5, "token_kl": 0.0, "sth": 1}]
+    page = Page(render_report(Report("t", curves={"Warm start": warm, "RecPO": recpo, "Never begun": []})))
+    assert page.text["h3"] == "Warm startRecPO"
+    assert page.text["h4"] == "ValidationUpdatesRewardThoughtsOther"
+    assert [label.split(" over ")[0] for label in labels(page)] == [
+        *("NDCG@10", "loss"),
+        *("NDCG part", "tied groups", "tokens per thought", "KL to the start, nats", "sth"),
+    ]
+    assert "25 %" in page.text["figure"]
+
+
+def test_answers_with_and_without_a_thought_share_a_plot():
+    page = curves({"step": 3, "valid_ndcg@10": 0.25, "valid_thinking_ndcg@10": 0.5})
+    assert labels(page) == ["NDCG@10 over step 3 to 3"]
+    assert "no thought from 0.25 to 0.25" in str(page.all("svg")[0]["aria-label"])
+    assert [line["class"] for line in page.all("li")] == ["line-0", "line-1"]
+    assert "thought first 0.5" in page.text["li"]
+    alone = curves({"step": 3, "valid_thinking_ndcg@10": 0.5})
+    assert [line["class"] for line in alone.all("li")] == ["line-1"]
+
+
+def test_the_shares_of_time_are_one_plot_in_per_cent():
+    page = curves({"step": 1, "share_sampling": 0.5, "share_scoring": 0.2, "share_update": 0.3})
+    assert labels(page) == ["share of a step's time over step 1 to 1"]
+    assert page.text["li"] == "sampling 50 %scoring 20 %update 30 %"
+
+
+def test_curves_for_the_curious_are_folded_away():
+    page = curves({"step": 1, "reward": 1.0, "learning_rate": 0.1})
+    assert page.text["summary"] == "More curves"
+    assert "learning rate" in page.text["details"]
+    assert "reward" not in page.text["details"]
+
+
+def test_faint_lines_are_explained_where_there_are_any():
+    assert "A faint" not in curves({"step": 1, "loss": 1.0}).text["section"]
+    noisy = curves(*({"step": step, "loss": float(step % 2)} for step in range(100)))
+    assert "A faint" in noisy.text["section"]
 
 
 def test_values_that_are_no_number_are_left_out_and_lost_ones_counted():
@@ -252,7 +329,7 @@ def test_values_that_are_no_number_are_left_out_and_lost_ones_counted():
 
 
 def test_nothing_to_draw_is_no_section():
-    assert "section" not in curves({"step": 1, "note": "hi"}).text
+    assert "section" not in curves({"step": 1, "note": "hi", "thoughts": [{"rank": 1}]}).text
 
 
 def test_the_file_is_the_page(tmp_path):

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ def coordinates(markup: str) -> list[tuple[float, float]]:
 
 @given(points=point_lists)
 def test_a_curve_stays_in_its_area_and_rises_where_the_values_rise(points):
-    drawn = coordinates(plots.curve(points, label="x"))
+    drawn = coordinates(plots.curves({"line-0": points}, label="x"))
     assert len(drawn) == len(points)
     assert all(0 <= x <= 100 and 0 <= y <= plots.CURVE_HEIGHT for x, y in drawn)
     for (_, before), (_, after), (_, high), (_, next_high) in zip(points, points[1:], drawn, drawn[1:], strict=False):
@@ -27,8 +28,8 @@ def test_a_curve_stays_in_its_area_and_rises_where_the_values_rise(points):
 
 
 def test_a_flat_curve_and_a_single_point_are_drawn_in_the_middle():
-    assert coordinates(plots.curve([(0.0, 7.0), (1.0, 7.0)], label="x")) == [(0, 20), (100, 20)]
-    assert coordinates(plots.curve([(3.0, 7.0)], label="x")) == [(50, 20)]
+    assert coordinates(plots.curves({"line-0": [(0.0, 7.0), (1.0, 7.0)]}, label="x")) == [(0, 20), (100, 20)]
+    assert coordinates(plots.curves({"line-0": [(3.0, 7.0)]}, label="x")) == [(50, 20)]
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends_and_spikes():
@@ -41,6 +42,33 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends_and_spikes():
 
 def test_a_short_curve_is_left_alone():
     assert plots.thin([(0.0, 1.0), (1.0, 2.0)]) == [(0.0, 1.0), (1.0, 2.0)]
+
+
+def test_lines_of_one_plot_share_its_axes():
+    markup = plots.curves({"a": [(0.0, 0.0), (10.0, 4.0)], "b": [(5.0, 2.0)]}, label="x")
+    paths = re.findall(r'd="M([-\d.]+) ([-\d.]+)[^"]*" class="(\w+ \w+)"', markup)
+    assert ("50", "20", "dot b") in paths
+    assert ("100", "0", "dot a") in paths
+
+
+def noise(count: int) -> list[plots.Point]:
+    return [(float(x), 5.0 + 3.0 * (-1) ** x) for x in range(count)]
+
+
+def test_a_noisy_line_is_drawn_under_its_running_mean_and_a_schedule_is_not():
+    assert 'class="raw a"' in plots.curves({"a": noise(100)}, label="x")
+    schedule = [(float(x), min(x / 20, 1 - x / 200)) for x in range(100)]
+    assert 'class="raw a"' not in plots.curves({"a": schedule}, label="x")
+    assert plots.running_mean(schedule) == schedule
+    assert plots.running_mean(noise(plots.LONG - 1)) == noise(plots.LONG - 1)
+
+
+def test_a_running_mean_is_the_mean_of_the_neighbours_there_are():
+    points = [(float(x), float((7 * x) % 13)) for x in range(60)]
+    values = [y for _, y in points]
+    expected = [sum(near) / len(near) for near in (values[max(0, i - 3) : i + 4] for i in range(60))]
+    assert [x for x, _ in plots.running_mean(points)] == [x for x, _ in points]
+    assert [y for _, y in plots.running_mean(points)] == pytest.approx(expected)
 
 
 def test_an_interval_is_a_dot_on_a_whisker():
