@@ -1,10 +1,10 @@
 """A small language model for the relay world: two layers that know its words and can follow a link.
 
-Its words are the titles, whole, each with an embedding made of its style's and its kind's, so that one attention step
-can find an item's partner; without that, models of this size did not learn to in ten minutes (docs/lab-log.md). It plays
-the part that a hub model plays elsewhere: before any recommendation is learnt it has read the language. Its texts are
-histories, each followed by chains of look-ups from random items, as `RuleWriter` writes them. Nothing in them tells what
-a user takes next.
+Its words are the titles, whole, each with an embedding made of its style's and its kind's, so that one attention
+step can find an item's partner; without that, models of this size did not learn to in ten minutes (docs/lab-log.md).
+It plays the part that a hub model plays elsewhere: before any recommendation is learnt it has read the language. Its
+texts are histories, each followed by chains of look-ups from random items, as `RuleWriter` writes them. Nothing in
+them tells what a user takes next.
 """
 
 from collections.abc import Sequence
