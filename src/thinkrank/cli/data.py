@@ -13,7 +13,8 @@ app = typer.Typer(no_args_is_help=True, help="Look at a data set, and keep a pre
 Source = Annotated[
     str,
     typer.Argument(
-        help="movielens-100k, movielens, amazon-2018, amazon-2023, table, or a folder that `data prepare` wrote."
+        help="movielens-100k, movielens, amazon-2018, amazon-2023, table, synthetic, synthetic-relay, "
+        "or a folder that `data prepare` wrote."
     ),
 ]
 Path_ = Annotated[

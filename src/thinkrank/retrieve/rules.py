@@ -37,6 +37,9 @@ RECENCY = 0.9
 LEAST_SHIFT = 0.2
 """What is called a shift: this difference in the share of items with a value, between the halves of a history."""
 
+_STARTS = 3
+"""How many of the newest items a chain or a pair may begin with, if they belong with others at all."""
+
 _INSTEAD: dict[Form, Form] = {"taste": "recent", "shift": "taste", "era": "taste", "links": "recent"}
 """What is written where a form finds nothing to say."""
 
@@ -142,7 +145,7 @@ class RuleWriter:
 
     def _links(self, rows: list[int], random: np.random.Generator) -> str | None:
         distinct = self._newest_first(rows)
-        starts = random.permutation(distinct).tolist()
+        starts = [int(row) for part in (distinct[:_STARTS], distinct[_STARTS:]) for row in random.permutation(part)]
         chains = (self._chain_from(start, distinct) for start in starts)
         pairs = (self._pair_from(start, distinct, random) for start in starts)
         return next(filter(None, chains), None) or next(filter(None, pairs), None)
