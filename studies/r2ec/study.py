@@ -79,6 +79,8 @@ class Study:
 def train(study: Study, arm: str, seed: int) -> tuple[R2ec, Run, RetrieveSettings]:
     over = {key: value for key, value in study.arms[arm].items() if key in ("model", "training", "recpo")}
     phase = study.arms[arm]["phase"]
+    if not over.get("model", {}).keys() <= {"thinker", "thought"}:
+        raise SystemExit(f"arm {arm}: all arms share the warm start's model; only thinker and thought may differ")
     over.setdefault({"recpo": "recpo", "contrastive": "training"}[phase], {})["seed"] = seed
     settings = study.settings(over)
     model = R2ec.from_pretrained(study.warm_start(seed), backbone=study.backbone())

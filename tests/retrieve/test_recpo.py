@@ -1,12 +1,15 @@
 """RecPO against hand-written loops: one row per trajectory, no packing, no sharing, the paper's formulas spelt out."""
 
 import math
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
 import pytest
 import torch
 
+from thinkrank.data import History
+from thinkrank.errors import ThinkrankError
 from thinkrank.language import GenerationOptions, hidden_states, pad, tiny_backbone
 from thinkrank.language.adapters import adapter_state
 from thinkrank.policy import grpo_advantages
@@ -59,19 +62,51 @@ def plain_logprobs(model, group, written):
     return torch.stack([logits[start + t - 1].log_softmax(0)[token] for t, token in enumerate(written.ids)])
 
 
-def plain_item_logprob(model, group, written, candidates, seen):
-    """Log-probability of the target among candidate rows, encoded one by one with gradient."""
-    states, _ = plain_states(model, group, written)
-    user = model.head.user_vectors(states[-1:])
-    logits = []
-    for item in candidates:
-        if item in seen and item != group.sample.target:
-            continue
-        row = hidden_states(model.backbone, *pad([model.prompts.item(item).ids], model.backbone.pad_id))[0, -1:]
-        vector = model.head.item_vectors(row, torch.tensor([item]))
-        logits.append((item, model.head.scores(user, vector, torch.tensor([item]))[0, 0]))
-    target = next(score for item, score in logits if item == group.sample.target)
-    return target - torch.stack([score for _, score in logits]).logsumexp(0)
+def plain_vector(model, item, live):
+    """An item's vector: its text read now, with gradient, or its row of the table."""
+    if item in live:
+        state = hidden_states(model.backbone, *pad([model.prompts.item(item).ids], model.backbone.pad_id))[0, -1:]
+    else:
+        state = model.table_ID[item][None]
+    return model.head.item_vectors(state, torch.tensor([item]))
+
+
+def plain_choice(model, user, target, candidates, seen, live):
+    """Log-probability of the target among candidate rows, scored one by one."""
+    scores = {
+        item: model.head.scores(user, plain_vector(model, item, live), torch.tensor([item]))[0, 0]
+        for item in sorted(set(candidates))
+        if item == target or item not in seen
+    }
+    return scores[target] - torch.stack(list(scores.values())).logsumexp(0)
+
+
+def plain_objective(fit, groups, candidates, live):
+    """The loss of a first update, row by row: every term that the options name."""
+    options, model, total, size = fit.options, fit.model, 0.0, len(groups) * fit.options.group_size
+    num_lines = sum(len(group.prompt.line_ends) for group in groups)
+    for group in groups:
+        advantages = grpo_advantages(group.rewards_G[None], epsilon=options.advantage_epsilon)[0].tolist()
+        best = max(range(len(advantages)), key=lambda g: advantages[g])
+        history, target = group.sample.history.items.tolist(), group.sample.target
+        for g, written in enumerate(group.written):
+            if options.token_weight:
+                surprise = -plain_logprobs(model, group, written).sum() / size
+                total = total + options.token_weight * advantages[g] * surprise
+            chosen = g == best if options.selection == "best" else advantages[g] > 0
+            user = model.head.user_vectors(plain_states(model, group, written)[0][-1:])
+            choice = plain_choice(model, user, target, candidates, set(history), live)
+            total = total - (options.item_weight * chosen * advantages[g] + options.item_floor) * choice / size
+        events, shown = [*history, target], len(group.prompt.line_ends)
+        for line, end in enumerate(group.prompt.line_ends if options.line_weight else ()):
+            place = len(events) - shown + line
+            user = model.head.user_vectors(
+                plain_states(model, group, group.written[0])[0][end][None], torch.tensor([True])
+            )
+            everything = range(len(model.catalogue))
+            choice = plain_choice(model, user, events[place], everything, set(events[:place]), set())
+            total = total - options.line_weight * choice / num_lines
+    return total
 
 
 def gradients(fit, parts):
@@ -93,19 +128,135 @@ def test_the_update_is_the_papers_objective(config, split, recpo, tmp_path):
     """J of equation 8 with sums over tokens, the best thought's item action, and the batch's targets as candidates."""
     fit = make_fit(config, split, recpo.model_copy(update={"normalisation": "sum"}), tmp_path)
     groups, _ = fit._rollouts()
-    candidates = sorted({group.sample.target for group in groups})
-    total = 0.0
-    for group in groups:
-        advantages = grpo_advantages(group.rewards_G[None])[0].tolist()
-        best = max(range(3), key=lambda g: advantages[g])
-        for g, written in enumerate(group.written):
-            total = total - advantages[g] * plain_logprobs(fit.model, group, written).sum() / 9
-            if g == best:
-                seen = set(group.sample.history.items.tolist())
-                item = plain_item_logprob(fit.model, group, written, candidates, seen)
-                total = total - advantages[g] * item / 9
-    theirs = torch.autograd.grad(total, fit.adapter)
+    targets = {group.sample.target for group in groups}
+    theirs = torch.autograd.grad(plain_objective(fit, groups, targets, live=targets), fit.adapter)
     assert_same_gradients(gradients(fit, fit._compare(groups)), theirs)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 10**6])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"candidates": "memory", "memory": 7},
+        {"candidates": "catalogue", "selection": "positive"},
+        {"candidates": "catalogue", "live_items": 2, "item_floor": 0.4},
+        {"token_weight": 0.0, "item_weight": 0.0, "item_floor": 0.0, "line_weight": 0.7},
+        {"candidates": "memory", "memory": 7, "line_weight": 0.7, "item_floor": 0.4},
+    ],
+    ids=str,
+)
+def test_every_term_is_what_it_says_however_the_batch_is_cut(config, split, recpo, tmp_path, changes, batch_tokens):
+    """Among earlier targets, the whole catalogue, live items; at line ends of histories that the window cuts."""
+    prompt = config.prompt.model_copy(update={"history_window": 3})
+    options = recpo.model_copy(update={"normalisation": "sum", "batch_tokens": batch_tokens, **changes})
+    fit = make_fit(config, split, options, tmp_path, prompt=prompt)
+    fit.counters.drawn, fit.counters.step = 20, 4
+    fit._drawn_before = fit.counters.drawn
+    groups, _ = fit._rollouts()
+    targets = sorted({group.sample.target for group in groups})
+    earlier = [int(split.train.targets[fit._drawn(draw)]) for draw in range(13, 20)]
+    candidates = range(24) if options.candidates == "catalogue" else [*targets, *earlier]
+    live = set(targets)
+    if options.candidates == "catalogue":
+        drawn = np.random.default_rng([options.seed, 4]).permutation(len(targets))[: options.live_items]
+        live = {targets[i] for i in drawn}
+    theirs = torch.autograd.grad(plain_objective(fit, groups, candidates, live), fit.adapter, allow_unused=True)
+    theirs = [torch.zeros_like(p) if g is None else g for g, p in zip(theirs, fit.adapter, strict=True)]
+    assert_same_gradients(gradients(fit, fit._compare(groups)), theirs)
+
+
+def test_the_divergence_is_from_the_model_at_the_start(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo.model_copy(update={"kl_coefficient": 0.1}), tmp_path / "a")
+    untouched = make_fit(config, split, recpo, tmp_path / "b").model
+    fit.start()
+    for _ in range(3):
+        fit.step()
+    groups, _ = fit._rollouts()
+    (part,) = fit._compare(groups)
+    reference_RT = fit._reference_logprobs(part)
+    for row, (group, written) in zip(reference_RT, [(g, w) for g in groups for w in g.written], strict=True):
+        with torch.no_grad():
+            expected = plain_logprobs(untouched, group, written).float()
+            now = plain_logprobs(fit.model, group, written).float()
+        torch.testing.assert_close(row[: len(expected)], expected, atol=1e-4, rtol=1e-4)
+        assert (now - expected).abs().max() > 1e-3
+
+
+def test_rewards_of_ones_own_and_of_the_options_are_added(config, split, recpo, tmp_path):
+    changed = {"format_weight": 0.3, "length_weight": 0.2, "free_tokens": 1, "diversity_weight": 0.1}
+    plain = make_fit(config, split, recpo, tmp_path / "plain")
+    fit = make_fit(config, split, recpo.model_copy(update=changed), tmp_path / "more")
+    fit.reward_terms.append((2.0, lambda group: [float(answer.rank) for answer in group]))
+    for one, more in zip(plain._rollouts()[0], fit._rollouts()[0], strict=True):
+        for g, written in enumerate(more.written):
+            others = {token for h, other in enumerate(more.written) if h != g for token in other.ids}
+            own = set(written.ids)
+            added = 2.0 * int(more.ranks_G[g]) + 0.3 * (written.finish_reason == "closed")
+            added += -0.2 * (len(written.ids) - 1) / 3 + 0.1 * len(own - others) / len(own)
+            assert float(more.rewards_G[g] - one.rewards_G[g]) == pytest.approx(added, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ratio_level": "sequence", "updates": 2},
+        {"normalisation": "constant"},
+        {"entropy_coefficient": 0.1},
+        {"advantages": "centred"},
+        {"advantages": "rloo", "filter_seen": False},
+        {"credit": "group_mean", "selection": "top_k", "selection_k": 2},
+    ],
+    ids=str,
+)
+def test_every_option_trains_and_resumes(config, split, recpo, tmp_path, changes):
+    options = recpo.model_copy(update={**changes, "steps": 2, "checkpoint_every": 1, "validation_samples": 2})
+    whole = make_fit(config, split, options, tmp_path / "whole")
+    before = weights(whole.model)["adapter/" + next(iter(adapter_state(whole.model.backbone)))].clone()
+    whole.start()
+    whole.step()
+    whole.save()
+    resumed = make_fit(config, split, options, tmp_path / "whole")
+    resumed.start()
+    facts = [fit.step() for fit in (whole, resumed)]
+    assert facts[0] == facts[1]
+    for name, tensor in weights(resumed.model).items():
+        assert torch.equal(tensor, weights(whole.model)[name])
+    after = weights(whole.model)["adapter/" + next(iter(adapter_state(whole.model.backbone)))]
+    assert not torch.equal(before, after)
+
+
+def test_what_could_not_work_is_refused(config, split, recpo, tmp_path):
+    with pytest.raises(ThinkrankError, match="never sampled"):
+        make_fit(config, split, recpo, tmp_path, thinker="base")
+    make_fit(config, split, recpo.model_copy(update={"credit": "group_mean"}), tmp_path, thinker="base")
+    with pytest.raises(ValueError, match="nothing to train"):
+        RecpoOptions(token_weight=0.0, item_weight=0.0)
+    with pytest.raises(ValueError, match="belong to the token loss"):
+        RecpoOptions(token_weight=0.0, kl_coefficient=0.1)
+
+
+def test_thoughts_are_trained_as_long_as_they_are_asked_for():
+    for name in Preset:
+        model, _, options = preset(name)
+        assert model.thought.max_new_tokens == options.rollout.max_new_tokens
+
+
+def test_a_target_met_before_is_passed_over_where_nobody_could_find_it(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo, tmp_path)
+    met = {draw for draw in range(40) if fit.split.train[fit._drawn(draw)].target in (3, 4, 5)}
+    sample_at = type(split.train).__getitem__
+
+    class Again(type(split.train)):
+        def __getitem__(self, index):
+            sample = sample_at(self, index)
+            again = sample.history.items.copy()
+            if sample.target in (3, 4, 5):
+                again[0] = sample.target
+            return replace(sample, history=History.of(again.tolist()))
+
+    fit.split = replace(split, train=Again(split.dataset, split.train.positions))
+    draws = [draw for draw, _ in fit._next_samples(10)]
+    assert draws == [draw for draw in range(40) if draw not in met][:10]
 
 
 def test_cutting_a_batch_into_passes_changes_no_gradient(config, split, recpo, tmp_path):
@@ -148,7 +299,7 @@ def test_the_gradient_is_the_slope_of_the_loss(config, split, recpo, tmp_path):
 
 @pytest.mark.parametrize("name", list(Preset))
 def test_only_the_released_preset_gives_reasoning_tokens_no_gradient(config, split, recpo, tmp_path, name):
-    _, _, named = preset(name)
+    model, _, named = preset(name)
     kept = {"steps", "users", "group_size", "rollout", "batch_tokens"}
     options = named.model_copy(
         update={
@@ -159,7 +310,7 @@ def test_only_the_released_preset_gives_reasoning_tokens_no_gradient(config, spl
             "grad_clip": 1e9,
         }
     )
-    fit = make_fit(config, split, options, tmp_path, shaken=0.5)
+    fit = make_fit(config, split, options, tmp_path, shaken=0.5, thinker=model.thinker)
     # of nearly tied groups rounding errors are a large share, and GRPO scales them up
     groups = [group for group in fit._rollouts()[0] if group.rewards_G.std() > 1e-2]
     assert groups
@@ -172,7 +323,7 @@ def test_only_the_released_preset_gives_reasoning_tokens_no_gradient(config, spl
     if name is Preset.released:
         assert ours < 1e-5 * theirs
     else:
-        assert ours > 0.05 * theirs
+        assert ours > 1e-4
 
 
 def fit_with_own_credit(fit):

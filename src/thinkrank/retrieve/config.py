@@ -126,14 +126,16 @@ class RecpoOptions(FitOptions):
 
     steps: int = Field(0, ge=0, description="batches of rollouts; 0 leaves the training out")
     users: int = Field(8, ge=1, description="histories per batch of rollouts")
-    group_size: int = Field(4, ge=1, description="thoughts about each history")
-    rollout: GenerationOptions = GenerationOptions(max_new_tokens=48, temperature=1.0)
+    group_size: int = Field(4, ge=2, description="thoughts about each history")
+    rollout: GenerationOptions = Field(
+        GenerationOptions(max_new_tokens=48, temperature=1.0), description="how thoughts are sampled, but for its seed"
+    )
     redraw: int = Field(0, ge=0, description="times that groups whose rewards tie are replaced by other users' groups")
     filter_seen: bool = Field(True, description="items of the history do not compete, in rewards and in the item loss")
 
     ndcg_k: int | None = Field(1000, ge=1, description="cut-off of the reward's NDCG; none is the whole catalogue")
     beta: float = Field(0.05, ge=0, le=1, description="weight of the softmax similarity in the fused reward")
-    format_weight: float = Field(0.0, ge=0, description="reward of a thought that ends by itself")
+    format_weight: float = Field(0.0, ge=0, description="reward of a thought that writes its closing")
     length_weight: float = Field(0.0, ge=0, description="penalty of length, whole at the token budget")
     free_tokens: int = Field(0, ge=0, description="tokens before the penalty of length begins")
     diversity_weight: float = Field(0.0, ge=0, description="reward of words that no sibling wrote")
@@ -163,7 +165,9 @@ class RecpoOptions(FitOptions):
         "in_batch",
         description="what the target competes with: the batch's targets, these and those of earlier batches, or all",
     )
-    memory: int = Field(256, ge=0, description="earlier targets that compete, with candidates = memory")
+    memory: int = Field(
+        256, ge=0, description="targets drawn before this batch that compete too, with candidates = memory"
+    )
     live_items: int = Field(0, ge=0, description="with candidates = catalogue: targets that are encoded with gradient")
     selection: Selection = Field("best", description="which thoughts of a group train the item action")
     selection_k: int = Field(1, ge=1, description="of top_k")
@@ -173,8 +177,10 @@ class RecpoOptions(FitOptions):
 
     @model_validator(mode="after")
     def _comparable(self) -> "RecpoOptions":
-        if self.group_size < 2:
-            raise ValueError("comparing thoughts needs a group_size of at least 2")
+        if not (self.token_weight or self.item_weight or self.item_floor or self.line_weight):
+            raise ValueError("every weight of the loss is 0, so there is nothing to train")
+        if (self.kl_coefficient or self.entropy_coefficient) and not self.token_weight:
+            raise ValueError("kl_coefficient and entropy_coefficient belong to the token loss, whose weight is 0")
         if self.rollout.temperature == 0:
             raise ValueError("rollouts need a rollout.temperature above 0: greedy thoughts are all the same")
         if self.length_weight and self.free_tokens >= self.rollout.max_new_tokens:

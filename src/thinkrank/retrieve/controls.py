@@ -39,7 +39,7 @@ def control_scores(
     if control == "other" and len(thoughts) < 2:
         raise ValueError("exchanging thoughts needs at least two histories")
     filler = model.prompts.text(_FILLER)
-    replaced = []
+    replaced: list[tuple[int, ...]] = []
     for index, thought in enumerate(thoughts):
         match control:
             case "empty":

@@ -107,6 +107,13 @@ class Fit(Generic[OptionsT]):
     def prepare(self) -> None:
         """Decide what is decided before the first step."""
 
+    def extra_tensors(self) -> dict[str, Tensor]:
+        """What else a checkpoint must keep."""
+        return {}
+
+    def restore_extra(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `extra_tensors` gave."""
+
     def step(self) -> str:
         """Make one step and return a short note on it for the progress bar."""
         raise NotImplementedError
@@ -122,6 +129,7 @@ class Fit(Generic[OptionsT]):
             return
         set_weights(self.model, _under("now/", checkpoint.tensors))
         self.best = _under("best/", checkpoint.tensors)
+        self.restore_extra(_under("extra/", checkpoint.tensors))
         self.encoded_at_I = checkpoint.tensors["encoded_at"]
         load_optimizer_tensors(self.optimizer, checkpoint.tensors)
         torch.set_rng_state(checkpoint.tensors["torch_rng"])
@@ -135,7 +143,8 @@ class Fit(Generic[OptionsT]):
             advance(counters.step)
             while counters.step < options.steps and not counters.stopped:
                 note = self.step()
-                if options.max_minutes is not None and counters.seconds > 60 * options.max_minutes:
+                over = options.max_minutes is not None and counters.seconds > 60 * options.max_minutes
+                if over and counters.step < options.steps:
                     counters.stopped = f"{options.max_minutes:g} minutes are over"
                 last = counters.step == options.steps or bool(counters.stopped)
                 validate = last or counters.step % options.validate_every == 0
@@ -148,7 +157,7 @@ class Fit(Generic[OptionsT]):
                 advance(1, note=f"{note}, best NDCG@10 {counters.best:.4f}")
         if counters.stopped:
             logger.warning("training stopped after %d of %d steps: %s", counters.step, options.steps, counters.stopped)
-        if self.best and options.keep == "best":
+        if self.best:
             set_weights(self.model, self.best)
 
     def learning_rate(self) -> float:
@@ -199,13 +208,15 @@ class Fit(Generic[OptionsT]):
         ndcg = row["valid_thinking_ndcg@10" if self.ways[0] else "valid_ndcg@10"]
         if ndcg > counters.best:
             counters.best, counters.best_step, counters.validations_since_best = ndcg, counters.step, 0
-            self.best = {name: tensor.clone() for name, tensor in weights(self.model).items()}
+            if self.options.keep == "best":
+                self.best = {name: tensor.clone() for name, tensor in weights(self.model).items()}
         else:
             counters.validations_since_best += 1
         counters.seconds += time.perf_counter() - started
         self.log(**row)
         patience = self.options.patience
-        if patience is not None and counters.validations_since_best >= patience:
+        waited = patience is not None and counters.validations_since_best >= patience
+        if waited and counters.step < self.options.steps:
             counters.stopped = f"no better validation in {patience} tries"
 
     def _show(self, thoughts: Sequence[Continuation], ranks: Sequence[int]) -> None:
@@ -229,6 +240,7 @@ class Fit(Generic[OptionsT]):
         tensors = {
             **{f"now/{name}": tensor for name, tensor in weights(self.model).items()},
             **{f"best/{name}": tensor for name, tensor in self.best.items()},
+            **{f"extra/{name}": tensor for name, tensor in self.extra_tensors().items()},
             **optimizer_tensors(self.optimizer),
             "torch_rng": torch.get_rng_state(),
             "encoded_at": self.encoded_at_I,

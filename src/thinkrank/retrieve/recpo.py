@@ -21,7 +21,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from thinkrank.data import Sample, Split
-from thinkrank.language import packed_states, selective_logprobs
+from thinkrank.errors import ThinkrankError
+from thinkrank.language import Forest, Packing, packed_states, selective_logprobs
 from thinkrank.language.adapters import adapter_replaced, adapter_state
 from thinkrank.policy import (
     Diversity,
@@ -68,6 +69,27 @@ class _Part:
     before: dict[str, Tensor] = field(default_factory=dict)
 
 
+class _Candidates:
+    """Items that compete in one update, and what flows back to them from all of its parts.
+
+    Every part of a batch scores against the same vectors. They are computed once; the parts' gradients gather on a
+    detached copy and go on into residuals and item texts when the last part is done.
+
+    Args:
+        made_ND: unit vectors, with their graph.
+        items_N: catalogue rows; None for the whole catalogue in order.
+    """
+
+    def __init__(self, made_ND: Float[Tensor, "N D"], items_N: Int[Tensor, "N"] | None) -> None:
+        self._made_ND, self.items_N = made_ND, items_N
+        self.vectors_ND = made_ND.detach().requires_grad_(made_ND.requires_grad)
+
+    def flow_back(self) -> None:
+        """Hand on what the parts left."""
+        if self.vectors_ND.grad is not None:
+            self._made_ND.backward(self.vectors_ND.grad)
+
+
 class RecpoFit(Fit[RecpoOptions]):
     """One RecPO training in progress; see `Fit`. A step is one batch of rollouts and the updates made from it."""
 
@@ -82,9 +104,12 @@ class RecpoFit(Fit[RecpoOptions]):
         rewards: Sequence[tuple[float, Reward]] = (),
     ) -> None:
         super().__init__(model, split, options, run)
-        self.at_start = {name: tensor.detach().clone() for name, tensor in adapter_state(model.backbone).items()}
-        if model.config.thinker == "frozen" and not model.writer:
-            model.writer = self.at_start
+        if model.config.thinker != "trained" and options.token_weight and options.credit == "own":
+            raise ThinkrankError(
+                f"model.thinker is {model.config.thinker!r}, so what the trained model would write is never sampled: "
+                "set recpo.token_weight to 0, or model.thinker to trained"
+            )
+        self._set_start({name: tensor.detach().clone() for name, tensor in adapter_state(model.backbone).items()})
         own: list[tuple[float, Reward]] = [
             (options.format_weight, format_reward),
             (options.diversity_weight, Diversity()),
@@ -93,16 +118,40 @@ class RecpoFit(Fit[RecpoOptions]):
             own.append((options.length_weight, LengthPenalty(options.free_tokens, options.rollout.max_new_tokens)))
         self.reward_terms = [*((weight, reward) for weight, reward in own if weight), *rewards]
         self._clock: dict[str, float] = {}
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+        self._drawn_before = 0
 
     def prepare(self) -> None:
         """Give an untrained head what a warm start would have given it."""
-        if not self.model.head.is_prepared:
-            samples = [sample for _, sample in self._next_samples(_CENTRING_SAMPLES)]
-            histories = [sample.history for sample in samples]
-            thoughts = [thought.ids_before_stop for thought in self.model.think(histories)]
-            states_ND = self.model.user_states(histories, thoughts)
-            self.counters.drawn = 0
-            prepare_head(self.model, self.split, states_ND, torch.zeros(len(states_ND), dtype=torch.bool))
+        model = self.model
+        if model.head.is_prepared:
+            return
+        samples = self.split.train.subset(_CENTRING_SAMPLES, self.options.seed)
+        shown = [model.prompts.user(history) for history in samples.histories()]
+        thoughts = model.think(samples.histories()) if model.config.head.centred else []
+        states = [torch.empty(0, model.backbone.hidden_size, device=model.backbone.device)]
+        is_line: list[bool] = []
+        for user, thought in zip(shown, thoughts, strict=False):
+            packing = Packing(
+                Forest.rows([model.prompts.close(user.prompt, thought.ids_before_stop).ids]), model.backbone.device
+            )
+            with torch.no_grad():
+                states.append(packed_states(model.backbone, packing)[[*user.line_ends, -1]])
+            is_line += [True] * len(user.line_ends) + [False]
+        prepare_head(model, self.split, torch.cat(states), torch.tensor(is_line, dtype=torch.bool))
+
+    def extra_tensors(self) -> dict[str, Tensor]:
+        """The adapter as it was at the start, which divergences are measured from and frozen thoughts written by."""
+        return self.at_start
+
+    def restore_extra(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what a checkpoint kept."""
+        self._set_start(tensors)
+
+    def _set_start(self, tensors: dict[str, Tensor]) -> None:
+        self.at_start = tensors
+        if self.model.config.thinker == "frozen":
+            self.model.writer = tensors
 
     def step(self) -> str:
         """Sample thoughts, score what they lead to, compare siblings, update both heads."""
@@ -110,14 +159,15 @@ class RecpoFit(Fit[RecpoOptions]):
         self._clock.clear()
         started = time.perf_counter()
         rate = self.learning_rate()
+        self._drawn_before = counters.drawn
         groups, facts = self._rollouts()
         parts = self._compare(groups)
         with self._timed("update"):
             for _ in range(options.updates):
                 facts |= self._update(parts)
+        counters.step += 1
         self._refresh_oldest()
         seconds = time.perf_counter() - started
-        counters.step += 1
         counters.examples += len(groups) * options.group_size
         counters.tokens += options.updates * sum(len(part.episodes.packing) for part in parts)
         counters.seconds += seconds
@@ -145,6 +195,7 @@ class RecpoFit(Fit[RecpoOptions]):
             "reward_similarity": torch.stack([group.similarity_G for group in seen]).mean().item(),
             "group_spread": rewards_BG.std(dim=1).mean().item(),
             "tied_share": sum(group.is_tied for group in seen) / len(seen),
+            "same_rank_share": sum(bool((group.ranks_G == group.ranks_G[0]).all()) for group in seen) / len(seen),
             "redrawn": float(len(seen) - self.options.users),
             "thought_tokens": tokens / len(thoughts),
             "closed_share": sum(thought.finish_reason == "closed" for thought in thoughts) / len(thoughts),
@@ -153,15 +204,28 @@ class RecpoFit(Fit[RecpoOptions]):
         }
 
     def _next_samples(self, count: int) -> list[tuple[int, Sample]]:
-        """Training samples in an order that the seed alone decides, each with its number in that order."""
-        first = self.counters.drawn
-        self.counters.drawn += count
-        return [(draw, self.split.train[self._drawn(draw)]) for draw in range(first, self.counters.drawn)]
+        """Training samples in an order that the seed alone decides, each with its number in that order.
+
+        Where items of the history do not compete, targets that are among them are passed over: nobody could find them.
+        """
+        drawn: list[tuple[int, Sample]] = []
+        passed = 0
+        while len(drawn) < count:
+            draw = self.counters.drawn
+            self.counters.drawn += 1
+            sample = self.split.train[self._drawn(draw)]
+            if self.options.filter_seen and sample.target in sample.history.items:
+                passed += 1
+                if passed > len(self.split.train):
+                    raise ThinkrankError("every training target was met before: set recpo.filter_seen to false")
+                continue
+            drawn.append((draw, sample))
+        return drawn
 
     def _drawn(self, draw: int) -> int:
         """Which training sample is drawn at this place of the order; every epoch has its own."""
         epoch, place = divmod(draw, len(self.split.train))
-        if getattr(self, "_epoch", None) != epoch:
+        if self._epoch != epoch:
             self._epoch = epoch
             self._order = np.random.default_rng([self.options.seed, epoch]).permutation(len(self.split.train))
         return int(self._order[place])
@@ -238,6 +302,8 @@ class RecpoFit(Fit[RecpoOptions]):
         for part in parts:
             if options.kl_coefficient and "reference" not in part.before:  # before the weights carry a gradient
                 part.before["reference"] = self._reference_logprobs(part)
+        candidates, catalogue = self._candidates(batch)
+        for part in parts:
             packing = part.episodes.packing
             states_TD = packed_states(self.model.backbone, packing)
             loss = states_TD.new_zeros(())
@@ -246,17 +312,20 @@ class RecpoFit(Fit[RecpoOptions]):
                 tokens.append(token)
                 loss = loss + options.token_weight * token.loss
             if options.item_weight or options.item_floor:
-                logprobs_R = self._item_logprobs(part, states_TD, batch)
+                logprobs_R = self._item_logprobs(part, states_TD, candidates)
                 item = self._item_surrogate(part, logprobs_R, len(batch))
                 items.append(item)
                 floor = -logprobs_R.sum() / (len(batch) * options.group_size)
                 losses["item_cross_entropy"] += floor.item()
                 loss = loss + options.item_weight * item.loss + options.item_floor * floor
             if options.line_weight:
-                line = self._line_loss(part, states_TD, batch)
+                line = self._line_loss(part, states_TD, batch, catalogue)
                 losses["line_loss"] += line.item()
                 loss = loss + options.line_weight * line
             loss.backward()
+        candidates.flow_back()
+        if catalogue is not candidates:
+            catalogue.flow_back()
         norm = self.update()
         return {**_facts("token", tokens), **_facts("item", items), **losses, "gradient_norm": norm}
 
@@ -314,34 +383,46 @@ class RecpoFit(Fit[RecpoOptions]):
             clip_high=self.options.clip_high,
         )
 
+    def _candidates(self, batch: Sequence[Group]) -> tuple[_Candidates, _Candidates]:
+        """What the targets of the batch compete with, and the whole catalogue; the same object if it is the same."""
+        options, model, device = self.options, self.model, self.model.backbone.device
+        targets_N = _targets(batch, device).unique()
+        chooses = bool(options.item_weight or options.item_floor)
+        if options.candidates == "catalogue" or not chooses:
+            table_ID = model.table_ID
+            if options.live_items and chooses:
+                random = np.random.default_rng([options.seed, self.counters.step])
+                live_N = targets_N[torch.from_numpy(random.permutation(len(targets_N))[: options.live_items])]
+                table_ID = table_ID.index_copy(0, live_N, self.encode(live_N))
+            whole = _Candidates(model.head.item_vectors(table_ID), None)
+            return whole, whole
+        items_N, states_ND = targets_N, self.encode(targets_N)
+        if options.candidates == "memory":
+            earlier = range(max(0, self._drawn_before - options.memory), self._drawn_before)
+            held = [int(self.split.train.targets[self._drawn(draw)]) for draw in earlier]
+            held_N = torch.tensor(held, dtype=torch.long, device=device)
+            items_N, states_ND = torch.cat([targets_N, held_N]), torch.cat([states_ND, model.table_ID[held_N]])
+        few = _Candidates(model.head.item_vectors(states_ND, items_N), items_N)
+        whole_ID = model.head.item_vectors(model.table_ID) if options.line_weight else model.table_ID[:0]
+        return few, _Candidates(whole_ID, None)
+
     def _item_logprobs(
-        self, part: _Part, states_TD: Float[Tensor, "T D"], batch: Sequence[Group]
+        self, part: _Part, states_TD: Float[Tensor, "T D"], candidates: _Candidates
     ) -> Float[Tensor, "R"]:
-        """Log-probability of the target after each thought, among the candidates that the options name."""
-        options, model, device = self.options, self.model, states_TD.device
-        users_RD = model.head.user_vectors(states_TD[part.episodes.readouts])
+        """Log-probability of the target after each thought, among the candidates."""
+        options, device, items_N = self.options, states_TD.device, candidates.items_N
+        users_RD = self.model.head.user_vectors(states_TD[part.episodes.readouts])
         targets_R = _targets(part.groups, device).repeat_interleave(options.group_size)
         seen_RI = self._seen(part.groups, device).repeat_interleave(options.group_size, dim=0)
-        if options.candidates == "catalogue":
-            table_ID = model.table_ID
-            if options.live_items:
-                live_N = _targets(part.groups, device).unique()[: options.live_items]
-                table_ID = table_ID.index_copy(0, live_N, self.encode(live_N))
-            scores_RI = model.head.scores(users_RD, model.head.item_vectors(table_ID))
-            return item_logprobs(scores_RI, targets_R, seen_RI)
-        live_N = _targets(batch, device).unique()
-        candidates_N, states_ND = live_N, self.encode(live_N)
-        if options.candidates == "memory":
-            earlier = range(max(0, self.counters.drawn - options.memory), self.counters.drawn)
-            held_N = torch.tensor([int(self.split.train.targets[self._drawn(d)]) for d in earlier], device=device)
-            candidates_N = torch.cat([live_N, held_N])
-            states_ND = torch.cat([states_ND, model.table_ID[held_N]])
-        columns_R, repeated_RN = locate_targets(targets_R, candidates_N)
-        items_ND = model.head.item_vectors(states_ND, candidates_N)
-        scores_RN = model.head.scores(users_RD, items_ND, candidates_N)
-        return item_logprobs(scores_RN, columns_R, repeated_RN | seen_RI[:, candidates_N])
+        scores_RN = self.model.head.scores(users_RD, candidates.vectors_ND, items_N)
+        if items_N is None:
+            return item_logprobs(scores_RN, targets_R, seen_RI)
+        columns_R, repeated_RN = locate_targets(targets_R, items_N)
+        return item_logprobs(scores_RN, columns_R, repeated_RN | seen_RI[:, items_N])
 
-    def _line_loss(self, part: _Part, states_TD: Float[Tensor, "T D"], batch: Sequence[Group]) -> Float[Tensor, ""]:
+    def _line_loss(
+        self, part: _Part, states_TD: Float[Tensor, "T D"], batch: Sequence[Group], catalogue: _Candidates
+    ) -> Float[Tensor, ""]:
         """Contrastive loss at the history's line ends, which the same pass has read anyway; a share of the batch's."""
         model, device = self.model, states_TD.device
         total = sum(len(group.prompt.line_ends) for group in batch)
@@ -357,7 +438,7 @@ class RecpoFit(Fit[RecpoOptions]):
                 seen_PI[len(targets), torch.tensor(items[:next_event])] = True
                 targets.append(items[next_event])
         users_PD = model.head.user_vectors(states_TD[ends], torch.ones(len(ends), dtype=torch.bool, device=device))
-        scores_PI = model.head.scores(users_PD, model.head.item_vectors(model.table_ID))
+        scores_PI = model.head.scores(users_PD, catalogue.vectors_ND)
         loss = contrastive_loss(scores_PI, torch.tensor(targets, device=device), seen_PI.to(device))
         return loss * (len(ends) / total)
 
@@ -373,10 +454,11 @@ class RecpoFit(Fit[RecpoOptions]):
         """Encode the rows anew that were encoded longest ago."""
         if not self.options.refresh_rows:
             return
-        with self._timed("scoring"), torch.no_grad():
-            self.encode(
-                self.encoded_at_I.argsort(stable=True)[: self.options.refresh_rows].to(self.model.table_ID.device)
-            )
+        with self._timed("scoring"):
+            oldest_N = self.encoded_at_I.argsort(stable=True)[: self.options.refresh_rows]
+            states_ND = self.model.encode_items(oldest_N.tolist())
+            self.model.table_ID = self.model.table_ID.index_copy(0, oldest_N.to(states_ND.device), states_ND)
+            self.encoded_at_I[oldest_N] = self.counters.step
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
