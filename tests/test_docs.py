@@ -27,7 +27,9 @@ def test_links_to_files_lead_somewhere(page):
 def test_every_setting_the_guide_names_exists():
     from thinkrank.cli.settings import RetrieveSettings, _keys
 
-    text = (ROOT / "docs" / "guide" / "retrieve.md").read_text(encoding="utf-8")
+    text = "".join(
+        (ROOT / "docs" / "guide" / f"{page}.md").read_text(encoding="utf-8") for page in ("retrieve", "recpo")
+    )
     named = set(re.findall(r"`((?:training|model|recpo)\.[\w.]+)`", text)) - {"model.lora"}
     assert named <= set(_keys(RetrieveSettings))
 
@@ -41,5 +43,5 @@ def test_every_study_is_a_valid_configuration(study):
     arms = tables.pop("arms", {})
     assert tables.pop("study", {}).keys() <= {"seeds", "shared_warm_start", "samples"}
     for arm in [{}, *arms.values()]:
-        over = {key: value for key, value in arm.items() if key not in ("about", "phase", "thinks")}
+        over = {key: value for key, value in arm.items() if key not in ("about", "phase", "thinks", "controls")}
         retrieve_settings(which=Preset.thinkrank, tables=[tables, over])

@@ -22,7 +22,7 @@ from thinkrank.cli.settings import RetrieveSettings, retrieve_settings
 from thinkrank.data import Split
 from thinkrank.language import Backbone, load_backbone
 from thinkrank.retrieve import Preset, R2ec, fit_contrastive, fit_recpo
-from thinkrank.retrieve.controls import CONTROLS, control_scores
+from thinkrank.retrieve.controls import control_scores
 from thinkrank.retrieve.fit import sample_ranks
 from thinkrank.stages import mask_seen, target_ranks
 from thinkrank.training import Run, console_progress
@@ -95,16 +95,19 @@ def train(study: Study, arm: str, seed: int) -> tuple[R2ec, Run, RetrieveSetting
     return model, run, settings
 
 
-def judge(study: Study, model: R2ec, controls: bool) -> dict[str, Any]:
-    """Ranks of the test targets: without a thought, after the model's own, and after each control."""
+def judge(study: Study, model: R2ec, *, thinks: bool, controls: bool) -> dict[str, Any]:
+    """Ranks of the test targets: without a thought, after the model's own, and after each control.
+
+    An empty thought is no thought, token for token, so that control is the answer without one.
+    """
     samples = study.split.test.subset(study.options["samples"], seed=0)
     histories = samples.histories()
     found: dict[str, Any] = {"no thought": sample_ranks(model, samples).tolist()}
-    if controls:
+    if thinks:
         thoughts = model.think(histories)
         found["thought"] = sample_ranks(model, samples, thoughts).tolist()
         found["thought_tokens"] = [len(thought.ids) for thought in thoughts]
-        for control in CONTROLS:
+        for control in ("other", "filler") if controls else ():
             scores = mask_seen(control_scores(model, histories, thoughts, control), histories)
             found[control] = target_ranks(scores, samples.targets).tolist()
     return found
@@ -135,7 +138,12 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
             for row in rows
             if "reward" in row
         ],
-        "ranks": judge(study, model, controls=study.arms[arm].get("thinks", True)),
+        "ranks": judge(
+            study,
+            model,
+            thinks=study.arms[arm].get("thinks", True),
+            controls=study.arms[arm].get("controls", False),
+        ),
         "thoughts": {"before": shown[0]["thoughts"], "after": shown[-1]["thoughts"]} if len(shown) > 1 else {},
         "settings": settings.model_dump(mode="json"),
     }

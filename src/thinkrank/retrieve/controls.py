@@ -4,7 +4,7 @@ Shape legend: B users, I items of the catalogue.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -15,8 +15,6 @@ from thinkrank.retrieve.model import R2ec
 
 Control = Literal["empty", "other", "filler"]
 """No thought at all; the thought about another history; as many tokens that say nothing."""
-
-CONTROLS: tuple[Control, ...] = get_args(Control)
 
 _FILLER = " ..."
 

@@ -1,4 +1,4 @@
-"""Named configurations, each a TOML file beside this one that says only what differs from the defaults."""
+"""Named configurations, each a TOML file beside this one; what it does not name has its default."""
 
 import tomllib
 from enum import StrEnum
