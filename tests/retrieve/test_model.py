@@ -156,3 +156,19 @@ def test_a_thought_of_the_trained_model_is_not_read_again(model, monkeypatch):
     expected = trained.head.scores(users, trained.head.item_vectors(trained.table_ID)).detach().numpy()
     monkeypatch.setattr(trained, "user_states", None)
     np.testing.assert_allclose(trained.scores(HISTORIES, think=True), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_thoughts_about_one_history_are_read_behind_one_reading_of_it(model, monkeypatch):
+    histories = [HISTORIES[0], HISTORIES[0], HISTORIES[1], HISTORIES[0]]
+    thoughts = [(5, 6), (7,), (), (5, 6)]
+    together = model.user_states(histories, thoughts)
+    alone = torch.cat([model.user_states([h], [t]) for h, t in zip(histories, thoughts, strict=True)])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    read = []
+    monkeypatch.setattr(
+        "thinkrank.retrieve.encoder.packed_states",
+        lambda backbone, packing: read.append(len(packing)) or torch.zeros(len(packing), backbone.hidden_size),
+    )
+    model.user_states(histories[:2], thoughts[:2])
+    prompt, closing = len(model.prompts.user(HISTORIES[0]).prompt), len(model.prompts.closing_ids)
+    assert read == [prompt + 3 + 2 * closing]

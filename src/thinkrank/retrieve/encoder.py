@@ -14,27 +14,47 @@ from thinkrank.language import Backbone, Forest, Packing, Prompt, packed_states
 
 def read_last(backbone: Backbone, prompts: Sequence[Prompt]) -> Float[Tensor, "B D"]:
     """The state at the last token of each prompt, in one differentiable pass; what all begin with is read once."""
-    forest = Forest.rows(prompt.ids for prompt in prompts).share()
+    return _read(backbone, Forest.rows(prompt.ids for prompt in prompts))
+
+
+def _read(backbone: Backbone, forest: Forest) -> Float[Tensor, "B D"]:
+    forest = forest.share()
     packing = Packing(forest, backbone.device)
     return packed_states(backbone, packing)[packing.last_tokens(forest.leaves)]
 
 
-def batches(prompts: Sequence[Prompt], tokens: int) -> Iterator[range]:
-    """Cut prompts into runs of at most `tokens` tokens, none above it unless one prompt alone is."""
+def batches(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
+    """Cut texts into runs of at most `tokens` tokens, none above it unless one text alone is."""
     start = total = 0
-    for index, prompt in enumerate(prompts):
-        if index > start and total + len(prompt) > tokens:
-            yield range(start, index)
+    for index, length in enumerate(lengths):
+        if index > start and total + length > tokens:
+            yield slice(start, index)
             start, total = index, 0
-        total += len(prompt)
-    if start < len(prompts):
-        yield range(start, len(prompts))
+        total += length
+    if start < len(lengths):
+        yield slice(start, len(lengths))
 
 
 @torch.no_grad()
 def read_all(backbone: Backbone, prompts: Sequence[Prompt], *, batch_tokens: int = 4096) -> Float[Tensor, "B D"]:
     """The state at the last token of each prompt, without gradient, in batches of bounded size."""
-    states_BD = torch.empty(len(prompts), backbone.hidden_size, device=backbone.device)
-    for rows in batches(prompts, batch_tokens):
-        states_BD[rows.start : rows.stop] = read_last(backbone, prompts[rows.start : rows.stop])
-    return states_BD
+    parts = [read_last(backbone, prompts[part]) for part in batches([len(p) for p in prompts], batch_tokens)]
+    return torch.cat([torch.empty(0, backbone.hidden_size, device=backbone.device), *parts])
+
+
+@torch.no_grad()
+def read_behind(
+    backbone: Backbone, prompts: Sequence[Prompt], endings: Sequence[Sequence[int]], *, batch_tokens: int = 4096
+) -> Float[Tensor, "B D"]:
+    """The state at the end of each ending behind its prompt, without gradient.
+
+    Neighbours with the same prompt, such as the thoughts about one history, share one reading of it.
+    """
+    groups: list[tuple[tuple[int, ...], list[Sequence[int]]]] = []
+    for prompt, ending in zip(prompts, endings, strict=True):
+        if not groups or groups[-1][0] != prompt.ids:
+            groups.append((prompt.ids, []))
+        groups[-1][1].append(ending)
+    lengths = [len(ids) + sum(map(len, many)) for ids, many in groups]
+    parts = [_read(backbone, Forest.groups(groups[part])) for part in batches(lengths, batch_tokens)]
+    return torch.cat([torch.empty(0, backbone.hidden_size, device=backbone.device), *parts])

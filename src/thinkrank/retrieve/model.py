@@ -37,7 +37,7 @@ from thinkrank.language import (
 from thinkrank.language.adapters import adapter_replaced
 from thinkrank.retrieve.card import model_card
 from thinkrank.retrieve.config import ContrastiveOptions, R2ecConfig
-from thinkrank.retrieve.encoder import read_all
+from thinkrank.retrieve.encoder import read_all, read_behind
 from thinkrank.retrieve.head import RetrievalHead
 from thinkrank.retrieve.prompts import Prompts
 from thinkrank.stages import Ranking, Thought, check_histories, top_k
@@ -155,11 +155,8 @@ class R2ec:
         self, histories: Sequence[History], thoughts: Sequence[Sequence[int]] | None = None
     ) -> Float[Tensor, "B D"]:
         """The state at the closing that follows each history and the ids of a thought (or none), without gradient."""
-        prompts: list[Prompt] = [
-            self.prompts.close(self.prompts.user(history).prompt, ids)
-            for history, ids in zip(histories, thoughts or [()] * len(histories), strict=True)
-        ]
-        return read_all(self.backbone, prompts)
+        endings = [[*ids, *self.prompts.closing_ids] for ids in thoughts or [()] * len(histories)]
+        return read_behind(self.backbone, [self.prompts.user(history).prompt for history in histories], endings)
 
     @torch.no_grad()
     def catalogue_scores(self, states_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B I"]:
