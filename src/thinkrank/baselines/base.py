@@ -31,9 +31,9 @@ BaselineT = TypeVar("BaselineT", bound="Baseline[Any]")  # typing.Self, which th
 
 
 class Baseline(ABC, Generic[ConfigT]):
-    """A retriever that learns in one pass and holds its knowledge in a few arrays.
+    """A retriever that holds its knowledge in a few arrays.
 
-    It satisfies `thinkrank.stages.Retriever`. Fitting and scoring are deterministic.
+    It satisfies `thinkrank.stages.Retriever`. Fitting and scoring are deterministic on a CPU.
 
     Args:
         config: its options; None for the defaults.

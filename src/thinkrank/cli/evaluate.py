@@ -11,12 +11,14 @@ import typer
 from thinkrank.cli.train import Device
 
 if TYPE_CHECKING:
+    from thinkrank.baselines import SasrecOptions
     from thinkrank.data import Samples, Split
     from thinkrank.evaluate import Evaluation, Scorer
     from thinkrank.retrieve import R2ec
     from thinkrank.training import Run
 
 REFERENCE = "item-kNN"
+SASREC = "SASRec"
 TRAINED = "R²ec, no thought"
 THINKING = "R²ec, thought first"
 UNTRAINED = "R²ec, untrained"
@@ -29,6 +31,9 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=1, help="Samples, drawn by the seed; all if there are fewer.")] = 1000,
     think: Annotated[bool, typer.Option(help="Also measure answers that think first (slow on a CPU).")] = False,
     untrained: Annotated[bool, typer.Option(help="Also measure the model before training.")] = False,
+    sasrec: Annotated[
+        bool, typer.Option("--sasrec", help="Also train SASRec, by the run's seed, and measure it (minutes on a CPU).")
+    ] = False,
     seen: Annotated[bool, typer.Option("--seen", help="Leave items of the history in the ranking.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the drawn samples and the bootstrap.")] = 0,
     device: Device = "auto",
@@ -40,6 +45,7 @@ def evaluate(
 
     Example: `thinkrank evaluate runs/demo --samples 2000 --think`
     """
+    from thinkrank.baselines import SasrecOptions
     from thinkrank.cli.settings import RetrieveSettings
     from thinkrank.errors import ThinkrankError
     from thinkrank.retrieve import R2ec
@@ -56,19 +62,26 @@ def evaluate(
     opened = Run.open(run, split.manifest())
     model = R2ec.from_pretrained(run / "model", device=device)
     drawn = (split.test if part == "test" else split.valid).subset(samples, seed)
-    systems = retrieval_systems(model, split, think=think, untrained=untrained)
+    options = SasrecOptions(seed=opened.manifest["seed"]) if sasrec else None
+    systems = retrieval_systems(model, split, think=think, untrained=untrained, sasrec=options)
     write_evaluation(opened, model, split, drawn, systems, part=part, filter_seen=not seen, json_output=json_output)
 
 
-def retrieval_systems(model: "R2ec", split: "Split", *, think: bool, untrained: bool) -> "Mapping[str, Scorer]":
-    """Everything a table compares, fitted on the train part."""
-    from thinkrank.baselines import ItemKNN, Popularity
+def retrieval_systems(
+    model: "R2ec", split: "Split", *, think: bool, untrained: bool, sasrec: "SasrecOptions | None" = None
+) -> "Mapping[str, Scorer]":
+    """Everything a table compares, fitted on the train part; SASRec, if asked for, stops early on the valid part."""
+    from thinkrank.baselines import ItemKNN, Popularity, SASRec
     from thinkrank.retrieve import R2ec
+    from thinkrank.training import console_progress
 
     systems: dict[str, Scorer] = {
         "popularity": Popularity().fit(split).scores,
         REFERENCE: ItemKNN().fit(split).scores,
     }
+    if sasrec is not None:
+        trained = SASRec(sasrec, device=str(model.backbone.device)).fit(split, progress=console_progress)
+        systems[SASREC] = trained.scores
     if untrained:
         systems[UNTRAINED] = R2ec.create(model.config, model.catalogue).scores
     systems[TRAINED] = model.scores
@@ -108,7 +121,7 @@ def write_evaluation(
         )
     trained = np.concatenate([history.items for history in split.train_histories()])
     counts_I = np.bincount(trained, minlength=len(split.dataset.catalogue))
-    seeds = dict.fromkeys((TRAINED, THINKING), (run.manifest["seed"],))
+    seeds = dict.fromkeys((TRAINED, THINKING, SASREC), (run.manifest["seed"],))
     rows = evaluation.rows(dataset=split.dataset.name, split=part, seeds=seeds, counts_I=counts_I)
     write_results(run.folder / "results.json", rows)
     comparisons = [

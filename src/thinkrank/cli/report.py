@@ -1,26 +1,65 @@
-"""The report of a retrieval run, put together from the run, the evaluation and ten people."""
+"""The report of a retrieval run: its training alone, or with the evaluation and ten people."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thinkrank.evaluate import Comparison, ResultRow
-from thinkrank.evaluate.report import Report, UserCase, user_cases
+from thinkrank.evaluate.report import Report, UserCase, thought_change, user_cases, write_report
 from thinkrank.stages import Ranking
+from thinkrank.training import Run
 
 if TYPE_CHECKING:
     from thinkrank.data import Samples, Split
     from thinkrank.evaluate import Evaluation
     from thinkrank.retrieve import R2ec
-    from thinkrank.training import Run
 
 NUM_USERS = 10
 NUM_SHOWN = 10
 
+WRITERS = {
+    "base": "the base model wrote",
+    "trained": "it wrote",
+    "frozen": "it would have written when RecPO began",
+}
+"""Who wrote the thoughts, by the setting `model.thinker`."""
+
+
+def write_training_report(run: Run, split: "Split") -> Path:
+    """Write what the training itself has to tell into the run's folder; return where."""
+    path = run.folder / "report.html"
+    write_report(path, training_report(run, split))
+    return path
+
+
+def training_report(run: Run, split: "Split") -> Report:
+    """Collect the curves of a run and, after RecPO, the thoughts before and after it."""
+    backbone, training = run.config["model"]["backbone"], run.config["training"]
+    supervision, negatives = training["supervision"].replace("_", " "), training["negatives"].replace("_", "-")
+    recpo = open_recpo(run, split)
+    told = [backbone, f"{supervision} supervision, {negatives} negatives"]
+    curves: dict[str, Sequence[Mapping[str, Any]]] = {"Contrastive training": run.metrics()}
+    thoughts = None
+    if recpo is not None:
+        rows = recpo.metrics()
+        told.append(f"then RecPO with {recpo.config['group_size']} thoughts about each history")
+        curves = {"Warm start": run.metrics(), "RecPO": rows}
+        thoughts = thought_change(rows, split.dataset, is_best=recpo.config["keep"] == "best")
+    return Report(
+        title=f"R²ec on {split.dataset.name}",
+        subtitle=", ".join(told),
+        data_card=split.dataset.describe(),
+        manifest=split.manifest(),
+        curves=curves,
+        thoughts=thoughts,
+    )
+
 
 def retrieval_report(
-    run: "Run",
+    run: Run,
     model: "R2ec",
     split: "Split",
     samples: "Samples",
@@ -28,26 +67,37 @@ def retrieval_report(
     rows: Sequence[ResultRow],
     comparisons: Sequence[Comparison],
 ) -> Report:
-    """Collect what the page shows. The ten people are asked with a thought first."""
-    backbone, training = run.config["model"]["backbone"], run.config["training"]
-    supervision, negatives = training["supervision"].replace("_", " "), training["negatives"].replace("_", "-")
-    return Report(
-        title=f"R²ec on {split.dataset.name}",
-        subtitle=f"{backbone}, {supervision} supervision, {negatives} negatives",
-        data_card=split.dataset.describe(),
-        manifest=split.manifest(),
+    """Add what was measured, and ten people, who are asked with a thought first."""
+    return replace(
+        training_report(run, split),
         rows=rows,
         comparisons=comparisons,
         policy=evaluation.policy,
-        curves=run.metrics(),
         users=_people(model, split, samples, filter_seen=evaluation.filter_seen),
         notes=(
-            "“No thought” reads the model directly behind the history; “thought first” reads it behind the thought it "
-            "wrote, or the base model did. Training was contrastive and never saw a thought, so nothing has rewarded "
-            "one for being useful.",
+            f"“No thought” reads the model directly behind the history; “thought first” reads it behind the thought "
+            f"{WRITERS[model.config.thinker]}. {_rewarded(run)}",
             "Samples of one user resemble each other; intervals and tests resample users.",
         ),
     )
+
+
+def open_recpo(run: Run, split: "Split") -> Run | None:
+    """The RecPO training inside a run; None if there was none."""
+    folder = run.folder / "recpo"
+    return Run.open(folder, split.manifest()) if (folder / "config.toml").is_file() else None
+
+
+def _rewarded(run: Run) -> str:
+    """What a reader should know about how thoughts were trained."""
+    if run.config.get("recpo", {}).get("steps"):
+        return "RecPO rewarded thoughts, on training samples, for the place of the true item that they led to."
+    if run.config["training"].get("thought_share"):
+        return (
+            "Training was contrastive and showed the model thoughts that rules had written, so nothing has rewarded "
+            "one for being useful."
+        )
+    return "Training was contrastive and never saw a thought, so nothing has rewarded one for being useful."
 
 
 def _people(model: "R2ec", split: "Split", samples: "Samples", *, filter_seen: bool) -> list[UserCase]:

@@ -46,7 +46,9 @@ def retrieve(
     device: Device = "auto",
     json_output: Json = False,
 ) -> None:
-    """Train R²ec without reasoning: contrastively, every history against the whole catalogue.
+    """Train R²ec: contrastively against the whole catalogue, then, if recpo.steps is set, by RecPO on thoughts.
+
+    Ends with report.html in the run's folder: curves, and with RecPO the thoughts before and after it.
 
     Ctrl-C or a power cut loses nothing: the same command goes on from the last checkpoint, to the same weights.
 
@@ -69,14 +71,39 @@ def retrieve(
         config=config,
         assignments=assignments or (),
     )
-    run, _ = train_retriever(settings, settings.data.load_split(), out, device=device)
-    best = max((row.get("valid_ndcg@10", 0.0) for row in run.metrics()), default=0.0)
+    data = settings.data.load_split()
+    is_reused = _is_finished(out)
+    run, _ = train_retriever(settings, data, out, device=device)
+    if not (is_reused and (out / "report.html").is_file()):
+        from thinkrank.cli.report import write_training_report
+
+        write_training_report(run, data)
+    _print_training(run, data, json_output=json_output)
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / "model" / "config.json").is_file()
+
+
+def _print_training(run: "Run", split: "Split", *, json_output: bool) -> None:
+    """Say how good the validations were, and where the model and the report are."""
+    from thinkrank.cli.report import open_recpo
+
+    folder, recpo = run.folder, open_recpo(run, split)
+    best = {"valid_ndcg@10": max((row.get("valid_ndcg@10", 0.0) for row in run.metrics()), default=0.0)}
+    if recpo is not None:
+        key = "valid_thinking_ndcg@10"
+        best[key] = max((row.get(key, 0.0) for row in recpo.metrics()), default=0.0)
     if json_output:
         import json
 
-        sys.stdout.write(json.dumps({"run": str(out), "model": str(out / "model"), "valid_ndcg@10": best}) + "\n")
-    else:
-        sys.stdout.write(f"best validation NDCG@10 {best:.4f}; the model is in {out / 'model'}\n")
+        paths = {"run": folder, "model": folder / "model", "report": folder / "report.html"}
+        sys.stdout.write(json.dumps({**{name: str(path) for name, path in paths.items()}, **best}) + "\n")
+        return
+    said = f"best validation NDCG@10 {best['valid_ndcg@10']:.4f}"
+    if recpo is not None:
+        said += f", with thoughts {best['valid_thinking_ndcg@10']:.4f} in RecPO"
+    sys.stdout.write(f"{said}; the model is in {folder / 'model'}\nreport: {folder / 'report.html'}\n")
 
 
 def train_retriever(
@@ -93,7 +120,7 @@ def train_retriever(
     manifest = {"split": split.manifest(), "seed": settings.training.seed, "device": device}
     run = Run(folder, settings.model_dump(mode="json"), manifest)
     saved, warm = folder / "model", folder / "warm-start"
-    if (saved / "config.json").is_file():
+    if _is_finished(folder):
         sys.stderr.write(f"{folder} holds the finished training of these settings: reusing it\n")
         return run, R2ec.from_pretrained(saved, device=device)
     try:
@@ -105,7 +132,8 @@ def train_retriever(
                 fit_contrastive(model, split, settings.training, run, progress=console_progress)
         if settings.recpo.steps:
             model.save_pretrained(warm)
-            recpo = Run(folder / "recpo", settings.recpo.model_dump(mode="json"), manifest)
+            phase = {**manifest, "seed": settings.recpo.seed}
+            recpo = Run(folder / "recpo", settings.recpo.model_dump(mode="json"), phase)
             fit_recpo(model, split, settings.recpo, recpo, progress=console_progress)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on from the last checkpoint\n")

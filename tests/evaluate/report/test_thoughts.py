@@ -137,7 +137,22 @@ def test_the_lead_counts_and_averages():
     assert "same 4 validation samples" in said
     assert "rose for 2 of them, fell for 1 and stayed for 1" in said
     assert "median place was 15 and became 12.5" in said
-    assert "4 tokens on average before, 4 after" in said
+    assert "4 tokens on average before, 4 after; 4 are the same word for word" in said
+
+
+def test_large_numbers_are_written_out():
+    long = replace(pair(20_001, 30_000), before=WrittenThought("words", 2_048, "length", 20_001))
+    said = words(ThoughtChange(0, 5, False, [long, pair(20_000, 30_000)]))
+    assert "median place was 20,000.5 and became 30,000" in said
+    assert "1,026 tokens on average" in said
+
+
+def test_the_same_words_are_said_to_be_the_same():
+    same, other = pair(3, 2), replace(pair(3, 2), after=WrittenThought("others", 1, "closed", 2))
+    said = words(ThoughtChange(0, 5, True, [same, other]))
+    assert said.count("After, step 5, the same words") == 1
+    assert "1 are the same word for word" in said
+    assert "a place can change under the same words" in said
 
 
 def test_the_reader_is_told_that_the_weights_were_chosen_on_these_samples():

@@ -1,6 +1,19 @@
-"""A self-contained HTML report: results, learning curves, single users, data. No network, no script."""
+"""A self-contained HTML report: results, learning curves, thoughts, single users, data. No network, no script."""
 
 from thinkrank.evaluate.report.cases import PastItem, RankedItem, UserCase, user_cases
 from thinkrank.evaluate.report.page import Report, render_report, write_report
+from thinkrank.evaluate.report.thoughts import ThoughtChange, ThoughtPair, WrittenThought, thought_change
 
-__all__ = ["PastItem", "RankedItem", "Report", "UserCase", "render_report", "user_cases", "write_report"]
+__all__ = [
+    "PastItem",
+    "RankedItem",
+    "Report",
+    "ThoughtChange",
+    "ThoughtPair",
+    "UserCase",
+    "WrittenThought",
+    "render_report",
+    "thought_change",
+    "user_cases",
+    "write_report",
+]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 from jaxtyping import Int64
 
-from thinkrank.data import Catalogue, Samples
+from thinkrank.data import Catalogue, History, Samples
 from thinkrank.stages import Ranking, Thought
 
 
@@ -73,7 +73,6 @@ def user_cases(
     """
     cases = []
     for row, sample in enumerate(samples):
-        recent = sample.history.last(num_past)
         items = [
             RankedItem(catalogue.titles[item], float(score), item == sample.target)
             for item, score in zip(ranking.items_BK[row].tolist(), ranking.scores_BK[row].tolist(), strict=True)
@@ -82,14 +81,7 @@ def user_cases(
         rank = int(ranks_S[row])
         case = UserCase(
             user=user_ids[sample.user],
-            past=[
-                PastItem(
-                    catalogue.titles[item],
-                    None if recent.times is None else _date(int(recent.times[i])),
-                    None if recent.ratings is None or np.isnan(recent.ratings[i]) else float(recent.ratings[i]),
-                )
-                for i, item in enumerate(recent.items.tolist())
-            ],
+            past=past_items(sample.history, catalogue, num_past),
             past_length=len(sample.history),
             items=items,
             target=catalogue.titles[sample.target],
@@ -98,6 +90,19 @@ def user_cases(
         )
         cases.append(case)
     return cases
+
+
+def past_items(history: History, catalogue: Catalogue, num_past: int) -> list[PastItem]:
+    """The newest interactions of a history, oldest first."""
+    recent = history.last(num_past)
+    return [
+        PastItem(
+            catalogue.titles[item],
+            None if recent.times is None else _date(int(recent.times[i])),
+            None if recent.ratings is None or np.isnan(recent.ratings[i]) else float(recent.ratings[i]),
+        )
+        for i, item in enumerate(recent.items.tolist())
+    ]
 
 
 def _date(seconds: int) -> str:

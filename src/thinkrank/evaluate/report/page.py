@@ -12,6 +12,7 @@ from thinkrank.evaluate.report.curves import curves_section
 from thinkrank.evaluate.report.facts import data_section
 from thinkrank.evaluate.report.figures import results_section
 from thinkrank.evaluate.report.html import Html, join, tag
+from thinkrank.evaluate.report.thoughts import ThoughtChange, thoughts_section
 from thinkrank.evaluate.report.users import users_section
 from thinkrank.evaluate.results import Comparison, ResultRow
 
@@ -32,7 +33,8 @@ class Report:
         comparisons: paired tests against a reference, as `Evaluation.comparisons` gives them.
         policy: how it was measured, as `Evaluation.policy` gives it.
         headline: the metric to plot.
-        curves: rows of `metrics.jsonl`.
+        curves: rows of `metrics.jsonl`, by the name of the training that logged them.
+        thoughts: what RecPO made of them, as `thought_change` tells it.
         users: single users, as `user_cases` tells them.
         notes: paragraphs of plain text for the end: what a reader should know.
     """
@@ -45,7 +47,8 @@ class Report:
     comparisons: Sequence[Comparison] = ()
     policy: Mapping[str, Any] = field(default_factory=dict)
     headline: str = "ndcg@10"
-    curves: Sequence[Mapping[str, Any]] = ()
+    curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    thoughts: ThoughtChange | None = None
     users: Sequence[UserCase] = ()
     notes: Sequence[str] = ()
 
@@ -55,6 +58,7 @@ def render_report(report: Report) -> str:
     sections = {
         "results": results_section(report.rows, report.comparisons, report.policy, report.headline),
         "curves": curves_section(report.curves),
+        "thoughts": thoughts_section(report.thoughts),
         "users": users_section(report.users),
         "data": data_section(report.data_card, report.manifest),
         "notes": _notes(report.notes),

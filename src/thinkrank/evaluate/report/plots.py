@@ -4,13 +4,19 @@ The drawing area is always 100 wide. Stretching it would turn circles into ellip
 and `non-scaling-stroke` (in the style sheet) stays a circle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from thinkrank.evaluate.report.html import Html, tag
 
 Point = tuple[float, float]
+Area = tuple[float, float, float, float]
+"""Left, right, lowest, highest."""
 
 CURVE_HEIGHT = 40.0
+LONG = 40
+"""From so many points on, a line that is noise is drawn as its running mean."""
 
 
 def interval_plot(value: float, low: float | None, high: float | None, *, top: float, label: str) -> Html:
@@ -22,17 +28,34 @@ def interval_plot(value: float, low: float | None, high: float | None, *, top: f
     return _svg("interval", 10.0, label, *children)
 
 
-def curve(points: Sequence[Point], *, label: str) -> Html:
-    """A line through points, stretched to fill the area; x must ascend. One point is drawn as a dot."""
-    xs, ys = zip(*points, strict=True)
-    placed = [
-        (_share(x - xs[0], xs[-1] - xs[0]), CURVE_HEIGHT - _share(y - min(ys), max(ys) - min(ys)) * CURVE_HEIGHT / 100)
-        for x, y in points
-    ]
-    path = "M" + "L".join(f"{_number(x)} {_number(y)}" for x, y in placed)
-    last_x, last_y = (_number(part) for part in placed[-1])
-    line = tag("path", d=path, class_="line")
-    return _svg("curve", CURVE_HEIGHT, label, line, tag("path", d=f"M{last_x} {last_y}h0", class_="dot"))
+def curves(lines: Mapping[str, Sequence[Point]], *, label: str) -> Html:
+    """Lines through points on common axes, stretched to fill the area, by the class that gives a line its colour.
+
+    The x of each line must ascend. A line of one point is drawn as a dot, a noisy one faintly under its running mean.
+    """
+    xs, ys = zip(*(point for line in lines.values() for point in line), strict=True)
+    area = (min(xs), max(xs), min(ys), max(ys))
+    drawn = [path for class_, line in lines.items() for path in _drawn(line, area, class_)]
+    return _svg("curve", CURVE_HEIGHT, label, *drawn)
+
+
+def is_noisy(points: Sequence[Point]) -> bool:
+    """Whether a line is long and turns at more than every fifth point, which a schedule or a slow trend does not."""
+    steps = np.sign(np.diff([y for _, y in points]))
+    turns = np.count_nonzero(np.diff(steps[steps != 0]))
+    return len(points) >= LONG and bool(turns > len(points) / 5)
+
+
+def running_mean(points: Sequence[Point]) -> list[Point]:
+    """Each value averaged with its neighbours, about a tenth of the line in all; a line without noise is left alone."""
+    if not is_noisy(points):
+        return list(points)
+    half = len(points) // 20
+    sums = np.cumsum([0.0, *(y for _, y in points)])
+    places = np.arange(len(points))
+    starts, ends = np.maximum(places - half, 0), np.minimum(places + half + 1, len(points))
+    means = (sums[ends] - sums[starts]) / (ends - starts)
+    return [(x, float(mean)) for (x, _), mean in zip(points, means, strict=True)]
 
 
 def thin(points: Sequence[Point], most: int = 400) -> list[Point]:
@@ -46,6 +69,25 @@ def thin(points: Sequence[Point], most: int = 400) -> list[Point]:
         extremes = {min(stretch, key=lambda point: point[1]), max(stretch, key=lambda point: point[1])}
         kept += sorted(extremes)
     return [points[0], *(point for point in kept if points[0][0] < point[0] < points[-1][0]), points[-1]]
+
+
+def _drawn(line: Sequence[Point], area: Area, class_: str) -> list[Html]:
+    mean = running_mean(line)
+    faint = [_path(thin(line), area, f"raw {class_}")] if is_noisy(line) else []
+    x, y = _placed(mean[-1], area)
+    dot = tag("path", d=f"M{_number(x)} {_number(y)}h0", class_=f"dot {class_}")
+    return [*faint, _path(thin(mean), area, f"line {class_}"), dot]
+
+
+def _path(line: Sequence[Point], area: Area, class_: str) -> Html:
+    placed = [_placed(point, area) for point in line]
+    return tag("path", d="M" + "L".join(f"{_number(x)} {_number(y)}" for x, y in placed), class_=class_)
+
+
+def _placed(point: Point, area: Area) -> Point:
+    left, right, lowest, highest = area
+    height = _share(point[1] - lowest, highest - lowest) * CURVE_HEIGHT / 100
+    return _share(point[0] - left, right - left), CURVE_HEIGHT - height
 
 
 def _svg(class_: str, height: float, label: str, *children: Html) -> Html:

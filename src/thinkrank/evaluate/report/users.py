@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from thinkrank.evaluate.report.cases import PastItem, RankedItem, UserCase
 from thinkrank.evaluate.report.html import Html, item_text, join, tag, text
+from thinkrank.language.options import FinishReason
 from thinkrank.stages import Thought
 
 FINISHES = {
@@ -28,7 +29,7 @@ def _card(case: UserCase) -> Html:
         tag("header", tag("h3", join("User ", tag("bdi", case.user))), _verdict(case)),
         tag(
             "div",
-            tag("div", tag("h4", _past_title(case)), _past(case.past), class_="past"),
+            tag("div", tag("h4", past_title(len(case.past), case.past_length)), past_list(case.past), class_="past"),
             tag("div", *_thought(case.thought), class_="thought") if case.thought else None,
             tag("div", tag("h4", f"Recommended, best {len(case.items)}"), _items(case), class_="answer"),
             class_="columns" if case.thought else "columns two",
@@ -44,13 +45,13 @@ def _verdict(case: UserCase) -> Html:
     return tag("p", f"true item at place {case.target_rank:,}", class_="verdict found" if found else "verdict missed")
 
 
-def _past_title(case: UserCase) -> str:
-    if len(case.past) < case.past_length:
-        return f"History, newest {len(case.past)} of {case.past_length:,}"
-    return f"History, {case.past_length:,} in all"
+def past_title(shown: int, length: int) -> str:
+    """Heading of a list of interactions: how many of a history it shows."""
+    return f"History, newest {shown} of {length:,}" if shown < length else f"History, {length:,} in all"
 
 
-def _past(past: Sequence[PastItem]) -> Html:
+def past_list(past: Sequence[PastItem]) -> Html:
+    """Interactions, oldest first."""
     if not past:
         return tag("p", "Nothing yet.", class_="empty")
     return tag("ol", *(tag("li", item_text(item.title), _facts(item)) for item in past), class_="plain")
@@ -62,14 +63,18 @@ def _facts(item: PastItem) -> Html | None:
     return tag("small", " · ".join(facts)) if facts else None
 
 
-def _thought(thought: Thought) -> list[Html]:
-    if thought.text.strip():
-        words = tag("blockquote", text(thought.text.strip(), keep="\n\t"), dir="auto")
+def thought_text(thought: str, num_tokens: int, finish_reason: FinishReason) -> list[Html]:
+    """What a model wrote, and below it how long it was and how it ended."""
+    if thought.strip():
+        words = tag("blockquote", text(thought.strip(), keep="\n\t"), dir="auto")
     else:
         words = tag("p", "The thought is empty.", class_="empty")
-    count = len(thought.token_ids)
-    facts = f"{count:,} {'token' if count == 1 else 'tokens'}; the model {FINISHES[thought.finish_reason]}."
-    return [tag("h4", "Thought"), words, tag("p", facts, class_="facts")]
+    facts = f"{num_tokens:,} {'token' if num_tokens == 1 else 'tokens'}; the model {FINISHES[finish_reason]}."
+    return [words, tag("p", facts, class_="facts")]
+
+
+def _thought(thought: Thought) -> list[Html]:
+    return [tag("h4", "Thought"), *thought_text(thought.text, len(thought.token_ids), thought.finish_reason)]
 
 
 def _items(case: UserCase) -> Html:
