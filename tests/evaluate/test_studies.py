@@ -46,7 +46,15 @@ def test_the_table_has_a_line_per_arm_and_way_and_no_test_of_the_reference_again
     lines = study_markdown(read_study(folder), ("plain", "no thought")).splitlines()
     assert len(lines) == 4
     assert "< .001" in lines[2]
-    assert lines[3].split("|")[-3].strip() == "–"
+    assert lines[3].split("|")[-4].strip() == "–"
+
+
+def test_a_way_that_not_every_seed_was_judged_by_is_left_out(folder):
+    once = json.loads((folder / "plain-0.json").read_text())
+    once["ranks"]["filler"] = once["ranks"]["no thought"]
+    (folder / "plain-0.json").write_text(json.dumps(once))
+    assert "filler" in {answers.way for answers in read_study(folder)}
+    assert "filler" not in study_markdown(read_study(folder), ("plain", "no thought"))
 
 
 def test_results_that_do_not_fit_together_are_refused(folder):

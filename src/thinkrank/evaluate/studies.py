@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate.significance import Interval, PairedTest, bootstrap_intervals, paired_test
 
-METRICS = ("ndcg@10", "hit@5", "hit@10", "hit@20")
+METRICS = ("ndcg@10", "hit@1", "hit@5", "hit@10", "hit@20")
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,22 @@ def study_test(answers: Answers, reference: Answers, metric: str) -> PairedTest:
 def study_markdown(study: Sequence[Answers], reference: tuple[str, str], metrics: Sequence[str] = METRICS) -> str:
     """A table of all arms and ways: means with intervals, spread of the seeds, and a test against a reference.
 
+    A way that was not judged under every seed of its arm is left out.
+
     Args:
         study: what `read_study` gave.
         reference: arm and way that the others are compared with, in the first metric.
         metrics: columns.
     """
     against = next((answers for answers in study if (answers.arm, answers.way) == reference), None)
-    header = ["arm", "answer after", *metrics, f"seeds' {metrics[0]}", "p", "minutes"]
+    header = ["arm", "answer after", *metrics, f"seeds' {metrics[0]}", "p", "seeds", "minutes"]
     lines = [header, ["---"] * 2 + ["---:"] * (len(header) - 2)]
+    num_seeds = {answers.arm: 0 for answers in study}
     for answers in study:
+        num_seeds[answers.arm] = max(num_seeds[answers.arm], len(answers.seeds))
+    for answers in study:
+        if len(answers.seeds) < num_seeds[answers.arm]:
+            continue
         cells = []
         for metric in metrics:
             interval = study_interval(answers, metric)
@@ -122,7 +129,17 @@ def study_markdown(study: Sequence[Answers], reference: tuple[str, str], metrics
         low, high = answers.spread(metrics[0])
         p_value = "–" if against is None or answers is against else _p(study_test(answers, against, metrics[0]).p_value)
         minutes = f"{np.mean(answers.seconds) / 60:.1f}"
-        lines.append([answers.arm, answers.way, *cells, f"{_figure(low)}–{_figure(high)}", p_value, minutes])
+        lines.append(
+            [
+                answers.arm,
+                answers.way,
+                *cells,
+                f"{_figure(low)}–{_figure(high)}",
+                p_value,
+                str(len(answers.seeds)),
+                minutes,
+            ]
+        )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
