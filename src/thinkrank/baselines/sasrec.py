@@ -48,7 +48,7 @@ class SasrecOptions(BaselineConfig):
     """Options of `SASRec`: the encoder, and how it is trained."""
 
     model: Literal["sasrec"] = "sasrec"
-    width: int = Field(64, ge=1, description="of item embeddings and states")
+    width: int = Field(128, ge=1, description="of item embeddings and states")
     blocks: int = Field(2, ge=1, description="layers of attention and feed-forward")
     heads: int = Field(2, ge=1, description="of each attention; must divide the width")
     norm: Literal["pre", "post"] = Field(
