@@ -12,8 +12,8 @@ and scores. From its released code: a last normalisation, and input embeddings t
   paper keeps the newest window only;
 - items that training never saw are left out of a history. Nothing was learnt about them as a past.
 
-Memory: training holds a few arrays of 4 * P * I bytes, P up to `batch_size` times `max_length` predictions (43 MB each
-for 6,400 predictions and 1,682 items).
+Memory: training holds a few arrays of 4 * P * I bytes, P up to `batch_size` times `max_length` predictions (9 MB each
+for 1,280 predictions and 1,682 items).
 
 Shape legend: B users (rows), T places, P predictions of a batch, I items, D width, N events of a user, W of a window.
 """
@@ -45,22 +45,26 @@ _BETAS = (0.9, 0.98)  # the paper's released code
 
 
 class SasrecOptions(BaselineConfig):
-    """Options of `SASRec`: the encoder, and how it is trained."""
+    """Options of `SASRec`: the encoder, and how it is trained.
+
+    Of the settings tried, the defaults are the best on the validation parts of MovieLens-100K and of Amazon Office in
+    time order: NDCG@10 .102 and .132 (one seed). A width of 64 with 50 items and a dropout of .2 has .100 and .120.
+    """
 
     model: Literal["sasrec"] = "sasrec"
-    width: int = Field(128, ge=1, description="of item embeddings and states")
+    width: int = Field(256, ge=1, description="of item embeddings and states")
     blocks: int = Field(2, ge=1, description="layers of attention and feed-forward")
     heads: int = Field(2, ge=1, description="of each attention; must divide the width")
     norm: Literal["pre", "post"] = Field(
         "pre", description="normalise before each sub-layer, as the paper, or after it"
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="of embeddings, attention and feed-forward")
-    max_length: int = Field(50, ge=1, description="newest items of a history that are read")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.3, description="of embeddings, attention and feed-forward")
+    max_length: int = Field(20, ge=1, description="newest items of a history that are read")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's, constant")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's, on everything")
     batch_size: int = Field(64, ge=1, description="windows of history per update")
     max_epochs: int = Field(100, ge=1, description="most passes over the training events")
-    patience: int = Field(10, ge=1, description="stop after this many epochs without a better validation NDCG@10")
+    patience: int = Field(5, ge=1, description="stop after this many epochs without a better validation NDCG@10")
     validation_samples: int = Field(2000, ge=1, description="validation samples, drawn once by the seed")
     seed: int = Field(
         0, ge=0, description="of the initial weights, the order, the windows, dropout and the drawn samples"
