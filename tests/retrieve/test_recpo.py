@@ -1,14 +1,12 @@
 """RecPO against hand-written loops: one row per trajectory, no packing, no sharing, the paper's formulas spelt out."""
 
 import math
-from dataclasses import replace
 from itertools import count
 
 import numpy as np
 import pytest
 import torch
 
-from thinkrank.data import History
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import GenerationOptions, hidden_states, pad, tiny_backbone
 from thinkrank.language.adapters import adapter_state
@@ -154,7 +152,7 @@ def test_every_term_is_what_it_says_however_the_batch_is_cut(config, split, recp
     fit._drawn_before = fit.counters.drawn
     groups, _ = fit._rollouts()
     targets = sorted({group.sample.target for group in groups})
-    earlier = [int(split.train.targets[fit._drawn(draw)]) for draw in range(13, 20)]
+    earlier = [int(split.train.targets[fit.draws.sample(draw)]) for draw in range(13, 20)]
     candidates = range(24) if options.candidates == "catalogue" else [*targets, *earlier]
     live = set(targets)
     if options.candidates == "catalogue":
@@ -239,24 +237,6 @@ def test_thoughts_are_trained_as_long_as_they_are_asked_for():
     for name in Preset:
         model, _, options = preset(name)
         assert model.thought.max_new_tokens == options.rollout.max_new_tokens
-
-
-def test_a_target_met_before_is_passed_over_where_nobody_could_find_it(config, split, recpo, tmp_path):
-    fit = make_fit(config, split, recpo, tmp_path)
-    met = {draw for draw in range(40) if fit.split.train[fit._drawn(draw)].target in (3, 4, 5)}
-    sample_at = type(split.train).__getitem__
-
-    class Again(type(split.train)):
-        def __getitem__(self, index):
-            sample = sample_at(self, index)
-            again = sample.history.items.copy()
-            if sample.target in (3, 4, 5):
-                again[0] = sample.target
-            return replace(sample, history=History.of(again.tolist()))
-
-    fit.split = replace(split, train=Again(split.dataset, split.train.positions))
-    draws = [draw for draw, _ in fit._next_samples(10)]
-    assert draws == [draw for draw in range(40) if draw not in met][:10]
 
 
 def test_cutting_a_batch_into_passes_changes_no_gradient(config, split, recpo, tmp_path):

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from thinkrank.data import Split
 from thinkrank.language import Forest, Packing, packed_states, selective_logprobs
+from thinkrank.policy import item_logprobs
 from thinkrank.retrieve.config import ContrastiveOptions
 from thinkrank.retrieve.examples import Batch, Stretch, build_batch, endless_batches
 from thinkrank.retrieve.fit import Fit, carry_out, prepare_head
-from thinkrank.retrieve.losses import contrastive_loss
 from thinkrank.retrieve.model import R2ec
 from thinkrank.retrieve.rules import RuleWriter
 from thinkrank.training import Progress, Run, no_progress
@@ -117,7 +117,8 @@ class ContrastiveFit(Fit[ContrastiveOptions]):
         if self.options.negatives == "in_batch":
             items_N, columns_P = targets_P.unique(return_inverse=True)  # one column per item masks duplicate targets
             items_ND = model.head.item_vectors(self.encode(items_N), items_N)
-            return contrastive_loss(model.head.scores(users_PD, items_ND, items_N), columns_P, seen_PI[:, items_N])
+            scores_PN = model.head.scores(users_PD, items_ND, items_N)
+            return -item_logprobs(scores_PN, columns_P, seen_PI[:, items_N]).mean()
         table_ID = model.table_ID
         if self.options.live_items:
             distinct_N = targets_P.unique()
@@ -125,7 +126,7 @@ class ContrastiveFit(Fit[ContrastiveOptions]):
             live_N = distinct_N[drawn.sort().values.to(device)]
             table_ID = table_ID.index_copy(0, live_N, self.encode(live_N))
         scores_PI = model.head.scores(users_PD, model.head.item_vectors(table_ID))
-        return contrastive_loss(scores_PI, targets_P, seen_PI)
+        return -item_logprobs(scores_PI, targets_P, seen_PI).mean()
 
     def _thought_loss(self, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, ""]:
         """Sum of the negative log-likelihoods of the thoughts that rules wrote, closings included."""

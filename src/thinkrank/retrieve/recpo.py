@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from thinkrank.data import Sample, Split
@@ -36,18 +36,17 @@ from thinkrank.policy import (
     fuse,
     group_mean_credit,
     grpo_advantages,
-    item_logprobs,
     item_surrogate,
-    locate_targets,
     ndcg_reward,
     rloo_advantages,
     selection_weights,
     softmax_similarity,
     weighted_rewards,
 )
+from thinkrank.retrieve.choice import Candidates, line_loss, target_logprobs, target_rows
 from thinkrank.retrieve.config import RecpoOptions
+from thinkrank.retrieve.draws import Draws
 from thinkrank.retrieve.fit import Fit, carry_out, prepare_head
-from thinkrank.retrieve.losses import contrastive_loss
 from thinkrank.retrieve.model import R2ec
 from thinkrank.retrieve.rollouts import Episodes, Group, answers, micro_batches
 from thinkrank.stages import mask_seen, target_ranks
@@ -67,27 +66,6 @@ class _Part:
     item_weights_R: Float[Tensor, "R"]
     denominators_R: Float[Tensor, "R"]
     before: dict[str, Tensor] = field(default_factory=dict)
-
-
-class _Candidates:
-    """Items that compete in one update, and what flows back to them from all of its parts.
-
-    Every part of a batch scores against the same vectors. They are computed once; the parts' gradients gather on a
-    detached copy and go on into residuals and item texts when the last part is done.
-
-    Args:
-        made_ND: unit vectors, with their graph.
-        items_N: catalogue rows; None for the whole catalogue in order.
-    """
-
-    def __init__(self, made_ND: Float[Tensor, "N D"], items_N: Int[Tensor, "N"] | None) -> None:
-        self._made_ND, self.items_N = made_ND, items_N
-        self.vectors_ND = made_ND.detach().requires_grad_(made_ND.requires_grad)
-
-    def flow_back(self) -> None:
-        """Hand on what the parts left."""
-        if self.vectors_ND.grad is not None:
-            self._made_ND.backward(self.vectors_ND.grad)
 
 
 class RecpoFit(Fit[RecpoOptions]):
@@ -118,7 +96,7 @@ class RecpoFit(Fit[RecpoOptions]):
             own.append((options.length_weight, LengthPenalty(options.free_tokens, options.rollout.max_new_tokens)))
         self.reward_terms = [*((weight, reward) for weight, reward in own if weight), *rewards]
         self._clock: dict[str, float] = {}
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+        self.draws = Draws(split.train, options.seed, skip_seen=options.filter_seen)
         self._drawn_before = 0
 
     def prepare(self) -> None:
@@ -204,31 +182,9 @@ class RecpoFit(Fit[RecpoOptions]):
         }
 
     def _next_samples(self, count: int) -> list[tuple[int, Sample]]:
-        """Training samples in an order that the seed alone decides, each with its number in that order.
-
-        Where items of the history do not compete, targets that are among them are passed over: nobody could find them.
-        """
-        drawn: list[tuple[int, Sample]] = []
-        passed = 0
-        while len(drawn) < count:
-            draw = self.counters.drawn
-            self.counters.drawn += 1
-            sample = self.split.train[self._drawn(draw)]
-            if self.options.filter_seen and sample.target in sample.history.items:
-                passed += 1
-                if passed > len(self.split.train):
-                    raise ThinkrankError("every training target was met before: set recpo.filter_seen to false")
-                continue
-            drawn.append((draw, sample))
+        """The next training samples, each with its number in the order of draws."""
+        drawn, self.counters.drawn = self.draws.take(count, self.counters.drawn)
         return drawn
-
-    def _drawn(self, draw: int) -> int:
-        """Which training sample is drawn at this place of the order; every epoch has its own."""
-        epoch, place = divmod(draw, len(self.split.train))
-        if self._epoch != epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng([self.options.seed, epoch]).permutation(len(self.split.train))
-        return int(self._order[place])
 
     def _score(self, drawn: list[tuple[int, Sample]]) -> list[Group]:
         """Write thoughts, encode the targets, and rank the whole catalogue after every thought."""
@@ -297,6 +253,7 @@ class RecpoFit(Fit[RecpoOptions]):
         """One joint update of both heads from the whole batch."""
         options = self.options
         batch = [group for part in parts for group in part.groups]
+        num_lines = max(1, sum(len(group.prompt.line_ends) for group in batch))
         tokens, items = [], []
         losses: defaultdict[str, float] = defaultdict(float)
         for part in parts:
@@ -319,7 +276,9 @@ class RecpoFit(Fit[RecpoOptions]):
                 losses["item_cross_entropy"] += floor.item()
                 loss = loss + options.item_weight * item.loss + options.item_floor * floor
             if options.line_weight:
-                line = self._line_loss(part, states_TD, batch, catalogue)
+                line = (
+                    line_loss(self.model.head, states_TD[part.episodes.line_ends], part.groups, catalogue) / num_lines
+                )
                 losses["line_loss"] += line.item()
                 loss = loss + options.line_weight * line
             loss.backward()
@@ -383,10 +342,10 @@ class RecpoFit(Fit[RecpoOptions]):
             clip_high=self.options.clip_high,
         )
 
-    def _candidates(self, batch: Sequence[Group]) -> tuple[_Candidates, _Candidates]:
+    def _candidates(self, batch: Sequence[Group]) -> tuple[Candidates, Candidates]:
         """What the targets of the batch compete with, and the whole catalogue; the same object if it is the same."""
         options, model, device = self.options, self.model, self.model.backbone.device
-        targets_N = _targets(batch, device).unique()
+        targets_N = target_rows(batch, device).unique()
         chooses = bool(options.item_weight or options.item_floor)
         if options.candidates == "catalogue" or not chooses:
             table_ID = model.table_ID
@@ -394,61 +353,24 @@ class RecpoFit(Fit[RecpoOptions]):
                 random = np.random.default_rng([options.seed, self.counters.step])
                 live_N = targets_N[torch.from_numpy(random.permutation(len(targets_N))[: options.live_items])]
                 table_ID = table_ID.index_copy(0, live_N, self.encode(live_N))
-            whole = _Candidates(model.head.item_vectors(table_ID), None)
+            whole = Candidates(model.head.item_vectors(table_ID), None)
             return whole, whole
         items_N, states_ND = targets_N, self.encode(targets_N)
         if options.candidates == "memory":
             earlier = range(max(0, self._drawn_before - options.memory), self._drawn_before)
-            held = [int(self.split.train.targets[self._drawn(draw)]) for draw in earlier]
+            held = [int(self.split.train.targets[self.draws.sample(draw)]) for draw in earlier]
             held_N = torch.tensor(held, dtype=torch.long, device=device)
             items_N, states_ND = torch.cat([targets_N, held_N]), torch.cat([states_ND, model.table_ID[held_N]])
-        few = _Candidates(model.head.item_vectors(states_ND, items_N), items_N)
+        few = Candidates(model.head.item_vectors(states_ND, items_N), items_N)
         whole_ID = model.head.item_vectors(model.table_ID) if options.line_weight else model.table_ID[:0]
-        return few, _Candidates(whole_ID, None)
+        return few, Candidates(whole_ID, None)
 
     def _item_logprobs(
-        self, part: _Part, states_TD: Float[Tensor, "T D"], candidates: _Candidates
+        self, part: _Part, states_TD: Float[Tensor, "T D"], candidates: Candidates
     ) -> Float[Tensor, "R"]:
-        """Log-probability of the target after each thought, among the candidates."""
-        options, device, items_N = self.options, states_TD.device, candidates.items_N
-        users_RD = self.model.head.user_vectors(states_TD[part.episodes.readouts])
-        targets_R = _targets(part.groups, device).repeat_interleave(options.group_size)
-        seen_RI = self._seen(part.groups, device).repeat_interleave(options.group_size, dim=0)
-        scores_RN = self.model.head.scores(users_RD, candidates.vectors_ND, items_N)
-        if items_N is None:
-            return item_logprobs(scores_RN, targets_R, seen_RI)
-        columns_R, repeated_RN = locate_targets(targets_R, items_N)
-        return item_logprobs(scores_RN, columns_R, repeated_RN | seen_RI[:, items_N])
-
-    def _line_loss(
-        self, part: _Part, states_TD: Float[Tensor, "T D"], batch: Sequence[Group], catalogue: _Candidates
-    ) -> Float[Tensor, ""]:
-        """Contrastive loss at the history's line ends, which the same pass has read anyway; a share of the batch's."""
-        model, device = self.model, states_TD.device
-        total = sum(len(group.prompt.line_ends) for group in batch)
-        ends = part.episodes.line_ends
-        if not ends:
-            return states_TD.new_zeros(())
-        targets: list[int] = []
-        seen_PI = torch.zeros(len(ends), len(model.catalogue), dtype=torch.bool)
-        for group in part.groups:
-            items = [*group.sample.history.items.tolist(), group.sample.target]
-            first = len(items) - 1 - len(group.prompt.line_ends)
-            for next_event in range(first + 1, len(items)):
-                seen_PI[len(targets), torch.tensor(items[:next_event])] = True
-                targets.append(items[next_event])
-        users_PD = model.head.user_vectors(states_TD[ends], torch.ones(len(ends), dtype=torch.bool, device=device))
-        scores_PI = model.head.scores(users_PD, catalogue.vectors_ND)
-        loss = contrastive_loss(scores_PI, torch.tensor(targets, device=device), seen_PI.to(device))
-        return loss * (len(ends) / total)
-
-    def _seen(self, groups: Sequence[Group], device: torch.device) -> Bool[Tensor, "B I"]:
-        """What does not compete: the items of each history, if they are left out of rankings."""
-        seen_BI = torch.zeros(len(groups), len(self.model.catalogue), dtype=torch.bool)
-        if self.options.filter_seen:
-            for row, group in zip(seen_BI, groups, strict=True):
-                row[torch.from_numpy(group.sample.history.items.astype(np.int64))] = True
-        return seen_BI.to(device)
+        """Log-probability of the target after each thought."""
+        head, seen = self.model.head, self.options.filter_seen
+        return target_logprobs(head, states_TD[part.episodes.readouts], part.groups, candidates, filter_seen=seen)
 
     def _refresh_oldest(self) -> None:
         """Encode the rows anew that were encoded longest ago."""
@@ -490,10 +412,6 @@ def fit_recpo(
         ThinkrankError: if there is nothing to train on.
     """
     return carry_out(RecpoFit(model, split, options, run, rewards), progress)
-
-
-def _targets(groups: Sequence[Group], device: torch.device) -> Int[Tensor, "B"]:
-    return torch.tensor([group.sample.target for group in groups], device=device)
 
 
 def _facts(name: str, parts: Sequence[Surrogate]) -> dict[str, float]:
