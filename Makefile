@@ -25,7 +25,7 @@ lint: $(VENV)/.ready ## ruff, mypy --strict, import arrows
 
 bench: $(VENV)/.ready ## run every benchmark and write its figures under benchmarks/results
 	@mkdir -p benchmarks/results
-	@for script in $(filter-out benchmarks/against_%,$(wildcard benchmarks/*.py)); do echo "$$script"; \
+	@for script in $(filter-out benchmarks/against_% benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "$$script"; \
 	  $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json $(ARGS) || exit 1; done
 
 parity: $(PARITY)/.ready ## check and time a training step against TRL's, in an environment of its own

@@ -27,8 +27,6 @@ The group's tokens are this text.
 Needs the extras lora and parity: `make parity`.
 """
 
-import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -37,7 +35,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from unittest import mock
 
 import torch
@@ -50,6 +47,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+from _figures import parser, tell
 from thinkrank.language import LoraOptions, add_lora, load_backbone
 from thinkrank.language.adapters import adapter_state, restore_adapter
 from thinkrank.language.backbone import Backbone
@@ -393,11 +391,9 @@ def time_steps(backbone: Backbone, group: Group, repeats: int, folder: str) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--quick", action="store_true", help="short sequences and fewer steps")
-    parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch (default: 2)")
-    arguments = parser.parse_args()
+    options = parser(__doc__, quick="short sequences and fewer steps")
+    options.add_argument("--threads", type=int, default=2, help="threads of PyTorch (default: 2)")
+    arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -411,10 +407,7 @@ def main() -> None:
         figures = check_equal(exact, Group.of_text(ids, prompt_tokens, ragged, budget), folder)
         even = Group.of_text(ids, prompt_tokens, [budget] * rollouts, budget)
         figures |= time_steps(adapted("bfloat16"), even, repeats, folder)
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    tell(figures, arguments.json)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from _figures import parser, tell
+
 CATEGORY = "Random"
 ROWS_AT_ONCE = 500_000
 
@@ -81,14 +83,12 @@ def prepare(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--quick", action="store_true", help="200,000 rows")
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)  # the process that writes the files
-    parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)  # the process that is measured
-    arguments = parser.parse_args()
+    options = parser(__doc__, quick="200,000 rows")
+    options.add_argument("--rows", type=int, default=10_000_000)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--write", type=Path, help=argparse.SUPPRESS)  # the process that writes the files
+    options.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)  # the process that is measured
+    arguments = options.parse_args()
     if arguments.write:
         write_category(arguments.write, arguments.rows, arguments.seed)
         return
@@ -102,9 +102,7 @@ def main() -> None:
         subprocess.run([*own, "--write", folder], check=True)
         output = subprocess.run([*own, "--prepare", folder], check=True, stdout=subprocess.PIPE, text=True).stdout
     figures = json.loads(output)
-    print(json.dumps(figures, indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    tell(figures, arguments.json)
 
 
 if __name__ == "__main__":

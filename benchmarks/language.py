@@ -6,7 +6,6 @@ with nothing shared: same kernels, same adapter, same selective log-probabilitie
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
+from _figures import parser, tell
 from thinkrank.language import (
     Backbone,
     Forest,
@@ -299,12 +299,10 @@ def measure(quick: bool) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--quick", action="store_true", help="short sequences and few repeats: a check that it runs")
-    parser.add_argument("--step-memory", type=int, metavar="VOCABULARY", help=argparse.SUPPRESS)
-    parser.add_argument("--many-prompts", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    options = parser(__doc__, quick="short sequences and few repeats: a check that it runs")
+    options.add_argument("--step-memory", type=int, metavar="VOCABULARY", help=argparse.SUPPRESS)
+    options.add_argument("--many-prompts", action="store_true", help=argparse.SUPPRESS)
+    arguments = options.parse_args()
     torch.set_num_threads(2)
     if arguments.step_memory:
         print(step_memory(arguments.step_memory, arguments.quick))
@@ -313,10 +311,7 @@ def main() -> None:
         print(many_prompts(arguments.quick))
         return
     figures = measure(arguments.quick)
-    for name, value in figures.items():
-        print(f"{name:42} {value:.4g}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    tell(figures, arguments.json)
 
 
 if __name__ == "__main__":

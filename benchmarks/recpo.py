@@ -6,8 +6,6 @@ sampler alone, as `benchmarks/language.py` times it; by one packed forward and b
 thoughts, as it times that; and by a whole step. The order rotates, so that no way always runs first.
 """
 
-import argparse
-import json
 import tempfile
 import time
 from collections import Counter
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from _figures import parser, tell
 from thinkrank.data import load_dataset, split_dataset
 from thinkrank.language import (
     Backbone,
@@ -122,16 +121,10 @@ def measure(quick: bool) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--quick", action="store_true", help="two users and short thoughts: a check that it runs")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, quick="two users and short thoughts: a check that it runs").parse_args()
     torch.set_num_threads(2)
     figures = measure(arguments.quick)
-    for name, value in figures.items():
-        print(f"{name:42} {value:.4g}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    tell(figures, arguments.json)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ in how many predictions a forward pass carries. Before anything is timed, the tw
 score of the last event of a stretch must not depend on whether the other prefixes were read out too.
 """
 
-import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 
+from _figures import parser, tell
 from thinkrank.data import Split, load_dataset, split_dataset
 from thinkrank.retrieve import Preset, R2ec, preset
 from thinkrank.retrieve.contrastive import ContrastiveFit
@@ -21,8 +20,8 @@ from thinkrank.training import Run
 
 
 def fit_with(model: R2ec, split: Split, supervision: str, folder: Path) -> ContrastiveFit:
-    _, options = preset(Preset.thinkrank)
-    changes = {"supervision": supervision, "validation_samples": 1, "batch_size": 4}
+    options = preset(Preset.thinkrank)[1]
+    changes = {"supervision": supervision, "validation_samples": 1, "batch_size": 4, "thought_share": 0.0}
     return ContrastiveFit(model, split, options.model_copy(update=changes), Run(folder / supervision, {}, {}))
 
 
@@ -31,34 +30,31 @@ def check_equal(one: ContrastiveFit, other: ContrastiveFit) -> float:
     stretches = [Stretch(i, 0, 12) for i in range(4) if len(one.histories[i]) >= 12]
     vectors = []
     for fit in (one, other):
-        batch = fit._render(stretches)
+        batch = fit.render(stretches)
         with torch.no_grad():
-            users = fit.model.head.user_vectors(fit._readouts(batch), batch.is_line_P)[~batch.is_line_P]
+            _, states = fit._states(batch)
+            users = fit.model.head.user_vectors(fit._readouts(batch, states), batch.is_line_P)[~batch.is_line_P]
             vectors.append(users @ fit.model.head.item_vectors(fit.model.table_ID).T)
     return float((vectors[0] - vectors[1]).abs().max())
 
 
 def examples_per_second(fit: ContrastiveFit, steps: int) -> float:
-    batches = fit.batches()
-    fit.step(batches)  # warm-up
+    fit.step()  # warm-up
     examples, started = fit.counters.examples, time.perf_counter()
     for _ in range(steps):
-        fit.step(batches)
+        fit.step()
     return (fit.counters.examples - examples) / (time.perf_counter() - started)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--quick", action="store_true", help="fewer updates")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, quick="fewer updates").parse_args()
     split = split_dataset(load_dataset("movielens-100k"))
-    model_config, _ = preset(Preset.thinkrank, noun="movie")
+    model_config = preset(Preset.thinkrank, noun="movie")[0]
     model = R2ec.create(model_config, split.dataset.catalogue)
     with tempfile.TemporaryDirectory() as folder:
         every = fit_with(model, split, "every_prefix", Path(folder))
         last = fit_with(model, split, "last", Path(folder))
-        every._prepare()
+        every.prepare()
         difference = check_equal(every, last)
         assert difference < 0.02, f"the two compute different things: {difference}"
         steps = 4 if arguments.quick else 12
@@ -70,10 +66,7 @@ def main() -> None:
         "last_examples_per_second": best_last,
         "supervision_speedup": best_every / best_last,
     }
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    tell(figures, arguments.json)
 
 
 if __name__ == "__main__":
