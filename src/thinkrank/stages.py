@@ -43,12 +43,15 @@ class Ranking:
     Attributes:
         items_BK: catalogue rows; -1 where fewer than K items could be recommended.
         scores_BK: the scores the items were sorted by; -inf beside each -1.
-        thoughts: one per history, or None if the stage did not think.
+        thoughts: one per history, or None if the stage did not think about histories.
+        reasons: for each history one thought per answered item, in the answer's order; None if the stage did not think
+            about pairs.
     """
 
     items_BK: Int32[np.ndarray, "B K"]
     scores_BK: Float32[np.ndarray, "B K"]
     thoughts: tuple[Thought, ...] | None = None
+    reasons: tuple[tuple[Thought, ...], ...] | None = None
 
 
 class Retriever(Protocol):
@@ -61,6 +64,38 @@ class Retriever(Protocol):
     def retrieve(self, histories: Sequence[History], k: int, *, filter_seen: bool = True) -> Ranking:
         """Answer each history with its k best items."""
         ...
+
+
+class Ranker(Protocol):
+    """A stage that scores some candidates for a history."""
+
+    def candidate_scores(
+        self, histories: Sequence[History], candidates_BN: Int32[np.ndarray, "B N"]
+    ) -> Float32[np.ndarray, "B N"]:
+        """Score each history's candidates (catalogue rows, -1 pads); higher is better, any unit; padding has -inf."""
+        ...
+
+    def rank(self, histories: Sequence[History], candidates_BN: Int32[np.ndarray, "B N"]) -> Ranking:
+        """Sort each history's candidates."""
+        ...
+
+
+def check_candidates(candidates_BN: Int32[np.ndarray, "B N"], num_items: int) -> None:
+    """Refuse candidates that are neither catalogue rows nor padding, and lists that name an item twice.
+
+    Raises:
+        ThinkrankError: naming the first such list and item.
+    """
+    wrong = np.argwhere((candidates_BN < -1) | (candidates_BN >= num_items))
+    if len(wrong):
+        row, place = wrong[0]
+        raise ThinkrankError(
+            f"list {row} holds item {candidates_BN[row, place]}; the catalogue has rows 0 to {num_items - 1}"
+        )
+    for index, row in enumerate(candidates_BN):
+        items, counts = np.unique(row[row >= 0], return_counts=True)
+        if (counts > 1).any():
+            raise ThinkrankError(f"list {index} holds item {items[counts > 1][0]} twice")
 
 
 def check_histories(histories: Sequence[History], num_items: int) -> None:

@@ -11,10 +11,11 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.language import GenerationOptions, hidden_states, pad, tiny_backbone
 from thinkrank.language.adapters import adapter_state
 from thinkrank.policy import grpo_advantages
+from thinkrank.prompting.episodes import Episodes, reference_logprobs
 from thinkrank.retrieve import Preset, R2ec, RecpoOptions, fit_contrastive, fit_recpo, preset
 from thinkrank.retrieve.fit import weights
 from thinkrank.retrieve.recpo import RecpoFit
-from thinkrank.retrieve.rollouts import Episodes, Group
+from thinkrank.retrieve.rollouts import Group
 from thinkrank.training import Run, no_progress
 
 
@@ -171,7 +172,7 @@ def test_the_divergence_is_from_the_model_at_the_start(config, split, recpo, tmp
         fit.step()
     groups, _ = fit._rollouts()
     (part,) = fit._compare(groups)
-    reference_RT = fit._reference_logprobs(part)
+    reference_RT = reference_logprobs(fit.model.backbone, part.episodes, fit.at_start)
     for row, (group, written) in zip(reference_RT, [(g, w) for g in groups for w in g.written], strict=True):
         with torch.no_grad():
             expected = plain_logprobs(untouched, group, written).float()
@@ -432,9 +433,10 @@ def test_a_closing_spelt_with_other_tokens_is_still_an_action(config, split, rec
         for ids, kept in spelt
     )  # fmt: skip
     group = Group(one.sample, one.prompt, written, one.ranks_G, one.ndcg_G, one.similarity_G, one.rewards_G)
-    from thinkrank.language import packed_states, selective_logprobs
+    from thinkrank.language import Forest, packed_states, selective_logprobs
 
-    episodes = Episodes([group, groups[1]], closing, model.backbone.device)
+    prompts = Forest.rows(g.prompt.prompt.ids for g in (group, groups[1])).share()
+    episodes = Episodes(prompts, [written, groups[1].written], closing, model.backbone.device)
     with torch.no_grad():
         states = packed_states(model.backbone, episodes.packing)
         ours = selective_logprobs(model.backbone, states[episodes.predictors], episodes.tokens_A).logprobs_N
@@ -483,8 +485,8 @@ class KilledError(Exception):
 
 POINTS = [
     ("_score", 1), ("_score", 4), ("model.sample", 2), ("model.sample", 5), ("_compare", 3), ("_token_surrogate", 2),
-    ("_token_surrogate", 9), ("_item_logprobs", 4), ("optimizer.step", 2), ("optimizer.step", 5), ("refresh", 1),
-    ("validate", 2), ("save", 1), ("save", 2), ("encode", 7), ("_refresh_oldest", 3),
+    ("_token_surrogate", 9), ("_item_logprobs", 4), ("optimizer.step", 2), ("optimizer.step", 5),
+    ("model.refresh_table", 1), ("validate", 2), ("save", 1), ("save", 2), ("encode", 7), ("_refresh_oldest", 3),
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from thinkrank.language.options import GenerationOptions, LoraOptions
     from thinkrank.language.packing import Packing, packed_states
     from thinkrank.language.pooling import last_states
+    from thinkrank.language.prefixes import PrefixCache
     from thinkrank.language.prompts import ChatFrame, Prompt, encode_text
     from thinkrank.language.sampling import Continuation, Sampler, TransformersSampler
     from thinkrank.language.states import hidden_states, pad
@@ -33,6 +34,7 @@ _HOMES = {
     "GenerationOptions": "options",
     "LoraOptions": "options",
     "Packing": "packing",
+    "PrefixCache": "prefixes",
     "Prompt": "prompts",
     "Sampler": "sampling",
     "TokenScores": "logprobs",
@@ -59,6 +61,7 @@ __all__ = [
     "GenerationOptions",
     "LoraOptions",
     "Packing",
+    "PrefixCache",
     "Prompt",
     "Sampler",
     "TokenScores",

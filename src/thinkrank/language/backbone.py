@@ -94,6 +94,12 @@ class Backbone:
             return self.model.disable_adapter()
         return contextlib.nullcontext()
 
+    @property
+    def adapter_acts(self) -> bool:
+        """Whether there is an adapter and it is not switched off."""
+        status = getattr(self.model, "get_model_status", None)
+        return status is not None and status().enabled is True
+
     def trunk(self) -> torch.nn.Module:
         """The decoder without its language head; adapters inside it stay active."""
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from thinkrank.language.backbone import Backbone
 from thinkrank.language.forest import Forest
-from thinkrank.language.packing import Packing, packed_states
+from thinkrank.language.packing import Held, Packing, packed_states
+from thinkrank.language.prefixes import PrefixCache
 from thinkrank.language.states import forward
 
 _PREFILL_TOKENS = 4096
@@ -31,10 +32,19 @@ class Memory:
         forest: the prompts.
         num_own: tokens each row may add.
         limit: bytes of keys and values held at most.
+        prefixes: where the keys and values of roots are looked up first; None reads them here.
     """
 
-    def __init__(self, backbone: Backbone, forest: Forest, num_own: int, limit: float) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        forest: Forest,
+        num_own: int,
+        limit: float,
+        prefixes: PrefixCache | None = None,
+    ) -> None:
         self.backbone, self.forest, self.num_own, self.limit = backbone, forest, num_own, limit
+        self.prefixes = prefixes
         config = backbone.model.config
         heads = config.num_key_value_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -123,15 +133,33 @@ class Memory:
         part = Forest(
             tuple(self.forest.ids[node] for node in nodes), tuple(place[self.forest.parents[node]] for node in nodes)
         )
-        packing = Packing(part, self.backbone.device)
-        pieces = [
-            (level, level.index[node], slice(packing.offsets[place[node]], packing.offsets[place[node]] + len(ids)))
+        held = self._held(part)
+        packing = Packing(part, self.backbone.device, held=held)
+        fresh = [
+            (level, level.index[node], place[node])
             for level in self.levels
             for node in level.nodes
-            if node in place and node not in known and (ids := self.forest.ids[node])
+            if node in place and node not in known and part.ids[place[node]]
+        ]
+        for level, n, node in fresh:
+            for layer, kept in enumerate(held.get(node, ())):
+                for to, was in zip(level.layers[layer], kept, strict=True):
+                    to[n, :, : was.shape[2]] = was[0]
+        pieces = [
+            (level, n, slice(packing.offsets[node], packing.offsets[node] + len(part.ids[node])))
+            for level, n, node in fresh
+            if node not in held
         ]
         states_TD = packed_states(self.backbone, packing, sight=_Recorder(packing, pieces))
         return {leaf: states_TD[packing.last(place[leaf])] for leaf in leaves}
+
+    def _held(self, part: Forest) -> dict[int, Held]:
+        """The roots with something below them, from the prefixes that are kept."""
+        if self.prefixes is None:
+            return {}
+        above = set(part.parents)
+        roots = [node for node, parent in enumerate(part.parents) if parent < 0 and node in above]
+        return dict(zip(roots, self.prefixes.read([part.ids[root] for root in roots]), strict=True))
 
     def read(self, tokens: Sequence[int], written: Sequence[int]) -> Float[Tensor, "R D"]:
         """Read one token per row and return its state.

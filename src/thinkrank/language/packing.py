@@ -7,8 +7,9 @@ result equals the separate passes over every sequence, gradients included.
 Shape legend: T tokens of the forest, H heads, J key-value heads, E head width, D hidden width, A tokens asked for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +20,9 @@ from thinkrank.language.attention import Sight, visible
 from thinkrank.language.backbone import Backbone
 from thinkrank.language.forest import Forest
 from thinkrank.language.states import forward
+
+Held: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values, (1, J, P, E) each, of a root's P tokens in every layer."""
 
 _BLOCK_TOKENS = 256
 """Leaves beside one another attend in one call up to this many tokens, masked from each other: larger calls waste
@@ -40,13 +44,21 @@ class Packing:
     Args:
         forest: the sequences.
         device: where the indices live.
+        held: roots that were read before, by node. They have no tokens in the row, and no gradient flows into them.
     """
 
-    def __init__(self, forest: Forest, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, forest: Forest, device: torch.device | str = "cpu", *, held: Mapping[int, Held] | None = None
+    ) -> None:
         self.forest = forest
         self.device = torch.device(device)
-        self.blocks = _blocks(forest)
-        order = [node for block in self.blocks for node in block.nodes]
+        blocks = _blocks(forest)
+        held = held or {}
+        if any(forest.parents[node] >= 0 or node in forest.leaves for node in held):
+            raise ValueError("only a root with something below it can be held")
+        self.blocks = blocks
+        self._held = {index: held[node] for index, (node, *_) in enumerate(b.nodes for b in blocks) if node in held}
+        order = [node for block in blocks for node in block.nodes if node not in held]
         self.offsets: dict[int, int] = {}
         offset = 0
         for node in order:
@@ -56,7 +68,7 @@ class Packing:
         self.positions_T = self._tensor(
             position for node in order for position in range(forest.starts[node], forest.ends[node])
         )
-        self._sizes = [sum(len(forest.ids[node]) for node in block.nodes) for block in self.blocks]
+        self._sizes = [sum(len(forest.ids[node]) for node in b.nodes if node not in held) for b in blocks]
         self._masks: dict[tuple[int, int | None], Tensor | None] = {}
 
     def _tensor(self, numbers: Iterable[int]) -> Int[Tensor, "N"]:
@@ -122,6 +134,9 @@ class Packing:
     ) -> Float[Tensor, "1 H T E"]:
         """Attend block by block; see `Sight`."""
         queries, keys, values = (x.split(self._sizes, dim=2) for x in (queries_BHTE, keys_BJTE, values_BJTE))
+        keys, values = list(keys), list(values)
+        for index, layers in self._held.items():
+            keys[index], values[index] = layers[layer]
         groups = queries_BHTE.shape[1] // keys_BJTE.shape[1]
         mixed = []
         for index, block in enumerate(self.blocks):
@@ -204,3 +219,15 @@ def packed_states(backbone: Backbone, packing: Packing, *, sight: Sight | None =
         sight: what attends instead of the packing, to watch it.
     """
     return forward(backbone, packing.ids_T[None], packing.positions_T[None], sight or packing)[0]
+
+
+def batches(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
+    """Cut texts into runs of at most `tokens` tokens, none above it unless one text alone is."""
+    start = total = 0
+    for index, length in enumerate(lengths):
+        if index > start and total + length > tokens:
+            yield slice(start, index)
+            start, total = index, 0
+        total += length
+    if start < len(lengths):
+        yield slice(start, len(lengths))

@@ -23,6 +23,7 @@ from thinkrank.language.forest import Forest
 from thinkrank.language.logprobs import log_softmax, logits
 from thinkrank.language.memory import Memory
 from thinkrank.language.options import FinishReason, GenerationOptions
+from thinkrank.language.prefixes import PrefixCache
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,11 @@ class TransformersSampler:
 
     Args:
         backbone: the model; an adapter on it is active.
+        prefixes: keeps what prompts begin with between calls; None keeps nothing.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone
+    def __init__(self, backbone: Backbone, prefixes: PrefixCache | None = None) -> None:
+        self.backbone, self.prefixes = backbone, prefixes
 
     def sample(
         self,
@@ -165,7 +167,9 @@ class TransformersSampler:
 
     @torch.inference_mode()
     def _run(self, prompts: Forest, options: GenerationOptions, waiting: "deque[_Row]", num_suffix: int) -> None:
-        memory = Memory(self.backbone, prompts, options.max_new_tokens + num_suffix, options.kv_gib * 2**30)
+        memory = Memory(
+            self.backbone, prompts, options.max_new_tokens + num_suffix, options.kv_gib * 2**30, self.prefixes
+        )
         rows: list[_Row] = []
         while waiting or rows:
             clock = time.perf_counter()

@@ -6,41 +6,26 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkrank.language.options import DTypeName, GenerationOptions, LoraOptions
 from thinkrank.policy.options import Normalisation, RatioLevel, Selection
+from thinkrank.prompting.options import HistoryOptions
 from thinkrank.retrieve.rules import ALL_FORMS, Form
+from thinkrank.training.options import FitOptions
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PromptOptions(_Frozen):
-    """The words around a history and an item.
+class PromptOptions(HistoryOptions):
+    """The words around a history and an item; every text may name `{noun}`.
 
-    Every text may name `{noun}`. User side: `opening`, one `line` per interaction, `question`, then the assistant's
-    turn, the thought, and `closing`. Item side: `item_opening`, the item's fields, and `closing`. Both sides end in
-    the same closing, so their vectors are read at the same kind of position.
+    User side: `opening`, one `line` per interaction, `question`, then the assistant's turn, the thought, and `closing`.
+    Item side: `item_opening`, the item's fields, and `closing`. Both sides end in the same closing, so their vectors
+    are read at the same kind of position; a newline ends the history lines too.
     """
 
-    noun: str = Field("item", description="what the catalogue holds, in the singular")
-    opening: str = Field("A person chose these {noun}s, oldest first:\n", description="before the history")
-    line: str = Field("{title}", description="one interaction; may also use {age} and {rating}")
     question: str = Field("In one sentence, what does this person like in a {noun}?", description="after the history")
     item_opening: str = Field("", description="before an item's text")
-    item_fields: tuple[str, ...] = Field(("title",), description="catalogue columns an item's text shows, in order")
     item_in_chat: bool = Field(False, description="frame items with the chat template too, as the paper does")
-    closing: str = Field("\n", description="ends every thought and item; a newline ends the history lines too")
-    history_window: int = Field(20, ge=1, description="newest interactions shown when answering")
-    title_tokens: int = Field(24, ge=1, description="budget of one title")
-    history_tokens: int = Field(640, ge=1, description="budget of all lines; the oldest are dropped first")
-    item_tokens: int = Field(128, ge=1, description="budget of one item's text")
-
-    @model_validator(mode="after")
-    def _complete(self) -> "PromptOptions":
-        if "{title}" not in self.line:
-            raise ValueError("a history line must contain {title}")
-        if not self.closing:
-            raise ValueError("the closing must not be empty: the vectors are read at its last token")
-        return self
 
 
 class HeadOptions(_Frozen):
@@ -71,31 +56,13 @@ class R2ecConfig(_Frozen):
     )
 
 
-class FitOptions(_Frozen):
-    """What every training shares."""
+class RetrieverFitOptions(FitOptions):
+    """What every training of R²ec shares."""
 
-    steps: int = Field(300, ge=0, description="updates, or batches of rollouts; 0 leaves the training out")
-    learning_rate: float = Field(1e-3, gt=0, description="of the adapter")
-    head_learning_rate: float = Field(1e-2, gt=0, description="of the item residuals and the temperature")
-    warmup_steps: int = Field(20, ge=0, description="steps over which the rates rise linearly from 0")
-    schedule: Literal["linear", "constant"] = Field("linear", description="after the warm-up: fall to 5 %, or stay")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's, on the adapter")
-    grad_clip: float = Field(1.0, gt=0, description="largest norm of the adapter's gradient")
     refresh_every: int = Field(100, ge=1, description="steps between two encodings of the whole item table")
-    validate_every: int = Field(100, ge=1, description="steps between two validations")
-    validation_samples: int = Field(300, ge=1, description="validation examples, drawn once by the seed")
-    keep: Literal["best", "last"] = Field(
-        "best", description="which weights the model ends with; on few validation samples the best is mostly luck"
-    )
-    patience: int | None = Field(None, ge=1, description="stop after this many validations without a better NDCG@10")
-    checkpoint_every: int = Field(20, ge=1, description="steps between two checkpoints")
-    max_minutes: float | None = Field(
-        None, gt=0, description="stop early at this training time; a run that hits it is not reproducible bit for bit"
-    )
-    seed: int = Field(0, ge=0, description="of the order of examples, the rollouts and the initial weights")
 
 
-class ContrastiveOptions(FitOptions):
+class ContrastiveOptions(RetrieverFitOptions):
     """Training without reinforcement: the no-reasoning arm, a cold start of thoughts, the warm start of RecPO."""
 
     supervision: Literal["every_prefix", "last"] = Field(
@@ -121,7 +88,7 @@ class ContrastiveOptions(FitOptions):
     thought_weight: float = Field(0.5, ge=0, description="of the loss of writing those thoughts, a mean over tokens")
 
 
-class RecpoOptions(FitOptions):
+class RecpoOptions(RetrieverFitOptions):
     """Reinforcement learning of thoughts and answers together (R²ec, section 3.3)."""
 
     steps: int = Field(0, ge=0, description="batches of rollouts; 0 leaves the training out")

@@ -20,16 +20,16 @@ from thinkrank.language import Forest, Packing, packed_states, selective_logprob
 from thinkrank.policy import item_logprobs
 from thinkrank.retrieve.config import ContrastiveOptions
 from thinkrank.retrieve.examples import Batch, Stretch, build_batch, endless_batches
-from thinkrank.retrieve.fit import Fit, carry_out, prepare_head
+from thinkrank.retrieve.fit import RetrieverFit, prepare_head
 from thinkrank.retrieve.model import R2ec
 from thinkrank.retrieve.rules import RuleWriter
-from thinkrank.training import Progress, Run, no_progress
+from thinkrank.training import Progress, Run, carry_out, no_progress
 
 _CENTRING_BATCHES = 8
 
 
-class ContrastiveFit(Fit[ContrastiveOptions]):
-    """One contrastive training in progress; see `Fit`."""
+class ContrastiveFit(RetrieverFit[ContrastiveOptions]):
+    """One contrastive training in progress; see `RetrieverFit`."""
 
     def __init__(self, model: R2ec, split: Split, options: ContrastiveOptions, run: Run) -> None:
         super().__init__(model, split, options, run)

@@ -3,13 +3,14 @@
 Shape legend: B prompts, D width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from thinkrank.language import Backbone, Forest, Packing, Prompt, packed_states
+from thinkrank.language.packing import batches
 
 
 def read_last(backbone: Backbone, prompts: Sequence[Prompt]) -> Float[Tensor, "B D"]:
@@ -21,18 +22,6 @@ def _read(backbone: Backbone, forest: Forest) -> Float[Tensor, "B D"]:
     forest = forest.share()
     packing = Packing(forest, backbone.device)
     return packed_states(backbone, packing)[packing.last_tokens(forest.leaves)]
-
-
-def batches(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
-    """Cut texts into runs of at most `tokens` tokens, none above it unless one text alone is."""
-    start = total = 0
-    for index, length in enumerate(lengths):
-        if index > start and total + length > tokens:
-            yield slice(start, index)
-            start, total = index, 0
-        total += length
-    if start < len(lengths):
-        yield slice(start, len(lengths))
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ is ranked. Changed or added in our own preset, each a switch: see `thinkrank.ret
 Shape legend: B users, I items of the catalogue, K answers, D width.
 """
 
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,13 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
-from thinkrank._files import atomic_write
 from thinkrank.data import Catalogue, History, Split
-from thinkrank.errors import ThinkrankError
 from thinkrank.language import (
     Backbone,
     Continuation,
@@ -35,13 +31,15 @@ from thinkrank.language import (
     save_lora,
 )
 from thinkrank.language.adapters import adapter_replaced
+from thinkrank.prompting.thoughts import thought_of
 from thinkrank.retrieve.card import model_card
 from thinkrank.retrieve.config import ContrastiveOptions, R2ecConfig
 from thinkrank.retrieve.encoder import read_all, read_behind
 from thinkrank.retrieve.head import RetrievalHead
 from thinkrank.retrieve.prompts import Prompts
-from thinkrank.stages import Ranking, Thought, check_histories, top_k
+from thinkrank.stages import Ranking, check_histories, top_k
 from thinkrank.training import Progress, Run, no_progress
+from thinkrank.training.pretrained import finish, local_folder, reading, write_tensors
 
 _TABLE = "table_ID"
 _WRITER_FILE = "writer.safetensors"
@@ -203,7 +201,7 @@ class R2ec:
             thought_options: how to write it; the configuration's by default.
         """
         continuations = self.think(histories, thought_options) if think else None
-        thoughts = None if continuations is None else tuple(_thought(written) for written in continuations)
+        thoughts = None if continuations is None else tuple(thought_of(written) for written in continuations)
         return top_k(
             self.scores_after(histories, continuations), histories, k, filter_seen=filter_seen, thoughts=thoughts
         )
@@ -214,16 +212,10 @@ class R2ec:
         folder.mkdir(parents=True, exist_ok=True)
         save_lora(self.backbone, folder)
         if self.writer:
-            with atomic_write(folder / _WRITER_FILE) as file:
-                file.write(save({name: tensor.cpu().contiguous() for name, tensor in self.writer.items()}))
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
-        with atomic_write(folder / "head.safetensors") as file:
-            file.write(save({**tensors, _TABLE: self.table_ID.detach().cpu().contiguous()}))
+            write_tensors(folder / _WRITER_FILE, self.writer)
+        write_tensors(folder / "head.safetensors", {**self.head.state_dict(), _TABLE: self.table_ID})
         self.catalogue.save(folder / "catalogue.parquet")
-        with atomic_write(folder / "README.md") as file:
-            file.write(model_card(self.config, len(self.catalogue)).encode())
-        with atomic_write(folder / "config.json") as file:  # last: a folder with a config is a whole model
-            file.write((self.config.model_dump_json(indent=2) + "\n").encode())
+        finish(folder, self.config, model_card(self.config, len(self.catalogue)))
 
     def fit(self, split: Split, options: ContrastiveOptions, run: Run, *, progress: Progress = no_progress) -> Run:
         """Train in place without reasoning, resuming what the run's folder holds; see `fit_contrastive`."""
@@ -243,12 +235,8 @@ class R2ec:
         Raises:
             ThinkrankError: if the folder is not a saved model or its files do not fit together.
         """
-        folder = _local_folder(where)
-        if not (folder / "config.json").is_file():
-            raise ThinkrankError(
-                f"{folder}: no saved model here (no config.json). Give the folder a training run made."
-            )
-        try:
+        folder = local_folder(where)
+        with reading(folder):
             config = R2ecConfig.model_validate_json((folder / "config.json").read_bytes())
             catalogue = Catalogue.load(folder / "catalogue.parquet")
             tensors = load_file(folder / "head.safetensors")
@@ -258,35 +246,6 @@ class R2ec:
             head.load_state_dict(tensors)
             adapted = load_lora(base, folder, config.lora)
             writer = load_file(folder / _WRITER_FILE) if (folder / _WRITER_FILE).is_file() else {}
-        except ThinkrankError:
-            raise
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ThinkrankError(f"{folder}: the saved model is damaged or its files do not fit: {reason}") from error
         model = cls(config, adapted, catalogue, head.to(base.device), table_ID.to(base.device))
         model.writer = {name: tensor.to(base.device) for name, tensor in writer.items()}
         return model
-
-
-def _local_folder(where: str | Path) -> Path:
-    """The folder itself, or for a hub id the place of its downloaded files; of a repository only ours are taken."""
-    if Path(where).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(where)):
-        return Path(where)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(where), allow_patterns=["*.json", "*.safetensors", "catalogue.parquet"]))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ThinkrankError(f"{where}: neither a folder here nor to be had from the hub ({reason})") from error
-
-
-def _thought(written: Continuation) -> Thought:
-    return Thought(
-        text=written.text.strip(),
-        token_ids=np.asarray(written.ids, dtype=np.int32),
-        logprobs=np.asarray(written.logprobs, dtype=np.float32),
-        entropies=np.asarray(written.entropies, dtype=np.float32),
-        finish_reason=written.finish_reason,
-        seconds=written.seconds,
-    )

@@ -11,8 +11,7 @@ N candidates, P line ends, D width.
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,9 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thinkrank.data import Sample, Split
+from thinkrank.data.draws import Draws
 from thinkrank.errors import ThinkrankError
-from thinkrank.language import Forest, Packing, packed_states, selective_logprobs
-from thinkrank.language.adapters import adapter_replaced, adapter_state
+from thinkrank.language import Forest, Packing, packed_states
+from thinkrank.language.adapters import adapter_state
 from thinkrank.policy import (
     Diversity,
     LengthPenalty,
@@ -43,14 +43,14 @@ from thinkrank.policy import (
     softmax_similarity,
     weighted_rewards,
 )
+from thinkrank.prompting.episodes import Episodes, action_logprobs, reference_logprobs
 from thinkrank.retrieve.choice import Candidates, line_loss, target_logprobs, target_rows
 from thinkrank.retrieve.config import RecpoOptions
-from thinkrank.retrieve.draws import Draws
-from thinkrank.retrieve.fit import Fit, carry_out, prepare_head
+from thinkrank.retrieve.fit import RetrieverFit, prepare_head
 from thinkrank.retrieve.model import R2ec
-from thinkrank.retrieve.rollouts import Episodes, Group, answers, micro_batches
+from thinkrank.retrieve.rollouts import Group, answers, micro_batches
 from thinkrank.stages import mask_seen, target_ranks
-from thinkrank.training import Progress, Run, no_progress
+from thinkrank.training import Progress, Run, carry_out, no_progress
 
 _CENTRING_SAMPLES = 64
 
@@ -67,9 +67,18 @@ class _Part:
     denominators_R: Float[Tensor, "R"]
     before: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def line_ends(self) -> list[int]:
+        """Where the history lines end in the packed row, oldest first and group by group."""
+        return [
+            self.episodes.packing.place(leaf, end)
+            for group, (leaf, *_) in zip(self.groups, self.episodes.leaves, strict=True)
+            for end in group.prompt.line_ends
+        ]
 
-class RecpoFit(Fit[RecpoOptions]):
-    """One RecPO training in progress; see `Fit`. A step is one batch of rollouts and the updates made from it."""
+
+class RecpoFit(RetrieverFit[RecpoOptions]):
+    """One RecPO training in progress. A step is one batch of rollouts and the updates made from it."""
 
     ways = (True, False)
 
@@ -95,7 +104,6 @@ class RecpoFit(Fit[RecpoOptions]):
         if options.length_weight:
             own.append((options.length_weight, LengthPenalty(options.free_tokens, options.rollout.max_new_tokens)))
         self.reward_terms = [*((weight, reward) for weight, reward in own if weight), *rewards]
-        self._clock: dict[str, float] = {}
         self.draws = Draws(split.train, options.seed, skip_seen=options.filter_seen)
         self._drawn_before = 0
 
@@ -119,12 +127,13 @@ class RecpoFit(Fit[RecpoOptions]):
         prepare_head(model, self.split, torch.cat(states), torch.tensor(is_line, dtype=torch.bool))
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """The adapter as it was at the start, which divergences are measured from and frozen thoughts written by."""
-        return self.at_start
+        """Beside the table's ages the adapter as it was at the start: divergences are measured from it."""
+        return {**super().extra_tensors(), **self.at_start}
 
     def restore_extra(self, tensors: dict[str, Tensor]) -> None:
         """Take over what a checkpoint kept."""
-        self._set_start(tensors)
+        super().restore_extra(tensors)
+        self._set_start({name: tensor for name, tensor in tensors.items() if name != "encoded_at"})
 
     def _set_start(self, tensors: dict[str, Tensor]) -> None:
         self.at_start = tensors
@@ -134,13 +143,13 @@ class RecpoFit(Fit[RecpoOptions]):
     def step(self) -> str:
         """Sample thoughts, score what they lead to, compare siblings, update both heads."""
         options, counters = self.options, self.counters
-        self._clock.clear()
+        self.clock.clear()
         started = time.perf_counter()
         rate = self.learning_rate()
         self._drawn_before = counters.drawn
         groups, facts = self._rollouts()
         parts = self._compare(groups)
-        with self._timed("update"):
+        with self.timed("update"):
             for _ in range(options.updates):
                 facts |= self._update(parts)
         counters.step += 1
@@ -150,7 +159,7 @@ class RecpoFit(Fit[RecpoOptions]):
         counters.tokens += options.updates * sum(len(part.episodes.packing) for part in parts)
         counters.seconds += seconds
         age_I = counters.step - self.encoded_at_I
-        facts |= {f"share_{name}": spent / seconds for name, spent in self._clock.items()}
+        facts |= {f"share_{name}": spent / seconds for name, spent in self.clock.items()}
         facts |= {"table_age_mean": age_I.float().mean().item(), "table_age_max": age_I.max().float().item()}
         self.log(**facts, learning_rate=rate)
         return f"reward {facts['reward']:.3f}, {facts['thought_tokens']:.0f} tokens a thought"
@@ -178,7 +187,7 @@ class RecpoFit(Fit[RecpoOptions]):
             "thought_tokens": tokens / len(thoughts),
             "closed_share": sum(thought.finish_reason == "closed" for thought in thoughts) / len(thoughts),
             "own_entropy": sum(sum(thought.entropies) for thought in thoughts) / tokens,
-            "sampled_tokens_per_second": tokens / self._clock["sampling"],
+            "sampled_tokens_per_second": tokens / self.clock["sampling"],
         }
 
     def _next_samples(self, count: int) -> list[tuple[int, Sample]]:
@@ -191,13 +200,13 @@ class RecpoFit(Fit[RecpoOptions]):
         options, model = self.options, self.model
         samples = [sample for _, sample in drawn]
         prompts = [model.prompts.user(sample.history) for sample in samples]
-        with self._timed("sampling"):
+        with self.timed("sampling"):
             rollout = options.rollout.model_copy(update={"seed": options.seed})
             seeds = [draw for draw, _ in drawn]
             written = model.sample(
                 [prompt.prompt for prompt in prompts], rollout, num_samples=options.group_size, seeds=seeds
             )
-        with self._timed("scoring"), torch.no_grad():
+        with self.timed("scoring"), torch.no_grad():
             targets_B = torch.tensor([sample.target for sample in samples], device=model.backbone.device)
             self.encode(targets_B.unique())
             histories = [sample.history for sample in samples for _ in range(options.group_size)]
@@ -245,7 +254,8 @@ class RecpoFit(Fit[RecpoOptions]):
             token_R, item_R, weights_R, denominators_R = (
                 values[rows].flatten().to(device) for values in (token_BG, item_BG, weights_BG, denominators_BG)
             )
-            episodes = Episodes(chosen, closing, device)
+            prompts = Forest.rows(group.prompt.prompt.ids for group in chosen).share()
+            episodes = Episodes(prompts, [group.written for group in chosen], closing, device)
             parts.append(_Part(chosen, episodes, token_R, item_R, weights_R, denominators_R))
         return parts
 
@@ -258,7 +268,7 @@ class RecpoFit(Fit[RecpoOptions]):
         losses: defaultdict[str, float] = defaultdict(float)
         for part in parts:
             if options.kl_coefficient and "reference" not in part.before:  # before the weights carry a gradient
-                part.before["reference"] = self._reference_logprobs(part)
+                part.before["reference"] = reference_logprobs(self.model.backbone, part.episodes, self.at_start)
         candidates, catalogue = self._candidates(batch)
         for part in parts:
             packing = part.episodes.packing
@@ -276,9 +286,7 @@ class RecpoFit(Fit[RecpoOptions]):
                 losses["item_cross_entropy"] += floor.item()
                 loss = loss + options.item_weight * item.loss + options.item_floor * floor
             if options.line_weight:
-                line = (
-                    line_loss(self.model.head, states_TD[part.episodes.line_ends], part.groups, catalogue) / num_lines
-                )
+                line = line_loss(self.model.head, states_TD[part.line_ends], part.groups, catalogue) / num_lines
                 losses["line_loss"] += line.item()
                 loss = loss + options.line_weight * line
             loss.backward()
@@ -291,13 +299,9 @@ class RecpoFit(Fit[RecpoOptions]):
     def _token_surrogate(self, part: _Part, states_TD: Float[Tensor, "T D"]) -> Surrogate:
         """The loss of what was written."""
         options, episodes = self.options, part.episodes
-        scores = selective_logprobs(
-            self.model.backbone,
-            states_TD[episodes.predictors],
-            episodes.tokens_A,
-            entropy=options.entropy_coefficient > 0,
+        logprobs_RT, entropies_RT = action_logprobs(
+            self.model.backbone, episodes, states_TD, entropy=options.entropy_coefficient > 0
         )
-        logprobs_RT = episodes.matrix(scores.logprobs_N)
         old_RT = part.before.setdefault("tokens", logprobs_RT.detach())
         written = [thought for group in part.groups for thought in group.written]
         sampled_RT = None
@@ -317,18 +321,9 @@ class RecpoFit(Fit[RecpoOptions]):
             weight_cap=options.weight_cap,
             reference_logprobs_BT=part.before.get("reference"),
             kl_coefficient=options.kl_coefficient,
-            entropies_BT=None if scores.entropies_N is None else episodes.matrix(scores.entropies_N),
+            entropies_BT=entropies_RT,
             entropy_coefficient=options.entropy_coefficient,
         )
-
-    @torch.no_grad()
-    def _reference_logprobs(self, part: _Part) -> Float[Tensor, "R T"]:
-        """What the model as it was at the start makes of the thoughts."""
-        backbone, episodes = self.model.backbone, part.episodes
-        with adapter_replaced(backbone, self.at_start):
-            states_TD = packed_states(backbone, episodes.packing)
-            scores = selective_logprobs(backbone, states_TD[episodes.predictors], episodes.tokens_A)
-        return episodes.matrix(scores.logprobs_N)
 
     def _item_surrogate(self, part: _Part, logprobs_R: Float[Tensor, "R"], num_users: int) -> Surrogate:
         """The loss of the answers that the thoughts led to."""
@@ -376,17 +371,11 @@ class RecpoFit(Fit[RecpoOptions]):
         """Encode the rows anew that were encoded longest ago."""
         if not self.options.refresh_rows:
             return
-        with self._timed("scoring"):
+        with self.timed("scoring"):
             oldest_N = self.encoded_at_I.argsort(stable=True)[: self.options.refresh_rows]
             states_ND = self.model.encode_items(oldest_N.tolist())
             self.model.table_ID = self.model.table_ID.index_copy(0, oldest_N.to(states_ND.device), states_ND)
             self.encoded_at_I[oldest_N] = self.counters.step
-
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._clock[name] = self._clock.get(name, 0.0) + time.perf_counter() - started
 
 
 def fit_recpo(

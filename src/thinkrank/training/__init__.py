@@ -1,4 +1,4 @@
-"""What every training run shares: its folder, exact resume, schedules, progress."""
+"""What every training run shares: its folder, exact resume, schedules, progress, the training loop."""
 
 from typing import TYPE_CHECKING
 
@@ -6,15 +6,21 @@ from thinkrank._lazy import lazy_names
 
 if TYPE_CHECKING:
     from thinkrank.training.checkpoint import Checkpoint, latest_checkpoint, write_checkpoint
+    from thinkrank.training.fit import Counters, Fit, carry_out
     from thinkrank.training.optimizer import load_optimizer_tensors, optimizer_tensors
+    from thinkrank.training.options import FitOptions
     from thinkrank.training.progress import Progress, console_progress, no_progress
     from thinkrank.training.run import Run
     from thinkrank.training.schedule import warmup_factor
 
 __all__ = [
     "Checkpoint",
+    "Counters",
+    "Fit",
+    "FitOptions",
     "Progress",
     "Run",
+    "carry_out",
     "console_progress",
     "latest_checkpoint",
     "load_optimizer_tensors",
@@ -28,8 +34,12 @@ __getattr__ = lazy_names(
     __name__,
     {
         "Checkpoint": "checkpoint",
+        "Counters": "fit",
+        "Fit": "fit",
+        "FitOptions": "options",
         "Progress": "progress",
         "Run": "run",
+        "carry_out": "fit",
         "console_progress": "progress",
         "latest_checkpoint": "checkpoint",
         "load_optimizer_tensors": "optimizer",

@@ -1,13 +1,34 @@
-"""In what order training samples are drawn, as a function of the seed alone."""
+"""In what order training examples are drawn, as a function of the seed alone."""
 
 import numpy as np
 
-from thinkrank.data import Sample, Samples
+from thinkrank.data.splits import Sample, Samples
 from thinkrank.errors import ThinkrankError
 
 
+class EpochOrder:
+    """All indices below a size in a new order each epoch, numbered from the first draw on.
+
+    Args:
+        size: at least 1.
+        seed: equal seeds give equal orders.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed = size, seed
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def index(self, draw: int) -> int:
+        """What is drawn at this number."""
+        epoch, place = divmod(draw, self.size)
+        if self._epoch != epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+        return int(self._order[place])
+
+
 class Draws:
-    """All samples in a new order each epoch, numbered from the first draw on.
+    """Samples in the order of an `EpochOrder`.
 
     Args:
         samples: what is drawn from.
@@ -17,16 +38,12 @@ class Draws:
     """
 
     def __init__(self, samples: Samples, seed: int, *, skip_seen: bool) -> None:
-        self.samples, self.seed, self.skip_seen = samples, seed, skip_seen
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+        self.samples, self.skip_seen = samples, skip_seen
+        self._order = EpochOrder(len(samples), seed)
 
     def sample(self, draw: int) -> int:
         """Which sample has this number."""
-        epoch, place = divmod(draw, len(self.samples))
-        if self._epoch != epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.samples))
-        return int(self._order[place])
+        return self._order.index(draw)
 
     def take(self, count: int, start: int) -> tuple[list[tuple[int, Sample]], int]:
         """Take samples from a number on.

@@ -2,9 +2,14 @@ from dataclasses import replace
 
 import pytest
 
-from thinkrank.data import History
+from thinkrank.data import History, load_dataset, split_dataset
+from thinkrank.data.draws import Draws
 from thinkrank.errors import ThinkrankError
-from thinkrank.retrieve.draws import Draws
+
+
+@pytest.fixture(scope="module")
+def split():
+    return split_dataset(load_dataset("synthetic", users=30, items=24, styles=6, kinds=6, events=10))
 
 
 class Again:

@@ -1,0 +1,80 @@
+"""Short lists to train on: what a user chose next, among items the user never met."""
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import SupportsIndex, overload
+
+from thinkrank.data import History, Samples
+from thinkrank.data.candidates import draw_negatives
+from thinkrank.prompting.episodes import Trace
+from thinkrank.rank.prompts import PairPrompts
+
+
+@dataclass(frozen=True)
+class TrainingList:
+    """One list.
+
+    Attributes:
+        position: of the positive, among the events of the data set.
+        history: before it.
+        rows: catalogue rows, the positive first.
+        traces: what to write about each of them; None if nothing is given.
+    """
+
+    position: int
+    history: History
+    rows: tuple[int, ...]
+    traces: tuple[Trace, ...] | None = None
+
+
+class TrainingLists(Sequence[TrainingList]):
+    """One list per training sample, made on demand; its negatives depend on the seed and the sample alone.
+
+    Args:
+        samples: of the training part.
+        negatives: per list, uniform among the items that the user never met, later ones included.
+        seed: of the negatives.
+    """
+
+    def __init__(self, samples: Samples, *, negatives: int, seed: int) -> None:
+        self.samples, self.negatives, self.seed = samples, negatives, seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> TrainingList: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TrainingList]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> TrainingList | list[TrainingList]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        sample, position = self.samples[operator.index(index)], int(self.samples.positions[operator.index(index)])
+        negatives = draw_negatives(self.samples.dataset, sample.user, position, self.negatives, seed=self.seed)
+        return TrainingList(position, sample.history, (sample.target, *negatives.tolist()))
+
+    def __iter__(self) -> Iterator[TrainingList]:
+        return (self[index] for index in range(len(self)))
+
+
+def with_traces(
+    lists: Sequence[TrainingList], reasonings: Mapping[tuple[int, int], str], prompts: PairPrompts
+) -> list[TrainingList]:
+    """Give lists what is to be written about their pairs.
+
+    A pair without a reasoning leaves its list; a list without its positive, or without any negative, is left out.
+
+    Args:
+        lists: to be trained on.
+        reasonings: by position and catalogue row.
+        prompts: whose closing ends a trace.
+    """
+    kept = []
+    for one in lists:
+        rows = tuple(row for row in one.rows if (one.position, row) in reasonings)
+        if len(rows) > 1 and rows[0] == one.rows[0]:
+            written = (tuple(prompts.text(reasonings[one.position, row])) for row in rows)
+            traces = tuple(Trace((*ids, *prompts.closing_ids), len(ids)) for ids in written)
+            kept.append(replace(one, rows=rows, traces=traces))
+    return kept
