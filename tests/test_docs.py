@@ -39,7 +39,7 @@ def test_every_setting_the_guide_names_exists():
 
 @pytest.mark.parametrize("study", sorted((ROOT / "studies").rglob("*.toml")), ids=lambda path: path.stem)
 def test_every_study_is_a_valid_configuration(study):
-    from thinkrank.cli.settings import retrieve_settings
+    from thinkrank.cli.settings import Layers, retrieve_settings
     from thinkrank.retrieve.presets import Preset
 
     tables = tomllib.loads(study.read_text(encoding="utf-8"))
@@ -47,4 +47,4 @@ def test_every_study_is_a_valid_configuration(study):
     assert tables.pop("study", {}).keys() <= {"seeds", "shared_warm_start", "samples"}
     for arm in [{}, *arms.values()]:
         over = {key: value for key, value in arm.items() if key not in ("about", "phase", "thinks", "controls")}
-        retrieve_settings(which=Preset.thinkrank, tables=[tables, over])
+        retrieve_settings(Preset.thinkrank, Layers(tables=[tables, over]))

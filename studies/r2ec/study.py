@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from thinkrank._files import atomic_write
-from thinkrank.cli.settings import RetrieveSettings, retrieve_settings
+from thinkrank.cli.settings import Layers, RetrieveSettings, retrieve_settings
 from thinkrank.data import Split
 from thinkrank.language import Backbone, load_backbone
 from thinkrank.retrieve import Preset, R2ec, fit_contrastive, fit_recpo
@@ -47,7 +47,7 @@ class Study:
 
     def settings(self, over: dict[str, Any]) -> RetrieveSettings:
         """The common settings with an arm's laid over them."""
-        return retrieve_settings(which=Preset.thinkrank, tables=[self.tables, over])
+        return retrieve_settings(Preset.thinkrank, Layers(tables=[self.tables, over]))
 
     def warm_start(self, seed: int) -> Path:
         """The folder of the model that an arm begins with, trained if it is not there."""

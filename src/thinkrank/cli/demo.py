@@ -35,12 +35,12 @@ def demo(
     last checkpoint, and a finished run is reused.
     """
     from thinkrank.cli.evaluate import print_results, retrieval_systems, write_evaluation
-    from thinkrank.cli.settings import retrieve_settings
+    from thinkrank.cli.settings import Layers, retrieve_settings
     from thinkrank.cli.train import train_retriever
     from thinkrank.retrieve.presets import Preset
 
     started = time.perf_counter()
-    settings = retrieve_settings(source="movielens-100k", which=Preset.thinkrank, assignments=DEMO_SETTINGS)
+    settings = retrieve_settings(Preset.thinkrank, Layers(source="movielens-100k", assignments=DEMO_SETTINGS))
     split = settings.data.load_split()
     _say(f"{split.dataset.name}: {len(split.train):,} training, {len(split.test):,} test samples, ")
     _say(f"{len(split.dataset.catalogue):,} movies\n")

@@ -2,7 +2,8 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from thinkrank.data import Dataset, FilterOptions, Split, apply_filters, load_dataset, split_dataset
 from thinkrank.data.synthetic import relay_split
 from thinkrank.errors import ThinkrankError
+from thinkrank.rank.config import ColdStartOptions, R2RankConfig, ReinforceOptions
 from thinkrank.retrieve.config import ContrastiveOptions, R2ecConfig, RecpoOptions
 from thinkrank.retrieve.presets import Preset, preset
 
@@ -48,68 +50,142 @@ class DataSettings(BaseModel):
         return split_dataset(self.load(), self.split)
 
 
-class RetrieveSettings(BaseModel):
-    """Everything `thinkrank train retrieve` can be told."""
+class TraceSettings(BaseModel):
+    """Where the traces of a cold start come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lists: int = Field(800, ge=0, description="training lists whose pairs the teacher reasons about")
+    path: str | None = Field(
+        None, description="JSONL file of verdicts by another teacher; rules write them without one"
+    )
+
+
+class CandidateSettings(BaseModel):
+    """The lists that validations and evaluations sort: one positive, the rest negatives."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(20, ge=2, description="items in a list, the positive included")
+    negatives: Literal["uniform", "popularity"] = Field("uniform", description="how negatives are drawn")
+    seed: int = Field(0, ge=0, description="of the draw")
+
+
+class StageSettings(BaseModel):
+    """What every training of a stage can be told."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: DataSettings
+
+    @classmethod
+    def from_run(cls: type[SettingsT], folder: str | Path) -> SettingsT:
+        """Read the settings a run was made with.
+
+        Raises:
+            ThinkrankError: if the folder is no run, or one of another stage.
+        """
+        return validated(cls, run_config(folder))
+
+
+class RetrieveSettings(StageSettings):
+    """Everything `thinkrank train retrieve` can be told."""
+
     model: R2ecConfig
     training: ContrastiveOptions
     recpo: RecpoOptions = RecpoOptions()
 
-    @classmethod
-    def from_run(cls, folder: str | Path) -> "RetrieveSettings":
-        """Read the settings a run was made with.
+
+class RankSettings(StageSettings):
+    """Everything `thinkrank train rank` can be told."""
+
+    model: R2RankConfig
+    traces: TraceSettings = TraceSettings()
+    cold_start: ColdStartOptions = ColdStartOptions()
+    reinforce: ReinforceOptions = ReinforceOptions()
+    candidates: CandidateSettings = CandidateSettings()
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What was said of a run's settings beside its defaults, each field laid over the one before.
+
+    Attributes:
+        config: a TOML file.
+        source: of the data.
+        path: of the data.
+        split: of the data.
+        options: of the source, each `key=value`.
+        filters: of the data, each `key=value`.
+        tables: further settings.
+        assignments: single settings, each `a.b=value`.
+    """
+
+    config: Path | None = None
+    source: str | None = None
+    path: str | None = None
+    split: str | None = None
+    options: Sequence[str] = ()
+    filters: Sequence[str] = ()
+    tables: Sequence[Mapping[str, Any]] = ()
+    assignments: Sequence[str] = ()
+
+    def over(self, settings: type[SettingsT], defaults: Callable[[str], Mapping[str, Any]]) -> SettingsT:
+        """Put everything together.
+
+        Args:
+            settings: of which stage.
+            defaults: the lowest layer, made from what the source calls its items.
 
         Raises:
-            ThinkrankError: if the folder is no run.
+            ThinkrankError: on a missing file, an unknown key (with the nearest one) or a value that does not fit.
         """
-        path = Path(folder) / "config.toml"
-        if not path.is_file():
-            raise ThinkrankError(f"{folder}: no run here (no config.toml). Give the --out folder of a training run.")
-        return validated(cls, _read_toml(path))
+        read = {} if self.config is None else _read_toml(self.config)
+        given = {"source": self.source, "path": self.path, "split": self.split}
+        data: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        if self.options:
+            data["options"] = dict(map(parse_assignment, self.options))
+        if self.filters:
+            data["filters"] = dict(map(parse_assignment, self.filters))
+        source = self.source
+        for table in [read, *self.tables]:
+            source = source or table.get("data", {}).get("source")
+        layers: dict[str, Any] = {"data": {}, **defaults(_noun(str(source or "movielens-100k")))}
+        for layer in [read, {"data": data}, *self.tables]:
+            _merge(layers, layer)
+        for assignment in self.assignments:
+            key, value = parse_assignment(assignment)
+            for part in reversed(key.split(".")):
+                value = {part: value}
+            _merge(layers, value)
+        return validated(settings, layers)
 
 
-def retrieve_settings(
-    *,
-    which: Preset,
-    source: str | None = None,
-    path: str | None = None,
-    split: str | None = None,
-    options: Sequence[str] = (),
-    filters: Sequence[str] = (),
-    config: Path | None = None,
-    tables: Sequence[Mapping[str, Any]] = (),
-    assignments: Sequence[str] = (),
-) -> RetrieveSettings:
-    """Put the layers of settings together: preset, file, what was given by name, tables, then the assignments.
+def retrieve_settings(which: Preset, layers: Layers) -> RetrieveSettings:
+    """Lay what was said over a preset; see `Layers.over`."""
+
+    def defaults(noun: str) -> dict[str, Any]:
+        stages = zip(("model", "training", "recpo"), preset(which, noun=noun), strict=True)
+        return {name: stage.model_dump() for name, stage in stages}
+
+    return layers.over(RetrieveSettings, defaults)
+
+
+def rank_settings(layers: Layers) -> RankSettings:
+    """Lay what was said over the defaults; see `Layers.over`."""
+    return layers.over(RankSettings, lambda noun: {"model": {"prompt": {"noun": noun}}})
+
+
+def run_config(folder: str | Path) -> dict[str, Any]:
+    """The settings that a run's folder holds.
 
     Raises:
-        ThinkrankError: on a missing file, an unknown key (with the nearest one) or a value that does not fit.
+        ThinkrankError: if the folder is no run.
     """
-    read = {} if config is None else _read_toml(config)
-    given = {"source": source, "path": path, "split": split}
-    data: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if options:
-        data["options"] = dict(map(parse_assignment, options))
-    if filters:
-        data["filters"] = dict(map(parse_assignment, filters))
-    for table in [read, *tables]:
-        source = source or table.get("data", {}).get("source")
-    source = source or "movielens-100k"
-    stages = zip(("model", "training", "recpo"), preset(which, noun=_noun(str(source))), strict=True)
-    layers: dict[str, Any] = {"data": {}, **{name: stage.model_dump() for name, stage in stages}}
-    _merge(layers, read)
-    _merge(layers, {"data": data})
-    for table in tables:
-        _merge(layers, table)
-    for assignment in assignments:
-        key, value = parse_assignment(assignment)
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        _merge(layers, value)
-    return validated(RetrieveSettings, layers)
+    path = Path(folder) / "config.toml"
+    if not path.is_file():
+        raise ThinkrankError(f"{folder}: no run here (no config.toml). Give the --out folder of a training run.")
+    return _read_toml(path)
 
 
 def _noun(source: str) -> str:

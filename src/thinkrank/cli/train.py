@@ -9,7 +9,7 @@ import typer
 from thinkrank.cli.data import Filter, Json, Option, Path_
 
 if TYPE_CHECKING:
-    from thinkrank.cli.settings import RetrieveSettings
+    from thinkrank.cli.settings import Layers, RetrieveSettings
     from thinkrank.data import Split
     from thinkrank.retrieve import R2ec
     from thinkrank.training import Run
@@ -61,16 +61,8 @@ def retrieve(
 
     if preset not in list(Preset):
         raise ThinkrankError(f"unknown preset {preset!r}: there are {', '.join(Preset)}")
-    settings = retrieve_settings(
-        source=str(Path(source).resolve()) if source is not None and Path(source).is_dir() else source,
-        path=None if path is None else str(Path(path).expanduser().resolve()),
-        split=split,
-        which=Preset(preset),
-        options=option or (),
-        filters=filters or (),
-        config=config,
-        assignments=assignments or (),
-    )
+    said = given(source, path, option, filters, config, assignments, split=split)
+    settings = retrieve_settings(Preset(preset), said)
     data = settings.data.load_split()
     is_reused = _is_finished(out)
     run, _ = train_retriever(settings, data, out, device=device)
@@ -79,6 +71,30 @@ def retrieve(
 
         write_training_report(run, data)
     _print_training(run, data, json_output=json_output)
+
+
+def given(
+    source: str | None,
+    path: Path | None,
+    option: list[str] | None,
+    filters: list[str] | None,
+    config: Path | None,
+    assignments: list[str] | None,
+    *,
+    split: str | None,
+) -> "Layers":
+    """What the command line says of settings; folders are made absolute, so that a run can be found from anywhere."""
+    from thinkrank.cli.settings import Layers
+
+    return Layers(
+        config=config,
+        source=str(Path(source).resolve()) if source is not None and Path(source).is_dir() else source,
+        path=None if path is None else str(Path(path).expanduser().resolve()),
+        split=split,
+        options=option or (),
+        filters=filters or (),
+        assignments=assignments or (),
+    )
 
 
 def _is_finished(folder: Path) -> bool:

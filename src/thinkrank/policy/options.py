@@ -10,3 +10,9 @@ RatioLevel = Literal["token", "sequence"]
 
 Selection = Literal["best", "top_k", "positive", "floor"]
 """Which trajectories train the item head; see `thinkrank.policy.selection_weights`."""
+
+Credit = Literal["list", "plgrad", "counterfactual", "rank_return", "pointwise"]
+"""How the reward of a list reaches the thought about one of its items; see `thinkrank.policy.credit`."""
+
+Estimator = Literal["exact", "sample"]
+"""Expected list rewards by quadrature, or from sampled permutations."""

@@ -1,6 +1,6 @@
 """What was written behind prompts, as one packed forest, and where its tokens stand.
 
-Shape legend: R trajectories, A actions (tokens that were chosen) of all of them, T actions of the longest or tokens
+Shape legend: R trajectories, A actions (tokens that were chosen) of all of them, T actions of the longest, P tokens
 of the packing, D width.
 """
 
@@ -101,10 +101,10 @@ class Episodes:
 
 
 def action_logprobs(
-    backbone: Backbone, episodes: Episodes, states_TD: Float[Tensor, "T D"], *, entropy: bool = False
+    backbone: Backbone, episodes: Episodes, states_PD: Float[Tensor, "P D"], *, entropy: bool = False
 ) -> tuple[Float[Tensor, "R T"], Float[Tensor, "R T"] | None]:
     """Log-probability, and if asked for entropy, of every action; zeros behind a trajectory's end; differentiable."""
-    scores = selective_logprobs(backbone, states_TD[episodes.predictors], episodes.tokens_A, entropy=entropy)
+    scores = selective_logprobs(backbone, states_PD[episodes.predictors], episodes.tokens_A, entropy=entropy)
     entropies_RT = None if scores.entropies_N is None else episodes.matrix(scores.entropies_N)
     return episodes.matrix(scores.logprobs_N), entropies_RT
 

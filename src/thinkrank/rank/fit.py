@@ -1,6 +1,6 @@
 """What every training of R2Rank shares: which lists come next, how they are cut into passes, and validation.
 
-Shape legend: D width.
+Shape legend: B lists, N candidates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,18 @@ from torch import Tensor
 from thinkrank.data.candidates import CandidateSets
 from thinkrank.data.draws import EpochOrder
 from thinkrank.errors import ThinkrankError
-from thinkrank.evaluate.candidates import positive_ranks
-from thinkrank.language import packed_states
+from thinkrank.language import Continuation, packed_states
 from thinkrank.language.adapters import adapter_state
 from thinkrank.policy import ndcg_reward
 from thinkrank.rank.config import RankerFitOptions
 from thinkrank.rank.lists import TrainingList
 from thinkrank.rank.model import R2Rank
+from thinkrank.stages import target_ranks
 from thinkrank.training import Fit, Run
 
 _STANDARDISING_LISTS = 16
 _SHOWN_THOUGHTS = 20
+_VALIDATED_TOGETHER = 16
 
 OptionsT = TypeVar("OptionsT", bound=RankerFitOptions)
 
@@ -88,17 +89,42 @@ class RankerFit(Fit[OptionsT]):
         sets = self.validation
         if sets is None:
             return {}
-        ranks, shown = [], []
-        for start in range(0, len(sets.histories), 16):
-            part = slice(start, start + 16)
+        ranks, thoughts = [], []
+        for start in range(0, len(sets), _VALIDATED_TOGETHER):
+            part = slice(start, start + _VALIDATED_TOGETHER)
             answer = self.model.answer(sets.histories[part], sets.items_BN[part])
-            ranks.append(torch.from_numpy(positive_ranks(answer.scores_BN, sets.positive_B[part])))
-            shown += answer.thoughts or []
+            ranks.append(torch.from_numpy(target_ranks(answer.scores_BN, sets.positive_B[part])))
+            thoughts += answer.thoughts or []
         ranks_B = torch.cat(ranks)
-        if shown:
-            self._show(shown, sets)
-        return {
+        row = {
             "valid_ndcg@10": ndcg_reward(ranks_B, 10).mean().item(),
             "valid_hit@1": (ranks_B == 1).float().mean().item(),
             "valid_mrr": ranks_B.float().reciprocal().mean().item(),
         }
+        if thoughts:
+            written = [thought for own in thoughts for thought in own.values()]
+            row["valid_thought_tokens"] = sum(len(thought.ids) for thought in written) / len(written)
+            self._show(sets, thoughts, ranks_B.tolist())
+        return row
+
+    def _show(self, sets: CandidateSets, thoughts: Sequence[Mapping[int, Continuation]], ranks: Sequence[int]) -> None:
+        """Keep some thoughts in the log, about positives and negatives in turn, to be compared with later ones."""
+        count = min(_SHOWN_THOUGHTS, len(thoughts))
+        shown = []
+        for number, user in enumerate(i * len(thoughts) // count for i in range(count)):
+            positive = int(sets.positive_B[user])
+            column = positive if number % 2 == 0 else (positive + 1) % sets.items_BN.shape[1]
+            item = int(sets.items_BN[user, column])
+            thought = thoughts[user][item]
+            shown.append(
+                {
+                    "position": int(sets.samples.positions[user]),
+                    "item": item,
+                    "label": column == positive,
+                    "text": thought.text.strip(),
+                    "tokens": len(thought.ids),
+                    "finish_reason": thought.finish_reason,
+                    "rank": ranks[user],
+                }
+            )
+        self.run.log({"step": self.counters.step, "thoughts": shown})

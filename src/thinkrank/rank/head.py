@@ -37,6 +37,11 @@ class ScoringHead(nn.Module):
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(*inner, last)
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether `standardise` was called, on this head or on the one it was loaded from."""
+        return bool(self.mean_D.any())
+
     @torch.no_grad()
     def standardise(self, states_ND: Float[Tensor, "N D"]) -> None:
         """Take the mean of these states, and their deviation from it, as what is subtracted and divided by."""

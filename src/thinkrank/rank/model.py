@@ -7,6 +7,7 @@ Shape legend: B users (histories), N candidates of the longest list, R trajector
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,6 +46,19 @@ _Ids: TypeAlias = tuple[int, ...]
 
 _PASS_TOKENS = 4096
 """Tokens read in one pass without gradient, whatever the number of candidates."""
+
+
+@dataclass(frozen=True)
+class PairAnswers:
+    """Scores of some candidates, and what was thought about them.
+
+    Attributes:
+        scores_BN: in the order the candidates came in; -inf for padding.
+        thoughts: per history, by catalogue row; None if none were written.
+    """
+
+    scores_BN: Float32[np.ndarray, "B N"]
+    thoughts: list[dict[int, Continuation]] | None
 
 
 class R2Rank:
@@ -218,7 +232,7 @@ class R2Rank:
         Returns:
             scores of any unit, comparable within one history; -inf for padding.
         """
-        return self._answer(histories, candidates_BN)[0]
+        return self.answer(histories, candidates_BN).scores_BN
 
     def rank(self, histories: Sequence[History], candidates_BN: Int32[np.ndarray, "B N"]) -> Ranking:
         """Sort each history's candidates, best first; equal scores by catalogue row. The answer carries the thoughts.
@@ -227,22 +241,19 @@ class R2Rank:
             histories: as for `candidate_scores`.
             candidates_BN: as for `candidate_scores`.
         """
-        scores_BN, thoughts = self._answer(histories, candidates_BN)
-        order_BN = np.lexsort((candidates_BN, -scores_BN))
+        answer = self.answer(histories, candidates_BN)
+        order_BN = np.lexsort((candidates_BN, -answer.scores_BN))
         items_BN = np.take_along_axis(candidates_BN, order_BN, axis=1)
         reasons = None
-        if thoughts is not None:
-            by_item = [dict(zip(rows, own, strict=True)) for rows, own in thoughts]
+        if answer.thoughts is not None:
             reasons = tuple(
                 tuple(thought_of(own[row]) for row in items if row >= 0)
-                for items, own in zip(items_BN.tolist(), by_item, strict=True)
+                for items, own in zip(items_BN.tolist(), answer.thoughts, strict=True)
             )
-        return Ranking(items_BN, np.take_along_axis(scores_BN, order_BN, axis=1), reasons=reasons)
+        return Ranking(items_BN, np.take_along_axis(answer.scores_BN, order_BN, axis=1), reasons=reasons)
 
-    def _answer(
-        self, histories: Sequence[History], candidates_BN: Int32[np.ndarray, "B N"]
-    ) -> tuple[Float32[np.ndarray, "B N"], list[tuple[list[int], list[Continuation]]] | None]:
-        """Scores in the order of the candidates, and the thoughts about them with the rows they are about.
+    def answer(self, histories: Sequence[History], candidates_BN: Int32[np.ndarray, "B N"]) -> PairAnswers:
+        """Score candidates and tell what was thought about each; see `candidate_scores`.
 
         Candidates are taken in the order of the catalogue, so that even rounding does not depend on how they came.
         """
@@ -261,7 +272,9 @@ class R2Rank:
         scores_BN = np.full(candidates_BN.shape, -np.inf, dtype=np.float32)
         for to, items, own_rows, own in zip(scores_BN, candidates_BN, rows, scores, strict=True):
             to[items >= 0] = own.float().cpu().numpy()[np.searchsorted(own_rows, items[items >= 0])]
-        return scores_BN, None if thoughts is None else list(zip(rows, thoughts, strict=True))
+        if thoughts is None:
+            return PairAnswers(scores_BN, None)
+        return PairAnswers(scores_BN, [dict(zip(*own, strict=True)) for own in zip(rows, thoughts, strict=True)])
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, adapter, head, catalogue and model card; the base weights are named, not copied."""
