@@ -10,3 +10,7 @@ RatioLevel = Literal["token", "sequence"]
 
 Selection = Literal["best", "top_k", "positive", "floor"]
 """Which trajectories train the item head; see `thinkrank.policy.selection_weights`."""
+
+Discount = Literal["log2", "reciprocal", "constant"]
+"""What place r of a list is worth: 1 / log2(1 + r), 1 / r, or 1; with one relevant item the list is then worth its
+NDCG@k, its reciprocal rank (cut at k), or 1 where the item stands in the first k places (hit@k)."""
