@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 from thinkrank._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from thinkrank.policy import plackett_luce
     from thinkrank.policy.advantages import grpo_advantages, rloo_advantages, tied_groups
     from thinkrank.policy.clipping import clipped_objective
     from thinkrank.policy.item_action import item_logprobs, item_surrogate, locate_targets
-    from thinkrank.policy.options import Normalisation, RatioLevel, Selection
+    from thinkrank.policy.options import Discount, Normalisation, RatioLevel, Selection
     from thinkrank.policy.released import group_mean_credit
     from thinkrank.policy.rewards import (
         Answer,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Discount",
     "Diversity",
     "LengthPenalty",
     "Normalisation",
@@ -45,6 +47,7 @@ __all__ = [
     "item_surrogate",
     "locate_targets",
     "ndcg_reward",
+    "plackett_luce",
     "rloo_advantages",
     "selection_weights",
     "softmax_similarity",
@@ -56,6 +59,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "Answer": "rewards",
+        "Discount": "options",
         "Diversity": "rewards",
         "LengthPenalty": "rewards",
         "Normalisation": "options",
@@ -81,4 +85,5 @@ __getattr__ = lazy_names(
         "tied_groups": "advantages",
         "weighted_rewards": "rewards",
     },
+    submodules=["plackett_luce"],
 )

@@ -16,3 +16,6 @@ Credit = Literal["list", "plgrad", "counterfactual", "rank_return", "pointwise"]
 
 Estimator = Literal["exact", "sample"]
 """Expected list rewards by quadrature, or from sampled permutations."""
+Discount = Literal["log2", "reciprocal", "constant"]
+"""What place r of a list is worth: 1 / log2(1 + r), 1 / r, or 1; with one relevant item the list is then worth its
+NDCG@k, its reciprocal rank (cut at k), or 1 where the item stands in the first k places (hit@k)."""
