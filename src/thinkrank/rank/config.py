@@ -97,7 +97,7 @@ class ReinforceOptions(RankerFitOptions):
     temperature: float = Field(1.0, gt=0, description="of the Plackett-Luce distribution")
     credit: Credit = Field("plgrad", description="how a list's reward reaches the thought about one pair")
     estimator: Estimator = Field("exact", description="expected reward by quadrature, or from sampled permutations")
-    num_permutations: int = Field(32, ge=2, description="with estimator = sample")
+    num_permutations: int = Field(32, ge=2, description="of each list, with an estimator that samples")
     advantage_clip: float = Field(5.0, gt=0, description="advantages are cut here, in standard deviations of the batch")
     updates: int = Field(1, ge=1, description="updates per batch of rollouts; from the second on ratios differ from 1")
     clip: float = Field(0.2, ge=0, le=1, description="ratios may move this far from 1")
@@ -111,6 +111,8 @@ class ReinforceOptions(RankerFitOptions):
     def _trains(self) -> "ReinforceOptions":
         if not (self.token_weight or self.score_weight):
             raise ValueError("token_weight and score_weight are both 0, so there is nothing to train")
+        if self.credit == "rank_return" and self.estimator == "exact":
+            raise ValueError("credit rank_return is defined on sampled permutations: set estimator to pl_rank")
         if self.rollout.temperature == 0:
             raise ValueError("rollouts need a rollout.temperature above 0: greedy thoughts are all the same")
         return self

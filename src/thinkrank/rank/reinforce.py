@@ -7,6 +7,7 @@ How a pair's tokens are credited (`credit`), baselines and weights are reconstru
 Shape legend: B lists, G thoughts about each pair, N candidates, R = N G trajectories of a list.
 """
 
+import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,8 +21,14 @@ from thinkrank.data.candidates import CandidateSets
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import packed_states
 from thinkrank.language.adapters import adapter_state
-from thinkrank.policy import clipped_surrogate, combine_surrogates, denominators
-from thinkrank.policy.credit import expected_reward, pair_advantages, score_loss
+from thinkrank.policy import (
+    ListReward,
+    clipped_surrogate,
+    combine_surrogates,
+    denominators,
+    head_surrogate,
+    rationale_advantages,
+)
 from thinkrank.policy.surrogate import Surrogate
 from thinkrank.prompting.episodes import Episodes, Trace, Written, action_logprobs, reference_logprobs
 from thinkrank.rank.config import ReinforceOptions
@@ -62,6 +69,13 @@ class ReinforceFit(RankerFit[ReinforceOptions]):
         super().__init__(model, lists, validation, options, run)
         self.at_start = {name: tensor.detach().clone() for name, tensor in adapter_state(model.backbone).items()}
         self.generator = torch.Generator()
+        self.reward = ListReward(
+            temperature=options.temperature,
+            k=options.reward_k,
+            estimator=options.estimator,
+            num_samples=options.num_permutations,
+        )
+        self.trains_thoughts = model.config.thinks and options.token_weight > 0
 
     @property
     def group_size(self) -> int:
@@ -86,7 +100,16 @@ class ReinforceFit(RankerFit[ReinforceOptions]):
         drawn = self.next_lists()
         rollouts, facts = self._rollouts(drawn)
         scores_BGN = torch.stack([rollout.scores_GN for rollout in rollouts])
-        advantages_BGN = pair_advantages(scores_BGN, **self._listwise(), clip=options.advantage_clip)
+        advantages_BGN = torch.zeros_like(scores_BGN)
+        if self.trains_thoughts:
+            advantages_BGN = rationale_advantages(
+                scores_BGN,
+                _gains(scores_BGN),
+                self.reward,
+                credit=options.credit,
+                generator=self.generator,
+                clip=options.advantage_clip,
+            )
         with self.timed("update"):
             for _ in range(options.updates):
                 facts |= self._update(rollouts, advantages_BGN)
@@ -98,19 +121,6 @@ class ReinforceFit(RankerFit[ReinforceOptions]):
         facts |= {f"share_{name}": spent / seconds for name, spent in self.clock.items()}
         self.log(**facts, learning_rate=rate)
         return f"reward {facts['reward']:.3f}"
-
-    def _listwise(self) -> dict[str, object]:
-        """How lists are rewarded; the positive stands first in every training list."""
-        options = self.options
-        return {
-            "relevant": 0,
-            "credit": options.credit,
-            "estimator": options.estimator,
-            "num_permutations": options.num_permutations,
-            "generator": self.generator,
-            "k": options.reward_k,
-            "temperature": options.temperature,
-        }
 
     def _rollouts(self, drawn: Sequence[tuple[int, TrainingList]]) -> tuple[list[_Rollout], dict[str, float]]:
         """Write thoughts about every pair of the lists and score them."""
@@ -132,10 +142,11 @@ class ReinforceFit(RankerFit[ReinforceOptions]):
                 scores_R = model.read_scores(episodes, packed_states(model.backbone, episodes.packing))
                 rollouts.append(_Rollout(episodes, scores_R.view(len(one.rows), -1).T))
             scores_BGN = torch.stack([rollout.scores_GN for rollout in rollouts])
-            reward = expected_reward(scores_BGN.flatten(0, 1), 0, k=options.reward_k, temperature=options.temperature)
+            exact = dataclasses.replace(self.reward, estimator="exact")
+            worth = -head_surrogate(scores_BGN, _gains(scores_BGN), exact)
         ranks = (scores_BGN >= scores_BGN[..., :1]).sum(dim=-1)
         facts = {
-            "reward": reward.mean().item(),
+            "reward": worth.item(),
             "greedy_mrr": ranks.float().reciprocal().mean().item(),
             "score_deviation": scores_BGN.std(dim=-1).mean().item(),
             "thought_deviation": scores_BGN.std(dim=1).mean().item() if self.group_size > 1 else 0.0,
@@ -161,18 +172,19 @@ class ReinforceFit(RankerFit[ReinforceOptions]):
         tokens: list[Surrogate] = []
         facts: defaultdict[str, float] = defaultdict(float)
         for rollout, advantages_GN, divisors_R in zip(rollouts, advantages_BGN, divisors, strict=True):
-            if options.kl_coefficient and model.config.thinks and "reference" not in rollout.before:
+            if options.kl_coefficient and self.trains_thoughts and "reference" not in rollout.before:
                 rollout.before["reference"] = reference_logprobs(model.backbone, rollout.episodes, self.at_start)
             states_TD = packed_states(model.backbone, rollout.episodes.packing)
             loss = states_TD.new_zeros(())
-            if options.token_weight and model.config.thinks:
+            if self.trains_thoughts:
                 tokens.append(self._token_surrogate(rollout, states_TD, advantages_GN, divisors_R))
                 loss = loss + options.token_weight * tokens[-1].loss
             if options.score_weight:
                 read_TD = states_TD if options.joint else states_TD.detach()
                 scores_R = model.read_scores(rollout.episodes, read_TD)
                 scores_BGN = scores_R.view(advantages_GN.shape[1], -1).T[None]
-                scored = score_loss(scores_BGN, **self._listwise()) / len(rollouts)
+                worth = -head_surrogate(scores_BGN, _gains(scores_BGN), self.reward, generator=self.generator)
+                scored = -worth / len(rollouts)
                 facts["score_loss"] += scored.item()
                 loss = loss + options.score_weight * scored
             loss.backward()
@@ -205,6 +217,13 @@ class ReinforceFit(RankerFit[ReinforceOptions]):
             reference_logprobs_BT=rollout.before.get("reference"),
             kl_coefficient=self.options.kl_coefficient,
         )
+
+
+def _gains(scores_BGN: Float[Tensor, "B G N"]) -> Float[Tensor, "B N"]:
+    """What the candidates of training lists are worth: the positive stands first."""
+    gains_BN = torch.zeros_like(scores_BGN[:, 0])
+    gains_BN[:, 0] = 1
+    return gains_BN
 
 
 def fit_reinforce(

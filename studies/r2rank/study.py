@@ -1,0 +1,218 @@
+"""Run one arm of a study with one seed, or all that are missing, and write what came out as JSON.
+
+    python studies/r2rank/study.py studies/r2rank/movielens-100k.toml --arm rl --seed 0
+
+A study is a settings file of `thinkrank train rank` with two tables more. `[study]` says which seeds, how many test
+samples, and how long their lists are; `[arms.NAME]` lays settings over the common ones. An arm with `after` goes on
+with the model of that arm (of the first seed) by reinforcement; one without is a cold start. The arms `baselines` and
+`zero_shot` are always there. Trainings resume; an arm whose result file is there is done.
+"""
+
+import argparse
+import json
+import os
+import time
+import tomllib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from thinkrank._files import atomic_write
+from thinkrank.baselines import EASE, ItemKNN, Popularity, SASRec, SasrecOptions
+from thinkrank.cli.settings import Layers, RankSettings, rank_settings
+from thinkrank.cli.train_rank import cold_start_lists, validation_sets
+from thinkrank.data import Split
+from thinkrank.data.candidates import CandidateSets, candidate_sets
+from thinkrank.language import load_backbone
+from thinkrank.rank import R2Rank, fit_cold_start, fit_reinforce
+from thinkrank.rank.lists import TrainingLists
+from thinkrank.rank.zero_shot import ListPrompt
+from thinkrank.stages import target_ranks
+from thinkrank.training import Run, console_progress
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+ALWAYS = ("baselines", "zero_shot")
+
+
+class Study:
+    """A study's file, its data, and where its runs are."""
+
+    def __init__(self, path: Path, runs: Path, data: str | None) -> None:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        if data is not None:
+            tables["data"]["path"] = data
+        self.name, self.folder = path.stem, runs / "r2rank" / path.stem
+        self.options: dict[str, Any] = tables.pop("study")
+        self.arms: dict[str, dict[str, Any]] = tables.pop("arms")
+        self.tables = tables
+        self.split: Split = self.settings({}).data.load_split()
+
+    def settings(self, over: dict[str, Any]) -> RankSettings:
+        """The common settings with an arm's laid over them."""
+        return rank_settings(Layers(tables=[self.tables, over]))
+
+    def arm(self, name: str, seed: int) -> RankSettings:
+        """An arm's settings with a seed."""
+        arm = self.arms[name]
+        over = {key: dict(arm.get(key, {})) for key in ("model", "cold_start", "reinforce")}
+        over["model"]["thinks"] = arm.get("thinks", True)
+        over["reinforce" if "after" in arm else "cold_start"]["seed"] = seed
+        return self.settings(over)
+
+    def test_sets(self) -> CandidateSets:
+        """The lists that every arm is judged on."""
+        samples = self.split.test.subset(self.options["samples"], seed=0)
+        return candidate_sets(samples, size=self.options["candidates"], seed=0)
+
+    def model(self, name: str, seed: int) -> tuple[R2Rank, Run]:
+        """Train an arm, or load what it left."""
+        settings, folder = self.arm(name, seed), self.folder / f"{name}-{seed}"
+        before = self.arms[name].get("after")
+        options = settings.reinforce if before else settings.cold_start
+        run = Run(folder, settings.model_dump(mode="json"), {"split": self.split.manifest()})
+        if (folder / "model" / "config.json").is_file():
+            return R2Rank.from_pretrained(folder / "model"), run
+        sets = validation_sets(settings, self.split, options.validation_samples)
+        if before:
+            first = self.options["seeds"][0]
+            self.model(before, first)
+            model = R2Rank.from_pretrained(self.folder / f"{before}-{first}" / "model")
+            lists = TrainingLists(self.split.train, negatives=options.negatives, seed=seed)
+            fit_reinforce(model, lists, sets, settings.reinforce, run, progress=console_progress)
+        else:
+            model = R2Rank.create(settings.model, self.split.dataset.catalogue, seed=seed)
+            traces = cold_start_lists(settings, model, self.split, folder / "traces.jsonl")
+            fit_cold_start(model, traces, sets, settings.cold_start, run, progress=console_progress)
+        model.save_pretrained(folder / "model")
+        return model, run
+
+
+def judge(scorer: Any, sets: CandidateSets, batch: int = 16) -> np.ndarray:
+    """Place of each positive in its list."""
+    ranks = []
+    with console_progress("judging", len(sets)) as advance:
+        for start in range(0, len(sets), batch):
+            part = slice(start, start + batch)
+            scores_BN = scorer(sets.histories[part], sets.items_BN[part])
+            ranks.append(target_ranks(scores_BN, sets.positive_B[part]))
+            advance(len(ranks[-1]))
+    return np.concatenate(ranks)
+
+
+def of_catalogue(model: Any, histories: Any, items_BN: np.ndarray) -> np.ndarray:
+    """Scores of candidates from a baseline that scores the whole catalogue."""
+    return np.take_along_axis(np.asarray(model.scores(histories), dtype=np.float32), items_BN.astype(np.intp), axis=1)
+
+
+def run_arm(study: Study, arm: str, seed: int) -> None:
+    file = RESULTS / study.name / f"{arm}-{seed}.json"
+    if file.exists():
+        print(f"{file} is there already")
+        return
+    sets, started = study.test_sets(), time.perf_counter()
+    result: dict[str, Any] = {"study": study.name, "arm": arm, "seed": seed, "threads": torch.get_num_threads()}
+    if arm == "baselines":
+        found = baselines(study, sets, seed)
+        result |= {"about": "systems without a language model", "seconds": time.perf_counter() - started}
+    elif arm == "zero_shot":
+        found, facts = zero_shot(study, sets)
+        result |= {"about": "the language model as it is", "seconds": time.perf_counter() - started, **facts}
+    else:
+        model, run = study.model(arm, seed)
+        rows = run.metrics()
+        shown = [row for row in rows if "thoughts" in row]
+        started = time.perf_counter()
+        answers = []
+
+        def scorer(histories: Any, items_BN: np.ndarray) -> np.ndarray:
+            answers.append(model.answer(histories, items_BN))
+            return answers[-1].scores_BN
+
+        found = {"test": judge(scorer, sets).tolist()}
+        spent = time.perf_counter() - started
+        written = [t for answer in answers for own in answer.thoughts or [] for t in own.values()]
+        result |= {
+            "about": study.arms[arm]["about"],
+            "seconds": rows[-1]["seconds"],
+            "pairs_per_second": sets.items_BN.size / spent,
+            "tokens_per_pair": sum(len(thought.ids) for thought in written) / sets.items_BN.size,
+            "rewards": [
+                {key: row[key] for key in ("step", "reward", "thought_tokens", "thought_deviation") if key in row}
+                for row in rows
+                if "reward" in row
+            ],
+            "validations": [
+                {key: row[key] for key in row if key == "step" or key.startswith("valid")}
+                for row in rows
+                if "valid_ndcg@10" in row
+            ],
+            "thoughts": {"before": shown[0]["thoughts"], "after": shown[-1]["thoughts"]} if len(shown) > 1 else {},
+            "settings": study.arm(arm, seed).model_dump(mode="json"),
+        }
+    result["ranks"] = found
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as out:
+        out.write((json.dumps(result, separators=(",", ":")) + "\n").encode())
+    print(f"wrote {file}")
+
+
+def baselines(study: Study, sets: CandidateSets, seed: int) -> dict[str, list[int]]:
+    """Random order, and what knows ids only."""
+    random = np.random.default_rng(seed).random(sets.items_BN.shape).astype(np.float32)
+    found = {"random": target_ranks(random, sets.positive_B).tolist()}
+    fitted = {
+        "popularity": Popularity().fit(study.split),
+        "item-kNN": ItemKNN().fit(study.split),
+        "EASE": EASE().fit(study.split),
+        "SASRec": SASRec(SasrecOptions(seed=seed)).fit(study.split, progress=console_progress),
+    }
+    return found | {name: judge(partial(of_catalogue, model), sets).tolist() for name, model in fitted.items()}
+
+
+def zero_shot(study: Study, sets: CandidateSets) -> tuple[dict[str, list[int]], dict[str, Any]]:
+    """The list prompt in the order given and in four others, and the yes or no of each pair."""
+    config = study.settings({"model": {"thinks": False, "readout": "yes_no"}}).model
+    base = load_backbone(config.backbone, dtype=config.dtype)
+    asked = ListPrompt(base, study.split.dataset.catalogue, config.prompt)
+    found, orders = {}, {}
+    for shuffle in range(5):
+        random = np.random.default_rng(shuffle)
+        order_BN = np.stack([random.permutation(sets.items_BN.shape[1]) for _ in range(len(sets))])
+        items_BN = np.take_along_axis(sets.items_BN, order_BN, axis=1)
+        scores_BN = np.concatenate(
+            [asked.candidate_scores(sets.histories[b : b + 1], items_BN[b : b + 1]) for b in range(len(sets))]
+        )
+        back_BN = np.argsort(order_BN, axis=1)
+        found[f"list prompt, order {shuffle}"] = target_ranks(
+            np.take_along_axis(scores_BN, back_BN, axis=1), sets.positive_B
+        ).tolist()
+        orders[str(shuffle)] = {
+            "scores": np.take_along_axis(scores_BN, back_BN, axis=1).round(4).tolist(),
+            "places": np.take_along_axis(back_BN, sets.positive_B[:, None], axis=1)[:, 0].tolist(),
+        }
+    pairs = R2Rank.create(config, study.split.dataset.catalogue, backbone=base)
+    found["yes or no"] = judge(pairs.candidate_scores, sets).tolist()
+    return found, {"orders": orders}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--arm", action="append", help="repeatable; all by default")
+    parser.add_argument("--seed", action="append", type=int, help="repeatable; those of the study by default")
+    parser.add_argument("--path", help="file or folder of the data, where the source has none of its own")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "studies", help="where trainings are kept")
+    arguments = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    study = Study(arguments.study, arguments.runs, arguments.path)
+    for seed in arguments.seed or study.options["seeds"]:
+        for arm in arguments.arm or (*ALWAYS, *study.arms):
+            run_arm(study, arm, seed)
+
+
+if __name__ == "__main__":
+    main()
