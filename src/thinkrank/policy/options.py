@@ -14,3 +14,9 @@ Selection = Literal["best", "top_k", "positive", "floor"]
 Discount = Literal["log2", "reciprocal", "constant"]
 """What place r of a list is worth: 1 / log2(1 + r), 1 / r, or 1; with one relevant item the list is then worth its
 NDCG@k, its reciprocal rank (cut at k), or 1 where the item stands in the first k places (hit@k)."""
+
+Estimator = Literal["exact", "pl_rank", "score_function"]
+"""How the expected reward of a list, and its gradient, is found; see `thinkrank.policy.plackett_luce`."""
+
+Credit = Literal["plgrad", "counterfactual", "list", "rank_return", "pointwise"]
+"""What of a list's reward the tokens of one rationale get; see `thinkrank.policy.rationale_advantages`."""
