@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from thinkrank.policy import plackett_luce
     from thinkrank.policy.advantages import grpo_advantages, rloo_advantages, tied_groups
     from thinkrank.policy.clipping import clipped_objective
+    from thinkrank.policy.credit import ListReward, head_surrogate, rationale_advantages, score_gradients
     from thinkrank.policy.item_action import item_logprobs, item_surrogate, locate_targets
-    from thinkrank.policy.options import Discount, Normalisation, RatioLevel, Selection
+    from thinkrank.policy.options import Credit, Discount, Estimator, Normalisation, RatioLevel, Selection
     from thinkrank.policy.released import group_mean_credit
     from thinkrank.policy.rewards import (
         Answer,
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Credit",
     "Discount",
     "Diversity",
+    "Estimator",
     "LengthPenalty",
+    "ListReward",
     "Normalisation",
     "RatioLevel",
     "Reward",
@@ -43,12 +47,15 @@ __all__ = [
     "fuse",
     "group_mean_credit",
     "grpo_advantages",
+    "head_surrogate",
     "item_logprobs",
     "item_surrogate",
     "locate_targets",
     "ndcg_reward",
     "plackett_luce",
+    "rationale_advantages",
     "rloo_advantages",
+    "score_gradients",
     "selection_weights",
     "softmax_similarity",
     "tied_groups",
@@ -59,9 +66,12 @@ __getattr__ = lazy_names(
     __name__,
     {
         "Answer": "rewards",
+        "Credit": "options",
         "Discount": "options",
         "Diversity": "rewards",
+        "Estimator": "options",
         "LengthPenalty": "rewards",
+        "ListReward": "credit",
         "Normalisation": "options",
         "RatioLevel": "options",
         "Reward": "rewards",
@@ -75,11 +85,14 @@ __getattr__ = lazy_names(
         "fuse": "rewards",
         "group_mean_credit": "released",
         "grpo_advantages": "advantages",
+        "head_surrogate": "credit",
         "item_logprobs": "item_action",
         "item_surrogate": "item_action",
         "locate_targets": "item_action",
         "ndcg_reward": "rewards",
+        "rationale_advantages": "credit",
         "rloo_advantages": "advantages",
+        "score_gradients": "credit",
         "selection_weights": "selection",
         "softmax_similarity": "rewards",
         "tied_groups": "advantages",

@@ -11,11 +11,12 @@ RatioLevel = Literal["token", "sequence"]
 Selection = Literal["best", "top_k", "positive", "floor"]
 """Which trajectories train the item head; see `thinkrank.policy.selection_weights`."""
 
-Credit = Literal["list", "plgrad", "counterfactual", "rank_return", "pointwise"]
-"""How the reward of a list reaches the thought about one of its items; see `thinkrank.policy.credit`."""
-
-Estimator = Literal["exact", "sample"]
-"""Expected list rewards by quadrature, or from sampled permutations."""
 Discount = Literal["log2", "reciprocal", "constant"]
 """What place r of a list is worth: 1 / log2(1 + r), 1 / r, or 1; with one relevant item the list is then worth its
 NDCG@k, its reciprocal rank (cut at k), or 1 where the item stands in the first k places (hit@k)."""
+
+Estimator = Literal["exact", "pl_rank", "score_function"]
+"""How the expected reward of a list, and its gradient, is found; see `thinkrank.policy.plackett_luce`."""
+
+Credit = Literal["plgrad", "counterfactual", "list", "rank_return", "pointwise"]
+"""What of a list's reward the tokens of one rationale get; see `thinkrank.policy.rationale_advantages`."""
