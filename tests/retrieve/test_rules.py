@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import thinkrank
 from thinkrank.data import Catalogue, History, split_dataset
 from thinkrank.errors import ThinkrankError
-from thinkrank.retrieve.rules import ALL_FORMS, NOTHING, RECENCY, RuleWriter, recency_weights, short_title
+from thinkrank.retrieve.rules import ALL_FORMS, NOTHING, RuleWriter
 
 
 def catalogue_of(titles, **columns):
@@ -68,15 +68,6 @@ def test_taste_weighs_what_is_newer_more():
     }
     assert written(FILMS, [CLUELESS], "taste") == {"Mostly comedy.", "Likes comedy."}
     assert "Mostly comedy and drama." in written(FILMS, [CASABLANCA, CLUELESS], "taste")
-
-
-@given(values=st.lists(st.lists(st.sampled_from("abc"), unique=True), max_size=8))
-def test_a_value_weighs_the_sum_over_its_occurrences(values):
-    expected = {}
-    for position, present in enumerate(values):
-        for value in present:
-            expected[value] = expected.get(value, 0) + RECENCY ** (len(values) - 1 - position)
-    assert recency_weights(values) == pytest.approx(expected)
 
 
 def test_shift_compares_the_older_half_with_the_newer():
@@ -228,29 +219,6 @@ def test_titles_alone_show_makers_and_kinds():
     assert "Mostly Paper Mate and gel pens." in written(things, [PAPER], "taste")
     assert "Mostly dry erase marker." in written(things, [14], "taste")
     assert "Both gel pens: Pilot G0 Gel Pens, Fine and Paper Mate P0 Gel Pen." in written(things, [0, PAPER], "links")
-
-
-@pytest.mark.parametrize(
-    ("title", "shown"),
-    [
-        ("Toy Story (1995)", "Toy Story"),
-        ("2001: A Space Odyssey", "2001: A Space Odyssey"),
-        ("(1999)", "(1999)"),
-        ("Dr. Strangelove or: How I Learned to Stop Worrying", "Dr. Strangelove or: How I Learned"),
-        ("The Snows and Winds of the North and South", "The Snows and Winds"),
-        ("Homeward Bound II: Lost in San Francisco", "Homeward Bound II: Lost"),
-        ("Avery 47986 Two-Pocket Folder, 40-Sheet Capacity, Light Blue (Box of 25)", "Avery 47986 Two-Pocket Folder"),
-        (
-            "Panasonic Cordless Phone System (Expandable Digital Handsets) with Answering",
-            "Panasonic Cordless Phone System",
-        ),
-        ("one\ntwo\x00three\u2028four \u202efive", "one two three four five"),
-        ("x" * 200, "x" * 60),
-        ("", ""),
-    ],
-)
-def test_titles_are_cut_to_a_few_words(title, shown):
-    assert short_title(title) == shown
 
 
 texts = st.text(max_size=80)
