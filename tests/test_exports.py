@@ -6,7 +6,14 @@ import sys
 
 import pytest
 
-PACKAGES = ["thinkrank", "thinkrank.language", "thinkrank.retrieve", "thinkrank.training", "thinkrank.policy"]
+PACKAGES = ["thinkrank", *(f"thinkrank.{name}" for name in ("language", "rank", "retrieve", "training", "policy"))]
+    "thinkrank",
+    "thinkrank.language",
+    "thinkrank.rank",
+    "thinkrank.retrieve",
+    "thinkrank.training",
+    "thinkrank.policy",
+]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -24,6 +31,8 @@ def test_the_fixed_names_stand_where_scripts_expect_them():
 
     assert callable(thinkrank.load_dataset)
     assert callable(thinkrank.R2ec.from_pretrained)
+    assert callable(thinkrank.R2Rank.from_pretrained)
+    assert callable(thinkrank.policy.plackett_luce.expected_ndcg)
     assert callable(thinkrank.policy.ndcg_reward)
     for name in ("hit", "ndcg", "reciprocal_rank", "average_precision"):
         assert callable(getattr(metrics, name))

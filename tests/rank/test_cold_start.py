@@ -7,7 +7,7 @@ import torch
 from thinkrank.data.candidates import candidate_sets
 from thinkrank.language import hidden_states, pad
 from thinkrank.language.logprobs import log_softmax, logits
-from thinkrank.prompting.episodes import Trace
+from thinkrank.prompting.episodes import Given
 from thinkrank.rank import ColdStartOptions, R2Rank
 from thinkrank.rank.cold_start import ColdStartFit, fit_cold_start
 from thinkrank.rank.lists import TrainingList, TrainingLists, with_traces
@@ -147,7 +147,7 @@ def test_a_list_without_its_positive_or_without_a_negative_is_left_out(config, d
     assert isinstance(kept, TrainingList)
     assert kept.rows == (one.rows[0], one.rows[2])
     closing = prompts.closing_ids
-    assert kept.traces == tuple(Trace((*ids, *closing), len(ids)) for ids in (tuple(prompts.text(t)) for t in "ab"))
+    assert kept.traces == tuple(Given((*ids, *closing), len(ids)) for ids in (tuple(prompts.text(t)) for t in "ab"))
 
 
 def test_training_lists_are_the_target_and_items_never_met(split):

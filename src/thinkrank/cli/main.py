@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from thinkrank.cli import data, demo, doctor, evaluate, recommend, train
+from thinkrank.cli import data, demo, doctor, evaluate, rank, recommend, train, train_rank
 from thinkrank.errors import ThinkrankError
 
 app = typer.Typer(
@@ -18,9 +18,11 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+train.app.command("rank")(train_rank.rank)
 app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
+app.command("rank")(rank.rank)
 app.command("doctor")(doctor.doctor)
 
 

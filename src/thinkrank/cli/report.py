@@ -35,6 +35,39 @@ def write_training_report(run: Run, split: "Split") -> Path:
     return path
 
 
+def write_ranking_training_report(run: Run, split: "Split") -> Path:
+    """Write what the training of a ranker has to tell into the run's folder; return where."""
+    from thinkrank.cli.train_rank import open_reinforce
+
+    reinforce = open_reinforce(run, split)
+    told = [
+        run.config["model"]["backbone"],
+        "a thought about each pair" if run.config["model"]["thinks"] else "no thoughts",
+    ]
+    curves: dict[str, Sequence[Mapping[str, Any]]] = {"Cold start": run.metrics()}
+    if reinforce is not None:
+        told.append(f"then the reward of lists, credited by {reinforce.config['credit']}")
+        curves["Reinforcement"] = reinforce.metrics()
+    rows = list(curves.values())[-1]
+    path = run.folder / "report.html"
+    report = Report(
+        title=f"R2Rank on {split.dataset.name}",
+        subtitle=", ".join(told),
+        data_card=split.dataset.describe(),
+        manifest=split.manifest(),
+        curves=curves,
+        thoughts=thought_change(
+            rows,
+            split.dataset,
+            is_best=run.config["cold_start" if reinforce is None else "reinforce"]["keep"] == "best",
+            best_by="valid_ndcg@10",
+            training="the cold start" if reinforce is None else "reinforcement",
+        ),
+    )
+    write_report(path, report)
+    return path
+
+
 def training_report(run: Run, split: "Split") -> Report:
     """Collect the curves of a run and, after RecPO, the thoughts before and after it."""
     backbone, training = run.config["model"]["backbone"], run.config["training"]

@@ -75,7 +75,7 @@ def retrieve(
 
 def given(
     source: str | None,
-    path: Path | None,
+    path: str | None,
     option: list[str] | None,
     filters: list[str] | None,
     config: Path | None,

@@ -119,23 +119,40 @@ def cold_start_lists(
     settings: "RankSettings", model: "R2Rank", split: "Split", traces: Path
 ) -> "Sequence[TrainingList]":
     """What the cold start trains on; if the model thinks, with reasonings that a teacher wrote to a file."""
+    from thinkrank.language import encode_text
     from thinkrank.rank.lists import TrainingLists, with_traces
-    from thinkrank.rank.teachers import JsonlTeacher, Pair, ReflectOptions, RuleTeacher, read_traces, write_traces
+    from thinkrank.rank.teachers import (
+        JsonlTeacher,
+        Pair,
+        ReflectOptions,
+        RuleOptions,
+        RuleTeacher,
+        read_traces,
+        write_traces,
+    )
     from thinkrank.training import console_progress
 
-    options = settings.cold_start
-    lists = TrainingLists(split.train, negatives=options.negatives, seed=options.seed)
+    options, told, prompt = settings.cold_start, settings.traces.path, settings.model.prompt
     if not settings.model.thinks:
-        return lists
+        return TrainingLists(split.train, negatives=options.negatives, seed=options.seed)
     drawn = split.train.subset(settings.traces.lists, options.seed)
-    some = TrainingLists(drawn, negatives=options.negatives, seed=options.seed)[:]
-    pairs = [Pair(one.position, one.history, row, label=row == one.rows[0]) for one in some for row in one.rows]
-    told = settings.traces.path
-    teacher = RuleTeacher(split) if told is None else JsonlTeacher(Path(told), split.dataset.catalogue)
-    counts = write_traces(pairs, teacher, split.dataset.catalogue, traces, ReflectOptions(), progress=console_progress)
-    sys.stderr.write(f"traces: {counts}\n")
-    reasonings = {(trace.position, trace.item): trace.reasoning for trace in read_traces(traces)}
-    return with_traces(some, reasonings, model.prompts)
+    lists = TrainingLists(drawn, negatives=options.negatives, seed=options.seed)[:]
+    pairs = [Pair(one.position, one.history, row, label=row == one.rows[0]) for one in lists for row in one.rows]
+    catalogue = split.dataset.catalogue
+    teacher = RuleTeacher(split, RuleOptions(noun=prompt.noun)) if told is None else JsonlTeacher(told, catalogue)
+    counts = write_traces(
+        pairs,
+        teacher,
+        catalogue,
+        traces,
+        ReflectOptions(history_window=prompt.history_window, max_tokens=settings.model.thought.max_new_tokens - 1),
+        progress=console_progress,
+        num_tokens=lambda text: len(encode_text(model.backbone.tokenizer, text)),
+    )
+    dropped = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in counts.dropped.items() if count)
+    sys.stderr.write(f"traces: {counts.kept:,} of {len(pairs):,} kept; dropped {dropped or 'none'}\n")
+    reasonings = {(trace.position, trace.item): trace.reasoning for trace in read_traces(traces, catalogue)}
+    return with_traces(lists, reasonings, model.prompts)
 
 
 def open_reinforce(run: "Run", split: "Split") -> "Run | None":

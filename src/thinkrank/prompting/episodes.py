@@ -33,7 +33,7 @@ class Written(Protocol):
 
 
 @dataclass(frozen=True)
-class Trace:
+class Given:
     """A text that nobody sampled: a given thought with its closing, or nothing at all.
 
     Attributes:

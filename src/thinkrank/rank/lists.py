@@ -7,7 +7,7 @@ from typing import SupportsIndex, overload
 
 from thinkrank.data import History, Samples
 from thinkrank.data.candidates import draw_negatives
-from thinkrank.prompting.episodes import Trace
+from thinkrank.prompting.episodes import Given
 from thinkrank.rank.prompts import PairPrompts
 
 
@@ -25,7 +25,7 @@ class TrainingList:
     position: int
     history: History
     rows: tuple[int, ...]
-    traces: tuple[Trace, ...] | None = None
+    traces: tuple[Given, ...] | None = None
 
 
 class TrainingLists(Sequence[TrainingList]):
@@ -75,6 +75,6 @@ def with_traces(
         rows = tuple(row for row in one.rows if (one.position, row) in reasonings)
         if len(rows) > 1 and rows[0] == one.rows[0]:
             written = (tuple(prompts.text(reasonings[one.position, row])) for row in rows)
-            traces = tuple(Trace((*ids, *prompts.closing_ids), len(ids)) for ids in written)
+            traces = tuple(Given((*ids, *prompts.closing_ids), len(ids)) for ids in written)
             kept.append(replace(one, rows=rows, traces=traces))
     return kept

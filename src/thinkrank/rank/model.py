@@ -33,7 +33,7 @@ from thinkrank.language import (
 )
 from thinkrank.language.logprobs import logits
 from thinkrank.language.packing import Held, batches
-from thinkrank.prompting.episodes import Episodes, Trace, Written
+from thinkrank.prompting.episodes import Episodes, Given, Written
 from thinkrank.prompting.thoughts import thought_of
 from thinkrank.rank.card import model_card
 from thinkrank.rank.config import R2RankConfig
@@ -177,7 +177,7 @@ class R2Rank:
             held: prefixes that were read before, by place among the nodes; see `Packing`.
         """
         prompts = Forest.groups(self._groups(histories, candidates))
-        per_pair: list[Sequence[Written]] = [[Trace()] for rows in candidates for _ in rows]
+        per_pair: list[Sequence[Written]] = [[Given()] for rows in candidates for _ in rows]
         if written is not None:
             per_pair = [many for rows in written for many in rows]
         return Episodes(prompts, per_pair, self.prompts.closing_ids, self.backbone.device, held=held)
@@ -211,7 +211,7 @@ class R2Rank:
         scores = []
         for user, (history, rows) in enumerate(zip(histories, candidates, strict=True)):
             (kept,) = self.prefixes.read([self.prompts.prefix(history)])
-            own: list[list[Written]] = [[Trace() if written is None else written[user][n]] for n in range(len(rows))]
+            own: list[list[Written]] = [[Given() if written is None else written[user][n]] for n in range(len(rows))]
             lengths = [len(self.prompts.candidate(row)) + len(one.ids) for row, (one,) in zip(rows, own, strict=True)]
             parts = [torch.empty(0, device=self.backbone.device)]
             for run in batches(lengths, _PASS_TOKENS):

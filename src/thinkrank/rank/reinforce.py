@@ -30,7 +30,7 @@ from thinkrank.policy import (
     rationale_advantages,
 )
 from thinkrank.policy.surrogate import Surrogate
-from thinkrank.prompting.episodes import Episodes, Trace, Written, action_logprobs, reference_logprobs
+from thinkrank.prompting.episodes import Episodes, Given, Written, action_logprobs, reference_logprobs
 from thinkrank.rank.config import ReinforceOptions
 from thinkrank.rank.fit import RankerFit
 from thinkrank.rank.lists import TrainingList
@@ -127,7 +127,7 @@ class ReinforceFit(RankerFit[ReinforceOptions]):
         model, options = self.model, self.options
         lists = [one for _, one in drawn]
         histories, candidates = [one.history for one in lists], [one.rows for one in lists]
-        written: list[list[list[Written]]] = [[[Trace()] for _ in rows] for rows in candidates]
+        written: list[list[list[Written]]] = [[[Given()] for _ in rows] for rows in candidates]
         if model.config.thinks:
             with self.timed("sampling"):
                 rollout = options.rollout.model_copy(update={"seed": options.seed})

@@ -34,7 +34,7 @@ class Report:
         policy: how it was measured, as `Evaluation.policy` gives it.
         headline: the metric to plot.
         curves: rows of `metrics.jsonl`, by the name of the training that logged them.
-        thoughts: what RecPO made of them, as `thought_change` tells it.
+        thoughts: what reinforcement made of them, as `thought_change` tells it.
         users: single users, as `user_cases` tells them.
         notes: paragraphs of plain text for the end: what a reader should know.
     """

@@ -14,12 +14,9 @@ from thinkrank.evaluate.report.users import past_list, past_title, thought_text
 from thinkrank.language.options import FinishReason
 
 NUM_PAST = 5
-BEST_BY = "valid_thinking_ndcg@10"
-"""What a RecPO training chooses its best weights by."""
-
-READING = "RecPO trains the reading of thoughts too, so a place can change under the same words."
+READING = "{training} trains the reading of thoughts too, so a place can change under the same words."
 CHOSEN = "The weights kept are those of the best validation, and these samples are a part of it: expect less of others."
-UNCHANGED = "No later validation was better than the first: the weights kept are those that RecPO began with."
+UNCHANGED = "No later validation was better than the first: the weights kept are those that the training began with."
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,7 @@ class ThoughtPair:
         target: title of what the user took next.
         before: the thought of the model that the training began with.
         after: the thought of the model that was kept.
+        about: what the thoughts are about, where that is one candidate: its title, and whether the user took it.
     """
 
     user: str
@@ -58,6 +56,7 @@ class ThoughtPair:
     target: str
     before: WrittenThought
     after: WrittenThought
+    about: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,29 +68,39 @@ class ThoughtChange:
         after_step: where the weights were that it kept.
         is_best: the weights were chosen by their validations, not for being the last.
         pairs: the samples.
+        training: what the training is called.
     """
 
     before_step: int
     after_step: int
     is_best: bool
     pairs: Sequence[ThoughtPair]
+    training: str = "RecPO"
 
 
 def thought_change(
-    rows: Sequence[Mapping[str, Any]], dataset: Dataset, *, is_best: bool, num_past: int = NUM_PAST
+    rows: Sequence[Mapping[str, Any]],
+    dataset: Dataset,
+    *,
+    is_best: bool,
+    best_by: str = "valid_thinking_ndcg@10",
+    training: str = "RecPO",
+    num_past: int = NUM_PAST,
 ) -> ThoughtChange | None:
-    """Tell the thoughts that a RecPO training logged; None if it logged none.
+    """Tell the thoughts that a training by reward logged; None if it logged none.
 
     Args:
         rows: of its `metrics.jsonl`, in order.
         dataset: what it was trained on.
         is_best: it kept the weights of the best validation, the first of the best; else those of the last.
+        best_by: key of the log that the best weights were chosen by.
+        training: what to call it.
         num_past: how many of the newest interactions to show.
     """
     logged = {row["step"]: {told["position"]: told for told in row["thoughts"]} for row in rows if "thoughts" in row}
     if not logged:
         return None
-    scores = {row["step"]: row[BEST_BY] for row in rows if BEST_BY in row and row["step"] in logged}
+    scores = {row["step"]: row[best_by] for row in rows if best_by in row and row["step"] in logged}
     first, kept = min(logged), max(logged)
     if is_best and scores:
         kept = max(scores, key=lambda step: (scores[step], -step))
@@ -105,10 +114,11 @@ def thought_change(
             target=dataset.catalogue.titles[sample.target],
             before=_written(before[position], len(dataset.catalogue)),
             after=_written(after[position], len(dataset.catalogue)),
+            about=_about(after[position], dataset),
         )
         for position, sample in zip(samples.positions.tolist(), samples, strict=True)
     ]
-    return ThoughtChange(before_step=first, after_step=kept, is_best=is_best, pairs=pairs)
+    return ThoughtChange(before_step=first, after_step=kept, is_best=is_best, pairs=pairs, training=training)
 
 
 def _written(told: Mapping[str, Any], num_items: int) -> WrittenThought:
@@ -116,11 +126,18 @@ def _written(told: Mapping[str, Any], num_items: int) -> WrittenThought:
     return WrittenThought(told["text"], told["tokens"], told["finish_reason"], rank)
 
 
+def _about(told: Mapping[str, Any], dataset: Dataset) -> str | None:
+    """The candidate that a ranker thought about."""
+    if "item" not in told:
+        return None
+    return f"{dataset.catalogue.titles[told['item']]}{'' if told['label'] else ' (not taken)'}"
+
+
 def thoughts_section(change: ThoughtChange | None) -> Html | None:
     """One card per sample; None without samples."""
     if change is None or not change.pairs:
         return None
-    facts = [READING] if change.after_step > change.before_step else []
+    facts = [READING.format(training=change.training)] if change.after_step > change.before_step else []
     if change.is_best:
         facts.append(CHOSEN if change.after_step > change.before_step else UNCHANGED)
     return tag(
@@ -138,7 +155,7 @@ def _summary(change: ThoughtChange) -> str:
     pairs = change.pairs
     tokens = [sum(thought.num_tokens for thought in side) / len(pairs) for side in _sides(pairs)]
     said = [
-        f"What was thought of the same {len(pairs)} validation samples before and after RecPO.",
+        f"What was thought of the same {len(pairs)} validation samples before and after {change.training}.",
         f"Thoughts took {_short(tokens[0])} tokens on average before, {_short(tokens[1])} after; "
         f"{sum(map(_is_same, pairs))} are the same word for word.",
     ]
@@ -183,6 +200,8 @@ def _card(pair: ThoughtPair, change: ThoughtChange) -> Html:
                 past_list(pair.past),
                 tag("h4", "Took next"),
                 tag("p", item_text(pair.target), class_="next"),
+                tag("h4", "Thought about") if pair.about else None,
+                tag("p", item_text(pair.about), class_="next") if pair.about else None,
                 class_="past",
             ),
             _column(f"Before, step {change.before_step:,}", pair.before),

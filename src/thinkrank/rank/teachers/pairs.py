@@ -12,7 +12,7 @@ class Pair:
     """One question: does this item come next for this history?
 
     Attributes:
-        position: of the sample in its part of the split.
+        position: of what the user really chose, among the events of the data set; it tells samples apart.
         history: what the user did before the sample's target.
         item: catalogue row of the candidate.
         label: whether the user chose it. A teacher must not look at it; it is compared with what the teacher answered.
@@ -67,7 +67,7 @@ class Trace:
     """A reasoning that came to the right verdict.
 
     Attributes:
-        position: of the sample in its part of the split.
+        position: of what the user really chose, among the events of the data set; it tells samples apart.
         item: catalogue row of the candidate.
         label: whether the user chose it, which is also the verdict.
         reasoning: what to imitate.

@@ -1,0 +1,142 @@
+"""What sharing a user's prefix is worth when 20 candidates are scored, and what 1,000 candidates need.
+
+SmolLM2-135M-Instruct in bf16, two threads, users of MovieLens-100K with the newest lines of their history within 512
+tokens, 20 candidates each. `pair_scoring_speedup` compares one reading of prefix and candidates with 20 prompts that
+are each read whole (in one packed pass without padding, so that sharing is the only difference). Beside it the same with a
+thought of 24 tokens about each pair, and a second call for the same user, whose prefix is kept. The scores of both ways
+are compared. The order of the ways changes from user to user.
+"""
+
+import resource
+import time
+from collections import Counter
+
+import numpy as np
+import torch
+
+from _figures import parser, tell
+from thinkrank.data import History, load_dataset, split_dataset
+from thinkrank.data.candidates import candidate_sets
+from thinkrank.language import (
+    Backbone,
+    Forest,
+    GenerationOptions,
+    LoraOptions,
+    Packing,
+    TransformersSampler,
+    load_backbone,
+    packed_states,
+)
+from thinkrank.language.adapters import adapter_state
+from thinkrank.rank import R2Rank, R2RankConfig
+from thinkrank.rank.config import PairPromptOptions
+
+THOUGHT_TOKENS = 24
+
+
+class Endless(Backbone):
+    """A model that never ends its turn, so that every thought has its full length."""
+
+    @property
+    def end_of_turn_ids(self) -> frozenset[int]:
+        return frozenset()
+
+
+def prepared(thinks: bool) -> R2Rank:
+    config = R2RankConfig(
+        thinks=thinks,
+        lora=LoraOptions(rank=16),
+        # the line's end is not the closing, so that no thought can close itself before its budget is used
+        prompt=PairPromptOptions(noun="movie", closing="<answer>", history_window=200, history_tokens=512),
+        thought=GenerationOptions(max_new_tokens=THOUGHT_TOKENS),
+    )
+    base = load_backbone("smollm2")
+    catalogue = load_dataset("movielens-100k").catalogue
+    model = R2Rank.create(config, catalogue, backbone=Endless(base.model, base.tokenizer, base.source))
+    model.backbone = Endless(model.backbone.model, model.backbone.tokenizer, model.backbone.source)
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in [*adapter_state(model.backbone).values(), *model.head.parameters()]:
+            weight.add_(0.02 * torch.randn(weight.shape, generator=random))
+    return model
+
+
+def separate_scores(model: R2Rank, history: History, rows: list[int]) -> np.ndarray:
+    """Every prompt read from its first token to its last."""
+    prefix, closing = model.prompts.prefix(history), model.prompts.closing_ids
+    forest = Forest.rows((*prefix, *model.prompts.candidate(row), *closing) for row in rows)
+    packing = Packing(forest)
+    with torch.no_grad():
+        return model.head(packed_states(model.backbone, packing)[packing.last_tokens(forest.leaves)]).numpy()
+
+
+def separate_thoughts(model: R2Rank, history: History, rows: list[int]) -> np.ndarray:
+    """The same with a thought behind each prompt."""
+    prefix = model.prompts.prefix(history)
+    forest = Forest.rows((*prefix, *model.prompts.candidate(row)) for row in rows)
+    written = TransformersSampler(model.backbone).sample(
+        forest, model.config.thought, closing=model.config.prompt.closing, suffix=model.prompts.closing_ids
+    )
+    with torch.no_grad():
+        return model.head(torch.stack([thought.last_state for (thought,) in written])).numpy()
+
+
+def measure(quick: bool) -> dict[str, float]:
+    split = split_dataset(load_dataset("movielens-100k"))
+    long = [i for i, history in enumerate(split.test.histories()) if len(history) >= 80]
+    users = 2 if quick else 8
+    chosen = type(split.test)(
+        split.dataset, split.test.positions[long[:: max(1, len(long) // (users + 1))][: users + 1]]
+    )
+    sets = candidate_sets(chosen, size=20)
+    figures: dict[str, float] = {}
+    for name, thinks, alone in (("scoring", False, separate_scores), ("thinking", True, separate_thoughts)):
+        model, took, differences, spreads = prepared(thinks), Counter(), [], []
+
+        def shared(history: History, items: np.ndarray, model: R2Rank = model) -> np.ndarray:
+            return model.candidate_scores([history], items[None])[0]
+
+        for turn, (history, items) in enumerate(zip(sets.histories, sets.items_BN, strict=True)):
+            ways = {
+                "shared": lambda h=history, i=items, s=shared: s(h, i),
+                "separate": lambda h=history, i=items, a=alone, m=model: a(m, h, i.tolist()),
+            }
+            answers = {}
+            for way in list(ways)[:: 1 if turn % 2 else -1]:
+                started = time.perf_counter()
+                answers[way] = ways[way]()
+                if turn:  # the first user is not counted
+                    took[way] += time.perf_counter() - started
+            if not thinks:  # greedy thoughts may differ where two words are equally likely
+                differences.append(np.abs(answers["shared"] - answers["separate"]).max())
+                spreads.append(answers["separate"].std())
+            started = time.perf_counter()
+            shared(history, items)
+            if turn:
+                took["again"] += time.perf_counter() - started
+        figures[f"pair_{name}_speedup"] = took["separate"] / took["shared"]
+        figures[f"kept_prefix_{name}_speedup"] = took["shared"] / took["again"]
+        figures[f"{name}_pairs_per_second"] = 20 * users / took["shared"]
+        if differences:
+            figures["max_score_difference"] = float(max(differences))
+            figures["score_deviation"] = float(np.mean(spreads))
+    model = prepared(False)
+    many = np.arange(100 if quick else 1000, dtype=np.int32)[None]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    model.candidate_scores(sets.histories[:1], many)
+    figures["many_candidates"] = float(many.size)
+    figures["many_seconds"] = time.perf_counter() - started
+    figures["many_more_gib"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+    figures["tokens_per_thought"] = float(THOUGHT_TOKENS)
+    return figures
+
+
+def main() -> None:
+    arguments = parser(__doc__, quick="two users and 100 candidates: a check that it runs").parse_args()
+    torch.set_num_threads(2)
+    tell(measure(arguments.quick), arguments.json)
+
+
+if __name__ == "__main__":
+    main()
