@@ -7,10 +7,12 @@ import thinkrank.data
 def test_the_public_names_are_these():
     assert thinkrank.data.__all__ == [
         "SOURCES",
+        "CandidateSets",
         "Catalogue",
         "Dataset",
         "FilterOptions",
         "History",
+        "NegativeKind",
         "RelayOptions",
         "RelayWorld",
         "Sample",
@@ -20,6 +22,7 @@ def test_the_public_names_are_these():
         "World",
         "WorldOptions",
         "apply_filters",
+        "candidate_sets",
         "expected_ndcg",
         "k_core",
         "load_dataset",

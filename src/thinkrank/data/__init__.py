@@ -1,5 +1,6 @@
 """What users did: data sets, their sources, filters and splits."""
 
+from thinkrank.data.candidates import CandidateSets, NegativeKind, candidate_sets
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.filters import FilterOptions, apply_filters, k_core
@@ -10,10 +11,12 @@ from thinkrank.data.synthetic import RelayOptions, RelayWorld, World, WorldOptio
 
 __all__ = [
     "SOURCES",
+    "CandidateSets",
     "Catalogue",
     "Dataset",
     "FilterOptions",
     "History",
+    "NegativeKind",
     "RelayOptions",
     "RelayWorld",
     "Sample",
@@ -23,6 +26,7 @@ __all__ = [
     "World",
     "WorldOptions",
     "apply_filters",
+    "candidate_sets",
     "expected_ndcg",
     "k_core",
     "load_dataset",

@@ -1,110 +1,283 @@
-"""Fixed sets of candidates, so that all rankers are judged on the same lists.
+"""Fixed sets of candidates: for every sample the item that came next among some that did not, the same for all methods.
 
-Shape legend: B samples, N candidates, I items of the catalogue.
+Shape legend: B samples, N candidates of a set, I items of the catalogue, D items drawn.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64
+import polars as pl
+from jaxtyping import Bool, Float, Int, Int32, Int64
 
-from thinkrank.data.dataset import Dataset
+from thinkrank._files import atomic_write
+from thinkrank.data._fingerprint import fingerprint
+from thinkrank.data._nearest import did_you_mean
+from thinkrank.data.catalogue import read_own_parquet
+from thinkrank.data.dataset import Dataset, read_record
 from thinkrank.data.history import History
 from thinkrank.data.splits import Samples
 from thinkrank.errors import ThinkrankError
 
-Negatives: TypeAlias = Literal["uniform", "popularity", "list"]
-"""How negatives are chosen: uniformly, in proportion to how often items occur in the data, or as the best of a
-first-stage retriever's list."""
+NegativeKind = Literal["uniform", "popularity", "list"]
+"""Where the candidates that were not taken come from; see `candidate_sets`."""
+
+_SCORED_AT_ONCE = 256
+
+
+@runtime_checkable
+class FirstStage(Protocol):
+    """Whatever scores the whole catalogue: every retriever."""
+
+    def scores(self, histories: Sequence[History]) -> np.ndarray:
+        """[B, I], higher is better."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class CandidateSets:
-    """One positive and its negatives for each of some samples, in an order that tells nothing.
+    """One set of candidates per sample, in an order that tells nothing.
 
     Attributes:
-        samples: what is to be told.
-        items_BN: catalogue rows, -1 pads.
-        positive_B: column of the positive.
-        negatives: how they were chosen.
-        seed: of the choice and the order.
+        samples: whose sets they are, one each, in the order of the rows.
+        items_BN: catalogue rows; -1 fills up at the end of a row, where the catalogue had too few items to draw from.
+        positive_B: column of the item that came next.
+        negatives: where the others come from, one of `NegativeKind`.
+        seed: they were drawn with.
+
+    Raises:
+        ThinkrankError: if a row does not fit its sample: another target, an item that is not in the catalogue or twice
+            in the set, or a fill within.
     """
 
     samples: Samples
     items_BN: Int32[np.ndarray, "B N"]
     positive_B: Int64[np.ndarray, "B"]
-    negatives: Negatives
+    negatives: str
     seed: int
 
+    def __post_init__(self) -> None:
+        rows_B, ordered_BN = np.arange(len(self.samples)), np.sort(self.items_BN, axis=1)
+        inside_B = (self.positive_B >= 0) & (self.positive_B < self.items_BN.shape[1])
+        faults = {
+            "the positive is not the sample's target": ~inside_B
+            | (self.items_BN[rows_B, np.where(inside_B, self.positive_B, 0)] != self.samples.targets),
+            "an item is not in the catalogue": (ordered_BN[:, :1] < -1).any(axis=1)
+            | (ordered_BN[:, -1] >= len(self.samples.dataset.catalogue)),
+            "an item is repeated": ((ordered_BN[:, 1:] == ordered_BN[:, :-1]) & (ordered_BN[:, 1:] >= 0)).any(axis=1),
+            "a fill stands before an item": (self.mask_BN[:, 1:] & ~self.mask_BN[:, :-1]).any(axis=1),
+        }
+        for fault, at_B in faults.items():
+            if at_B.any():
+                raise ThinkrankError(f"candidate set {int(at_B.argmax())}: {fault}. Draw the sets again.")
+
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.items_BN)
+
+    @property
+    def mask_BN(self) -> Bool[np.ndarray, "B N"]:
+        """False where a row is filled up."""
+        return np.asarray(self.items_BN >= 0)
+
+    @property
+    def positions(self) -> Int64[np.ndarray, "B"]:
+        """The event each sample has as its target, as in `Samples`."""
+        return self.samples.positions
 
     @cached_property
     def histories(self) -> list[History]:
         """What each user did before, as views."""
         return self.samples.histories()
 
+    def shuffled(self, seed: int) -> "CandidateSets":
+        """The same sets, each in another random order; what is filled up stays behind.
 
-def draw_negatives(
-    dataset: Dataset,
-    user: int,
-    position: int,
-    count: int,
-    *,
-    seed: int,
-    chances_I: Float64[np.ndarray, "I"] | None = None,
-) -> Int32[np.ndarray, "count"]:
-    """Different items that a user never meets, before or after; they depend on the seed and the position alone.
+        Args:
+            seed: of the order; the same for the same sample, whatever others there are.
+        """
+        rows = [
+            row[row >= 0][_generator(seed, position, "order").permutation(np.count_nonzero(row >= 0))]
+            for row, position in zip(self.items_BN, self.positions.tolist(), strict=True)
+        ]
+        return _assembled(self.samples, rows, self.items_BN.shape[1], self.negatives, self.seed)
 
-    Args:
-        dataset: what users did.
-        user: number of the user.
-        position: of the positive among the events.
-        count: how many.
-        seed: equal seeds give equal negatives.
-        chances_I: weights of the items; None for equal ones.
+    def manifest(self) -> dict[str, Any]:
+        """Return what a reader needs to reproduce and judge these sets, ready for JSON."""
+        return {
+            "dataset": self.samples.dataset.name,
+            "fingerprint": self.samples.dataset.fingerprint,
+            "negatives": self.negatives,
+            "seed": self.seed,
+            "candidates": self.items_BN.shape[1],
+            "sets": len(self),
+            "short sets": int((~self.mask_BN.all(axis=1)).sum()),
+            "table": fingerprint({"candidates": self._table}),
+        }
 
-    Raises:
-        ThinkrankError: if there are too few such items.
-    """
-    random = np.random.default_rng([seed, position])
-    met = dataset.items_E[dataset.offsets[user] : dataset.offsets[user + 1]]
-    weights_I = np.ones(len(dataset.catalogue)) if chances_I is None else chances_I.copy()
-    weights_I[met] = 0
-    left = np.flatnonzero(weights_I)
-    if len(left) < count:
-        raise ThinkrankError(
-            f"user {dataset.users[user]!r} has met all but {len(left)} items; {count} negatives are asked for"
+    def save(self, folder: str | Path) -> None:
+        """Write ``candidates.parquet`` and, last, ``candidates.json`` into a folder."""
+        folder = Path(folder)
+        with atomic_write(folder / "candidates.parquet") as file:
+            self._table.write_parquet(file)
+        with atomic_write(folder / "candidates.json") as file:
+            file.write((json.dumps(self.manifest(), indent=2, ensure_ascii=False) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: str | Path, dataset: Dataset) -> "CandidateSets":
+        """Read what `save` wrote.
+
+        Args:
+            folder: where.
+            dataset: what the sets were drawn from; its name does not matter, what it says does.
+
+        Raises:
+            ThinkrankError: if a file is missing or damaged, or the sets were drawn from other data.
+        """
+        folder = Path(folder)
+        keys = ("dataset", "fingerprint", "negatives", "seed", "candidates", "table")
+        record = read_record(folder / "candidates.json", keys, "a folder of candidate sets")
+        if record["fingerprint"] != dataset.fingerprint:
+            raise ThinkrankError(
+                f"{folder}: drawn from other data: {record['dataset']} {str(record['fingerprint'])[:12]}, "
+                f"this is {dataset.name} {dataset.fingerprint[:12]}. Draw the sets again, or load the data they are of."
+            )
+        table = read_own_parquet(folder / "candidates.parquet")
+        if fingerprint({"candidates": table}) != record["table"]:
+            raise ThinkrankError(f"{folder}: damaged: candidates.parquet is not what was written. Draw the sets again.")
+        return cls(
+            samples=Samples(dataset, table["position"].to_numpy().copy()),
+            items_BN=table["items"].explode().to_numpy().reshape(table.height, record["candidates"]).copy(),
+            positive_B=table["positive"].to_numpy().copy(),
+            negatives=str(record["negatives"]),
+            seed=int(record["seed"]),
         )
-    # the largest of weight^(1/u) are a weighted draw without replacement (Efraimidis and Spirakis 2006)
-    keys = np.log(random.random(len(left))) / weights_I[left]
-    return left[np.argpartition(-keys, count - 1)[:count]].astype(np.int32)
+
+    @property
+    def _table(self) -> pl.DataFrame:
+        items = pl.Series("items", self.items_BN.tolist(), dtype=pl.List(pl.Int32))
+        return pl.DataFrame({"position": self.positions, "items": items, "positive": self.positive_B})
 
 
 def candidate_sets(
-    samples: Samples, *, size: int = 20, negatives: Negatives = "uniform", seed: int = 0
+    samples: Samples,
+    size: int = 20,
+    *,
+    negatives: NegativeKind | str = "uniform",
+    seed: int = 0,
+    first_stage: FirstStage | None = None,
 ) -> CandidateSets:
-    """Make a set for every sample: its target, and negatives that its user never meets.
+    """Draw for every sample its target and `size - 1` items that the user did not choose.
+
+    - "uniform": each item of the catalogue that the user touches nowhere in the data, before or after, is as likely as
+      any other;
+    - "popularity": likewise, but in proportion to an item's interactions in the whole data set, drawn one after the
+      other; an item that nobody took is never drawn. Harder, for taste and popularity no longer go together;
+    - "list": the `size` best of a first stage, the history left out. If the target is not among them it takes the place
+      of the last: the task is then to rank, given that retrieval succeeded. Items that the user comes to later may be
+      among them; to leave them out would tell the future.
+
+    What is drawn for a sample depends on data, seed and sample only, not on which others there are. Where the user left
+    too few items to draw from, the set is shorter and filled up.
 
     Args:
-        samples: what is to be told.
-        size: N.
-        negatives: how they are chosen.
-        seed: equal seeds give equal sets, whatever other samples are among them.
+        samples: what is to be predicted.
+        size: N, at least 2.
+        negatives: which of the three.
+        seed: of negatives and order.
+        first_stage: for "list"; asked for 256 histories at a time.
 
     Raises:
-        ThinkrankError: if a user has met too many items.
+        ThinkrankError: if the kind is unknown, the size is below 2, "list" lacks a first stage or another kind has one,
+            or its scores are NaN or of another shape.
+
+    Source: R2Rank has 1 positive and 19 negatives in random order; that they are drawn uniformly is reconstructed.
     """
+    kinds = ["uniform", "popularity", "list"]
+    if negatives not in kinds:
+        raise ThinkrankError(f"unknown negatives {negatives!r}{did_you_mean(negatives, kinds)}. Use one of: {kinds}.")
+    if size < 2:
+        raise ThinkrankError(f"a set holds the positive and at least one negative, so its size is not {size}")
+    if (negatives == "list") != (first_stage is not None):
+        raise ThinkrankError('a first stage belongs to negatives "list", and to no other: give both or neither')
+    drawn = _listed(samples, size - 1, first_stage) if first_stage else _drawn(samples, size - 1, negatives, seed)
+    rows = [
+        _generator(seed, position, "order").permutation(np.append(items_D, target))
+        for items_D, target, position in zip(drawn, samples.targets, samples.positions.tolist(), strict=True)
+    ]
+    return _assembled(samples, rows, size, negatives, seed)
+
+
+def _drawn(samples: Samples, count: int, negatives: str, seed: int) -> list[Int[np.ndarray, "D"]]:
+    """Random items that the user touches nowhere."""
     dataset = samples.dataset
-    counts_I = np.bincount(dataset.items_E, minlength=len(dataset.catalogue)).astype(np.float64)
-    chances_I = counts_I if negatives == "popularity" else None
-    rows, columns = [], []
-    for user, position, target in zip(samples.users, samples.positions, samples.targets, strict=True):
-        drawn = draw_negatives(dataset, int(user), int(position), size - 1, seed=seed, chances_I=chances_I)
-        order = np.random.default_rng([seed, int(position), 1]).permutation(size)
-        rows.append(np.append(np.int32(target), drawn)[order])
-        columns.append(int(np.flatnonzero(order == 0)[0]))
-    items_BN = np.stack(rows) if rows else np.empty((0, size), dtype=np.int32)
-    return CandidateSets(samples, items_BN, np.array(columns, dtype=np.int64), negatives, seed)
+    num_items = len(dataset.catalogue)
+    popularity_I = np.bincount(dataset.items_E, minlength=num_items)
+    drawn = []
+    for user, position in zip(samples.users.tolist(), samples.positions.tolist(), strict=True):
+        generator = _generator(seed, position, "negatives")
+        touched = np.unique(dataset.items_E[dataset.offsets[user] : dataset.offsets[user + 1]])
+        if negatives == "popularity":
+            drawn.append(_weighted(popularity_I, touched, count, generator))
+        else:
+            free = num_items - len(touched)
+            numbers = generator.choice(free, size=min(count, free), replace=False)
+            # The n-th item that was not touched: n and as many as were touched before it.
+            drawn.append(numbers + np.searchsorted(touched - np.arange(len(touched)), numbers, side="right"))
+    return drawn
+
+
+def _weighted(
+    weights_I: Int64[np.ndarray, "I"], excluded: Int[np.ndarray, "_"], count: int, generator: np.random.Generator
+) -> Int[np.ndarray, "D"]:
+    """Draw without replacement in proportion to weights: who arrives first when waiting times have these rates."""
+    waiting_I = np.full(len(weights_I), np.inf)
+    possible_I = weights_I > 0
+    possible_I[excluded] = False
+    arrivals = generator.exponential(size=len(weights_I))
+    np.divide(arrivals, weights_I, out=waiting_I, where=possible_I)
+    return np.argsort(waiting_I, kind="stable")[: min(count, np.count_nonzero(possible_I))]
+
+
+def _listed(samples: Samples, count: int, first_stage: FirstStage) -> list[Int[np.ndarray, "D"]]:
+    """The best other items than the target; of a list of count + 1 that lacks the target this loses the last."""
+    drawn, histories = [], samples.histories()
+    for start in range(0, len(histories), _SCORED_AT_ONCE):
+        part = slice(start, start + _SCORED_AT_ONCE)
+        scores_BI = _scores(first_stage, histories[part], len(samples.dataset.catalogue))
+        for scores_I, history, target in zip(scores_BI, histories[part], samples.targets[part], strict=True):
+            scores_I[history.items] = -np.inf
+            scores_I[target] = -np.inf
+            best = np.argsort(-scores_I, kind="stable")[:count]
+            drawn.append(best[~np.isneginf(scores_I[best])])
+    return drawn
+
+
+def _scores(first_stage: FirstStage, histories: Sequence[History], num_items: int) -> Float[np.ndarray, "B I"]:
+    scores_BI = np.array(first_stage.scores(histories))
+    if scores_BI.shape != (len(histories), num_items):
+        raise ThinkrankError(
+            f"the first stage answers with scores of shape {scores_BI.shape}, not {(len(histories), num_items)}: "
+            "it must have been trained on this data set"
+        )
+    if np.isnan(scores_BI).any():
+        raise ThinkrankError("the first stage's scores hold NaN, so they have no order")
+    return scores_BI
+
+
+def _assembled(
+    samples: Samples, rows: Sequence[Int[np.ndarray, "_"]], size: int, negatives: str, seed: int
+) -> CandidateSets:
+    """Rows of different lengths as one array, filled up, with the columns of the targets."""
+    items_BN = np.full((len(rows), size), -1, dtype=np.int32)
+    for filled, row in zip(items_BN, rows, strict=True):
+        filled[: len(row)] = row
+    positive_B = (items_BN == samples.targets[:, None]).argmax(axis=1)
+    return CandidateSets(samples, items_BN, positive_B.astype(np.int64), negatives, seed)
+
+
+def _generator(seed: int, position: int, purpose: Literal["negatives", "order"]) -> np.random.Generator:
+    return np.random.default_rng([seed, position, ("negatives", "order").index(purpose)])

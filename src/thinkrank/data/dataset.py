@@ -5,7 +5,7 @@ Shape legend: E events (interactions), U users, U1 = U + 1.
 
 import bisect
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -162,7 +162,8 @@ class Dataset:
             ThinkrankError: if a file is missing or unreadable, or the contents no longer have the recorded fingerprint.
         """
         folder = Path(folder)
-        record = _read_record(folder / "dataset.json")
+        keys = ("name", "fingerprint", "source", "filters", "notices")
+        record = read_record(folder / "dataset.json", keys, "a saved data set")
         dataset = cls(
             name=record["name"],
             interactions=read_own_parquet(folder / "interactions.parquet"),
@@ -210,16 +211,26 @@ def _is_sorted(interactions: pl.DataFrame) -> bool:
     return not interactions.select(descends.any()).item()
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path, keys: Collection[str], what: str) -> dict[str, Any]:
+    """Read the JSON object that stands beside a table of ours.
+
+    Args:
+        path: the file.
+        keys: it must have.
+        what: its folder is, for the message.
+
+    Raises:
+        ThinkrankError: if the file is missing, not JSON, or lacks a key.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ThinkrankError(f"{path}: no such file; {path.parent} is not a saved data set") from error
+        raise ThinkrankError(f"{path}: no such file; {path.parent} is not {what}") from error
     except (ValueError, OSError) as error:
-        raise ThinkrankError(f"{path}: damaged ({error}). Prepare the data set again.") from error
-    missing = {"name", "fingerprint", "source", "filters", "notices"} - set(record if isinstance(record, dict) else ())
+        raise ThinkrankError(f"{path}: damaged ({error}). Write it again.") from error
+    missing = set(keys) - set(record if isinstance(record, dict) else ())
     if missing:
-        raise ThinkrankError(f"{path}: damaged: no {sorted(missing)[0]!r} in it. Prepare the data set again.")
+        raise ThinkrankError(f"{path}: damaged: no {sorted(missing)[0]!r} in it. Write it again.")
     return dict(record)
 
 

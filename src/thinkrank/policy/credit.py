@@ -150,7 +150,7 @@ def rationale_advantages(
     over them. With s the scores, loo the mean over the siblings and E the expected reward of a list:
 
     - "plgrad": c_i (s_i^g - loo s_i), where c_i = ∂E/∂s_i is averaged over the G lists: the list reward carried back
-      through the score. To first order what "counterfactual" is, and the least noisy;
+      through the score. To first order it is "counterfactual", for a fraction of the arithmetic;
     - "counterfactual": the reward with this score in place of the candidate's minus that with its siblings' scores,
       averaged over the G lists as company: the marginal contribution. Unbiased; G² N lists of arithmetic for a user.
       Where permutations are sampled, all lists that are compared share their noise;
@@ -179,8 +179,8 @@ def rationale_advantages(
         ValueError: if shapes differ, a score is not finite, there are neither siblings nor a baseline, the credit knows
             no baseline, or a generator is missing.
 
-    Source: reconstructed. R2Rank says rank-level credit through the Plackett–Luce surrogate, without an equation;
-    "counterfactual" is the exact form of FlexRec's swap reward.
+    Source: reconstructed. R2Rank says rank-level credit through the Plackett–Luce surrogate, without an equation.
+    "counterfactual" is akin to the swap reward of FlexRec (2026).
     """
     scores_BGN, mask_BN = _checked(scores_BGN.detach(), gains_BN, mask_BN)
     check_shapes(mask_BN.shape, baseline=baseline_BN)

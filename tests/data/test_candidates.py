@@ -1,0 +1,246 @@
+"""Candidate sets: who may be in them, how often, and that all methods share them."""
+
+import itertools
+import json
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts import two_tribes
+from thinkrank.baselines import ItemKNN
+from thinkrank.data import CandidateSets, Catalogue, Dataset, Samples, candidate_sets, split_dataset
+from thinkrank.errors import ThinkrankError
+
+
+def shop(num_items: int = 12, events: str = "ann a 1,ann b 2,ann c 3,bob a 1,bob d 2,bob e 9,cy b 4,cy d 5") -> Dataset:
+    """Named events over a catalogue of items a, b, c, ..."""
+    names = [chr(ord("a") + row) for row in range(num_items)]
+    rows = [event.split() for event in events.split(",")]
+    frame = pl.DataFrame(
+        {"user": [r[0] for r in rows], "item": [r[1] for r in rows], "timestamp": [int(r[2]) for r in rows]}
+    )
+    return Dataset("shop", frame, Catalogue(pl.DataFrame({"item": names, "title": names})))
+
+
+def every_sample(dataset: Dataset) -> Samples:
+    return split_dataset(dataset, fractions=(0.0, 0.0, 1.0)).test
+
+
+def touched(samples: Samples, row: int) -> set[int]:
+    """What the user of a sample did at any time."""
+    return set(samples.dataset.history(samples.dataset.users[samples.users[row]]).items.tolist())
+
+
+class Fixed:
+    """A first stage that answers every history with the same scores."""
+
+    def __init__(self, scores):
+        self.row = np.array(scores, dtype=np.float32)
+
+    def scores(self, histories):
+        return np.tile(self.row, (len(histories), 1))
+
+
+@pytest.mark.parametrize("negatives", ["uniform", "popularity"])
+def test_a_set_is_the_target_and_items_the_user_touches_nowhere(negatives):
+    samples = every_sample(two_tribes())
+    sets = candidate_sets(samples, 5, negatives=negatives)
+    assert len(sets) == len(samples) > 50
+    for row, sample in enumerate(samples):
+        items = sets.items_BN[row][sets.mask_BN[row]].tolist()
+        assert items[sets.positive_B[row]] == sample.target
+        assert len(set(items)) == len(items)
+        assert touched(samples, row) & set(items) == {sample.target}
+        assert sets.histories[row].items.tolist() == sample.history.items.tolist()
+
+
+def crowd(num_users: int, others: str = "") -> Samples:
+    """One sample of each user, all alike: a, then b. The other events are of users with nothing to predict."""
+    alike = ",".join(f"u{user} a 1,u{user} b 2" for user in range(num_users))
+    return every_sample(shop(events=alike + others, num_items=7))
+
+
+def test_uniform_negatives_are_equally_likely():
+    sets = candidate_sets(crowd(2000), 4)
+    counts = Counter(sets.items_BN.flatten().tolist())
+    assert counts.pop(1) == 2000
+    assert set(counts) == {2, 3, 4, 5, 6}
+    assert all(abs(count - 1200) < 5 * 1200**0.5 for count in counts.values())
+
+
+def test_popular_negatives_are_drawn_one_after_the_other_in_proportion_to_their_interactions():
+    weights = {2: 1, 3: 2, 4: 5}
+    others = "".join(f",{name}{user} {name} 1" for name, n in {"c": 1, "d": 2, "e": 5}.items() for user in range(n))
+    sets = candidate_sets(crowd(3000, others), 3, negatives="popularity")
+    drawn = Counter(frozenset(row) - {1} for row in sets.items_BN.tolist())
+    for pair in itertools.combinations(weights, 2):
+        share = sum(weights[i] / 8 * weights[j] / (8 - weights[i]) for i, j in (pair, pair[::-1]))
+        assert drawn[frozenset(pair)] == pytest.approx(3000 * share, abs=4 * (3000 * share) ** 0.5)
+    assert sum(drawn.values()) == 3000
+
+
+def test_the_positive_is_as_often_at_one_place_as_at_another():
+    places = Counter(candidate_sets(crowd(2000), 5).positive_B.tolist())
+    assert all(abs(places[place] - 400) < 100 for place in range(5))
+
+
+def test_a_first_stage_gives_its_best_and_the_target_in_place_of_the_last():
+    dataset = shop()
+    best_first = Fixed(range(12, 0, -1))  # a is the best, l the worst
+    sets = candidate_sets(every_sample(dataset), 4, negatives="list", first_stage=best_first)
+    for row, sample in enumerate(sets.samples):
+        seen = set(sample.history.items.tolist())
+        best = [item for item in range(12) if item not in seen][:4]
+        expected = set(best) if sample.target in best else {*best[:3], sample.target}
+        assert set(sets.items_BN[row].tolist()) == expected
+
+
+def test_a_target_that_was_bought_before_stays_the_positive_of_a_first_stages_list():
+    samples = every_sample(shop(events="ann a 1,ann b 2,ann a 3"))
+    sets = candidate_sets(samples, 3, negatives="list", first_stage=Fixed(range(12, 0, -1)))
+    assert sets.samples.targets.tolist() == [1, 0]
+    assert set(sets.items_BN[1].tolist()) == {0, 2, 3}
+
+
+def test_a_real_retriever_is_a_first_stage():
+    split = split_dataset(two_tribes())
+    retriever = ItemKNN().fit(split)
+    sets = candidate_sets(split.test, 3, negatives="list", first_stage=retriever)
+    found = retriever.retrieve(sets.histories, 3).items_BK
+    assert any(sorted(row) == sorted(best) for row, best in zip(sets.items_BN.tolist(), found.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("negatives", ["uniform", "popularity", "list"])
+def test_where_too_few_items_are_left_the_set_is_filled_up(negatives):
+    samples = every_sample(shop(num_items=5))
+    stage = Fixed([1.0, -np.inf, 1, 2, 3]) if negatives == "list" else None
+    sets = candidate_sets(samples, 9, negatives=negatives, first_stage=stage)
+    assert sets.items_BN.shape == (len(samples), 9)
+    for row, (items, sample) in enumerate(zip(sets.items_BN, samples, strict=True)):
+        gone = touched(samples, row) if negatives != "list" else {*sample.history.items.tolist(), 1}
+        left = set(range(5)) - gone
+        assert sorted(items[items >= 0].tolist()) == sorted(left | {sample.target})
+        assert (items[np.count_nonzero(items >= 0) :] == -1).all()
+    assert sets.manifest()["short sets"] == len(samples)
+
+
+@pytest.mark.parametrize("negatives", ["uniform", "popularity", "list"])
+def test_a_sets_draw_does_not_depend_on_which_others_there_are(negatives):
+    samples = every_sample(two_tribes())
+    stage = Fixed(range(11)) if negatives == "list" else None
+    whole, part = (
+        candidate_sets(some, 4, negatives=negatives, seed=3, first_stage=stage)
+        for some in (samples, samples.subset(9, 1))
+    )
+    rows = [whole.positions.tolist().index(position) for position in part.positions.tolist()]
+    assert (whole.items_BN[rows] == part.items_BN).all()
+    other = candidate_sets(samples, 4, negatives=negatives, seed=4, first_stage=stage)
+    assert (other.items_BN != whole.items_BN).any()
+
+
+def test_a_first_stage_is_asked_in_batches_that_leave_no_trace():
+    samples = every_sample(two_tribes(users_per_tribe=60))
+
+    class Noise:
+        def __init__(self):
+            self.asked = []
+
+        def scores(self, histories):
+            self.asked.append(len(histories))
+            return np.array([np.random.default_rng(h.items.tolist()).random(11) for h in histories], dtype=np.float32)
+
+    stage = Noise()
+    sets = candidate_sets(samples, 4, negatives="list", first_stage=stage)
+    assert stage.asked == [256, len(samples) - 256]
+    alone = candidate_sets(samples[300:301], 4, negatives="list", first_stage=stage)
+    assert (alone.items_BN[0] == sets.items_BN[300]).all()
+
+
+@given(st.integers(0, 100))
+@settings(max_examples=10)
+def test_shuffling_changes_the_order_only(seed):
+    sets = candidate_sets(every_sample(shop(num_items=6)), 5)
+    moved = sets.shuffled(seed)
+    assert (np.sort(moved.items_BN) == np.sort(sets.items_BN)).all()
+    assert (moved.mask_BN == sets.mask_BN).all()
+    assert (sets.shuffled(seed).items_BN == moved.items_BN).all()
+    assert any((sets.shuffled(seed + n).items_BN != moved.items_BN).any() for n in (1, 2, 3))
+
+
+def test_sets_come_back_from_disk_as_they_were(tmp_path):
+    dataset = shop(num_items=6)
+    sets = candidate_sets(every_sample(dataset), 5, negatives="popularity", seed=7)
+    sets.save(tmp_path / "sets")
+    again = CandidateSets.load(tmp_path / "sets", dataset)
+    assert (again.items_BN == sets.items_BN).all()
+    assert (again.positive_B == sets.positive_B).all()
+    assert (again.positions == sets.positions).all()
+    assert (again.negatives, again.seed) == ("popularity", 7)
+    assert again.manifest() == sets.manifest()
+    manifest = json.loads((tmp_path / "sets" / "candidates.json").read_text())
+    assert manifest["fingerprint"] == dataset.fingerprint
+    assert (manifest["seed"], manifest["negatives"], manifest["candidates"]) == (7, "popularity", 5)
+
+
+def test_sets_of_other_data_are_refused_whatever_its_name(tmp_path):
+    candidate_sets(every_sample(shop()), 5).save(tmp_path)
+    with pytest.raises(ThinkrankError, match="drawn from other data: shop"):
+        CandidateSets.load(tmp_path, shop(events="ann a 1,ann b 2"))
+    same = shop()
+    renamed = Dataset("another name", same.interactions, same.catalogue)
+    assert len(CandidateSets.load(tmp_path, renamed)) == 5
+
+
+def test_missing_and_damaged_files_are_refused_by_name(tmp_path):
+    dataset = shop()
+    with pytest.raises(ThinkrankError, match="not a folder of candidate sets"):
+        CandidateSets.load(tmp_path, dataset)
+    candidate_sets(every_sample(dataset), 5).save(tmp_path)
+    table = pl.read_parquet(tmp_path / "candidates.parquet")
+    table.with_columns(pl.col("positive") + 1).write_parquet(tmp_path / "candidates.parquet")
+    with pytest.raises(ThinkrankError, match=r"damaged: candidates.parquet"):
+        CandidateSets.load(tmp_path, dataset)
+    (tmp_path / "candidates.json").write_text("{}")
+    with pytest.raises(ThinkrankError, match="damaged: no 'candidates'"):
+        CandidateSets.load(tmp_path, dataset)
+
+
+def test_sets_that_do_not_fit_their_samples_cannot_be_made():
+    sets = candidate_sets(every_sample(shop()), 4)
+    for change, fault in [
+        (lambda items: np.roll(items, 1, axis=0), "not the sample's target"),
+        (lambda items: np.where(np.arange(4) == (sets.positive_B[:, None] + 1) % 4, 12, items), "not in the catalogue"),
+        (lambda items: np.where(np.arange(4) == (sets.positive_B[:, None] + 1) % 4, items[:, [0]], items), "repeated"),
+    ]:
+        with pytest.raises(ThinkrankError, match=fault):
+            CandidateSets(sets.samples, change(sets.items_BN).astype(np.int32), sets.positive_B, "uniform", 0)
+    gap = np.full((1, 3), -1, dtype=np.int32)
+    gap[0, 2] = sets.samples.targets[0]
+    with pytest.raises(ThinkrankError, match="a fill stands before"):
+        CandidateSets(sets.samples[:1], gap, np.array([2]), "uniform", 0)
+
+
+def test_senseless_requests_are_refused():
+    samples = every_sample(shop())
+    with pytest.raises(ThinkrankError, match="nearest: uniform"):
+        candidate_sets(samples, negatives="unifrom")
+    with pytest.raises(ThinkrankError, match="at least one negative"):
+        candidate_sets(samples, 1)
+    with pytest.raises(ThinkrankError, match="a first stage belongs"):
+        candidate_sets(samples, negatives="list")
+    with pytest.raises(ThinkrankError, match="a first stage belongs"):
+        candidate_sets(samples, first_stage=Fixed(range(12)))
+    with pytest.raises(ThinkrankError, match=r"shape \(5, 3\), not \(5, 12\)"):
+        candidate_sets(samples, negatives="list", first_stage=Fixed(range(3)))
+    with pytest.raises(ThinkrankError, match="NaN"):
+        candidate_sets(samples, negatives="list", first_stage=Fixed([np.nan] * 12))
+
+
+def test_no_samples_give_no_sets():
+    sets = candidate_sets(every_sample(shop())[:0], 4)
+    assert sets.items_BN.shape == (0, 4)
+    assert sets.histories == []
