@@ -1,10 +1,21 @@
-"""Metrics, the retrieval protocol, significance, result rows and the HTML report.
+"""Metrics, the protocols of retrieval and ranking, significance, result rows and the HTML report.
 
 Formulas stand in their own modules: `thinkrank.evaluate.metrics` (hit, ndcg, ...), `.beyond`,
 `.significance`.
 """
 
 from thinkrank.evaluate import metrics
+from thinkrank.evaluate.candidates import (
+    CandidateScorer,
+    bucket_rows,
+    candidate_ranks,
+    evaluate_candidates,
+    from_catalogue,
+    history_buckets,
+    popularity_buckets,
+    random_scores,
+)
+from thinkrank.evaluate.position import PositionBias, kendall_tau, position_bias
 from thinkrank.evaluate.protocol import Answers, Evaluation, Scorer, evaluate_retrieval
 from thinkrank.evaluate.results import (
     Comparison,
@@ -19,16 +30,27 @@ from thinkrank.evaluate.significance import Interval, PairedTest, bootstrap_inte
 
 __all__ = [
     "Answers",
+    "CandidateScorer",
     "Comparison",
     "Evaluation",
     "Interval",
     "PairedTest",
+    "PositionBias",
     "ResultRow",
     "Scorer",
     "bootstrap_intervals",
+    "bucket_rows",
+    "candidate_ranks",
+    "evaluate_candidates",
     "evaluate_retrieval",
+    "from_catalogue",
+    "history_buckets",
+    "kendall_tau",
     "metrics",
     "paired_test",
+    "popularity_buckets",
+    "position_bias",
+    "random_scores",
     "read_results",
     "results_markdown",
     "results_table",

@@ -14,7 +14,7 @@ Policy, the same for every system of a table:
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -59,6 +59,7 @@ class Evaluation:
         cutoffs: the k of the metrics.
         num_items: size of the catalogue.
         filter_seen: whether items of the history were left out.
+        candidates: what was ranked; None for the whole catalogue.
     """
 
     answers: Mapping[str, Answers]
@@ -67,6 +68,7 @@ class Evaluation:
     cutoffs: tuple[int, ...]
     num_items: int
     filter_seen: bool
+    candidates: str | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -77,7 +79,7 @@ class Evaluation:
     def policy(self) -> dict[str, str | int | bool]:
         """How the figures came about, for manifests and reports."""
         return {
-            "candidates": f"whole catalogue ({self.num_items} items)",
+            "candidates": self.candidates or f"whole catalogue ({self.num_items} items)",
             "seen items left out": self.filter_seen,
             "ties": "pessimistic",
             "mean over": "samples",
@@ -103,6 +105,20 @@ class Evaluation:
         formula = {"hit": metrics.hit, "ndcg": metrics.ndcg}[name]
         # No list is longer than the catalogue, or a target that was left out would be found at its last place.
         return formula(metrics.relevance_from_ranks(ranks_S, min(int(k), self.num_items)), int(k))
+
+    def where(self, chosen_S: Bool[np.ndarray, "S"]) -> "Evaluation":
+        """The same answers to some of the samples only; coverage and the like are then of their lists.
+
+        Args:
+            chosen_S: which; `seconds` stay those of all.
+        """
+        answers = {
+            system: Answers(answer.ranks_S[chosen_S], answer.items_SK[chosen_S], answer.seconds)
+            for system, answer in self.answers.items()
+        }
+        return replace(
+            self, answers=answers, users_S=self.users_S[chosen_S], unreachable_S=self.unreachable_S[chosen_S]
+        )
 
     def compare(self, system: str, reference: str, metric: str, *, seed: int = 0) -> PairedTest:
         """Test a system against another on the same samples, users as clusters (see `significance.paired_test`)."""
@@ -180,7 +196,12 @@ class Evaluation:
         return rows
 
     def beyond_accuracy(self, system: str, counts_I: Integer[np.ndarray, "I"] | None = None) -> dict[str, float]:
-        """What a system recommends at each cut-off: coverage, and with training counts its popularity and novelty."""
+        """What a system recommends at each cut-off: coverage, and with training counts its popularity and novelty.
+
+        Nothing for candidate sets: what is in them was not the system's choice.
+        """
+        if self.candidates is not None:
+            return {}
         items_SK = self.answers[system].items_SK
         figures = {f"coverage@{k}": beyond.coverage(items_SK, self.num_items, k) for k in self.cutoffs}
         if counts_I is not None:
