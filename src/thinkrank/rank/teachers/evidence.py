@@ -126,7 +126,7 @@ class Facts:
                 holders[value] = (row, *holders.get(value, ()))
         return Profile(
             rows=tuple(reversed(rows)),
-            total=sum(RECENCY**age for age in range(len(rows))),
+            total=math.fsum(RECENCY**age for age in range(len(rows))),
             tastes=recency_weights([self.values[row] for row in rows]),
             eras=recency_weights([self._decades[row] for row in rows]),
             holders=holders,

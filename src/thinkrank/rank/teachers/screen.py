@@ -18,8 +18,8 @@ LEAKS: dict[str, str] = {
     "what really happened": rf"(?:actually|really|indeed|eventually|ultimately|in fact|did(?: not|n['’]t)?) {_CHOSE}\b",
     "how it went on": r"(?:went on to|ended up|wound up|turn(?:s|ed) out|(?:did not|didn['’]t) go on to)\b",
     "the truth": r"(?:ground[- ]truth|(?:true|correct|right|real|gold) (?:label|answer|verdict|choice))\b",
-    "the label": r"label(?=s?\b|l?ed\b)",
     "what the label says": r"label (?:is|was|says|said|shows|showed|confirms|confirmed|indicates|indicated)\b",
+    "the label": r"label(?=s?\b|l?ed\b)",
     "the outcome": r"(?:outcome|in (?:hindsight|retrospect)|with hindsight|answer key|the (?:actual|final) choice)\b",
     "the test": (
         r"(?:target item|held[- ]out|test (?:item|set)|(?:positive|negative) (?:sample|example|candidate|pair))\b"

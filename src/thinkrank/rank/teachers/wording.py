@@ -205,10 +205,10 @@ class Wording:
         return f"{'little' if piece.rows else 'no'} {self._nominal(piece.values[:1])} so far"
 
     def _shared(self, taste: Evidence) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """The weightiest values of a taste that items of the history have together, two at most, and those items."""
+        """A taste's weightiest value and the items that have it; and the next one, if most of these have it too."""
         values = self.facts.specific(taste.values)
-        pair = self.profile.holding(values[:2])
-        return (values[:2], pair) if pair else (values[:1], self.profile.holding(values[:1]))
+        one, both = self.profile.holding(values[:1]), self.profile.holding(values[:2])
+        return (values[:2], both) if 2 * len(both) > len(one) else (values[:1], one)
 
     def _nominal(self, values: Sequence[str]) -> str:
         """As in "crime and thriller", "gel pens", "Pilot gel pens" or "Pilot"."""
