@@ -12,7 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -124,10 +124,14 @@ class EndpointTeacher:
         stop = threading.Event()
         pool = ThreadPoolExecutor(max_workers=self.options.concurrency)
         try:
-            outcomes = list(pool.map(lambda pair, earlier: self._ask(pair, earlier, stop), pairs, reflections))
+            asked = [pool.submit(self._ask, *question, stop) for question in zip(pairs, reflections, strict=True)]
+            done, _ = wait(asked, return_when=FIRST_EXCEPTION)
         finally:
             stop.set()  # where one has failed for good, the others need not wait for their next attempt
             pool.shutdown(wait=True, cancel_futures=True)
+        for failed in filter(None, (question.exception() for question in done)):
+            raise failed
+        outcomes = [question.result() for question in asked]
         refusals = [outcome for outcome in outcomes if isinstance(outcome, _RefusedError)]
         self._has_answered = self._has_answered or len(refusals) < len(outcomes)
         if refusals and not self._has_answered:
@@ -142,7 +146,7 @@ class EndpointTeacher:
                 wanted = self.options.backoff_seconds * 2 ** (attempt - 1)
                 delay = min(max(wanted, why.after_seconds or 0.0), self.options.max_backoff_seconds)
                 if stop.wait(delay):
-                    break
+                    return None
             try:
                 return parse_answer(_content(self._post(body)))
             except _BusyError as busy:
