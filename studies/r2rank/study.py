@@ -66,7 +66,7 @@ class Study:
     def test_sets(self) -> CandidateSets:
         """The lists that every arm is judged on."""
         samples = self.split.test.subset(self.options["samples"], seed=0)
-        return candidate_sets(samples, size=self.options["candidates"], seed=0)
+        return candidate_sets(samples, self.options["candidates"], seed=0)
 
     def model(self, name: str, seed: int) -> tuple[R2Rank, Run]:
         """Train an arm, or load what it left."""

@@ -112,7 +112,7 @@ def validation_sets(settings: "RankSettings", split: "Split", samples: int) -> "
         return None
     chosen = settings.candidates
     drawn = split.valid.subset(samples, chosen.seed)
-    return candidate_sets(drawn, size=chosen.size, negatives=chosen.negatives, seed=chosen.seed)
+    return candidate_sets(drawn, chosen.size, negatives=chosen.negatives, seed=chosen.seed)
 
 
 def cold_start_lists(

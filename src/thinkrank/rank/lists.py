@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import SupportsIndex, overload
 
 from thinkrank.data import History, Samples
-from thinkrank.data.candidates import draw_negatives
+from thinkrank.data.candidates import candidate_sets
 from thinkrank.prompting.episodes import Given
 from thinkrank.rank.prompts import PairPrompts
 
@@ -50,9 +50,12 @@ class TrainingLists(Sequence[TrainingList]):
     def __getitem__(self, index: SupportsIndex | slice) -> TrainingList | list[TrainingList]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        sample, position = self.samples[operator.index(index)], int(self.samples.positions[operator.index(index)])
-        negatives = draw_negatives(self.samples.dataset, sample.user, position, self.negatives, seed=self.seed)
-        return TrainingList(position, sample.history, (sample.target, *negatives.tolist()))
+        place = range(len(self))[operator.index(index)]
+        one = self.samples[place : place + 1]
+        drawn = candidate_sets(one, self.negatives + 1, seed=self.seed).items_BN[0].tolist()
+        target = int(one.targets[0])
+        rows = (target, *(row for row in drawn if row not in (target, -1)))
+        return TrainingList(int(one.positions[0]), one[0].history, rows)
 
     def __iter__(self) -> Iterator[TrainingList]:
         return (self[index] for index in range(len(self)))
