@@ -2,9 +2,9 @@
 
 SmolLM2-135M-Instruct in bf16, two threads, users of MovieLens-100K with the newest lines of their history within 512
 tokens, 20 candidates each. `pair_scoring_speedup` compares one reading of prefix and candidates with 20 prompts that
-are each read whole (in one packed pass without padding, so that sharing is the only difference). Beside it the same with a
-thought of 24 tokens about each pair, and a second call for the same user, whose prefix is kept. The scores of both ways
-are compared. The order of the ways changes from user to user.
+are each read whole, in one packed pass without padding, so that sharing is the only difference. Beside it the same
+with a thought of 24 tokens about each pair, and a second call for the same user, whose prefix is kept. The scores of
+both ways are compared. The order of the ways changes from user to user.
 """
 
 import resource

@@ -7,13 +7,6 @@ import sys
 import pytest
 
 PACKAGES = ["thinkrank", *(f"thinkrank.{name}" for name in ("language", "rank", "retrieve", "training", "policy"))]
-    "thinkrank",
-    "thinkrank.language",
-    "thinkrank.rank",
-    "thinkrank.retrieve",
-    "thinkrank.training",
-    "thinkrank.policy",
-]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

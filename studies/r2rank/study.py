@@ -13,7 +13,6 @@ import json
 import os
 import time
 import tomllib
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,11 @@ from thinkrank.cli.settings import Layers, RankSettings, rank_settings
 from thinkrank.cli.train_rank import cold_start_lists, validation_sets
 from thinkrank.data import Split
 from thinkrank.data.candidates import CandidateSets, candidate_sets
+from thinkrank.evaluate import CandidateScorer, candidate_ranks, from_catalogue, position_bias, random_scores
 from thinkrank.language import load_backbone
 from thinkrank.rank import R2Rank, fit_cold_start, fit_reinforce
 from thinkrank.rank.lists import TrainingLists
 from thinkrank.rank.zero_shot import ListPrompt
-from thinkrank.stages import target_ranks
 from thinkrank.training import Run, console_progress
 
 ROOT = Path(__file__).parents[2]
@@ -91,21 +90,14 @@ class Study:
         return model, run
 
 
-def judge(scorer: Any, sets: CandidateSets, batch: int = 16) -> np.ndarray:
+def judge(scorer: CandidateScorer, sets: CandidateSets, batch: int = 16) -> list[int]:
     """Place of each positive in its list."""
-    ranks = []
+    parts = []
     with console_progress("judging", len(sets)) as advance:
         for start in range(0, len(sets), batch):
-            part = slice(start, start + batch)
-            scores_BN = scorer(sets.histories[part], sets.items_BN[part])
-            ranks.append(target_ranks(scores_BN, sets.positive_B[part]))
-            advance(len(ranks[-1]))
-    return np.concatenate(ranks)
-
-
-def of_catalogue(model: Any, histories: Any, items_BN: np.ndarray) -> np.ndarray:
-    """Scores of candidates from a baseline that scores the whole catalogue."""
-    return np.take_along_axis(np.asarray(model.scores(histories), dtype=np.float32), items_BN.astype(np.intp), axis=1)
+            parts.append(scorer(sets.histories[start : start + batch], sets.items_BN[start : start + batch]))
+            advance(len(parts[-1]))
+    return candidate_ranks(np.concatenate(parts), sets).tolist()
 
 
 def run_arm(study: Study, arm: str, seed: int) -> None:
@@ -119,8 +111,9 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
         found = baselines(study, sets, seed)
         result |= {"about": "systems without a language model", "seconds": time.perf_counter() - started}
     elif arm == "zero_shot":
-        found, facts = zero_shot(study, sets)
-        result |= {"about": "the language model as it is", "seconds": time.perf_counter() - started, **facts}
+        found, rows = zero_shot(study, sets)
+        about = "the language model as it is"
+        result |= {"about": about, "seconds": time.perf_counter() - started, "position_bias": rows}
     else:
         model, run = study.model(arm, seed)
         rows = run.metrics()
@@ -132,7 +125,7 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
             answers.append(model.answer(histories, items_BN))
             return answers[-1].scores_BN
 
-        found = {"test": judge(scorer, sets).tolist()}
+        found = {"test": judge(scorer, sets)}
         spent = time.perf_counter() - started
         written = [t for answer in answers for own in answer.thoughts or [] for t in own.values()]
         result |= {
@@ -162,41 +155,30 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
 
 def baselines(study: Study, sets: CandidateSets, seed: int) -> dict[str, list[int]]:
     """Random order, and what knows ids only."""
-    random = np.random.default_rng(seed).random(sets.items_BN.shape).astype(np.float32)
-    found = {"random": target_ranks(random, sets.positive_B).tolist()}
     fitted = {
         "popularity": Popularity().fit(study.split),
         "item-kNN": ItemKNN().fit(study.split),
         "EASE": EASE().fit(study.split),
         "SASRec": SASRec(SasrecOptions(seed=seed)).fit(study.split, progress=console_progress),
     }
-    return found | {name: judge(partial(of_catalogue, model), sets).tolist() for name, model in fitted.items()}
+    found = {"random": candidate_ranks(random_scores(sets, seed), sets).tolist()}
+    return found | {name: judge(from_catalogue(model.scores), sets) for name, model in fitted.items()}
 
 
-def zero_shot(study: Study, sets: CandidateSets) -> tuple[dict[str, list[int]], dict[str, Any]]:
-    """The list prompt in the order given and in four others, and the yes or no of each pair."""
+def zero_shot(study: Study, sets: CandidateSets) -> tuple[dict[str, list[int]], list[dict[str, Any]]]:
+    """The yes or no of each pair, the list prompt in the order given, and what five other orders make of it."""
     config = study.settings({"model": {"thinks": False, "readout": "yes_no"}}).model
     base = load_backbone(config.backbone, dtype=config.dtype)
-    asked = ListPrompt(base, study.split.dataset.catalogue, config.prompt)
-    found, orders = {}, {}
-    for shuffle in range(5):
-        random = np.random.default_rng(shuffle)
-        order_BN = np.stack([random.permutation(sets.items_BN.shape[1]) for _ in range(len(sets))])
-        items_BN = np.take_along_axis(sets.items_BN, order_BN, axis=1)
-        scores_BN = np.concatenate(
-            [asked.candidate_scores(sets.histories[b : b + 1], items_BN[b : b + 1]) for b in range(len(sets))]
-        )
-        back_BN = np.argsort(order_BN, axis=1)
-        found[f"list prompt, order {shuffle}"] = target_ranks(
-            np.take_along_axis(scores_BN, back_BN, axis=1), sets.positive_B
-        ).tolist()
-        orders[str(shuffle)] = {
-            "scores": np.take_along_axis(scores_BN, back_BN, axis=1).round(4).tolist(),
-            "places": np.take_along_axis(back_BN, sets.positive_B[:, None], axis=1)[:, 0].tolist(),
-        }
-    pairs = R2Rank.create(config, study.split.dataset.catalogue, backbone=base)
-    found["yes or no"] = judge(pairs.candidate_scores, sets).tolist()
-    return found, {"orders": orders}
+    catalogue = study.split.dataset.catalogue
+    asked, pairs = ListPrompt(base, catalogue, config.prompt), R2Rank.create(config, catalogue, backbone=base)
+    found = {"yes or no": judge(pairs.candidate_scores, sets), "list prompt": judge(asked.candidate_scores, sets)}
+    shown = [sets.shuffled(seed) for seed in range(5)]
+    rows = []
+    for system, scorer in (("list prompt", asked.candidate_scores), ("yes or no", pairs.candidate_scores)):
+        scores = [scorer(own.histories, own.items_BN) for own in shown]
+        bias = position_bias(scores, shown)
+        rows += bias.rows(sets.samples.users, dataset=study.split.dataset.name, split="test", system=system)
+    return found, [row.model_dump(mode="json") for row in rows]
 
 
 def main() -> None:

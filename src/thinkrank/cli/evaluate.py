@@ -1,4 +1,4 @@
-"""`thinkrank evaluate`: a trained retriever beside its baselines, on the same samples."""
+"""`thinkrank evaluate`: a trained retriever or ranker beside its baselines, on the same samples."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -39,25 +39,36 @@ def evaluate(
     device: Device = "auto",
     json_output: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """Rank the whole catalogue for held-out samples, beside popularity and item-kNN, and write the report.
+    """Rank held-out samples beside popularity and item-kNN, and write the report.
 
-    Writes results.json, comparisons.json and report.html into the run's folder.
+    A retriever ranks the whole catalogue; a ranker its run's candidate sets, thinking as its run says. Writes
+    results.json, comparisons.json and report.html into the run's folder.
 
     Example: `thinkrank evaluate runs/demo --samples 2000 --think`
     """
     from thinkrank.baselines import SasrecOptions
-    from thinkrank.cli.settings import RetrieveSettings
+    from thinkrank.cli.settings import RetrieveSettings, run_config
     from thinkrank.errors import ThinkrankError
     from thinkrank.retrieve import R2ec
     from thinkrank.training import Run
 
     if part not in ("valid", "test"):
         raise ThinkrankError(f"--part must be valid or test, not {part!r}")
-    settings = RetrieveSettings.from_run(run)
+    stage = "rank" if "cold_start" in run_config(run) else "retrieve"
     if not (run / "model" / "config.json").is_file():
         raise ThinkrankError(
-            f"{run}: its training has not finished; start `thinkrank train retrieve` again to resume it"
+            f"{run}: its training has not finished; start `thinkrank train {stage}` again to resume it"
         )
+    if stage == "rank":
+        from thinkrank.cli.evaluate_rank import evaluate_ranker
+
+        if think or untrained or seen:
+            raise ThinkrankError(
+                "--think, --untrained and --seen belong to retrievers; a ranker thinks as its run says"
+            )
+        evaluate_ranker(run, part, samples, seed=seed, sasrec=sasrec, device=device, json_output=json_output)
+        return
+    settings = RetrieveSettings.from_run(run)
     split = settings.data.load_split()
     opened = Run.open(run, split.manifest())
     model = R2ec.from_pretrained(run / "model", device=device)
@@ -141,14 +152,14 @@ def write_evaluation(
     return evaluation
 
 
-def print_results(folder: Path) -> None:
-    """Show the table of a run's results.json, and where the report is."""
+def print_results(folder: Path, *, split: str | None = None) -> None:
+    """Show the table of a run's results.json, of one split only if it is named, and where the report is."""
     from rich.console import Console
 
     from thinkrank.evaluate import read_results, results_table
 
     rows = read_results(folder / "results.json")
-    Console().print(results_table([row for row in rows if row.metric in SHOWN_METRICS]))
+    Console().print(results_table([row for row in rows if row.metric in SHOWN_METRICS and split in (None, row.split)]))
     sys.stdout.write(f"report: {folder / 'report.html'}\n")
 
 

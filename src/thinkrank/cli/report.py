@@ -37,6 +37,13 @@ def write_training_report(run: Run, split: "Split") -> Path:
 
 def write_ranking_training_report(run: Run, split: "Split") -> Path:
     """Write what the training of a ranker has to tell into the run's folder; return where."""
+    path = run.folder / "report.html"
+    write_report(path, ranking_training_report(run, split))
+    return path
+
+
+def ranking_training_report(run: Run, split: "Split") -> Report:
+    """Collect the curves of a run, and the thoughts before and after its last phase."""
     from thinkrank.cli.train_rank import open_reinforce
 
     reinforce = open_reinforce(run, split)
@@ -49,8 +56,7 @@ def write_ranking_training_report(run: Run, split: "Split") -> Path:
         told.append(f"then the reward of lists, credited by {reinforce.config['credit']}")
         curves["Reinforcement"] = reinforce.metrics()
     rows = list(curves.values())[-1]
-    path = run.folder / "report.html"
-    report = Report(
+    return Report(
         title=f"R2Rank on {split.dataset.name}",
         subtitle=", ".join(told),
         data_card=split.dataset.describe(),
@@ -64,8 +70,24 @@ def write_ranking_training_report(run: Run, split: "Split") -> Path:
             training="the cold start" if reinforce is None else "reinforcement",
         ),
     )
-    write_report(path, report)
-    return path
+
+
+def ranking_report(
+    run: Run,
+    split: "Split",
+    evaluation: "Evaluation",
+    rows: Sequence[ResultRow],
+    comparisons: Sequence[Comparison],
+    cost: Mapping[str, float],
+) -> Report:
+    """Add what was measured, and what it cost."""
+    return replace(
+        ranking_training_report(run, split),
+        rows=rows,
+        comparisons=comparisons,
+        policy={**evaluation.policy, **cost},
+        notes=("Samples of one user resemble each other; intervals and tests resample users.",),
+    )
 
 
 def training_report(run: Run, split: "Split") -> Report:

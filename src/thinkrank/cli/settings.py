@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from thinkrank.data import Dataset, FilterOptions, Split, apply_filters, load_dataset, split_dataset
 from thinkrank.data.synthetic import relay_split
 from thinkrank.errors import ThinkrankError
-from thinkrank.rank.config import ColdStartOptions, R2RankConfig, ReinforceOptions
+from thinkrank.rank.config import ColdStartOptions, PairPromptOptions, R2RankConfig, ReinforceOptions
 from thinkrank.retrieve.config import ContrastiveOptions, R2ecConfig, RecpoOptions
 from thinkrank.retrieve.presets import Preset, preset
 
@@ -173,7 +173,13 @@ def retrieve_settings(which: Preset, layers: Layers) -> RetrieveSettings:
 
 def rank_settings(layers: Layers) -> RankSettings:
     """Lay what was said over the defaults; see `Layers.over`."""
-    return layers.over(RankSettings, lambda noun: {"model": {"prompt": {"noun": noun}}})
+
+    def defaults(noun: str) -> dict[str, Any]:
+        own = {name: field.get_default() for name, field in RankSettings.model_fields.items() if name != "data"}
+        own["model"] = R2RankConfig(prompt=PairPromptOptions(noun=noun))
+        return {name: stage.model_dump() for name, stage in own.items()}
+
+    return layers.over(RankSettings, defaults)
 
 
 def run_config(folder: str | Path) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class RankerFit(Fit[OptionsT]):
         run: Run,
     ) -> None:
         if not len(lists):
-            raise ThinkrankError("there are no lists to train on")
+            raise ThinkrankError("there are no lists to train on; if traces were dropped, raise traces.lists")
         super().__init__(adapter_state(model.backbone).values(), model.head.parameters(), options, run)
         self.model, self.lists, self.validation = model, lists, validation
         self._order = EpochOrder(len(lists), options.seed)

@@ -1,0 +1,84 @@
+"""The commands of ranking as a user meets them."""
+
+import json
+
+import polars as pl
+import pytest
+
+from cli.test_cli import WINES, thinkrank, write_shop
+
+SETTINGS = [
+    "--set", "model.backbone=tiny", "--set", "model.dtype=float32", "--set", "model.lora.rank=2",
+    "--set", "model.thought.max_new_tokens=80", "--set", "model.prompt.history_window=4",
+    "--set", "traces.lists=40", "--set", "cold_start.steps=2", "--set", "cold_start.users=2",
+    "--set", "cold_start.validation_samples=2", "--set", "candidates.size=4",
+    "--set", "reinforce.steps=2", "--set", "reinforce.users=2", "--set", "reinforce.negatives=2",
+    "--set", "reinforce.group_size=2", "--set", "reinforce.rollout.max_new_tokens=4",
+    "--set", "reinforce.validation_samples=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    shop = write_shop(tmp_path_factory.mktemp("shop"), WINES)
+    folder = tmp_path_factory.mktemp("runs") / "rank"
+    return ["train", "rank", "table", "--path", str(shop), "--out", str(folder), *SETTINGS]
+
+
+@pytest.fixture(scope="module")
+def run(command):
+    done = thinkrank(*command)
+    assert done.returncode == 0, done.stderr
+    assert "best validation NDCG@10" in done.stdout
+    assert "traces:" in done.stderr
+    return command[command.index("--out") + 1]
+
+
+def test_a_finished_run_is_reused(command, run):
+    again = thinkrank(*command)
+    assert again.returncode == 0
+    assert "reusing it" in again.stderr
+
+
+def test_evaluate_ranks_the_same_sets_with_every_system(run):
+    done = thinkrank("evaluate", run, "--samples", "6", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    systems = {row["system"] for row in rows}
+    assert {"random", "popularity", "item-kNN", "R2Rank"} <= systems
+    assert any(row["split"].startswith("test, history") for row in rows)
+
+
+def test_rank_sorts_a_table_and_gives_reasons(run, tmp_path):
+    (tmp_path / "pairs.csv").write_text("user,item\nc1,w3\nc1,w7\nc2,w0\n", encoding="utf-8")
+    done = thinkrank("rank", run, str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "out.csv"))
+    assert done.returncode == 0, done.stderr
+    table = pl.read_csv(tmp_path / "out.csv")
+    assert table.columns == ["user", "place", "item", "title", "score", "reason"]
+    assert table["user"].to_list() == ["c1", "c1", "c2"]
+    assert table["place"].to_list() == [1, 2, 1]
+    assert table["score"][0] >= table["score"][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("user,thing\nc1,w3\n", "no column 'item'"),
+        ("user,item\nc1,w3\nc1,w3\n", "has item 'w3' twice"),
+        ("user,item\nc1,\n", "row 1 has an empty cell"),
+        ("user,item\nc1,w99\n", "item 'w99' is not in the model's catalogue"),
+        ("user,item\nnobody,w1\n", "no user has the id 'nobody'"),
+    ],
+)
+def test_a_table_at_fault_is_named(run, tmp_path, text, said):
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
+    done = thinkrank("rank", run, str(tmp_path / "pairs.csv"))
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_mistyped_path_and_a_wrong_run_are_told(run, tmp_path):
+    assert "there is no such file" in thinkrank("rank", run, str(tmp_path / "absent.csv")).stderr
+    (tmp_path / "pairs.csv").write_text("user,item\nc1,w3\n", encoding="utf-8")
+    assert "no trained ranker here" in thinkrank("rank", str(tmp_path), str(tmp_path / "pairs.csv")).stderr
+    assert "belong to retrievers" in thinkrank("evaluate", run, "--think").stderr
