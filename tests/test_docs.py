@@ -37,7 +37,7 @@ def test_every_setting_the_guide_names_exists():
     assert named <= {*known, *tables}
 
 
-@pytest.mark.parametrize("study", sorted((ROOT / "studies").rglob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("study", sorted((ROOT / "studies" / "r2ec").rglob("*.toml")), ids=lambda path: path.stem)
 def test_every_study_is_a_valid_configuration(study):
     from thinkrank.cli.settings import Layers, retrieve_settings
     from thinkrank.retrieve.presets import Preset
@@ -48,3 +48,27 @@ def test_every_study_is_a_valid_configuration(study):
     for arm in [{}, *arms.values()]:
         over = {key: value for key, value in arm.items() if key not in ("about", "phase", "thinks", "controls")}
         retrieve_settings(Preset.thinkrank, Layers(tables=[tables, over]))
+
+
+@pytest.mark.parametrize("study", sorted((ROOT / "studies" / "r2rank").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_arms_of_ranking_studies_are_settings(study):
+    from thinkrank.cli.settings import Layers, rank_settings
+
+    tables = tomllib.loads(study.read_text(encoding="utf-8"))
+    arms = tables.pop("arms")
+    del tables["study"]
+    for arm in arms.values():
+        over = {key: arm[key] for key in ("model", "cold_start", "reinforce") if key in arm}
+        thinks = {"model": {"thinks": arm.get("thinks", True)}}
+        rank_settings(Layers(tables=[tables, thinks, over]))
+        assert arm.get("after") in (None, *arms)
+
+
+def test_every_setting_the_ranking_guide_names_exists():
+    from thinkrank.cli.settings import RankSettings, _keys
+
+    text = (ROOT / "docs" / "guide" / "rank.md").read_text(encoding="utf-8")
+    stages = "model|cold_start|reinforce|traces|candidates"
+    named = set(re.findall(rf"(?:`|--set )((?:{stages})\.\w+(?:\.\w+)*)", text))
+    assert len(named) > 4
+    assert named <= set(_keys(RankSettings))
