@@ -79,7 +79,9 @@ def _tokenizer(catalogue: Catalogue) -> PreTrainedTokenizerFast:
     return with_chat(core)
 
 
-def _text(backbone, prompts, writer, random, history) -> list[int]:  # type: ignore[no-untyped-def]
+def _text(
+    backbone: Backbone, prompts: Prompts, writer: RuleWriter, random: np.random.Generator, history: History
+) -> list[int]:
     """A history, then some chains, a line each."""
     ids = list(prompts.user(history).prompt.ids)
     for _ in range(CHAINS):

@@ -4,13 +4,15 @@
 
 A study is a settings file of `thinkrank train retrieve` with two tables more. `[study]` says which seeds and how many
 test samples; `[arms.NAME]` lays settings over the common ones and names its `phase`, recpo or contrastive. All arms of
-a seed begin with the same warm start, which `[training]` describes; with `shared_warm_start` all seeds do. Trainings
-resume; an arm whose result file is there is done.
+a seed begin with the same warm start, which `[training]` describes; with `shared_warm_start` all seeds do. The arm
+`baselines`, systems without a language model on the same samples, is always there. Trainings resume; an arm whose
+result file is there is done.
 """
 
 import argparse
 import json
 import os
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import torch
 
 from thinkrank._files import atomic_write
+from thinkrank.baselines import EASE, ItemKNN, Popularity, SASRec, SasrecOptions
 from thinkrank.cli.settings import Layers, RetrieveSettings, retrieve_settings
 from thinkrank.data import Split
 from thinkrank.language import Backbone, load_backbone
@@ -29,6 +32,7 @@ from thinkrank.training import Run, console_progress
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
+BASELINES = "baselines"
 
 
 class Study:
@@ -76,22 +80,25 @@ class Study:
         return load_backbone(str(folder), dtype=model.dtype)
 
 
-def train(study: Study, arm: str, seed: int) -> tuple[R2ec, Run, RetrieveSettings]:
+def arm_settings(study: Study, arm: str, seed: int) -> RetrieveSettings:
+    """An arm's settings with a seed."""
     over = {key: value for key, value in study.arms[arm].items() if key in ("model", "training", "recpo")}
     phase = study.arms[arm]["phase"]
     if not over.get("model", {}).keys() <= {"thinker", "thought"}:
         raise SystemExit(f"arm {arm}: all arms share the warm start's model; only thinker and thought may differ")
     over.setdefault({"recpo": "recpo", "contrastive": "training"}[phase], {})["seed"] = seed
-    settings = study.settings(over)
+    return study.settings(over)
+
+
+def train(study: Study, arm: str, seed: int) -> tuple[R2ec, Run, RetrieveSettings]:
+    settings, phase = arm_settings(study, arm, seed), study.arms[arm]["phase"]
     model = R2ec.from_pretrained(study.warm_start(seed), backbone=study.backbone())
     model.config = settings.model
-    options = settings.recpo if phase == "recpo" else settings.training
     run = Run(study.folder / f"{arm}-{seed}", settings.model_dump(mode="json"), {"split": study.split.manifest()})
     if phase == "recpo":
         fit_recpo(model, study.split, settings.recpo, run, progress=console_progress)
     else:
         fit_contrastive(model, study.split, settings.training, run, progress=console_progress)
-    assert options.seed == seed
     return model, run, settings
 
 
@@ -113,18 +120,42 @@ def judge(study: Study, model: R2ec, *, thinks: bool, controls: bool) -> dict[st
     return found
 
 
+def judge_baselines(study: Study, seed: int) -> dict[str, Any]:
+    """The same samples ranked by what knows ids only."""
+    started, samples = time.perf_counter(), study.split.test.subset(study.options["samples"], seed=0)
+    fitted = {
+        "popularity": Popularity().fit(study.split),
+        "item-kNN": ItemKNN().fit(study.split),
+        "EASE": EASE().fit(study.split),
+        "SASRec": SASRec(SasrecOptions(seed=seed)).fit(study.split, progress=console_progress),
+    }
+    histories = samples.histories()
+    ranks = {
+        name: target_ranks(mask_seen(model.scores(histories), histories), samples.targets).tolist()
+        for name, model in fitted.items()
+    }
+    about, threads = "systems without a language model", torch.get_num_threads()
+    return {"about": about, "threads": threads, "seconds": time.perf_counter() - started, "ranks": ranks}
+
+
 def run_arm(study: Study, arm: str, seed: int) -> None:
     file = RESULTS / study.name / f"{arm}-{seed}.json"
+    named = {"study": study.name, "arm": arm, "seed": seed}
+    if arm == BASELINES:
+        if not file.exists():
+            write(file, {**named, **judge_baselines(study, seed)})
+        return
     if file.exists():
+        stored = json.loads(file.read_text(encoding="utf-8"))["settings"]
+        if stored != arm_settings(study, arm, seed).model_dump(mode="json"):
+            raise SystemExit(f"{file} was made with other settings: delete it, or restore them")
         print(f"{file} is there already")
         return
     model, run, settings = train(study, arm, seed)
     rows = run.metrics()
     shown = [row for row in rows if "thoughts" in row]
     result = {
-        "study": study.name,
-        "arm": arm,
-        "seed": seed,
+        **named,
         "about": study.arms[arm]["about"],
         "threads": torch.get_num_threads(),
         "seconds": rows[-1]["seconds"],
@@ -147,6 +178,10 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
         "thoughts": {"before": shown[0]["thoughts"], "after": shown[-1]["thoughts"]} if len(shown) > 1 else {},
         "settings": settings.model_dump(mode="json"),
     }
+    write(file, result)
+
+
+def write(file: Path, result: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as written:
         written.write((json.dumps(result, separators=(",", ":")) + "\n").encode())
@@ -164,7 +199,7 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     study = Study(arguments.study, arguments.runs, arguments.path)
     for seed in arguments.seed or study.options["seeds"]:
-        for arm in arguments.arm or study.arms:
+        for arm in arguments.arm or (BASELINES, *study.arms):
             run_arm(study, arm, seed)
 
 
