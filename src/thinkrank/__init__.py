@@ -23,5 +23,5 @@ __all__ = ["R2Rank", "R2ec", "ThinkrankError", "__version__", "load_dataset"]
 __getattr__ = lazy_names(
     __name__,
     {"load_dataset": "data", "R2Rank": "rank", "R2ec": "retrieve", "ThinkrankError": "errors"},
-    submodules=("baselines", "data", "evaluate", "language", "policy", "rank", "retrieve", "stages", "training"),
+    submodules=("baselines", "data", "evaluate", "language", "lists", "policy", "rank", "retrieve", "stages", "training"),
 )
