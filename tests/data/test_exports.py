@@ -6,12 +6,18 @@ import thinkrank.data
 
 def test_the_public_names_are_these():
     assert thinkrank.data.__all__ == [
+        "LIST_SOURCES",
         "SOURCES",
         "CandidateSets",
         "Catalogue",
         "Dataset",
         "FilterOptions",
+        "Histories",
         "History",
+        "ImpressionDataset",
+        "ImpressionSplit",
+        "ListWorld",
+        "ListWorldOptions",
         "NegativeKind",
         "RelayOptions",
         "RelayWorld",
@@ -25,9 +31,12 @@ def test_the_public_names_are_these():
         "candidate_sets",
         "expected_ndcg",
         "k_core",
+        "lists_from_retriever",
         "load_dataset",
+        "load_impressions",
         "relay_split",
         "split_dataset",
+        "with_running_features",
     ]
 
 

@@ -1,21 +1,38 @@
-"""What users did: data sets, their sources, filters and splits."""
+"""What users did: data sets, displayed lists, their sources, filters and splits."""
 
 from thinkrank.data.candidates import CandidateSets, NegativeKind, candidate_sets
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.filters import FilterOptions, apply_filters, k_core
 from thinkrank.data.history import History
+from thinkrank.data.impressions import (
+    LIST_SOURCES,
+    Histories,
+    ImpressionDataset,
+    ImpressionSplit,
+    ListWorld,
+    ListWorldOptions,
+    lists_from_retriever,
+    load_impressions,
+    with_running_features,
+)
 from thinkrank.data.sources import SOURCES, load_dataset
 from thinkrank.data.splits import Sample, Samples, Split, SplitKind, split_dataset
 from thinkrank.data.synthetic import RelayOptions, RelayWorld, World, WorldOptions, expected_ndcg, relay_split
 
 __all__ = [
+    "LIST_SOURCES",
     "SOURCES",
     "CandidateSets",
     "Catalogue",
     "Dataset",
     "FilterOptions",
+    "Histories",
     "History",
+    "ImpressionDataset",
+    "ImpressionSplit",
+    "ListWorld",
+    "ListWorldOptions",
     "NegativeKind",
     "RelayOptions",
     "RelayWorld",
@@ -29,7 +46,10 @@ __all__ = [
     "candidate_sets",
     "expected_ndcg",
     "k_core",
+    "lists_from_retriever",
     "load_dataset",
+    "load_impressions",
     "relay_split",
     "split_dataset",
+    "with_running_features",
 ]

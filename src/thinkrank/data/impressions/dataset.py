@@ -157,7 +157,7 @@ class ImpressionDataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of what lists and catalogue say; not of padding, files, names, notices or library versions."""
-        flat = Histories.of(list(self.histories))
+        flat = self.histories.packed()
         lists = {
             "user": pl.Series([self.users[user] for user in self.users_L], dtype=pl.String),
             "time": pl.Series(self.times_L),

@@ -59,6 +59,14 @@ class Histories(Sequence[History]):
         """These of the histories, in this order, on the same events."""
         return Histories(self.items_E, self.times_E, self.starts_L[indices], self.ends_L[indices])
 
+    def packed(self) -> "Histories":
+        """The same histories on arrays that hold their events one after the other and no others."""
+        ends_L = np.cumsum(self.lengths_L)
+        shift_L = self.starts_L - (ends_L - self.lengths_L)
+        places_E = np.arange(int(self.lengths_L.sum())) + np.repeat(shift_L, self.lengths_L)
+        times_E = None if self.times_E is None else self.times_E[places_E]
+        return Histories(self.items_E[places_E], times_E, ends_L - self.lengths_L, ends_L)
+
     def newest(self, n: int) -> Int32[np.ndarray, "L n"]:
         """The n newest items of each history, oldest first; shorter ones are filled up with -1 on the right."""
         lengths_L = np.minimum(self.lengths_L, n)
