@@ -1,6 +1,6 @@
 """What every stage answers with, how scores become answers, and the protocol by which a stage is known.
 
-Shape legend: B users (histories), I items of the catalogue, K length of the answer, T tokens.
+Shape legend: B users (histories) or displayed lists, I items of the catalogue, K length of the answer, T tokens.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, Integer
 
-from thinkrank.data import History
+from thinkrank.data import History, ImpressionDataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.options import FinishReason
 
@@ -52,6 +52,36 @@ class Ranking:
     scores_BK: Float32[np.ndarray, "B K"]
     thoughts: tuple[Thought, ...] | None = None
     reasons: tuple[tuple[Thought, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Slate:
+    """The final list for each of B displayed lists, first place first.
+
+    Attributes:
+        items_BK: catalogue rows; -1 where a list had fewer than K candidates.
+        columns_BK: where each item stood among the candidates, from 0; -1 beside each -1.
+        scores_BK: what each item was put there by: its score, or the log-probability of choosing it there among what
+            was left; -inf beside each -1.
+        entropies_before_BK: of each choice before thinking, in nats; None if the stage does not choose place by place.
+        entropies_after_BK: the same after thinking; equal where nothing was thought.
+        thoughts_BK: how many latent thoughts preceded each choice; None if the stage does not think.
+    """
+
+    items_BK: Int32[np.ndarray, "B K"]
+    columns_BK: Int32[np.ndarray, "B K"]
+    scores_BK: Float32[np.ndarray, "B K"]
+    entropies_before_BK: Float32[np.ndarray, "B K"] | None = None
+    entropies_after_BK: Float32[np.ndarray, "B K"] | None = None
+    thoughts_BK: Int32[np.ndarray, "B K"] | None = None
+
+
+class Reranker(Protocol):
+    """A stage that orders displayed lists anew."""
+
+    def rerank(self, lists: ImpressionDataset, k: int) -> Slate:
+        """Answer each list with its k best candidates in order; their feedback is not looked at."""
+        ...
 
 
 class Retriever(Protocol):
