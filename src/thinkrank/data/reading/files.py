@@ -87,7 +87,7 @@ class Files:
         """
         path = Path(path).expanduser()
         if path.is_dir():
-            inside = sorted({*path.glob("*"), *path.glob("*/*")}, key=lambda file: (len(file.parts), file.name))
+            inside = sorted({*path.glob("*"), *path.glob("*/*")}, key=lambda file: (len(file.parts), file.name, file))
             return cls(path, tuple(DataFile.at(file) for file in inside if file.is_file()))
         if not path.exists():
             raise ThinkrankError(f"{path}: no such file or folder")

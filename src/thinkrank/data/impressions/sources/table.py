@@ -97,17 +97,20 @@ def _read_slots(file: DataFile, options: TableListOptions) -> Table:
         table.require(column, way_out=f"Name yours with columns={{{role!r}: ...}}.")
     features = (*options.feedback, *options.numeric, *options.categorical, *options.context)
     table.require(*features)
+    further = [column for column in features if column not in _ROLES]
     dates = options.time_unit == "iso" or (options.time_unit == "auto" and holds_dates(table.frame[roles["time"]]))
-    renamed = table.frame.select(*(pl.col(there).alias(f"_{here}") for here, there in roles.items()), *features, ROW)
+    renamed = table.frame.select(*(pl.col(there).alias(here) for here, there in roles.items()), *further, ROW)
     table = table.with_frame(renamed)
-    for column in ("_list", "_user", "_item"):
+    for column in ("list", "user", "item"):
         table = parse_ids(table, column)
-    table = parse_times(table, "_time", dates=dates)
-    table = table if dates else in_seconds(table, "_time", options.time_unit)
-    for column in ("_position", *options.feedback, *options.numeric, *options.context):
+    table = parse_times(table, "time", dates=dates)
+    table = table if dates else in_seconds(table, "time", options.time_unit)
+    for column in ("position", *options.feedback, *options.numeric, *options.context):
         table = _parse_numbers(table, column, empty_is_zero=column in options.feedback)
-    for column in ("_user", "_time", *options.context):
-        differs = pl.col(column) != pl.col(column).first().over("_list")
+    for column in options.feedback:
+        table.refuse_where(pl.col(column) < 0, f"{column} {{value}} is negative. Mend the row.", show=column)
+    for column in ("user", "time", *options.context):
+        differs = pl.col(column) != pl.col(column).first().over("list")
         table.refuse_where(
             differs, f"{column.lstrip('_')} {{value}} is not that of the list's other rows.", show=column
         )
@@ -120,19 +123,17 @@ def _parse_numbers(table: Table, column: str, *, empty_is_zero: bool) -> Table:
     marked = table.with_frame(table.frame.with_columns(number.alias("_number")))
     finite = pl.col("_number").is_finite()
     wrong = ~finite | (pl.col("_number").is_null() & (text.fill_null("") != ""))
-    name = column.lstrip("_")
-    marked.refuse_where(wrong, f"{name} {{value}} is not a number. Mend or remove the row.", show=column)
+    marked.refuse_where(wrong, f"{column} {{value}} is not a number. Mend or remove the row.", show=column)
     if not empty_is_zero:
-        marked.refuse_where(pl.col("_number").is_null(), f"{name} is missing. Give it a value or remove the row.")
+        marked.refuse_where(pl.col("_number").is_null(), f"{column} is missing. Give it a value or remove the row.")
     return table.with_frame(marked.frame.with_columns(pl.col("_number").fill_null(0).alias(column)).drop("_number"))
 
 
 def _long(table: Table, options: TableListOptions) -> LongLists:
-    frame = table.frame.sort("_list", "_position", maintain_order=True)
-    frame = frame.with_columns(pl.col("_list").rle_id().cast(pl.Int64).alias(LIST), pl.col("_item").alias("item"))
-    lists = frame.group_by(LIST, maintain_order=True).agg(pl.col("_user", "_time", *options.context).first())
+    frame = table.frame.sort("list", "position", maintain_order=True)
+    frame = frame.with_columns(pl.col("list").rle_id().cast(pl.Int64).alias(LIST))
     return LongLists(
-        lists=lists.rename({"_user": "user", "_time": "time"}),
+        lists=frame.group_by(LIST, maintain_order=True).agg(pl.col("user", "time", *options.context).first()),
         slots=frame,
         signals=options.feedback,
         numeric=options.numeric,
