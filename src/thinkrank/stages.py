@@ -5,7 +5,7 @@ Shape legend: B users (histories) or displayed lists, I items of the catalogue, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, Integer
@@ -76,6 +76,7 @@ class Slate:
     thoughts_BK: Int32[np.ndarray, "B K"] | None = None
 
 
+@runtime_checkable
 class Reranker(Protocol):
     """A stage that orders displayed lists anew."""
 
@@ -183,6 +184,34 @@ def top_k(
     scores_BK[:, :width] = np.take_along_axis(scores_BI, order_BK, axis=1)
     items_BK[np.isneginf(scores_BK)] = -1
     return Ranking(items_BK, scores_BK, thoughts)
+
+
+def slate_from_scores(lists: ImpressionDataset, scores_LN: Float32[np.ndarray, "B N"], k: int) -> Slate:
+    """Sort the candidates of displayed lists by score. Equal scores keep the displayed order.
+
+    Args:
+        lists: B displayed lists.
+        scores_LN: higher is better, in displayed order; what stands beside padding is not looked at.
+        k: how many places to answer with; may exceed the lists, the rest is then -1.
+
+    Raises:
+        ValueError: if k is below 1, or the score of a candidate is NaN.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    scores_LN = np.where(lists.mask_LN, scores_LN, -np.inf)
+    if np.isnan(scores_LN).any():
+        raise ValueError("scores hold NaN, so they have no order")
+    # Padding goes behind a candidate whose score is -inf.
+    order_BN = np.lexsort((-scores_LN, ~lists.mask_LN), axis=1)[:, :k]
+    width = order_BN.shape[1]
+    there_BN = np.take_along_axis(lists.mask_LN, order_BN, axis=1)
+    items_BK, columns_BK = np.full((2, len(lists), k), -1, dtype=np.int32)
+    scores_BK = np.full((len(lists), k), -np.inf, dtype=np.float32)
+    items_BK[:, :width] = np.take_along_axis(lists.items_LN, order_BN, axis=1)
+    columns_BK[:, :width] = np.where(there_BN, order_BN, -1)
+    scores_BK[:, :width] = np.take_along_axis(scores_LN, order_BN, axis=1)
+    return Slate(items_BK, columns_BK, scores_BK)
 
 
 def target_ranks(scores_BI: Float32[np.ndarray, "B I"], targets_B: Integer[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:

@@ -1,4 +1,4 @@
-"""Metrics, the protocols of retrieval and ranking, significance, result rows and the HTML report.
+"""Metrics, the protocols of all three stages, significance, result rows and the HTML report.
 
 Formulas stand in their own modules: `thinkrank.evaluate.metrics` (hit, ndcg, ...), `.beyond`,
 `.significance`.
@@ -15,6 +15,7 @@ from thinkrank.evaluate.candidates import (
     popularity_buckets,
     random_scores,
 )
+from thinkrank.evaluate.lists import ListEvaluation, evaluate_lists
 from thinkrank.evaluate.position import PositionBias, kendall_tau, position_bias
 from thinkrank.evaluate.protocol import Answers, Evaluation, Scorer, evaluate_retrieval
 from thinkrank.evaluate.results import (
@@ -34,6 +35,7 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "Interval",
+    "ListEvaluation",
     "PairedTest",
     "PositionBias",
     "ResultRow",
@@ -42,6 +44,7 @@ __all__ = [
     "bucket_rows",
     "candidate_ranks",
     "evaluate_candidates",
+    "evaluate_lists",
     "evaluate_retrieval",
     "from_catalogue",
     "history_buckets",

@@ -1,6 +1,7 @@
 """Ranking metrics, batched over users, on relevance in ranked order.
 
-Shape legend: B users, N length of the ranked lists, M length of the ideal lists.
+Shape legend: B users, N length of the ranked lists, M length of the ideal lists, E items of all lists, G groups of
+them.
 
 Every metric reads one row per user: the relevance of the item at place 1, 2, ... N. Zero is not relevant; anything
 above is, and only `ndcg` looks at how much. A user with nothing relevant scores 0. The values are those of trec_eval
@@ -17,6 +18,9 @@ from jaxtyping import Bool, Float64, Integer, Shaped
 
 Gain = Literal["linear", "exponential"]
 """What a relevance grade r is worth to `ndcg`: r itself, or 2^r - 1."""
+
+Divisor = Literal["relevant", "found"]
+"""What `average_precision` divides by: the relevant items that exist, or those found in the first k places."""
 
 
 def hit(
@@ -81,16 +85,18 @@ def average_precision(
     relevance_BN: Shaped[np.ndarray, "B N"],
     k: int | None = None,
     num_relevant_B: Integer[np.ndarray, "B"] | None = None,
+    *,
+    divisor: Divisor = "relevant",
 ) -> Float64[np.ndarray, "B"]:
-    """Sum of the precisions at each relevant item of the first k places, over the number of relevant items that exist.
-
-    The divisor is the number of relevant items R, as in trec_eval, and not min(R, k): with R > k the best value is
-    below 1.
+    """Sum of the precisions at each relevant item of the first k places, over a number of relevant items.
 
     Args:
         relevance_BN: relevance in ranked order; above 0 is relevant.
         k: the cut-off; None for the whole list; may exceed N.
         num_relevant_B: relevant items that exist per user; None if the list holds them all.
+        divisor: "relevant" divides by the number of relevant items R, as trec_eval does, and not by min(R, k): with
+            R > k the best value is below 1. "found" divides by those in the first k places, as LibRerank and the code
+            around EGLR do: whoever finds one of ten items at the first place has 1. Without a cut-off the two agree.
 
     Raises:
         ValueError: if k is below 1, a relevance is negative or NaN, or fewer items are said to exist than the list
@@ -98,7 +104,9 @@ def average_precision(
     """
     relevant_BN = _relevant(relevance_BN, k)
     precision_BN = relevant_BN.cumsum(axis=1) / np.arange(1, relevant_BN.shape[1] + 1)
-    return _divide((precision_BN * relevant_BN).sum(axis=1), _num_relevant(relevance_BN, num_relevant_B))
+    exist_B = _num_relevant(relevance_BN, num_relevant_B)
+    over_B = exist_B if divisor == "relevant" else np.count_nonzero(relevant_BN, axis=1)
+    return _divide((precision_BN * relevant_BN).sum(axis=1), over_B)
 
 
 def ndcg(
@@ -142,6 +150,50 @@ def ndcg(
     grades_BM = np.asarray(relevance_BN if ideal_BM is None else ideal_BM)
     _check(grades_BM, k)
     return _divide(_dcg(relevance_BN, k, gain), _dcg(-np.sort(-grades_BM.astype(np.float64), axis=1), k, gain))
+
+
+def auc(
+    scores_BN: Shaped[np.ndarray, "B N"],
+    relevance_BN: Shaped[np.ndarray, "B N"],
+    mask_BN: Bool[np.ndarray, "B N"] | None = None,
+) -> Float64[np.ndarray, "B"]:
+    """Share of the pairs of a relevant and another item that the scores put in the right order; ties count half.
+
+    AUC = (1 / P Q) Σ_relevant i Σ_other j ([s_i > s_j] + [s_i = s_j] / 2), with P relevant items and Q others.
+
+    Args:
+        scores_BN: higher is better, any unit; in any order.
+        relevance_BN: of the items in the same order; above 0 is relevant.
+        mask_BN: False for padding; None if there is none.
+
+    Returns:
+        NaN where every item is relevant or none is: there is no pair.
+
+    Raises:
+        ValueError: if a relevance is negative or NaN, or a score NaN.
+    """
+    _check(relevance_BN, None)
+    mask_BN = np.ones(relevance_BN.shape, dtype=bool) if mask_BN is None else mask_BN
+    rows_E, columns_E = np.nonzero(mask_BN)
+    scores_E = scores_BN[rows_E, columns_E]
+    if np.isnan(scores_E).any():
+        raise ValueError("scores hold NaN, so they have no order")
+    order_E = np.lexsort((scores_E, rows_E))
+    rows_E, scores_E = rows_E[order_E], scores_E[order_E]
+    relevant_E = relevance_BN[rows_E, columns_E[order_E]] > 0
+    num_rows = len(relevance_BN)
+    relevant_B = np.bincount(rows_E, relevant_E, num_rows)
+    others_B = np.bincount(rows_E, ~relevant_E, num_rows)
+    # A group is what has one score in one row; counts of others before it and within it are all that is needed.
+    starts_E = np.append(True, (np.diff(rows_E) != 0) | (scores_E[1:] != scores_E[:-1]))[: len(rows_E)]
+    group_E = np.cumsum(starts_E) - 1
+    others_G = np.bincount(group_E, ~relevant_E)
+    relevant_G = np.bincount(group_E, relevant_E)
+    rows_G = rows_E[starts_E]
+    below_G = np.cumsum(others_G) - others_G - (np.cumsum(others_B) - others_B)[rows_G]
+    right_B = np.bincount(rows_G, relevant_G * (below_G + others_G / 2), num_rows)
+    pairs_B = relevant_B * others_B
+    return np.asarray(np.divide(right_B, pairs_B, out=np.full(num_rows, np.nan), where=pairs_B > 0))
 
 
 def relevance_from_ranks(ranks_B: Integer[np.ndarray, "B"], width: int) -> Bool[np.ndarray, "B {width}"]:

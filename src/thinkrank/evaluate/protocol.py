@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, Integer
 
 from thinkrank.data import History, Samples
 from thinkrank.evaluate import beyond, metrics
-from thinkrank.evaluate.results import Comparison, ResultRow
-from thinkrank.evaluate.significance import PairedTest, bootstrap_intervals, paired_test
+from thinkrank.evaluate._figures import Figures
+from thinkrank.evaluate.results import ResultRow
 from thinkrank.stages import mask_seen, target_ranks, top_k
 
 Scorer: TypeAlias = Callable[[Sequence[History]], Float32[np.ndarray, "B I"]]
@@ -49,7 +49,7 @@ class Answers:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(Figures):
     """The answers of all systems to the same samples: every figure, interval and test follows without asking again.
 
     Attributes:
@@ -69,6 +69,11 @@ class Evaluation:
     num_items: int
     filter_seen: bool
     candidates: str | None = None
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """What was evaluated."""
+        return tuple(self.answers)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -94,10 +99,7 @@ class Evaluation:
         Raises:
             ValueError: if the system or the metric is unknown.
         """
-        if system not in self.answers:
-            raise ValueError(f"no system {system!r}; there are {', '.join(self.answers)}")
-        if metric not in self.metrics:
-            raise ValueError(f"no metric {metric!r}; there are {', '.join(self.metrics)}")
+        self._check_known(system, metric)
         ranks_S = self.answers[system].ranks_S
         if metric == "mrr":
             return np.where(ranks_S <= self.num_items, 1 / ranks_S, 0.0)
@@ -120,40 +122,6 @@ class Evaluation:
             self, answers=answers, users_S=self.users_S[chosen_S], unreachable_S=self.unreachable_S[chosen_S]
         )
 
-    def compare(self, system: str, reference: str, metric: str, *, seed: int = 0) -> PairedTest:
-        """Test a system against another on the same samples, users as clusters (see `significance.paired_test`)."""
-        return paired_test(self.values(system, metric), self.values(reference, metric), self.users_S, seed=seed)
-
-    def comparisons(self, reference: str, *, dataset: str, split: str) -> list[Comparison]:
-        """Test every other system against a reference on every metric; p-values are not corrected for their number.
-
-        Args:
-            reference: name of the system to compare with.
-            dataset: name for the rows.
-            split: name for the rows.
-
-        Raises:
-            ValueError: if the reference is unknown.
-        """
-        comparisons = []
-        for system in (name for name in self.answers if name != reference):
-            for metric in self.metrics:
-                test = self.compare(system, reference, metric)
-                row = Comparison(
-                    dataset=dataset,
-                    split=split,
-                    system=system,
-                    reference=reference,
-                    metric=metric,
-                    difference=test.difference.value,
-                    low=test.difference.low,
-                    high=test.difference.high,
-                    p_value=test.p_value,
-                    num_clusters=test.num_clusters,
-                )
-                comparisons.append(row)
-        return comparisons
-
     def rows(
         self,
         *,
@@ -171,14 +139,9 @@ class Evaluation:
             counts_I: training interactions per item; adds popularity and novelty figures to coverage.
         """
         rows = []
-        for system in self.answers:
-            values_SM = np.stack([self.values(system, metric) for metric in self.metrics], axis=1)
-            intervals = bootstrap_intervals(values_SM, self.users_S)
-            figures: list[tuple[str, float, float | None, float | None]] = [
-                (metric, interval.value, interval.low, interval.high)
-                for metric, interval in zip(self.metrics, intervals, strict=True)
-            ]
-            figures += [(name, value, None, None) for name, value in self.beyond_accuracy(system, counts_I).items()]
+        for system in self.systems:
+            seeds_of = tuple((seeds or {}).get(system, ()))
+            rows += self._mean_rows(system, dataset=dataset, split=split, seeds=seeds_of)
             rows += [
                 ResultRow(
                     dataset=dataset,
@@ -186,12 +149,12 @@ class Evaluation:
                     system=system,
                     metric=metric,
                     value=value,
-                    low=low,
-                    high=high,
+                    low=None,
+                    high=None,
                     n=len(self.users_S),
-                    seeds=tuple((seeds or {}).get(system, ())),
+                    seeds=seeds_of,
                 )
-                for metric, value, low, high in figures
+                for metric, value in self.beyond_accuracy(system, counts_I).items()
             ]
         return rows
 

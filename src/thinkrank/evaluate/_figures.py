@@ -1,0 +1,109 @@
+"""From a metric per sample to tables: means with intervals, and tests against a reference.
+
+Shape legend: S samples, M metrics.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64, Integer
+
+from thinkrank.evaluate.results import Comparison, ResultRow
+from thinkrank.evaluate.significance import PairedTest, bootstrap_intervals, paired_test
+
+
+class Figures(ABC):
+    """What every evaluation offers once it knows a metric per sample.
+
+    A metric may be NaN for samples on which it says nothing, the same ones for every system: they are left out of its
+    mean, and `n` says how many are left.
+
+    Attributes:
+        users_S: whose sample each is; samples of one user are resampled together.
+    """
+
+    users_S: Integer[np.ndarray, "S"]
+
+    @property
+    @abstractmethod
+    def systems(self) -> tuple[str, ...]:
+        """What was evaluated."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[str, ...]:
+        """The names `values` knows."""
+
+    @abstractmethod
+    def values(self, system: str, metric: str) -> Float64[np.ndarray, "S"]:
+        """A metric per sample.
+
+        Raises:
+            ValueError: if the system or the metric is unknown.
+        """
+
+    def compare(self, system: str, reference: str, metric: str, *, seed: int = 0) -> PairedTest:
+        """Test a system against another on the same samples, users as clusters (see `significance.paired_test`)."""
+        system_S, reference_S = self.values(system, metric), self.values(reference, metric)
+        defined_S = ~np.isnan(reference_S)
+        return paired_test(system_S[defined_S], reference_S[defined_S], self.users_S[defined_S], seed=seed)
+
+    def comparisons(self, reference: str, *, dataset: str, split: str) -> list[Comparison]:
+        """Test every other system against a reference on every metric; p-values are not corrected for their number.
+
+        Args:
+            reference: name of the system to compare with.
+            dataset: name for the rows.
+            split: name for the rows.
+
+        Raises:
+            ValueError: if the reference is unknown.
+        """
+        comparisons = []
+        for system in (name for name in self.systems if name != reference):
+            for metric in self.metrics:
+                test = self.compare(system, reference, metric)
+                row = Comparison(
+                    dataset=dataset,
+                    split=split,
+                    system=system,
+                    reference=reference,
+                    metric=metric,
+                    difference=test.difference.value,
+                    low=test.difference.low,
+                    high=test.difference.high,
+                    p_value=test.p_value,
+                    num_clusters=test.num_clusters,
+                )
+                comparisons.append(row)
+        return comparisons
+
+    def _check_known(self, system: str, metric: str) -> None:
+        if system not in self.systems:
+            raise ValueError(f"no system {system!r}; there are {', '.join(self.systems)}")
+        if metric not in self.metrics:
+            raise ValueError(f"no metric {metric!r}; there are {', '.join(self.metrics)}")
+
+    def _mean_rows(self, system: str, *, dataset: str, split: str, seeds: Sequence[int]) -> list[ResultRow]:
+        """A row per metric, with a 95 % interval that resamples users; none for a metric that no sample has."""
+        values_SM = np.stack([self.values(system, metric) for metric in self.metrics], axis=1)
+        rows = {}
+        for defined_S in np.unique(~np.isnan(values_SM), axis=1).T:  # metrics of the same samples share resamples
+            columns = np.flatnonzero((~np.isnan(values_SM) == defined_S[:, None]).all(axis=0))
+            if not defined_S.any():
+                continue
+            intervals = bootstrap_intervals(values_SM[defined_S][:, columns], self.users_S[defined_S])
+            for column, interval in zip(columns, intervals, strict=True):
+                rows[column] = ResultRow(
+                    dataset=dataset,
+                    split=split,
+                    system=system,
+                    metric=self.metrics[column],
+                    value=interval.value,
+                    low=interval.low,
+                    high=interval.high,
+                    n=int(defined_S.sum()),
+                    seeds=tuple(seeds),
+                )
+        return [rows[column] for column in sorted(rows)]
