@@ -148,3 +148,41 @@ def test_ranks_are_one_based():
         metrics.relevance_from_ranks(np.array([0]), 3)
     with pytest.raises(ValueError, match="width"):
         metrics.relevance_from_ranks(np.array([1]), 0)
+
+
+@given(relevance=relevance_lists(), k=st.integers(1, 12))
+def test_average_precision_can_divide_by_what_was_found(relevance, k):
+    expected = []
+    for row in relevance.tolist():
+        precisions = [sum(grade > 0 for grade in row[: place + 1]) / (place + 1) for place in range(min(k, len(row)))]
+        found = [precision for precision, grade in zip(precisions, row, strict=False) if grade > 0]
+        expected.append(sum(found) / len(found) if found else 0.0)
+    np.testing.assert_allclose(metrics.average_precision(relevance, k, divisor="found"), expected)
+    np.testing.assert_allclose(
+        metrics.average_precision(relevance, divisor="found"), metrics.average_precision(relevance)
+    )
+
+
+def by_pairs(scores: list[float], relevance: list[float], there: list[bool]) -> float:
+    shown = [(score, grade > 0) for score, grade, real in zip(scores, relevance, there, strict=True) if real]
+    pairs = [(good, bad) for good, yes in shown if yes for bad, other in shown if not other]
+    return sum((good > bad) + (good == bad) / 2 for good, bad in pairs) / len(pairs) if pairs else float("nan")
+
+
+@given(relevance=relevance_lists(), seed=st.integers(0, 999))
+def test_auc_counts_pairs_in_the_right_order(relevance, seed):
+    random = np.random.default_rng(seed)
+    scores = random.integers(0, 4, relevance.shape).astype(np.float64)
+    mask = random.random(relevance.shape) < 0.8
+    expected = [by_pairs(*row) for row in zip(scores.tolist(), relevance.tolist(), mask.tolist(), strict=True)]
+    np.testing.assert_allclose(metrics.auc(scores, relevance, mask), expected)
+    everywhere = np.ones_like(mask)
+    np.testing.assert_allclose(metrics.auc(scores, relevance), metrics.auc(scores, relevance, everywhere))
+
+
+def test_auc_refuses_scores_without_an_order_but_not_padding():
+    scores = np.array([[1.0, np.nan]])
+    with pytest.raises(ValueError, match="NaN"):
+        metrics.auc(scores, np.array([[1, 0]]))
+    assert np.isnan(metrics.auc(scores, np.array([[1, 0]]), np.array([[True, False]]))[0])
+    assert metrics.auc(np.zeros((0, 3)), np.zeros((0, 3))).tolist() == []
