@@ -1,0 +1,153 @@
+"""What a generator is: four functions, on contexts and states that have one row per list being written.
+
+Shape legend: B requests, R lists being written (rows), A some of these rows, N candidates, E width of joint embeddings,
+D width of tokens and states.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from thinkrank.rerank.attention import SetBlock
+from thinkrank.rerank.config import GeneratorOptions
+
+RowsT = TypeVar("RowsT", bound="Rows")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Tensors, tuples of tensors, or further `Rows`, whose first dimension is the row.
+
+    Contexts and states derive from it, so that what a row knows can be picked out and put back.
+    """
+
+    def take(self: RowsT, index_A: Int[Tensor, "A"]) -> RowsT:
+        """Copies of some rows, in this order; an index may repeat."""
+        return _combine(lambda mine, _: mine.index_select(0, index_A), self, self)
+
+    def put(self: RowsT, index_A: Int[Tensor, "A"], part: RowsT) -> RowsT:
+        """Some rows replaced; in place where no gradient is recorded, so nothing else may share their memory."""
+        if torch.is_grad_enabled():
+            return _combine(lambda mine, new: mine.index_copy(0, index_A, new), self, part)
+        return _combine(lambda mine, new: mine.index_copy_(0, index_A, new), self, part)
+
+
+def _combine(function: Callable[[Tensor, Tensor], Tensor], one: RowsT, other: RowsT) -> RowsT:
+    """Apply a function to each tensor of one and its counterpart in the other."""
+    changed: dict[str, Any] = {}
+    for field in fields(one):
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(mine, tuple):
+            changed[field.name] = tuple(function(*pair) for pair in zip(mine, theirs, strict=True))
+        elif isinstance(mine, Rows):
+            changed[field.name] = _combine(function, mine, theirs)
+        else:
+            changed[field.name] = function(mine, theirs)
+    return replace(one, **changed)
+
+
+@dataclass(frozen=True)
+class Context(Rows):
+    """What is known of the candidates before anything is chosen.
+
+    Attributes:
+        tokens_RND: what each candidate looks like to `step`; a reasoning token is a mixture of these.
+        mask_RN: True where there is a candidate.
+    """
+
+    tokens_RND: Float[Tensor, "R N D"]
+    mask_RN: Bool[Tensor, "R N"]
+
+
+@dataclass(frozen=True)
+class PointerContext(Context):
+    """Candidates, and what states are compared with, projected once.
+
+    Attributes:
+        keys_RNP: of any width P.
+    """
+
+    keys_RNP: Float[Tensor, "R N P"]
+
+
+@dataclass(frozen=True)
+class Hidden(Rows):
+    """A state that is one vector per row."""
+
+    hidden_RD: Float[Tensor, "R D"]
+
+
+class Slot(NamedTuple):
+    """Where a token stands.
+
+    Attributes:
+        place: in the list, from 0. The thoughts before an item stand at its place.
+        thought: how many thoughts precede this one at its place; None for an item.
+    """
+
+    place: int
+    thought: int | None
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """The four functions by which a generator is known.
+
+    What it remembers derives from `Context` and `Rows`. A generator whose states have an attribute `hidden_RD` can also
+    think in tokens of the kind "last_state".
+    """
+
+    def encode(self, joint_BNE: Float[Tensor, "B N E"], mask_BN: Bool[Tensor, "B N"]) -> Any:
+        """Read the candidates, once per request, and return a `Context`. Padding must not change anything else."""
+        ...
+
+    def init_state(self, context: Any, capacity: int) -> Any:
+        """Return the state before the first token, a `Rows`. At most `capacity` tokens will be consumed."""
+        ...
+
+    def step(self, context: Any, state: Any, tokens_RD: Float[Tensor, "R D"], slot: Slot) -> Any:
+        """Consume one token per row, an item's or a thought's. Without gradient the old state may be overwritten."""
+        ...
+
+    def logits(self, context: Any, state: Any) -> Float[Tensor, "R N"]:
+        """Score every candidate; those that were chosen, and padding, are masked by the caller."""
+        ...
+
+
+class CandidateEncoder(nn.Module):
+    """From joint embeddings to tokens: an MLP for each candidate, then attention among them. Their order is not seen.
+
+    Args:
+        input_width: E.
+        options: widths, and how many blocks of attention.
+    """
+
+    def __init__(self, input_width: int, options: GeneratorOptions) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(input_width, options.encoder_width),
+            nn.ReLU(),
+            nn.Dropout(options.dropout),
+            nn.Linear(options.encoder_width, options.width),
+        )
+        self.blocks = nn.ModuleList(
+            SetBlock(options.width, options.heads, options.dropout) for _ in range(options.set_blocks)
+        )
+        self.norm = nn.LayerNorm(options.width)
+
+    def forward(self, joint_BNE: Float[Tensor, "B N E"], mask_BN: Bool[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
+        """Tokens of all candidates; 0 for padding."""
+        tokens_BND = self.mlp(joint_BNE)
+        for block in self.blocks:
+            tokens_BND = block(tokens_BND, mask_BN)
+        return self.norm(tokens_BND).masked_fill(~mask_BN[:, :, None], 0.0)
+
+
+def mean_token(tokens_RND: Float[Tensor, "R N D"], among_RN: Bool[Tensor, "R N"]) -> Float[Tensor, "R D"]:
+    """Mean of the tokens that are True in `among_RN`; 0 where none is."""
+    weights_RN = among_RN / among_RN.sum(dim=1, keepdim=True).clamp(min=1)
+    return (weights_RN.to(tokens_RND.dtype)[:, None] @ tokens_RND)[:, 0]

@@ -1,0 +1,293 @@
+"""EGLR: entropy-guided latent reasoning for re-ranking (arXiv 2601.13533).
+
+Confirmed by readers of the paper: a generator writes the list item by item; where the entropy of its next choice is
+high it first consumes latent reasoning tokens, mixtures of the candidates; thinking has a higher temperature than
+choosing; a pre-trained evaluator's judgement rewards the generator, which is trained with GRPO. Everything else, the
+architectures, losses and all numbers included, is reconstructed; `specs` of this are in the docstrings.
+
+Shape legend: B displayed lists, K places, M lists written for each, R = B M rows.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from thinkrank._files import atomic_write
+from thinkrank.data import Catalogue, ImpressionDataset, ImpressionSplit
+from thinkrank.errors import ThinkrankError
+from thinkrank.language.backbone import default_device
+from thinkrank.lists import ListBatch, ListEncoder, ListSchema, batches
+from thinkrank.rerank.card import model_card
+from thinkrank.rerank.config import (
+    EGLRConfig,
+    EvaluatorFitOptions,
+    GrpoOptions,
+    ReasoningOptions,
+    RewardKind,
+    WarmStartOptions,
+)
+from thinkrank.rerank.decoding import Draws, Written
+from thinkrank.rerank.evaluator import Evaluator
+from thinkrank.rerank.report import EvaluatorReport
+from thinkrank.rerank.writer import ListWriter
+from thinkrank.stages import Slate
+from thinkrank.training import Progress, Run, no_progress
+
+_VECTORS = "encoder.item_vectors_IE"
+
+
+class EGLR:
+    """A re-ranker that thinks where its choice is uncertain.
+
+    Use `create` for an untrained model and `from_pretrained` for a saved one. A list with fewer candidates than places
+    is answered with all of them, in order; a list with one candidate with that one; of equal scores the first candidate
+    in the order given is chosen. Feedback is never looked at.
+
+    Args:
+        config: what it is made of.
+        catalogue: the items.
+        writer: encoder, generator and reasoner.
+        evaluator: what judges lists.
+        report: how far the evaluator may be trusted; None until it is trained.
+    """
+
+    def __init__(
+        self,
+        config: EGLRConfig,
+        catalogue: Catalogue,
+        writer: ListWriter,
+        evaluator: Evaluator,
+        report: EvaluatorReport | None = None,
+    ) -> None:
+        self._config = config
+        self.catalogue = catalogue
+        self.writer = writer.eval()
+        self.evaluator = evaluator.eval()
+        self.report = report
+
+    @classmethod
+    def create(
+        cls,
+        config: EGLRConfig,
+        train: ImpressionDataset,
+        *,
+        item_vectors_IE: Tensor | None = None,
+        generator: nn.Module | None = None,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> "EGLR":
+        """Build an untrained model.
+
+        Args:
+            config: what to build.
+            train: the training lists, of which columns, means and deviations are taken.
+            item_vectors_IE: a vector of each item's text, say; see `ListEncoder`.
+            generator: one of your own; see `ListWriter`.
+            seed: of the initial weights.
+            device: auto, cpu, cuda, cuda:1 or mps.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            evaluator = Evaluator(ListEncoder.of(train, config.evaluator.lists, item_vectors_IE), config.evaluator)
+            encoder = ListEncoder.of(train, config.lists, item_vectors_IE)
+            writer = ListWriter(encoder, config.generator, config.reasoning, generator)
+        place = default_device() if device == "auto" else torch.device(device)
+        return cls(config, train.catalogue, writer.to(place), evaluator.to(place))
+
+    @property
+    def config(self) -> EGLRConfig:
+        """What it is made of; the threshold is the one that was calibrated."""
+        return self._config.model_copy(update={"reasoning": self.writer.reasoning})
+
+    @property
+    def schema(self) -> ListSchema:
+        """What the columns of the lists it reads are."""
+        return self.writer.encoder.schema
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.writer.parameters()).device
+
+    def fit(
+        self,
+        split: ImpressionSplit,
+        options: EvaluatorFitOptions | WarmStartOptions | GrpoOptions,
+        run: Run,
+        *,
+        progress: Progress = no_progress,
+    ) -> Run:
+        """Train in place, resuming what the run's folder holds; which part is said by the kind of options.
+
+        The order is: the evaluator, the warm start of the generator, its reinforcement.
+        """
+        from thinkrank.rerank.grpo import GrpoFit  # they need this class
+        from thinkrank.rerank.supervised import EvaluatorFit, WarmStart
+
+        match options:
+            case EvaluatorFitOptions():
+                return EvaluatorFit(self, split, options, run).carry_out(progress)
+            case WarmStartOptions():
+                return WarmStart(self, split, options, run).carry_out(progress)
+            case GrpoOptions():
+                return GrpoFit(self, split, options, run).carry_out(progress)
+
+    def rerank(
+        self,
+        lists: ImpressionDataset,
+        k: int,
+        *,
+        reasoning: ReasoningOptions | None = None,
+        samples: int = 1,
+        reward: RewardKind = "mean",
+        batch_size: int = 256,
+        seed: int = 0,
+    ) -> Slate:
+        """Answer each list with k of its candidates in order.
+
+        Args:
+            lists: of the same columns as the training lists.
+            k: places; shorter lists are filled up with -1.
+            reasoning: think in another way than configured.
+            samples: lists to write for each request, the first greedily and the others at random; the evaluator picks
+                one (the paper's Pass@K). 1 asks no evaluator.
+            reward: by which it picks.
+            batch_size: lists answered together.
+            seed: of the samples, and of the mode "random".
+
+        Raises:
+            ThinkrankError: if the lists have other columns, the threshold is not set, or, with samples, the evaluator
+                was never trained.
+        """
+        self.schema.check(lists)
+        if samples > 1 and self.report is None:
+            raise ThinkrankError(
+                "picking among samples needs an evaluator that was trained: fit it, or take one sample"
+            )
+        writer = self.writer if reasoning is None else self.writer.thinking(reasoning)
+        random = torch.Generator().manual_seed(seed)
+        written = [
+            self.answer(batch.to(self.device), k, writer, samples, reward, random)
+            for batch in batches(lists, batch_size, max_history=self._config.lists.max_history)
+        ]
+        return _slate(lists, written, k)
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        batch: ListBatch,
+        k: int,
+        writer: ListWriter | None = None,
+        samples: int = 1,
+        reward: RewardKind = "mean",
+        random: torch.Generator | None = None,
+    ) -> Written:
+        """Answer a batch of lists that is already made of tensors; arguments as for `rerank`."""
+        writer = writer or self.writer
+        _check_threshold(writer.reasoning)
+        context = writer.context(batch, samples)
+        draws = _draws(writer.reasoning, context.mask_RN, k, samples, random or torch.Generator().manual_seed(0))
+        written = writer.write(context, k, draws)
+        if samples == 1:
+            return written
+        rewards_RK = self.evaluator.rewards(self.evaluator.joint(batch), written.columns_RK, reward)
+        return written.best_of(rewards_RK.sum(dim=1).view(-1, samples))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config, columns, weights of writer and evaluator, its report, the catalogue and a model card."""
+        folder = Path(folder)
+        for name, module in (("writer", self.writer), ("evaluator", self.evaluator)):
+            tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
+            with atomic_write(folder / f"{name}.safetensors") as file:
+                file.write(save(tensors))
+        self.catalogue.save(folder / "catalogue.parquet")
+        texts = {"README.md": model_card(self.config, len(self.catalogue)), "schema.json": _json(self.schema)}
+        if self.report is not None:
+            texts["evaluator_report.json"] = _json(self.report)
+        texts["config.json"] = _json(self.config)  # last: a folder with a config is a whole model
+        for name, text in texts.items():
+            with atomic_write(folder / name) as file:
+                file.write(text.encode())
+
+    @classmethod
+    def from_pretrained(cls, where: str | Path, *, generator: nn.Module | None = None, device: str = "auto") -> "EGLR":
+        """Load what `save_pretrained` wrote.
+
+        Args:
+            where: the folder.
+            generator: of the same make as the one it was created with, if that was your own.
+            device: auto, cpu, cuda, cuda:1 or mps.
+
+        Raises:
+            ThinkrankError: if the folder is not a saved model or its files do not fit together.
+        """
+        folder = Path(where)
+        if not (folder / "config.json").is_file():
+            raise ThinkrankError(
+                f"{folder}: no saved model here (no config.json). Give the folder a training run made."
+            )
+        try:
+            config = EGLRConfig.model_validate_json((folder / "config.json").read_bytes())
+            schema = ListSchema.model_validate_json((folder / "schema.json").read_bytes())
+            catalogue = Catalogue.load(folder / "catalogue.parquet")
+            weights = load_file(folder / "writer.safetensors")
+            vectors_IE = weights.get(_VECTORS)
+            with torch.random.fork_rng(devices=[]):  # fresh weights are drawn only to be replaced
+                encoder = ListEncoder(schema, config.lists, vectors_IE)
+                writer = ListWriter(encoder, config.generator, config.reasoning, generator)
+                evaluator = Evaluator(ListEncoder(schema, config.evaluator.lists, vectors_IE), config.evaluator)
+            writer.load_state_dict(weights)
+            evaluator.load_state_dict(load_file(folder / "evaluator.safetensors"))
+            report_file = folder / "evaluator_report.json"
+            report = EvaluatorReport.model_validate_json(report_file.read_bytes()) if report_file.is_file() else None
+        except ThinkrankError:
+            raise
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ThinkrankError(f"{folder}: the saved model is damaged or its files do not fit: {reason}") from error
+        place = default_device() if device == "auto" else torch.device(device)
+        if report is not None:
+            evaluator.freeze()
+        return cls(config, catalogue, writer.to(place), evaluator.to(place), report)
+
+
+def _check_threshold(reasoning: ReasoningOptions) -> None:
+    if reasoning.mode == "entropy" and reasoning.max_steps and reasoning.threshold is None:
+        raise ThinkrankError(
+            "reasoning.threshold is not set: give one, calibrate the writer on validation lists (reinforcement does "
+            "so at its start), or set reasoning.mode to none"
+        )
+
+
+def _draws(reasoning: ReasoningOptions, mask_RN: Tensor, k: int, samples: int, random: torch.Generator) -> Draws | None:
+    """Chance for lists of which the first of every request is chosen greedily."""
+    if samples == 1 and reasoning.mode != "random":
+        return None
+    draws = Draws.sample(len(mask_RN), k, mask_RN.shape[1], random, greedy_every=samples)
+    return draws.to(mask_RN.device)
+
+
+def _slate(lists: ImpressionDataset, written: list[Written], k: int) -> Slate:
+    def joined(name: str, kind: type[np.generic]) -> np.ndarray:
+        parts = [getattr(part, name).cpu().numpy() for part in written]
+        return np.concatenate([np.zeros((0, k)), *parts]).astype(kind)
+
+    columns_BK = joined("columns_RK", np.int32)
+    there_BK = columns_BK >= 0
+    items_BK = np.take_along_axis(lists.items_LN, np.maximum(columns_BK, 0).astype(np.int64), axis=1)
+    return Slate(
+        items_BK=np.where(there_BK, items_BK, -1).astype(np.int32),
+        columns_BK=columns_BK,
+        scores_BK=np.where(there_BK, joined("logprobs_RK", np.float32), -np.inf).astype(np.float32),
+        entropies_before_BK=joined("entropies_before_RK", np.float32),
+        entropies_after_BK=joined("entropies_after_RK", np.float32),
+        thoughts_BK=joined("thoughts_RK", np.int32),
+    )
+
+
+def _json(model: EGLRConfig | ListSchema | EvaluatorReport) -> str:
+    return model.model_dump_json(indent=2) + "\n"
