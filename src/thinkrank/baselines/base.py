@@ -77,18 +77,7 @@ class Baseline(ABC, Generic[ConfigT]):
         Raises:
             ThinkrankError: if a file is missing, unreadable, or of another kind of model.
         """
-        folder = Path(folder)
-        try:
-            config = cls.config_class.model_validate_json((folder / CONFIG_FILE).read_bytes())
-            arrays = load_file(folder / ARRAYS_FILE)
-        except FileNotFoundError as error:
-            raise ThinkrankError(f"{folder} holds no saved {cls.__name__}: {error.filename} is missing") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise ThinkrankError(f"{folder / CONFIG_FILE} is not of {cls.__name__}: {key}: {first['msg']}") from error
-        except SafetensorError as error:
-            raise ThinkrankError(f"{folder / ARRAYS_FILE} cannot be read: {error}") from error
+        config, arrays = read_saved(Path(folder), cls.config_class, cls.__name__)
         baseline = cls(config)
         baseline._arrays = arrays
         return baseline
@@ -96,3 +85,27 @@ class Baseline(ABC, Generic[ConfigT]):
     def _check_fitted(self) -> None:
         if not self._arrays:
             raise ThinkrankError(f"this {type(self).__name__} has learnt nothing yet: call fit first")
+
+
+def read_saved(folder: Path, config_class: type[ConfigT], kind: str) -> tuple[ConfigT, dict[str, np.ndarray]]:
+    """Read `config.json` and `model.safetensors`.
+
+    Args:
+        folder: where they are.
+        config_class: what the first must hold.
+        kind: of model, for messages.
+
+    Raises:
+        ThinkrankError: if a file is missing, unreadable, or of another kind of model.
+    """
+    try:
+        config = config_class.model_validate_json((folder / CONFIG_FILE).read_bytes())
+        return config, load_file(folder / ARRAYS_FILE)
+    except FileNotFoundError as error:
+        raise ThinkrankError(f"{folder} holds no saved {kind}: {error.filename} is missing") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ThinkrankError(f"{folder / CONFIG_FILE} is not of {kind}: {key}: {first['msg']}") from error
+    except SafetensorError as error:
+        raise ThinkrankError(f"{folder / ARRAYS_FILE} cannot be read: {error}") from error

@@ -34,7 +34,7 @@ from thinkrank.baselines.base import ARRAYS_FILE, Baseline, BaselineConfig
 from thinkrank.baselines.interactions import all_items, catalogue_size, training_histories
 from thinkrank.data import Dataset, History, Samples, Split
 from thinkrank.errors import ThinkrankError
-from thinkrank.language.backbone import default_device
+from thinkrank.language.backbone import named_device
 from thinkrank.policy import ndcg_reward
 from thinkrank.stages import check_histories, mask_seen, target_ranks
 from thinkrank.training import Progress, no_progress
@@ -167,7 +167,7 @@ class SASRec(Baseline[SasrecOptions]):
 
     def __init__(self, config: SasrecOptions | None = None, *, device: str = "auto") -> None:
         super().__init__(config)
-        self.device = _device(device)
+        self.device = named_device(device)
         self.validations: list[float] = []
         self._loaded: CausalEncoder | None = None
 
@@ -183,7 +183,7 @@ class SASRec(Baseline[SasrecOptions]):
             ThinkrankError: if a file is missing, unreadable, or of another kind or shape of model.
         """
         model = super().from_pretrained(folder)
-        model.device = _device(device)
+        model.device = named_device(device)
         try:
             _ = model.encoder
         except (KeyError, RuntimeError) as error:
@@ -350,12 +350,3 @@ def _fill_up(rows: Sequence[Int[np.ndarray, "_"]]) -> tuple[Int[Tensor, "B T"], 
     items_BT = np.zeros(real_BT.shape, dtype=np.int64)
     items_BT[real_BT] = np.concatenate(rows)
     return torch.from_numpy(items_BT), torch.from_numpy(real_BT)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return default_device()
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ThinkrankError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:0 or mps") from error

@@ -123,7 +123,7 @@ def load_backbone(
     Raises:
         ThinkrankError: if the model is nowhere to be found or cannot be read, with the way out.
     """
-    target = _device(device)
+    target = named_device(device)
     if name == "tiny":
         from thinkrank.language.tiny import tiny_backbone  # it needs the class above
 
@@ -223,7 +223,12 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def _device(name: str) -> torch.device:
+def named_device(name: str) -> torch.device:
+    """A device by its name; ``auto`` is `default_device`.
+
+    Raises:
+        ThinkrankError: if torch knows no such device.
+    """
     if name == "auto":
         return default_device()
     try:

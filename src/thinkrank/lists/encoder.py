@@ -36,6 +36,9 @@ class ListEncoderOptions(BaseModel):
     item_rows: int | None = Field(
         None, ge=1, description="rows for all items of a large catalogue, which then share them; none: one each"
     )
+    min_count: int = Field(
+        10, ge=1, description="items that occur less often in training lists and their histories are not embedded"
+    )
     user_ids: bool = Field(False, description="embed the users themselves; of no use where most are new")
     positions: bool = Field(True, description="tell candidates their place in the displayed order")
     relative: bool = Field(True, description="also give numeric features in standard deviations of their own list")
@@ -92,6 +95,8 @@ class ListEncoder(nn.Module):
     within its list, its categories' embeddings, its place's embedding. A user is made of the mean embedding of the
     history's items, the standardised features of the list as a whole, and, if `user_ids`, an embedding of their own.
 
+    An embedding that is seen a few times is learnt by heart, so only items that are common in training have one.
+
     An empty history has the mean zero. Padding changes nothing, and the vectors of padding are zero.
 
     Args:
@@ -106,6 +111,7 @@ class ListEncoder(nn.Module):
     context_mean_X: Tensor
     context_scale_X: Tensor
     item_vectors_IE: Tensor | None
+    common_I: Tensor
 
     def __init__(
         self,
@@ -121,6 +127,7 @@ class ListEncoder(nn.Module):
         self.items = _zeros(options.item_rows or schema.num_items, small) if options.item_ids else None
         self.vectors = None if item_vectors_IE is None else nn.Linear(item_vectors_IE.shape[1], small, bias=False)
         self.register_buffer("item_vectors_IE", item_vectors_IE)
+        self.register_buffer("common_I", torch.ones(schema.num_items, dtype=torch.bool))
         self.users = _zeros(schema.num_users, small) if options.user_ids else None
         self.places = _zeros(schema.max_candidates, small) if options.positions else None
         self.categories = nn.ModuleList(_zeros(size, small) for size in schema.categorical_sizes)
@@ -154,6 +161,7 @@ class ListEncoder(nn.Module):
                 f"{dataset.name}: {len(item_vectors_IE)} item vectors for {len(dataset.catalogue)} items"
             )
         encoder = cls(ListSchema.of(dataset), options, item_vectors_IE)
+        encoder.common_I = _counts(dataset, encoder.options.max_history) >= encoder.options.min_count
         encoder.numeric_mean_F, encoder.numeric_scale_F = _moments(dataset.numeric_LNF[dataset.mask_LN])
         encoder.context_mean_X, encoder.context_scale_X = _moments(dataset.context_LF)
         return encoder
@@ -174,7 +182,9 @@ class ListEncoder(nn.Module):
         vectors_BNW = torch.zeros(*items_BN.shape, self.options.embedding_width, device=items_BN.device)
         there_BN = items_BN >= 0
         if self.items is not None:
-            vectors_BNW = vectors_BNW + self.items(items_BN.clamp(min=0) % self.items.num_embeddings)
+            rows_BN = items_BN.clamp(min=0)
+            embedded_BNW = self.items(rows_BN % self.items.num_embeddings)
+            vectors_BNW = vectors_BNW + embedded_BNW * self.common_I[rows_BN][:, :, None]
         if self.vectors is not None and self.item_vectors_IE is not None:
             vectors_BNW = vectors_BNW + self.vectors(self.item_vectors_IE[items_BN.clamp(min=0)])
         return vectors_BNW * there_BN[:, :, None]
@@ -190,6 +200,12 @@ class ListEncoder(nn.Module):
             _standardise(batch.context_BF, self.context_mean_X, self.context_scale_X),
         ]
         return parts if self.users is None else [*parts, self.users(batch.users_B)]
+
+
+def _counts(dataset: ImpressionDataset, max_history: int) -> Int[Tensor, "I"]:
+    """How often each item occurs among the candidates and in the newest part of histories."""
+    met = [dataset.items_LN.ravel(), dataset.histories.newest(max_history).ravel()]
+    return torch.from_numpy(np.bincount(np.concatenate(met) + 1, minlength=len(dataset.catalogue) + 1)[1:])
 
 
 def _zeros(rows: int, width: int) -> nn.Embedding:
