@@ -15,13 +15,25 @@ if TYPE_CHECKING:
     from thinkrank.data import load_dataset
     from thinkrank.errors import ThinkrankError
     from thinkrank.rank import R2Rank
+    from thinkrank.rerank import EGLR
     from thinkrank.retrieve import R2ec
 
 __version__ = "0.1.0"
-__all__ = ["R2Rank", "R2ec", "ThinkrankError", "__version__", "load_dataset"]
+__all__ = ["EGLR", "R2Rank", "R2ec", "ThinkrankError", "__version__", "load_dataset"]
 
 __getattr__ = lazy_names(
     __name__,
-    {"load_dataset": "data", "R2Rank": "rank", "R2ec": "retrieve", "ThinkrankError": "errors"},
-    submodules=("baselines", "data", "evaluate", "language", "lists", "policy", "rank", "retrieve", "stages", "training"),
+    {"EGLR": "rerank", "load_dataset": "data", "R2Rank": "rank", "R2ec": "retrieve", "ThinkrankError": "errors"},
+    submodules=(
+        "baselines",
+        "data",
+        "evaluate",
+        "language",
+        "lists",
+        "policy",
+        "rank",
+        "retrieve",
+        "stages",
+        "training",
+    ),
 )
