@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from thinkrank.cli import data, demo, doctor, evaluate, rank, recommend, train, train_rank
+from thinkrank.cli import data, demo, doctor, evaluate, rank, recommend, rerank, train, train_rank
 from thinkrank.errors import ThinkrankError
 
 app = typer.Typer(
@@ -19,10 +19,12 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 train.app.command("rank")(train_rank.rank)
+train.app.command("rerank")(rerank.train)
 app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("rank")(rank.rank)
+app.command("rerank")(rerank.rerank)
 app.command("doctor")(doctor.doctor)
 
 

@@ -13,8 +13,9 @@ from thinkrank.stages import Ranking
 from thinkrank.training import Run
 
 if TYPE_CHECKING:
-    from thinkrank.data import Samples, Split
+    from thinkrank.data import ImpressionSplit, Samples, Split
     from thinkrank.evaluate import Evaluation
+    from thinkrank.rerank import EGLR
     from thinkrank.retrieve import R2ec
 
 NUM_USERS = 10
@@ -87,6 +88,57 @@ def ranking_report(
         comparisons=comparisons,
         policy={**evaluation.policy, **cost},
         notes=("Samples of one user resemble each other; intervals and tests resample users.",),
+    )
+
+
+def write_reranking_report(run: Run, model: "EGLR", split: "ImpressionSplit") -> Path:
+    """Write what the training of a re-ranker has to tell, with test lists in its order and in the displayed one."""
+    from thinkrank.baselines.lists import InitialOrder
+    from thinkrank.evaluate import evaluate_lists, write_comparisons, write_results
+
+    systems = {"displayed order": InitialOrder(), "EGLR, no thinking": model.with_mode("none"), "EGLR": model}
+    evaluation = evaluate_lists(systems, split.test)
+    told = {"dataset": split.test.name, "split": "test"}
+    rows, comparisons = evaluation.rows(**told), evaluation.comparisons("displayed order", **told)
+    write_results(run.folder / "results.json", rows)
+    write_comparisons(run.folder / "comparisons.json", comparisons)
+    phases = {"Evaluator": "evaluator", "Warm start": "warm-start", "Reinforcement": "grpo"}
+    opened = {name: run.folder / folder for name, folder in phases.items()}
+    report = Report(
+        title=f"EGLR on {split.test.name}",
+        subtitle=f"{model.config.generator.kind} generator, {model.config.reasoning.mode} reasoning",
+        data_card=split.train.describe(),
+        manifest=split.manifest(),
+        rows=rows,
+        comparisons=comparisons,
+        policy=evaluation.policy,
+        curves={
+            name: [
+                {key: value for key, value in row.items() if isinstance(value, int | float)} for row in own.metrics()
+            ]
+            for name, folder in opened.items()
+            if (folder / "config.toml").is_file()
+            for own in [Run.open(folder, split.manifest())]
+        },
+        notes=_trust(model),
+    )
+    path = run.folder / "report.html"
+    write_report(path, report)
+    return path
+
+
+def _trust(model: "EGLR") -> tuple[str, ...]:
+    """What is known of the evaluator that rewarded the lists."""
+    if model.report is None:
+        return ()
+    report = model.report
+    worth = report.worth["mean"]
+    return (
+        f"The evaluator, on {report.lists:,} held-out lists: AUC {report.auc or float('nan'):.3f}, log loss "
+        f"{report.log_loss:.4f} (predicting the click rate everywhere: {report.base_log_loss:.4f}), expected "
+        f"calibration error {report.calibration_error:.4f}; mean reward of logged lists {worth.logged:.4f}, of "
+        f"shuffled ones {worth.shuffled:.4f}, with the clicked items first {worth.clicked_first:.4f}.",
+        "Feedback is what users did with the displayed order; what they would have done with another is not known.",
     )
 
 

@@ -9,10 +9,20 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from thinkrank.data import Dataset, FilterOptions, Split, apply_filters, load_dataset, split_dataset
+from thinkrank.data import (
+    Dataset,
+    FilterOptions,
+    ImpressionSplit,
+    Split,
+    apply_filters,
+    load_dataset,
+    load_impressions,
+    split_dataset,
+)
 from thinkrank.data.synthetic import relay_split
 from thinkrank.errors import ThinkrankError
 from thinkrank.rank.config import ColdStartOptions, PairPromptOptions, R2RankConfig, ReinforceOptions
+from thinkrank.rerank.config import EGLRConfig, EvaluatorFitOptions, GrpoOptions, WarmStartOptions
 from thinkrank.retrieve.config import ContrastiveOptions, R2ecConfig, RecpoOptions
 from thinkrank.retrieve.presets import Preset, preset
 
@@ -71,12 +81,26 @@ class CandidateSettings(BaseModel):
     seed: int = Field(0, ge=0, description="of the draw")
 
 
-class StageSettings(BaseModel):
-    """What every training of a stage can be told."""
+class ListDataSettings(BaseModel):
+    """Where displayed lists come from and how they are cut in time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: DataSettings
+    source: str = Field("synthetic", description="format of the lists")
+    path: str | None = Field(None, description="folder or zip archive; synthetic lists have none")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the source")
+    valid_share: float = Field(0.1, gt=0, lt=1, description="of the lists, the newest but for the test part")
+    test_share: float = Field(0.1, gt=0, lt=1, description="of the lists, the newest")
+
+    def load_split(self) -> ImpressionSplit:
+        """Read the lists and cut them in time."""
+        return load_impressions(self.source, self.path, **self.options).split(self.valid_share, self.test_share)
+
+
+class _RunSettings(BaseModel):
+    """Settings that a run's folder keeps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def from_run(cls: type[SettingsT], folder: str | Path) -> SettingsT:
@@ -88,22 +112,34 @@ class StageSettings(BaseModel):
         return validated(cls, run_config(folder))
 
 
-class RetrieveSettings(StageSettings):
+class RetrieveSettings(_RunSettings):
     """Everything `thinkrank train retrieve` can be told."""
 
+    data: DataSettings
     model: R2ecConfig
     training: ContrastiveOptions
     recpo: RecpoOptions = RecpoOptions()
 
 
-class RankSettings(StageSettings):
+class RankSettings(_RunSettings):
     """Everything `thinkrank train rank` can be told."""
 
+    data: DataSettings
     model: R2RankConfig
     traces: TraceSettings = TraceSettings()
     cold_start: ColdStartOptions = ColdStartOptions()
     reinforce: ReinforceOptions = ReinforceOptions()
     candidates: CandidateSettings = CandidateSettings()
+
+
+class RerankSettings(_RunSettings):
+    """Everything `thinkrank train rerank` can be told."""
+
+    data: ListDataSettings
+    model: EGLRConfig = EGLRConfig()
+    evaluator: EvaluatorFitOptions = EvaluatorFitOptions()
+    warm_start: WarmStartOptions = WarmStartOptions()
+    grpo: GrpoOptions = GrpoOptions()
 
 
 @dataclass(frozen=True)
@@ -175,11 +211,21 @@ def rank_settings(layers: Layers) -> RankSettings:
     """Lay what was said over the defaults; see `Layers.over`."""
 
     def defaults(noun: str) -> dict[str, Any]:
-        own = {name: field.get_default() for name, field in RankSettings.model_fields.items() if name != "data"}
-        own["model"] = R2RankConfig(prompt=PairPromptOptions(noun=noun))
-        return {name: stage.model_dump() for name, stage in own.items()}
+        model = R2RankConfig(prompt=PairPromptOptions(noun=noun))
+        return _defaults(RankSettings) | {"model": model.model_dump()}
 
     return layers.over(RankSettings, defaults)
+
+
+def rerank_settings(layers: Layers) -> RerankSettings:
+    """Lay what was said over the defaults; see `Layers.over`."""
+    return layers.over(RerankSettings, lambda _: _defaults(RerankSettings))
+
+
+def _defaults(settings: type[BaseModel]) -> dict[str, Any]:
+    """Every part that has a default, whole, so that a single setting can be laid over it."""
+    parts = {name: field.get_default() for name, field in settings.model_fields.items()}
+    return {name: part.model_dump() for name, part in parts.items() if isinstance(part, BaseModel)}
 
 
 def run_config(folder: str | Path) -> dict[str, Any]:

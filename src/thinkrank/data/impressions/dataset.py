@@ -228,6 +228,7 @@ class ImpressionSplit:
         parts = {"train": self.train, "valid": self.valid, "test": self.test}
         return {
             "dataset": self.train.name,
+            "fingerprint": "-".join(part.fingerprint[:16] for part in parts.values()),
             "source": dict(self.train.source),
             "kind": "temporal",
             "parts": {
