@@ -9,11 +9,11 @@ import numpy as np
 
 from thinkrank.evaluate import Comparison, ResultRow
 from thinkrank.evaluate.report import Report, UserCase, thought_change, user_cases, write_report
-from thinkrank.stages import Ranking
+from thinkrank.stages import Ranking, Reranker, Slate
 from thinkrank.training import Run
 
 if TYPE_CHECKING:
-    from thinkrank.data import ImpressionSplit, Samples, Split
+    from thinkrank.data import ImpressionDataset, ImpressionSplit, Samples, Split
     from thinkrank.evaluate import Evaluation
     from thinkrank.rerank import EGLR
     from thinkrank.retrieve import R2ec
@@ -96,16 +96,21 @@ def write_reranking_report(run: Run, model: "EGLR", split: "ImpressionSplit") ->
     from thinkrank.baselines.lists import InitialOrder
     from thinkrank.evaluate import evaluate_lists, write_comparisons, write_results
 
-    systems = {"displayed order": InitialOrder(), "EGLR, no thinking": model.with_mode("none"), "EGLR": model}
+    systems: dict[str, Reranker] = {
+        "displayed order": InitialOrder(),
+        "EGLR, no thinking": _Unthinking(model),
+        "EGLR": model,
+    }
     evaluation = evaluate_lists(systems, split.test)
-    told = {"dataset": split.test.name, "split": "test"}
-    rows, comparisons = evaluation.rows(**told), evaluation.comparisons("displayed order", **told)
+    name = split.test.name
+    rows = evaluation.rows(dataset=name, split="test")
+    comparisons = evaluation.comparisons("displayed order", dataset=name, split="test")
     write_results(run.folder / "results.json", rows)
     write_comparisons(run.folder / "comparisons.json", comparisons)
     phases = {"Evaluator": "evaluator", "Warm start": "warm-start", "Reinforcement": "grpo"}
-    opened = {name: run.folder / folder for name, folder in phases.items()}
+    opened = {phase: run.folder / folder for phase, folder in phases.items()}
     report = Report(
-        title=f"EGLR on {split.test.name}",
+        title=f"EGLR on {name}",
         subtitle=f"{model.config.generator.kind} generator, {model.config.reasoning.mode} reasoning",
         data_card=split.train.describe(),
         manifest=split.manifest(),
@@ -113,18 +118,30 @@ def write_reranking_report(run: Run, model: "EGLR", split: "ImpressionSplit") ->
         comparisons=comparisons,
         policy=evaluation.policy,
         curves={
-            name: [
-                {key: value for key, value in row.items() if isinstance(value, int | float)} for row in own.metrics()
-            ]
-            for name, folder in opened.items()
+            phase: _numbers(Run.open(folder, split.manifest()))
+            for phase, folder in opened.items()
             if (folder / "config.toml").is_file()
-            for own in [Run.open(folder, split.manifest())]
         },
         notes=_trust(model),
     )
     path = run.folder / "report.html"
     write_report(path, report)
     return path
+
+
+class _Unthinking:
+    """A re-ranker that is kept from thinking."""
+
+    def __init__(self, model: "EGLR") -> None:
+        self.model, self.reasoning = model, model.config.reasoning.model_copy(update={"mode": "none"})
+
+    def rerank(self, lists: "ImpressionDataset", k: int) -> Slate:
+        return self.model.rerank(lists, k, reasoning=self.reasoning)
+
+
+def _numbers(run: Run) -> list[dict[str, Any]]:
+    """The log without what has a value per place."""
+    return [{key: value for key, value in row.items() if isinstance(value, int | float)} for row in run.metrics()]
 
 
 def _trust(model: "EGLR") -> tuple[str, ...]:
