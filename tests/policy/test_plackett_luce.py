@@ -295,6 +295,18 @@ def test_the_estimates_of_every_permutation_weighted_by_its_probability_are_the_
     torch.testing.assert_close(total, torch.autograd.grad(exact.sum(), leaf)[0], rtol=0, atol=1e-12)
 
 
+def test_a_sample_teaches_by_how_much_better_it_was_than_the_others():
+    scores, rewards = scores_of(1, 5).requires_grad_(), torch.tensor([[0.9], [0.2], [0.4]]).double()
+    permutations = plackett_luce.sample(scores.detach(), 3, generator())
+    value = plackett_luce.score_function_estimate(scores, permutations, rewards)
+    logprobs = plackett_luce.log_prob(scores, permutations)[:, 0]
+    by_hand = (0.6 * logprobs[0] - 0.45 * logprobs[1] - 0.15 * logprobs[2]) / 3
+    gradients = [torch.autograd.grad(one.sum(), scores)[0] for one in (value, by_hand)]
+    torch.testing.assert_close(*gradients)
+    same = plackett_luce.score_function_estimate(scores, permutations, torch.full((3, 1), 0.7).double())
+    assert (torch.autograd.grad(same.sum(), scores)[0] == 0).all()
+
+
 def test_any_reward_can_be_estimated():
     """Here one that is no sum over places: whether item 0 stands right before item 1."""
 
