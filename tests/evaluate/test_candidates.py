@@ -102,7 +102,7 @@ def test_scoring_everything_alike_gives_the_last_place():
 def test_what_fills_up_a_set_is_never_ranked(filler):
     sets = candidate_sets(crowd(12, num_items=6), 9)
     assert not sets.mask_BN.all()
-    scores = random_scores(sets)
+    scores = random_scores(sets) - 1
     scores[~sets.mask_BN] = filler
     evaluation = evaluate_candidates({"random": scores}, sets, cutoffs=(9,))
     for row, mask in enumerate(sets.mask_BN):
