@@ -1,0 +1,223 @@
+"""Run one arm of a re-ranking study with one seed, or all that are missing, and write what came out as JSON.
+
+    python studies/eglr/study.py studies/eglr/trivago.toml --path FOLDER --arm gru_entropy --seed 0
+
+A study is a settings file of `thinkrank train rerank` with two tables more. `[study]` says which seeds; `[arms.NAME]`
+lays settings over the common ones. All arms of a seed share one evaluator, and those with the same generator one warm
+start, so they differ in reinforcement and thinking alone. An arm may name `match`: it thinks as often as that arm did.
+The arm `baselines`, re-rankers from the literature, is always there. Trainings resume; an arm whose result file is
+there is done.
+"""
+
+import argparse
+import json
+import os
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from thinkrank._files import atomic_write
+from thinkrank.baselines.lists import (
+    DLCM,
+    PRM,
+    DLCMOptions,
+    FeatureOrder,
+    InitialOrder,
+    Pointwise,
+    PointwiseOptions,
+    PRMOptions,
+    Seq2Slate,
+    Seq2SlateOptions,
+    SetRank,
+    SetRankOptions,
+)
+from thinkrank.cli.settings import Layers, RerankSettings, rerank_settings
+from thinkrank.data import ImpressionSplit
+from thinkrank.evaluate import evaluate_lists
+from thinkrank.rerank import EGLR
+from thinkrank.stages import Reranker, Slate
+from thinkrank.training import Run, console_progress
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+BASELINES = "baselines"
+METRICS = ("ndcg@5", "ndcg@10", "map@10", "mrr")
+PASS_AT = (4, 16)
+
+
+class Study:
+    """A study's file, its lists, and where its runs are."""
+
+    def __init__(self, path: Path, runs: Path, data: str | None) -> None:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        if data is not None:
+            tables["data"]["path"] = data
+        self.name, self.folder = path.stem, runs / "eglr" / path.stem
+        self.options: dict[str, Any] = tables.pop("study")
+        self.arms: dict[str, dict[str, Any]] = tables.pop("arms")
+        self.tables = tables
+        self.split: ImpressionSplit = self.settings({}).data.load_split()
+
+    def settings(self, over: dict[str, Any]) -> RerankSettings:
+        """The common settings with others laid over them."""
+        return rerank_settings(Layers(tables=[self.tables, over]))
+
+    def arm(self, name: str, seed: int) -> RerankSettings:
+        """An arm's settings with a seed; one that matches another thinks as often as that one did."""
+        arm = self.arms[name]
+        seeds = {phase: {"seed": seed} for phase in ("evaluator", "warm_start", "grpo")}
+        rate = {}
+        if "match" in arm:
+            other = json.loads((RESULTS / self.name / f"{arm['match']}-{seed}.json").read_text(encoding="utf-8"))
+            rate = {"model": {"reasoning": {"random_rate": other["trigger_rate"]}}}
+        tables = [self.tables, {key: arm[key] for key in ("model", "grpo") if key in arm}, seeds, rate]
+        return rerank_settings(Layers(tables=tables))
+
+    def run(self, folder: str, settings: RerankSettings) -> Run:
+        """A folder of this study."""
+        config = settings.model_dump(mode="json")
+        return Run(self.folder / folder, config, {"split": self.split.manifest()})
+
+    def judged(self, seed: int) -> EGLR:
+        """A model whose evaluator is trained."""
+        folder = self.folder / f"evaluator-{seed}" / "model"
+        if not (folder / "config.json").is_file():
+            settings = self.settings({"evaluator": {"seed": seed}})
+            model = EGLR.create(settings.model, self.split.train, seed=seed)
+            run = self.run(f"evaluator-{seed}", settings)
+            model.fit(self.split, settings.evaluator, run, progress=console_progress)
+            model.save_pretrained(folder)
+        return EGLR.from_pretrained(folder)
+
+    def warm(self, settings: RerankSettings, seed: int) -> EGLR:
+        """A model with the seed's evaluator and a generator after its warm start, set up as an arm is."""
+        judged = self.judged(seed)
+        kind = settings.model.generator.kind
+        folder = self.folder / f"warm-{kind}-{seed}" / "model"
+        if not (folder / "config.json").is_file():
+            plain = self.settings({"model": {"generator": {"kind": kind}}, "warm_start": {"seed": seed}})
+            model = EGLR.create(plain.model, self.split.train, seed=seed)
+            model.evaluator, model.report = judged.evaluator, judged.report
+            run = self.run(f"warm-{kind}-{seed}", plain)
+            model.fit(self.split, plain.warm_start, run, progress=console_progress)
+            model.save_pretrained(folder)
+        warm = EGLR.from_pretrained(folder)
+        model = EGLR.create(settings.model, self.split.train, seed=seed)
+        model.writer.encoder.load_state_dict(warm.writer.encoder.state_dict())
+        model.writer.generator.load_state_dict(warm.writer.generator.state_dict())
+        model.evaluator, model.report = judged.evaluator, judged.report
+        return model
+
+
+class PassAt:
+    """Several lists for each request, of which the evaluator picks one."""
+
+    def __init__(self, model: EGLR, samples: int) -> None:
+        self.model, self.samples = model, samples
+
+    def rerank(self, lists: Any, k: int) -> Slate:
+        return self.model.rerank(lists, k, samples=self.samples)
+
+
+def judge(systems: dict[str, Reranker], split: ImpressionSplit) -> dict[str, Any]:
+    """What every system made of the test lists: figures per list, and the wall time of the whole pass."""
+    evaluation = evaluate_lists(systems, split.test, cutoffs=(1, 5, 10))
+    return {
+        name: {
+            "seconds": evaluation.seconds[name],
+            **{metric: np.nan_to_num(evaluation.values(name, metric)).round(5).tolist() for metric in METRICS},
+        }
+        for name in systems
+    }
+
+
+def by_place(slate: Slate) -> dict[str, Any]:
+    """Means over the lists that reach each place."""
+    there_BK = slate.items_BK >= 0
+    reach_K = np.maximum(there_BK.sum(axis=0), 1)
+
+    def means(values_BK: np.ndarray) -> list[float]:
+        return [round(float(x), 5) for x in np.where(there_BK, values_BK, 0).sum(axis=0) / reach_K]
+
+    thought_BK = slate.thoughts_BK > 0
+    return {
+        "trigger_rate": float((thought_BK & there_BK).sum() / there_BK.sum()),
+        "trigger_rate_by_place": means(thought_BK),
+        "thoughts_by_place": means(slate.thoughts_BK),
+        "entropy_before_by_place": means(slate.entropies_before_BK),
+        "entropy_after_by_place": means(slate.entropies_after_BK),
+    }
+
+
+def run_arm(study: Study, arm: str, seed: int) -> None:
+    file = RESULTS / study.name / f"{arm}-{seed}.json"
+    if file.exists():
+        print(f"{file} is there already")
+        return
+    result: dict[str, Any] = {"study": study.name, "arm": arm, "seed": seed, "threads": torch.get_num_threads()}
+    started = time.perf_counter()
+    if arm == BASELINES:
+        result["about"] = "re-rankers from the literature, and orders that learn nothing"
+        result["systems"] = judge(baselines(study, seed), study.split)
+    else:
+        settings = study.arm(arm, seed)
+        model = study.warm(settings, seed)
+        run = study.run(f"{arm}-{seed}", settings)
+        if settings.grpo.steps:
+            model.fit(study.split, settings.grpo, run, progress=console_progress)
+        systems: dict[str, Reranker] = {"greedy": model}
+        if study.arms[arm].get("pass_at"):
+            systems |= {f"pass@{samples}": PassAt(model, samples) for samples in PASS_AT}
+        result["about"] = study.arms[arm]["about"]
+        result["systems"] = judge(systems, study.split)
+        result |= by_place(model.rerank(study.split.test, settings.grpo.length))
+        rows = run.metrics()
+        result["curve"] = [
+            {key: row[key] for key in ("step", "valid_reward", f"valid_ndcg@{settings.grpo.length}", "reward_hacking")}
+            for row in rows
+            if "valid_reward" in row
+        ]
+        result["evaluator"] = model.report.model_dump(mode="json", exclude={"bins"}) if model.report else None
+        result["threshold"] = model.config.reasoning.threshold
+        result["settings"] = settings.model_dump(mode="json")
+    result["seconds"] = time.perf_counter() - started
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as out:
+        out.write((json.dumps(result, separators=(",", ":")) + "\n").encode())
+    print(f"wrote {file}")
+
+
+def baselines(study: Study, seed: int) -> dict[str, Reranker]:
+    """Everything that a generative re-ranker has to beat."""
+    systems: dict[str, Reranker] = {"displayed order": InitialOrder()}
+    for feature in study.options.get("orders", ()):
+        systems[f"by {feature}"] = FeatureOrder(feature)
+    systems["pointwise"] = Pointwise(PointwiseOptions(seed=seed)).fit(study.split)
+    systems["DLCM"] = DLCM(DLCMOptions(seed=seed)).fit(study.split)
+    systems["PRM"] = PRM(PRMOptions(seed=seed)).fit(study.split)
+    systems["SetRank"] = SetRank(SetRankOptions(seed=seed)).fit(study.split)
+    systems["Seq2Slate"] = Seq2Slate(Seq2SlateOptions(seed=seed)).fit(study.split)
+    return systems
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--arm", action="append", help="repeatable; all by default")
+    parser.add_argument("--seed", action="append", type=int, help="repeatable; those of the study by default")
+    parser.add_argument("--path", help="folder of the lists, where the source has none of its own")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "studies", help="where trainings are kept")
+    arguments = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    study = Study(arguments.study, arguments.runs, arguments.path)
+    for seed in arguments.seed or study.options["seeds"]:
+        for arm in arguments.arm or (BASELINES, *study.arms):
+            run_arm(study, arm, seed)
+
+
+if __name__ == "__main__":
+    main()
