@@ -69,6 +69,22 @@ def test_a_sequel_is_named_with_its_shared_words(split, pair):
     assert all(text.startswith(opening) for text in texts)
 
 
+def test_an_era_speaks_only_where_it_is_not_too_rare_or_too_frequent():
+    ids = [str(row) for row in range(32)]
+    catalogue = Catalogue(pl.DataFrame({"item": ids, "title": ids, "year": [1990] * 30 + [1925] * 2}))
+    events = pl.DataFrame({"user": ["u"] * 30, "item": ids[:30], "timestamp": range(30)})
+    teacher = RuleTeacher(split_dataset(Dataset("decades", events, catalogue), fractions=(1.0, 0.0, 0.0)))
+
+    def changes_its_mind(rows, item, *, likely):
+        (after,) = teacher.answer([Pair(0, History.of(rows), item, True)], [Verdict("?", likely)])
+        return after.likely != likely
+
+    assert changes_its_mind([*range(7), 30], 31, likely=False)  # "1 of the last 8 items is from the 1920s"
+    assert not changes_its_mind([*range(8), 30], 31, likely=False)
+    assert changes_its_mind([30, 31] * 3 + [0, 1], 2, likely=True)  # "Only 2 of the last 8 items are from the 1990s"
+    assert not changes_its_mind([30, 31] * 3 + [0, 1, 2], 2, likely=True)
+
+
 def test_an_empty_history_is_said_to_show_nothing(teacher, pair):
     likely, unlikely = answers(teacher, [pair([], "Clueless"), pair([], "Nobody Came")])
     assert likely.likely
@@ -192,7 +208,7 @@ print(hashlib.sha256(repr((first, teacher.answer(pairs, first))).encode()).hexdi
 
 def test_every_process_says_the_same():
     digests = set()
-    for seed in ("0", "1", "random"):
+    for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT], env=environment, check=True, capture_output=True, text=True

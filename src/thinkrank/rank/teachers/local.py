@@ -27,7 +27,7 @@ from thinkrank.rank.teachers.questions import REFLECTION, RULES, ItemTexts
 FORM = 'Write one to three short sentences of reasoning, then "Verdict: yes" or "Verdict: no".'
 """What the model is told of its answer."""
 
-_VERDICT = re.compile(r"(.*?)\W*\bverdict\b\W*(yes|no)\b\W*", re.IGNORECASE | re.DOTALL)
+_VERDICT = re.compile(r"(.*?)[\s*_#-]*\bverdict\b\W*(yes|no)\b\W*", re.IGNORECASE | re.DOTALL)
 
 
 class ModelOptions(BaseModel):

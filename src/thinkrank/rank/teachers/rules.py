@@ -96,6 +96,12 @@ class RuleTeacher:
         return Verdict(wording.write(reasons, doubts, likely=likely, max_pieces=self.options.max_pieces), likely)
 
     def _speaks(self, piece: Evidence, likely: bool, num_seen: int) -> bool:
-        """Whether a piece of evidence is for this verdict and worth naming; "only 9 of 20" would convince nobody."""
-        convincing = piece.weight > 0 or piece.kind == "popularity" or 4 * len(piece.rows) <= num_seen
-        return (piece.weight > 0) == likely and abs(piece.weight) >= self.options.least_evidence and convincing
+        """Whether a piece of evidence is for this verdict and worth naming.
+
+        "Only 9 of 20" speaks against nothing and "1 of 20" for no era, even where others have yet more, or less.
+        """
+        if (piece.weight > 0) != likely or abs(piece.weight) < self.options.least_evidence:
+            return False
+        if piece.kind in ("taste", "era") and not likely:
+            return 4 * len(piece.rows) <= num_seen
+        return piece.kind != "era" or 8 * len(piece.rows) >= num_seen
