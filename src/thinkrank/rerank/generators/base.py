@@ -38,6 +38,8 @@ class Rows:
 
 def _combine(function: Callable[[Tensor, Tensor], Tensor], one: RowsT, other: RowsT) -> RowsT:
     """Apply a function to each tensor of one and its counterpart in the other."""
+    if "__dataclass_fields__" not in type(one).__dict__:  # it would have its parent's fields only
+        raise TypeError(f"{type(one).__name__} must be a dataclass, so that its tensors are known")
     changed: dict[str, Any] = {}
     for field in fields(one):
         mine, theirs = getattr(one, field.name), getattr(other, field.name)
@@ -149,5 +151,5 @@ class CandidateEncoder(nn.Module):
 
 def mean_token(tokens_RND: Float[Tensor, "R N D"], among_RN: Bool[Tensor, "R N"]) -> Float[Tensor, "R D"]:
     """Mean of the tokens that are True in `among_RN`; 0 where none is."""
-    weights_RN = among_RN / among_RN.sum(dim=1, keepdim=True).clamp(min=1)
-    return (weights_RN.to(tokens_RND.dtype)[:, None] @ tokens_RND)[:, 0]
+    among_RN = among_RN.to(tokens_RND.dtype)
+    return (among_RN[:, None] @ tokens_RND)[:, 0] / among_RN.sum(dim=1, keepdim=True).clamp(min=1)

@@ -1,0 +1,155 @@
+"""What every generator of lists must do. Inherit, say how to make one, and the tests come with it."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from thinkrank.rerank.config import ReasoningOptions
+from thinkrank.rerank.decoding import Draws, replay, write
+from thinkrank.rerank.generators import Context, Generator
+from thinkrank.rerank.reasoning import Reasoner, calibrate_threshold
+
+JOINT, WIDTH = 6, 8
+LENGTHS = (6, 3, 1, 5, 2)
+MODES = ["none", "entropy", "fixed", "prefix", "random"]
+TOKENS = ["soft_candidates", "last_state", "learned_pause", "mean_candidates", "argmax_item"]
+
+
+@dataclass
+class Case:
+    """A generator with its requests, one row each, in fp64."""
+
+    generator: nn.Module
+    reasoner: Reasoner
+    joint: Tensor
+    mask: Tensor
+
+    def context(self) -> Context:
+        return self.generator.encode(self.joint, self.mask)
+
+    def draws(self, places: int, seed: int = 1) -> Draws:
+        rows, candidates = self.mask.shape
+        return Draws.sample(rows, places, candidates, torch.Generator().manual_seed(seed))
+
+    def write(self, places: int, draws: Draws | None = None):
+        with torch.no_grad():
+            return write(self.generator, self.reasoner, self.context(), places, draws)
+
+    def replay(self, written, wanted: Tensor | None = None):
+        return replay(
+            self.generator, self.reasoner, self.context(), written.columns_RK, written.thoughts_RK, wanted
+        )
+
+    def alone(self, row: int) -> "Case":
+        """One row without the others, and without its padding."""
+        width = int(self.mask[row].sum())
+        return Case(self.generator, self.reasoner, self.joint[row : row + 1, :width], self.mask[row : row + 1, :width])
+
+
+def make_case(generator: nn.Module, seed: int = 0, lengths: tuple[int, ...] = LENGTHS, **reasoning) -> Case:
+    """Random requests of some lengths, and a reasoner of the given options.
+
+    Without a threshold it is set so that about half of the places think.
+    """
+    torch.manual_seed(seed)
+    options = ReasoningOptions(**{"mode": "entropy", "max_steps": 3, **reasoning})
+    reasoner = Reasoner(WIDTH, options).double()
+    with torch.no_grad():
+        for parameter in reasoner.parameters():
+            parameter.normal_()
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    joint = torch.randn(*mask.shape, JOINT, dtype=torch.float64)
+    case = Case(generator.double().eval(), reasoner, joint, mask)
+    if options.mode == "entropy" and options.threshold is None:
+        reasoner.options = options.model_copy(update={"mode": "none"})
+        written = case.write(max(lengths))
+        threshold = calibrate_threshold(written.entropies_before_RK[written.chosen_RK], 0.5)
+        reasoner.options = options.model_copy(update={"threshold": threshold})
+    return case
+
+
+class GeneratorContract:
+    """Tests for a module with the four functions of `thinkrank.rerank.Generator`.
+
+    Subclasses override `make`, whose generator reads joint embeddings of width `JOINT` and has tokens of width `WIDTH`.
+    """
+
+    @classmethod
+    def make(cls) -> nn.Module:
+        """Return a generator with fresh weights, drawn from torch's present seed."""
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def generator(cls) -> nn.Module:
+        torch.manual_seed(5)
+        return cls.make()
+
+    def test_it_is_known_by_its_four_functions(self, generator):
+        assert isinstance(generator, Generator)
+
+    @pytest.mark.parametrize("token", TOKENS)
+    def test_a_replay_gives_the_probabilities_of_the_rollout(self, generator, token):
+        case = make_case(generator, token=token, step_codes=True)
+        written = case.write(6, case.draws(6))
+        assert (written.thoughts_RK > 0).any()
+        with torch.enable_grad():
+            replayed = case.replay(written)
+        assert replayed.logprobs_RK.requires_grad
+        for name in ("logprobs_RK", "entropies_before_RK", "entropies_after_RK", "thoughts_RK", "columns_RK"):
+            difference = getattr(replayed, name).detach() - getattr(written, name)
+            assert float(difference.abs().max()) <= 1e-15, name
+
+    @pytest.mark.parametrize(("mode", "sampled"), [(mode, True) for mode in MODES] + [("entropy", False)])
+    def test_a_row_gets_what_it_would_get_alone(self, generator, mode, sampled):
+        case = make_case(generator, mode=mode)
+        chance = case.draws(5)
+        together = case.write(5, chance if sampled else Draws())
+        for row, width in enumerate(LENGTHS):
+            one = Draws(chance.choice_RKN[row : row + 1, :, :width], chance.thinking_RK[row : row + 1])
+            single = case.alone(row).write(5, one if sampled else Draws())
+            assert torch.equal(single.columns_RK[0], together.columns_RK[row])
+            assert torch.equal(single.thoughts_RK[0], together.thoughts_RK[row])
+            for name in ("logprobs_RK", "entropies_before_RK", "entropies_after_RK"):
+                torch.testing.assert_close(getattr(single, name)[0], getattr(together, name)[row], atol=1e-12, rtol=0)
+
+    def test_rows_think_at_different_places_and_for_different_times(self, generator):
+        """Else the tests above compare less than they seem to."""
+        case = make_case(generator)
+        thoughts = case.write(5, case.draws(5)).thoughts_RK
+        assert len({tuple(row) for row in thoughts.tolist()}) > 2
+
+    def test_padding_may_hold_anything(self, generator):
+        case = make_case(generator)
+        written = case.write(4)
+        case.joint = case.joint.masked_fill(~case.mask[:, :, None], 1e3)
+        again = case.write(4)
+        assert torch.equal(again.columns_RK, written.columns_RK)
+        torch.testing.assert_close(again.logprobs_RK, written.logprobs_RK, atol=1e-12, rtol=0)
+
+    def test_it_learns_through_its_thoughts(self, generator):
+        """The gradient of the log-probabilities against finite differences, with thoughts in between."""
+        case = make_case(generator, mode="fixed", max_steps=2, lengths=(4, 3))
+        written = case.write(3, case.draws(3))
+        parameters = [p for p in case.generator.parameters() if p.requires_grad]
+        weights = torch.randn(written.logprobs_RK.shape, dtype=torch.float64)
+
+        def value() -> Tensor:
+            return (case.replay(written).logprobs_RK * weights).sum()
+
+        gradients = torch.autograd.grad(value(), parameters, allow_unused=True)
+        random = torch.Generator().manual_seed(3)
+        for _ in range(3):
+            directions = [torch.randn(p.shape, generator=random, dtype=p.dtype) for p in parameters]
+            slope = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True) if g is not None)
+            values = []
+            for sign in (1, -1):
+                with torch.no_grad():
+                    for p, d in zip(parameters, directions, strict=True):
+                        p.add_(sign * 1e-6 * d)
+                    values.append(float(value().detach()))
+                    for p, d in zip(parameters, directions, strict=True):
+                        p.sub_(sign * 1e-6 * d)
+            assert slope == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5, abs=1e-7)
