@@ -1,5 +1,6 @@
 """What was known at display time, against a system that really counts along."""
 
+import math
 from collections import defaultdict
 from dataclasses import replace
 
@@ -15,21 +16,29 @@ from thinkrank.data.impressions import RUNNING_NAMES, histories_before
 
 def counted_along(lists, known_L):
     """Play the log second by second: first show, then learn."""
-    shown, taken = defaultdict(int), defaultdict(int)
-    expected = np.zeros((*lists.items_LN.shape, 5))
+    shown, taken, shown_to = defaultdict(int), defaultdict(int), defaultdict(int)
+    expected = np.zeros((*lists.items_LN.shape, 7))
     for now in range(int(max(lists.times_L.max(), known_L.max())) + 1):
         for index in np.flatnonzero(lists.times_L == now):
             events = lists.histories[int(index)].items.tolist()[::-1]
-            for slot, item in enumerate(lists.items_LN[index].tolist()):
-                if item >= 0:
-                    lately = 1 / (1 + events.index(item)) if item in events else 0
-                    counts = (shown[item], taken[item], events.count(item))
-                    rate = (counts[1] + 1) / (counts[0] + 20)
-                    expected[index, slot] = [*np.log1p(counts[:2]), rate, np.log1p(counts[2]), lately]
+            candidates = lists.items_LN[index, : lists.lengths_L[index]].tolist()
+            met = [item for item in events if item in candidates]
+            for slot, item in enumerate(candidates):
+                lately = 1 / (1 + events.index(item)) if item in events else 0
+                places = slot - candidates.index(met[0]) if met else 0
+                times = (shown[item], taken[item], shown_to[lists.users_L[index], item], events.count(item))
+                expected[index, slot] = [
+                    *np.log1p(times[:2]),
+                    (times[1] + 1) / (times[0] + 20),
+                    *np.log1p(times[2:]),
+                    lately,
+                    math.copysign(math.log1p(abs(places)), places),
+                ]
         for index in np.flatnonzero(known_L == now):
             for slot, item in enumerate(lists.items_LN[index].tolist()):
                 if item >= 0:
                     shown[item] += 1
+                    shown_to[lists.users_L[index], item] += 1
                     taken[item] += lists.feedback_LNS[index, slot, 0] > 0
     return expected
 
@@ -94,7 +103,7 @@ def test_a_history_is_what_the_user_did_in_earlier_seconds(events, lists):
 def test_only_the_newest_events_count_as_seen(monkeypatch):
     monkeypatch.setattr("thinkrank.data.impressions.features.NEWEST", 2)
     lists = random_lists(2, num_lists=40)
-    recent = with_running_features(lists).numeric_LNF[:, :, -1]
+    recent = with_running_features(lists).numeric_LNF[:, :, -2]
     assert set(np.unique(recent)) <= {0, 0.5, 1}
 
 

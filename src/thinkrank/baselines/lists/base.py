@@ -1,6 +1,6 @@
 """What the trained orders share: an encoder, a trainer with early stopping, and a way to disk and back.
 
-Shape legend: B lists of a batch, L lists, N candidates, I items, E width of given item vectors, D width.
+Shape legend: B lists of a batch, L lists, N candidates, I items, E width of given item vectors, D width, J = 2 D.
 """
 
 from abc import ABC, abstractmethod
@@ -60,7 +60,7 @@ class ListNetwork(nn.Module, ABC):
     def loss(self, batch: ListBatch) -> Float[Tensor, ""]:
         """What training makes small."""
 
-    def joint(self, batch: ListBatch) -> Float[Tensor, "B N 2D"]:
+    def joint(self, batch: ListBatch) -> Float[Tensor, "B N J"]:
         """Each candidate's vector beside that of the list's user."""
         candidates_BND, users_BD = self.encoder(batch)
         return torch.cat([candidates_BND, users_BD[:, None].expand_as(candidates_BND)], dim=2)

@@ -50,8 +50,7 @@ class Seq2SlateNetwork(ListNetwork):
     def scores(self, batch: ListBatch) -> Float[Tensor, "B N"]:
         """Greedily written places first, the earlier the higher; then what is left, by the last logits."""
         columns_BT, logits_BTN = self.write(batch, sample=False)
-        num_steps = columns_BT.shape[1]
-        ranks_T = torch.arange(num_steps, 0, -1, device=columns_BT.device, dtype=logits_BTN.dtype)
+        ranks_T = self.steps - torch.arange(columns_BT.shape[1], device=columns_BT.device, dtype=logits_BTN.dtype)
         # A list shorter than the steps repeats its last choice, which keeps the score of the first time.
         return (
             logits_BTN[:, -1]

@@ -12,7 +12,15 @@ from jaxtyping import Float32, Float64, Int32, Int64, Shaped
 from thinkrank.data.impressions.dataset import ImpressionDataset
 from thinkrank.data.impressions.histories import Histories
 
-RUNNING_NAMES = ("shown_before", "taken_before", "rate_before", "seen_times", "seen_lately")
+RUNNING_NAMES = (
+    "shown_before",
+    "taken_before",
+    "rate_before",
+    "shown_to_user",
+    "seen_times",
+    "seen_lately",
+    "past_last_seen",
+)
 """The columns that `with_running_features` adds, in this order."""
 NEWEST = 200
 """Events of a history that ``seen_times`` and ``seen_lately`` look at."""
@@ -28,8 +36,11 @@ def with_running_features(
     shown_before    log(1 + s), s being how often the item was shown in lists whose feedback was known by then
     taken_before    log(1 + c), c being how often it got feedback there
     rate_before     (c + 1) / (s + 20), a click-through rate that begins at 1 in 20
+    shown_to_user   log(1 + how often it was shown to this user in such lists)
     seen_times      log(1 + how often the item stands among the newest `NEWEST` events of the list's history)
     seen_lately     1 / (1 + number of events since it last stood there), 0 if it does not
+    past_last_seen  ± log(1 + places), how far below (+) or above (-) the candidate that was seen last the item is
+                    displayed: users go on reading where they stopped; 0 if no candidate was seen
     ==============  ==================================================================================================
 
     Known by then means before the second of the list: lists of the same second know nothing of each other. So the
@@ -49,13 +60,18 @@ def with_running_features(
     lists_R, slots_R = np.nonzero(data.mask_LN)
     items_R, known_R, times_R = data.items_LN[lists_R, slots_R], known_L[lists_R], data.times_L[lists_R]
     taken_R = taken_LN[lists_R, slots_R].astype(np.float64)
-    shown_R = _total_before(items_R, known_R, np.ones_like(taken_R), items_R, times_R)
+    ones_R = np.ones_like(taken_R)
+    pairs_R = data.users_L[lists_R].astype(np.int64) * len(data.catalogue) + items_R
+    _, pairs_R = np.unique(pairs_R, return_inverse=True)
+    shown_R = _total_before(items_R, known_R, ones_R, items_R, times_R)
     clicks_R = _total_before(items_R, known_R, taken_R, items_R, times_R)
     columns_LNF = np.zeros((*data.items_LN.shape, len(RUNNING_NAMES)), dtype=np.float32)
     columns_LNF[lists_R, slots_R, 0] = np.log1p(shown_R)
     columns_LNF[lists_R, slots_R, 1] = np.log1p(clicks_R)
     columns_LNF[lists_R, slots_R, 2] = (clicks_R + 1) / (shown_R + 20)
-    columns_LNF[:, :, 3:] = _seen(data)
+    columns_LNF[lists_R, slots_R, 3] = np.log1p(_total_before(pairs_R, known_R, ones_R, pairs_R, times_R))
+    columns_LNF[:, :, 4:6] = _seen(data)
+    columns_LNF[:, :, 6] = _past_last_seen(columns_LNF[:, :, 5]) * data.mask_LN
     return replace(
         data,
         numeric_LNF=np.concatenate([data.numeric_LNF, columns_LNF], axis=2),
@@ -118,6 +134,15 @@ def _seen(data: ImpressionDataset) -> Float32[np.ndarray, "L N 2"]:
         part = slice(start, start + _LISTS_AT_ONCE)
         blocks.append(_seen_among(data.items_LN[part], data.histories[part].newest(NEWEST), len(data.catalogue)))
     return np.concatenate(blocks)
+
+
+def _past_last_seen(lately_LN: Float32[np.ndarray, "L N"]) -> Float32[np.ndarray, "L N"]:
+    """The signed distance to the candidate that was seen last."""
+    places_N = np.arange(lately_LN.shape[1], dtype=np.float32)
+    distance_LN = places_N - lately_LN.argmax(axis=1, keepdims=True)
+    return np.where(
+        lately_LN.any(axis=1, keepdims=True), np.sign(distance_LN) * np.log1p(np.abs(distance_LN)), 0
+    ).astype(np.float32)
 
 
 def _seen_among(

@@ -3,6 +3,7 @@ import polars as pl
 import pytest
 
 from thinkrank.data import load_impressions
+from thinkrank.data.impressions import RUNNING_NAMES
 from thinkrank.errors import ThinkrankError
 
 LISTS = (
@@ -42,7 +43,7 @@ def test_columns_may_have_other_names_and_dates(write, tmp_path):
     columns = {"list": "session", "user": "who", "item": "product", "position": "slot", "time": "at"}
     lists = load_impressions("table", tmp_path, columns=columns)
     assert lists.times_L.tolist() == [1704067205]
-    assert lists.numeric_names == ("shown_before", "taken_before", "rate_before", "seen_times", "seen_lately")
+    assert lists.numeric_names == RUNNING_NAMES
 
 
 def test_the_order_of_rows_makes_no_difference(write, tmp_path):
