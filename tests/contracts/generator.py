@@ -38,9 +38,7 @@ class Case:
             return write(self.generator, self.reasoner, self.context(), places, draws)
 
     def replay(self, written, wanted: Tensor | None = None):
-        return replay(
-            self.generator, self.reasoner, self.context(), written.columns_RK, written.thoughts_RK, wanted
-        )
+        return replay(self.generator, self.reasoner, self.context(), written.columns_RK, written.thoughts_RK, wanted)
 
     def alone(self, row: int) -> "Case":
         """One row without the others, and without its padding."""

@@ -1,8 +1,8 @@
 """Small models of small lists."""
 
 import pytest
-from contracts import random_lists
 
+from contracts import random_lists
 from thinkrank.lists import ListEncoderOptions
 from thinkrank.rerank import EGLR, EGLRConfig, EvaluatorOptions, GeneratorOptions, ReasoningOptions
 

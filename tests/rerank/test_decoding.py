@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from contracts.generator import JOINT, WIDTH, make_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from contracts.generator import JOINT, WIDTH, make_case
 from thinkrank.rerank import Context, GeneratorOptions, Rows
 from thinkrank.rerank.decoding import Draws, Written, joined
 from thinkrank.rerank.generators import make_generator
@@ -55,9 +55,7 @@ def gru(seed=0):
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     places=st.integers(1, 8),
     mode=st.sampled_from(["none", "entropy", "fixed", "random"]),
-    extreme=st.lists(
-        st.floats(allow_nan=False), min_size=24, max_size=24
-    ),
+    extreme=st.lists(st.floats(allow_nan=False), min_size=24, max_size=24),
     sampled=st.booleans(),
 )
 @settings(max_examples=60)
@@ -159,7 +157,9 @@ def test_no_steps_are_no_thinking():
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.8, 1.0])
 def test_random_thinking_has_its_rate(rate):
-    case = make_case(Given(torch.zeros(800, 5, dtype=torch.float64)), lengths=(5,) * 800, mode="random", random_rate=rate)
+    case = make_case(
+        Given(torch.zeros(800, 5, dtype=torch.float64)), lengths=(5,) * 800, mode="random", random_rate=rate
+    )
     thoughts = case.write(4, case.draws(4)).thoughts_RK
     assert set(thoughts.unique().tolist()) <= {0, 3}
     share = float((thoughts > 0).double().mean())

@@ -3,9 +3,9 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from contracts.generator import JOINT, WIDTH, GeneratorContract, make_case
 from torch import Tensor, nn
 
+from contracts.generator import JOINT, WIDTH, GeneratorContract, make_case
 from thinkrank.rerank import Context, GeneratorOptions, Rows, Slot
 from thinkrank.rerank.attention import sinusoid
 from thinkrank.rerank.generators import make_generator

@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from contracts.generator import JOINT, WIDTH, make_case
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.generator import JOINT, WIDTH, make_case
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import GeneratorOptions, ReasoningOptions, Rows
 from thinkrank.rerank.generators import Context, make_generator
