@@ -1,0 +1,71 @@
+"""The commands of re-ranking as a user meets them."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cli.test_cli import thinkrank
+
+SETTINGS = [
+    "-o", "users=40", "--set", "model.generator.width=16", "--set", "model.generator.heads=2",
+    "--set", "evaluator.steps=4", "--set", "warm_start.steps=4", "--set", "grpo.steps=2", "--set", "grpo.batch_size=4",
+    "--set", "grpo.group_size=2", "--set", "grpo.failed_check=warn", "--set", "grpo.length=4",
+    "--set", "evaluator.validation_lists=20", "--set", "warm_start.validation_lists=20",
+    "--set", "grpo.validation_lists=20",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    return ["train", "rerank", "synthetic", "--out", str(tmp_path_factory.mktemp("runs") / "rerank"), *SETTINGS]
+
+
+@pytest.fixture(scope="module")
+def run(command):
+    done = thinkrank(*command)
+    assert done.returncode == 0, done.stderr
+    assert "best validation NDCG@4" in done.stdout
+    return command[command.index("--out") + 1]
+
+
+def test_a_finished_run_is_reused_and_its_report_tells_of_the_evaluator(command, run):
+    again = thinkrank(*command, "--json")
+    assert again.returncode == 0, again.stderr
+    assert "reusing it" in again.stderr
+    told = json.loads(again.stdout)
+    page = Path(told["report"]).read_text(encoding="utf-8")
+    assert "The evaluator, on" in page
+    assert "EGLR, no thinking" in page
+
+
+def test_slates_are_written_for_the_lists_of_a_table(run, tmp_path):
+    rows = [f"l{n},u{n},w{p},{p},{10**9 + n},0" for n in range(3) for p in range(1, 4)]
+    (tmp_path / "lists.csv").write_text("\n".join(["list,user,item,position,time,click", *rows]), encoding="utf-8")
+    done = thinkrank("rerank", run, "table", str(tmp_path), "--out", str(tmp_path / "slates.csv"))
+    assert done.returncode == 2  # these lists have other columns than those it was trained on
+    assert "columns" in done.stderr or "features" in done.stderr
+
+
+def test_slates_of_lists_like_those_it_was_trained_on(run, tmp_path):
+    from thinkrank.cli.rerank import slates
+    from thinkrank.data import load_impressions
+    from thinkrank.rerank import EGLR
+
+    lists = load_impressions("synthetic", users=40)
+    table = slates(EGLR.from_pretrained(f"{run}/model").rerank(lists, 3), lists)
+    assert table.columns == [
+        "list", "user", "place", "item", "title", "shown_at", "score", "entropy_before", "entropy_after", "thoughts",
+    ]  # fmt: skip
+    assert table.group_by("list").agg(pl.col("place").max())["place"].unique().to_list() == [3]
+    assert (table["score"] <= 0).all()
+
+
+def test_faults_are_told_in_one_line(run, tmp_path):
+    assert "no trained re-ranker here" in thinkrank("rerank", str(tmp_path), "table", str(tmp_path)).stderr
+    wrong = thinkrank("train", "rerank", "trivagoo", "--out", str(tmp_path / "x"))
+    assert wrong.returncode == 2
+    assert "trivago" in wrong.stderr
+    unknown = thinkrank("train", "rerank", "--set", "model.reasoning.max_step=3", "--out", str(tmp_path / "x"))
+    assert "did you mean model.reasoning.max_steps" in unknown.stderr
