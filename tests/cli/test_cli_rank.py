@@ -6,11 +6,12 @@ import polars as pl
 import pytest
 
 from cli.test_cli import WINES, thinkrank, write_shop
+from thinkrank.data import load_dataset
 
 SETTINGS = [
     "--set", "model.backbone=tiny", "--set", "model.dtype=float32", "--set", "model.lora.rank=2",
     "--set", "model.thought.max_new_tokens=80", "--set", "model.prompt.history_window=4",
-    "--set", "traces.lists=40", "--set", "cold_start.steps=2", "--set", "cold_start.users=2",
+    "--set", "traces.lists=6", "--set", "cold_start.steps=2", "--set", "cold_start.users=2",
     "--set", "cold_start.validation_samples=2", "--set", "candidates.size=4",
     "--set", "reinforce.steps=2", "--set", "reinforce.users=2", "--set", "reinforce.negatives=2",
     "--set", "reinforce.group_size=2", "--set", "reinforce.rollout.max_new_tokens=4",
@@ -21,8 +22,21 @@ SETTINGS = [
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
     shop = write_shop(tmp_path_factory.mktemp("shop"), WINES)
-    folder = tmp_path_factory.mktemp("runs") / "rank"
-    return ["train", "rank", "table", "--path", str(shop), "--out", str(folder), *SETTINGS]
+    folder = tmp_path_factory.mktemp("runs")
+    told = f"traces.path='{write_verdicts(shop, folder / 'verdicts.jsonl')}'"
+    return ["train", "rank", "table", "--path", str(shop), "--out", str(folder / "rank"), *SETTINGS, "--set", told]
+
+
+def write_verdicts(shop, path):
+    """A teacher that is always right: the wines tell rules nothing."""
+    dataset = load_dataset("table", shop)
+    lines = [
+        json.dumps({"position": place, "item": item, "reasoning": f"{item} comes next.", "likely": row == taken})
+        for place, taken in enumerate(dataset.items_E.tolist())
+        for row, item in enumerate(dataset.catalogue.ids)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="module")

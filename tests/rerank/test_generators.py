@@ -143,7 +143,7 @@ def test_the_prefix_sum_does_not_see_the_order_of_the_past():
 
 @pytest.mark.parametrize("kind", ["gru", "transformer", "mlp", "prefix_sum"])
 def test_the_order_in_which_candidates_are_given_is_not_seen(kind):
-    generator, context = contexts(kind)
+    generator, _ = contexts(kind)
     case = make_case(generator, lengths=(5, 5))
     shuffled = torch.tensor([3, 0, 4, 1, 2])
     with torch.no_grad():
