@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
-PACKAGES = ["thinkrank", *(f"thinkrank.{name}" for name in ("language", "rank", "retrieve", "training", "policy"))]
+PACKAGES = [
+    "thinkrank",
+    *(
+        f"thinkrank.{name}"
+        for name in ("language", "rank", "rank.teachers", "rerank", "retrieve", "training", "policy")
+    ),
+]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
