@@ -37,7 +37,7 @@ class ListEncoderOptions(BaseModel):
         None, ge=1, description="rows for all items of a large catalogue, which then share them; none: one each"
     )
     min_count: int = Field(
-        10, ge=1, description="items that occur less often in training lists and their histories are not embedded"
+        100, ge=1, description="items that occur less often in training lists and their histories are not embedded"
     )
     user_ids: bool = Field(False, description="embed the users themselves; of no use where most are new")
     positions: bool = Field(True, description="tell candidates their place in the displayed order")
