@@ -71,6 +71,13 @@ def test_one_row_per_list_gives_the_same_lists(write, tmp_path):
     assert [a.items.tolist() for a in of_log.histories] == [b.items.tolist() for b in of_lists.histories]
 
 
+def test_click_outs_to_be_predicted_are_left_out_with_a_notice(write, tmp_path):
+    write("train.csv", LOG.replace("clickout item,40", "clickout item,"))
+    lists = load_impressions("trivago", tmp_path)
+    assert len(lists) == 3
+    assert lists.notices[0] == "dropped 1 lists that do not say what was clicked"
+
+
 def test_short_and_long_lists_can_be_left_out(write, tmp_path):
     write("train.csv", LOG)
     assert load_impressions("trivago", tmp_path, min_candidates=3).lengths_L.tolist() == [3, 3]

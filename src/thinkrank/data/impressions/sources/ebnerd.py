@@ -95,7 +95,7 @@ def _read_history(file: DataFile) -> pl.DataFrame:
 
 def _read_articles(file: DataFile) -> pl.DataFrame:
     table = Table.gather(file.name, read_records(file))
-    table.require("article_id", "title", "subtitle", "premium", "published_time", "category_str", *_CATEGORIES[1:])
+    table.require("article_id", "title", "subtitle", "published_time", "category_str", *_CATEGORIES[1:], *_NUMERIC[1:])
     return table.frame.select(
         pl.col("article_id").cast(pl.String).alias("item"),
         "title",

@@ -5,6 +5,7 @@ device, current_filters, impressions, prices) and `item_metadata.csv` (item_id, 
 row per list is read too: `lists.parquet` with user_id, timestamp, device, items, prices, clicked_index and history.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,10 @@ def _load_log(files: Files, options: TrivagoOptions) -> ImpressionDataset:
     step = pl.col("step").cast(pl.Int64, strict=False)
     table.refuse_where(step.is_null(), "step {value} is not a number. Mend or remove the row.", show="step")
     log = table.frame.with_columns(step).sort("user_id", "session_id", "timestamp", "step", maintain_order=True)
-    log = log.filter(pl.col("reference").str.contains(r"^\d+$"))
+    named = pl.col("reference").str.contains(r"^\d+$").fill_null(value=False)
+    unnamed = log.filter(~named & (pl.col("impressions").str.len_bytes() > 0)).height
+    notices = (f"dropped {unnamed:,} lists that do not say what was clicked",) if unnamed else ()
+    log = log.filter(named)
     lists = log.with_row_index("event").filter(pl.col("impressions").str.len_bytes() > 0)
     lists = lists.with_columns(
         pl.col("impressions").str.split("|").alias("items"),
@@ -98,8 +102,15 @@ def _load_log(files: Files, options: TrivagoOptions) -> ImpressionDataset:
         items = properties.frame.select(item="item_id", categories=pl.col("properties").str.split("|"))
     catalogue = catalogue_of([lists["items"].explode(), log["reference"]], items)
     names = [file.name, *(found.name for found in metadata[:1])]
-    histories = _session_histories(catalogue, log, lists["event"])
-    return assemble(NAME, _long(lists), catalogue, histories, source=recorded(NAME, names, options), options=options)
+    long = _long(lists)
+    return assemble(
+        NAME,
+        replace(long, notices=(*notices, *long.notices)),
+        catalogue,
+        _session_histories(catalogue, log, lists["event"]),
+        source=recorded(NAME, names, options),
+        options=options,
+    )
 
 
 def _session_histories(catalogue: Catalogue, log: pl.DataFrame, events: pl.Series) -> Histories:
