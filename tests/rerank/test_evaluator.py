@@ -3,10 +3,10 @@ from itertools import pairwise, product
 
 import pytest
 import torch
-from contracts import random_lists
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts import random_lists
 from thinkrank.errors import ThinkrankError
 from thinkrank.lists import ListEncoder, list_batch
 from thinkrank.rerank import EvaluatorOptions
@@ -99,7 +99,9 @@ def test_the_worth_of_a_list_is_what_its_places_add():
     assert worth["discounted"] == pytest.approx([0.5 + 0.25 / math.log2(3) + 0.125 / 2, 0.8 + 0.1 / math.log2(3)])
 
 
-PREDICTIONS = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), st.booleans()), min_size=1, max_size=30)
+PREDICTIONS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), st.booleans()), min_size=1, max_size=30
+)
 
 
 @given(PREDICTIONS)
