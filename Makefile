@@ -17,8 +17,8 @@ help: ## show this list
 demo: $(VENV)/.ready ## train and evaluate on MovieLens-100K with SmolLM2, write runs/demo/report.html (about 16 minutes on 2 cores)
 	@$(BIN)/thinkrank demo
 
-test: $(VENV)/.ready ## run the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.ready ## run the whole test suite, a process per core
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ready ## ruff, mypy --strict, import arrows
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
