@@ -32,6 +32,7 @@ __getattr__ = lazy_names(
         "lists",
         "policy",
         "rank",
+        "rerank",
         "retrieve",
         "stages",
         "training",
