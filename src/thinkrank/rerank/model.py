@@ -12,11 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from thinkrank._files import atomic_write
 from thinkrank.data import Catalogue, ImpressionDataset, ImpressionSplit
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.backbone import default_device
@@ -36,6 +34,7 @@ from thinkrank.rerank.report import EvaluatorReport
 from thinkrank.rerank.writer import ListWriter
 from thinkrank.stages import Slate
 from thinkrank.training import Progress, Run, no_progress
+from thinkrank.training.pretrained import finish, local_folder, reading, write_json, write_tensors
 
 _VECTORS = "encoder.item_vectors_IE"
 
@@ -200,37 +199,29 @@ class EGLR:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, columns, weights of writer and evaluator, its report, the catalogue and a model card."""
         folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, module in (("writer", self.writer), ("evaluator", self.evaluator)):
-            tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
-            with atomic_write(folder / f"{name}.safetensors") as file:
-                file.write(save(tensors))
+            write_tensors(folder / f"{name}.safetensors", module.state_dict())
         self.catalogue.save(folder / "catalogue.parquet")
-        texts = {"README.md": model_card(self.config, len(self.catalogue)), "schema.json": _json(self.schema)}
+        write_json(folder / "schema.json", self.schema)
         if self.report is not None:
-            texts["evaluator_report.json"] = _json(self.report)
-        texts["config.json"] = _json(self.config)  # last: a folder with a config is a whole model
-        for name, text in texts.items():
-            with atomic_write(folder / name) as file:
-                file.write(text.encode())
+            write_json(folder / "evaluator_report.json", self.report)
+        finish(folder, self.config, model_card(self.config, len(self.catalogue)))
 
     @classmethod
     def from_pretrained(cls, where: str | Path, *, generator: nn.Module | None = None, device: str = "auto") -> "EGLR":
         """Load what `save_pretrained` wrote.
 
         Args:
-            where: the folder.
+            where: a folder, or a hub id `owner/name`.
             generator: of the same make as the one it was created with, if that was your own.
             device: auto, cpu, cuda, cuda:1 or mps.
 
         Raises:
             ThinkrankError: if the folder is not a saved model or its files do not fit together.
         """
-        folder = Path(where)
-        if not (folder / "config.json").is_file():
-            raise ThinkrankError(
-                f"{folder}: no saved model here (no config.json). Give the folder a training run made."
-            )
-        try:
+        folder = local_folder(where)
+        with reading(folder):
             config = EGLRConfig.model_validate_json((folder / "config.json").read_bytes())
             schema = ListSchema.model_validate_json((folder / "schema.json").read_bytes())
             catalogue = Catalogue.load(folder / "catalogue.parquet")
@@ -244,11 +235,6 @@ class EGLR:
             evaluator.load_state_dict(load_file(folder / "evaluator.safetensors"))
             report_file = folder / "evaluator_report.json"
             report = EvaluatorReport.model_validate_json(report_file.read_bytes()) if report_file.is_file() else None
-        except ThinkrankError:
-            raise
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ThinkrankError(f"{folder}: the saved model is damaged or its files do not fit: {reason}") from error
         place = default_device() if device == "auto" else torch.device(device)
         if report is not None:
             evaluator.freeze()
@@ -287,7 +273,3 @@ def _slate(lists: ImpressionDataset, written: list[Written], k: int) -> Slate:
         entropies_after_BK=joined("entropies_after_RK", np.float32),
         thoughts_BK=joined("thoughts_RK", np.int32),
     )
-
-
-def _json(model: EGLRConfig | ListSchema | EvaluatorReport) -> str:
-    return model.model_dump_json(indent=2) + "\n"

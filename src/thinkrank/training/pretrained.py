@@ -56,8 +56,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         file.write(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 
+def write_json(path: Path, model: BaseModel) -> None:
+    """Write a pydantic model, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write((model.model_dump_json(indent=2) + "\n").encode())
+
+
 def finish(folder: Path, config: BaseModel, card: str) -> None:
     """Write the model card and, last, the configuration: a folder with a config is a whole model."""
-    for name, text in (("README.md", card), ("config.json", config.model_dump_json(indent=2) + "\n")):
-        with atomic_write(folder / name) as file:
-            file.write(text.encode())
+    with atomic_write(folder / "README.md") as file:
+        file.write(card.encode())
+    write_json(folder / "config.json", config)
