@@ -183,7 +183,7 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
         ]
         result["evaluator"] = model.report.model_dump(mode="json", exclude={"bins"}) if model.report else None
         result["threshold"] = model.config.reasoning.threshold
-        result["settings"] = settings.model_dump(mode="json")
+        result["settings"] = settings.model_dump(mode="json", exclude={"data": {"path"}})
     result["seconds"] = time.perf_counter() - started
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as out:

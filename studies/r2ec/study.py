@@ -147,7 +147,7 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
         return
     if file.exists():
         stored = json.loads(file.read_text(encoding="utf-8"))["settings"]
-        if stored != arm_settings(study, arm, seed).model_dump(mode="json"):
+        if stored != told(arm_settings(study, arm, seed)):
             raise SystemExit(f"{file} was made with other settings: delete it, or restore them")
         print(f"{file} is there already")
         return
@@ -176,9 +176,14 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
             controls=study.arms[arm].get("controls", False),
         ),
         "thoughts": {"before": shown[0]["thoughts"], "after": shown[-1]["thoughts"]} if len(shown) > 1 else {},
-        "settings": settings.model_dump(mode="json"),
+        "settings": told(settings),
     }
     write(file, result)
+
+
+def told(settings: RetrieveSettings) -> dict[str, Any]:
+    """Settings as a result keeps them: not where on this machine the data lay."""
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"path": None})}).model_dump(mode="json")
 
 
 def write(file: Path, result: dict[str, Any]) -> None:

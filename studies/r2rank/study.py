@@ -144,7 +144,7 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
                 if "valid_ndcg@10" in row
             ],
             "thoughts": {"before": shown[0]["thoughts"], "after": shown[-1]["thoughts"]} if len(shown) > 1 else {},
-            "settings": study.arm(arm, seed).model_dump(mode="json"),
+            "settings": study.arm(arm, seed).model_dump(mode="json", exclude={"data": {"path"}}),
         }
     result["ranks"] = found
     file.parent.mkdir(parents=True, exist_ok=True)
