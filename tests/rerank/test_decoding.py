@@ -30,8 +30,7 @@ class Given(nn.Module):
     def encode(self, joint_BNE, mask_BN):
         return Context(joint_BNE.repeat(1, 1, 2)[:, :, :WIDTH], mask_BN)
 
-    def init_state(self, context, capacity):
-        self.capacity = capacity
+    def init_state(self, context):
         return Nothing(torch.zeros(len(context.mask_RN)))
 
     def step(self, context, state, tokens_RD, slot):
@@ -175,7 +174,6 @@ def test_only_rows_that_think_are_computed():
     think = [int((draws.thinking_RK[:, place] < 0.5).sum()) for place in range(2)]
     assert 0 < think[0] < 10
     assert generator.steps == [(0, 0, think[0]), (0, None, 10), (1, 0, think[1])]
-    assert generator.capacity == 4
 
 
 def test_lists_are_drawn_with_their_probabilities():

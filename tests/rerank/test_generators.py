@@ -60,7 +60,7 @@ class NearestLast(nn.Module):
     def encode(self, joint_BNE, mask_BN):
         return Context(self.project(joint_BNE), mask_BN)
 
-    def init_state(self, context, capacity):
+    def init_state(self, context):
         return Mean(context.tokens_RND.new_full((len(context.mask_RN), WIDTH), 0.3))
 
     def step(self, context, state, tokens_RD, slot):
@@ -97,12 +97,13 @@ def test_the_additive_pointer_is_the_formula_with_tanh():
     generator, context = contexts("gru")
     state = torch.randn(3, WIDTH, dtype=torch.float64)
     with torch.no_grad():
-        got = generator.logits(context, type(generator.init_state(context, 1))(state))
+        got = generator.logits(context, type(generator.init_state(context))(state))
         keys, query = generator.keys(context.tokens_RND), generator.query(state)
     for row in range(3):
         for candidate in range(5):
             sums = (keys[row, candidate] + query[row]).tolist()
-            expected = sum(v * math.tanh(x) for v, x in zip(generator.energy.weight[0].tolist(), sums, strict=True))
+            energies = [-e / 2 for e in generator.energy.weight[0].tolist()]
+            expected = sum(v * (math.tanh(x / 2) - 1) for v, x in zip(energies, sums, strict=True))
             assert float(got[row, candidate]) == pytest.approx(expected, abs=1e-12)
 
 
@@ -110,7 +111,7 @@ def test_the_additive_pointer_neither_overflows_nor_loses_its_gradient_scale():
     generator, context = contexts("gru")
     generator = generator.float()
     context = generator.encode(100 * torch.randn(2, 4, JOINT), torch.ones(2, 4, dtype=torch.bool))
-    logits = generator.logits(context, type(generator.init_state(context, 1))(1e3 * torch.randn(2, WIDTH)))
+    logits = generator.logits(context, type(generator.init_state(context))(1e3 * torch.randn(2, WIDTH)))
     assert logits.isfinite().all()
     gradients = torch.autograd.grad(logits.sum(), list(generator.energy.parameters()))
     assert all(gradient.isfinite().all() for gradient in gradients)
@@ -123,7 +124,7 @@ def test_the_mlp_pointer_scores_the_joined_vectors():
     first = torch.cat([generator.keys.weight, generator.query.weight], dim=1)
     with torch.no_grad():
         expected = generator.score(joined @ first.T + generator.query.bias)[:, :, 0]
-        got = generator.logits(context, type(generator.init_state(context, 1))(state))
+        got = generator.logits(context, type(generator.init_state(context))(state))
     torch.testing.assert_close(got, expected, atol=1e-12, rtol=0)
 
 
@@ -133,7 +134,7 @@ def test_the_prefix_sum_does_not_see_the_order_of_the_past():
     with torch.no_grad():
         states = []
         for first, second in ((one, two), (two, one)):
-            state = generator.step(context, generator.init_state(context, 2), first, Slot(0, None))
+            state = generator.step(context, generator.init_state(context), first, Slot(0, None))
             states.append(generator.step(context, state, second, Slot(1, None)).hidden_RD)
         start = generator.start(context.tokens_RND[:, :].sum(1) / context.mask_RN.sum(1, keepdim=True))
         expected = start + (one + two) @ generator.add.weight.T
@@ -148,8 +149,8 @@ def test_the_order_in_which_candidates_are_given_is_not_seen(kind):
     shuffled = torch.tensor([3, 0, 4, 1, 2])
     with torch.no_grad():
         plain, other = case.context(), generator.encode(case.joint[:, shuffled], case.mask)
-        one = generator.logits(plain, generator.init_state(plain, 1))
-        two = generator.logits(other, generator.init_state(other, 1))
+        one = generator.logits(plain, generator.init_state(plain))
+        two = generator.logits(other, generator.init_state(other))
     torch.testing.assert_close(one[:, shuffled], two, atol=1e-12, rtol=0)
 
 

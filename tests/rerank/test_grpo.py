@@ -64,7 +64,7 @@ def plain_choices(writer, batch, request: int, columns: list[int], thoughts: lis
     joint = torch.cat([items[request, :length], users[request].expand(length, -1)], dim=1)[None]
     context = generator.encode(joint, torch.ones(1, length, dtype=torch.bool))
     tokens = context.tokens_RND[0]
-    state, left, choices = generator.init_state(context, 50), list(range(length)), []
+    state, left, choices = generator.init_state(context), list(range(length)), []
     for place, column in enumerate(columns):
         if column < 0:
             break
@@ -279,14 +279,11 @@ class KilledError(Exception):
 
 POINTS = [
     ("step", 4),
-    ("_rollout", 2),
     ("_surrogate", 5),
-    ("optimizer.step", 3),
     ("optimizer.step", 8),
     ("measure", 2),
     ("save", 1),
     ("save", 2),
-    ("batch", 3),
 ]
 
 

@@ -207,7 +207,7 @@ class Own(nn.Module):
 
         return Context(self.project(joint_BNE), mask_BN)
 
-    def init_state(self, context, capacity):
+    def init_state(self, context):
         from thinkrank.rerank.generators.base import Hidden
 
         return Hidden(torch.ones(len(context.mask_RN), 8))

@@ -170,4 +170,4 @@ def test_the_gradient_of_a_choice_through_a_soft_mixture_is_that_of_finite_diffe
     case.reasoner.options = case.reasoner.options.model_copy(update={"detach": True})
     case.joint.requires_grad_()
     (detached,) = torch.autograd.grad(case.replay(written).logprobs_RK.sum(), case.joint)
-    assert float((detached - gradient).abs().max()) > 1e-4  # part of it did flow through the thoughts
+    assert float((detached - gradient).abs().max()) > 1e-5  # part of it did flow through the thoughts

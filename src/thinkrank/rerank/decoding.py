@@ -29,9 +29,9 @@ from thinkrank.rerank.config import ReasoningOptions
 from thinkrank.rerank.generators.base import Context, Generator, Rows, Slot
 from thinkrank.rerank.reasoning import Reasoner, entropy, log_probabilities, masked_scores, normalised_entropy
 
-Gate = Callable[[int, int, Tensor, Tensor, Tensor], Tensor]
-"""Called with place, number of thoughts so far, indices of A rows, the entropies of their choices and how many
-candidates they have left; returns which of them think (once more)."""
+Gate = Callable[[int, int, Tensor | None, Tensor, Tensor], Tensor | None]
+"""Called with place, number of thoughts so far, indices of A rows (None: all R), the entropies of their choices, and
+how many candidates all R rows have left; returns which of the A think (once more), None if none does."""
 
 Choice = Callable[[int, Tensor], Tensor]
 """Called with place and log-probabilities of the R rows' candidates; returns a column for each."""
@@ -151,10 +151,8 @@ def write(
     Raises:
         ValueError: if the mode is "entropy" and the threshold is not set, or "random" and there are no draws.
     """
-    draws, most = draws or Draws(), reasoner.options.max_steps
-    capacity = places * (1 + most)
-    writer = (generator, reasoner)
-    trace = _loop(writer, context, places, _gate(reasoner.options, draws), _choice(draws), capacity)
+    draws = draws or Draws()
+    trace = _loop((generator, reasoner), context, places, _gate(reasoner.options, draws), _choice(draws))
     written = Written(**trace)
     _check_lists(context.mask_RN, written.columns_RK)
     return written
@@ -183,10 +181,9 @@ def replay(
     """
     _check_lists(context.mask_RN, columns_RK)
     chosen_RK = columns_RK.clamp(min=0)
-    capacity = int((1 + thoughts_RK).sum(dim=1).max())
 
-    def recorded(place: int, thoughts: int, rows_A: Tensor, *_: Tensor) -> Tensor:
-        return thoughts_RK[:, place].index_select(0, rows_A) > thoughts
+    def recorded(place: int, thoughts: int, rows_A: Tensor | None, *_: Tensor) -> Tensor:
+        return _some(thoughts_RK[:, place], rows_A) > thoughts
 
     wanted_RN = torch.zeros_like(context.mask_RN) if wanted_RN is None else wanted_RN
     trace = _loop(
@@ -195,7 +192,6 @@ def replay(
         columns_RK.shape[1],
         recorded,
         lambda place, _: chosen_RK[:, place],
-        capacity,
         wanted_RN,
     )
     return Replayed(**trace)
@@ -237,25 +233,30 @@ def _think(
     """
     generator, reasoner = writer
     counts_R = torch.zeros_like(left_R)
-    rows_A = torch.arange(len(left_R), device=left_R.device)
+    open_R = gate(place, 0, None, moment.entropies_R, left_R)
+    rows_A = None if open_R is None else (open_R & (left_R > 1)).nonzero()[:, 0]
+    if rows_A is None or not len(rows_A):
+        return moment, counts_R
     own, thoughts = moment, 0
+    if len(rows_A) < len(left_R):
+        own, context, available_RN = moment.take(rows_A), context.take(rows_A), available_RN.index_select(0, rows_A)
     while True:
-        open_A = gate(place, thoughts, rows_A, own.entropies_R, left_R.index_select(0, rows_A))
-        again = open_A.nonzero()[:, 0]
-        if len(again) < len(rows_A):
-            if thoughts:
-                done = (~open_A).nonzero()[:, 0]
-                rows_D = rows_A.index_select(0, done)
-                moment = moment.put(rows_D, own.take(done))
-                counts_R.index_fill_(0, rows_D, thoughts)
-            if not len(again):
-                return moment, counts_R
-            rows_A, own, context = rows_A.index_select(0, again), own.take(again), context.take(again)
-            available_RN = available_RN.index_select(0, again)
         tokens_AD = reasoner.token(own.scores_RN, available_RN, context, own.state, thoughts)
         state = generator.step(context, own.state, tokens_AD, Slot(place, thoughts))
         own = _moment(generator, reasoner, context, state, available_RN)
         thoughts += 1
+        open_A = gate(place, thoughts, rows_A, own.entropies_R, left_R)
+        more = rows_A[:0] if open_A is None else open_A.nonzero()[:, 0]
+        if open_A is None or not len(more):
+            counts_R.index_fill_(0, rows_A, thoughts)
+            return moment.put(rows_A, own), counts_R
+        if len(more) < len(rows_A):
+            done = (~open_A).nonzero()[:, 0]
+            rows_D = rows_A.index_select(0, done)
+            moment = moment.put(rows_D, own.take(done))
+            counts_R.index_fill_(0, rows_D, thoughts)
+            rows_A, own, context = rows_A.index_select(0, more), own.take(more), context.take(more)
+            available_RN = available_RN.index_select(0, more)
 
 
 def _loop(
@@ -264,7 +265,6 @@ def _loop(
     places: int,
     gate: Gate | None,
     choice: Choice,
-    capacity: int,
     wanted_RN: Bool[Tensor, "R N"] | None = None,
 ) -> dict[str, Tensor]:
     """The fields of `Written` or, if it is said what is wanted, of `Replayed`."""
@@ -273,7 +273,7 @@ def _loop(
     generator, reasoner = writer
     available_RN, num_R = context.mask_RN, context.mask_RN.sum(dim=1)
     first_R = torch.arange(len(num_R), device=num_R.device) * available_RN.shape[1]
-    state = generator.init_state(context, capacity)
+    state = generator.init_state(context)
     trace: defaultdict[str, list[Tensor]] = defaultdict(list)
     for place in range(places):
         left_R = (num_R - place).clamp(min=0)
@@ -320,18 +320,22 @@ def _gate(options: ReasoningOptions, draws: Draws) -> Gate | None:
     if options.mode == "random" and thinking_RK is None:
         raise ValueError("thinking at random needs draws")
 
-    def opens(place: int, thoughts: int, rows_A: Tensor, entropies_A: Tensor, left_A: Tensor) -> Tensor:
+    def opens(place: int, thoughts: int, rows_A: Tensor | None, entropies_A: Tensor, left_R: Tensor) -> Tensor | None:
         if thoughts >= most or (options.mode == "prefix" and place > 0):
-            return torch.zeros_like(rows_A, dtype=torch.bool)
-        choice_A = left_A > 1
+            return None
         if threshold is not None and options.mode == "entropy":
-            values_A = normalised_entropy(entropies_A, left_A) if options.normalised else entropies_A
-            return choice_A & (values_A > threshold)
+            if options.normalised:
+                entropies_A = normalised_entropy(entropies_A, _some(left_R, rows_A))
+            return entropies_A > threshold
         if thinking_RK is not None and options.mode == "random":
-            return choice_A & (thinking_RK[:, place].index_select(0, rows_A) < options.random_rate)
-        return choice_A
+            return _some(thinking_RK[:, place], rows_A) < options.random_rate
+        return torch.ones_like(entropies_A, dtype=torch.bool)
 
     return opens
+
+
+def _some(values_R: Tensor, rows_A: Tensor | None) -> Tensor:
+    return values_R if rows_A is None else values_R.index_select(0, rows_A)
 
 
 def _choice(draws: Draws) -> Choice:

@@ -29,7 +29,7 @@ _WORST, _MASKED = -1e20, -1e30
 def masked_scores(logits_RN: Float[Tensor, "R N"], available_RN: Bool[Tensor, "R N"]) -> Float[Tensor, "R N"]:
     """Logits in fp32 (or fp64) in which nothing that is available can be as low as what is not."""
     scores_RN = logits_RN.to(torch.promote_types(logits_RN.dtype, torch.float32)).clamp(_WORST, -_WORST)
-    return scores_RN.masked_fill(~available_RN, _MASKED)
+    return scores_RN.where(available_RN, _MASKED)
 
 
 def log_probabilities(scores_RN: Float[Tensor, "R N"], temperature: float = 1.0) -> Float[Tensor, "R N"]:

@@ -27,29 +27,34 @@ class Rows:
 
     def take(self: RowsT, index_A: Int[Tensor, "A"]) -> RowsT:
         """Copies of some rows, in this order; an index may repeat."""
-        return _combine(lambda mine, _: mine.index_select(0, index_A), self, self)
+        return self._each(lambda mine, _: _take(mine, index_A), self)
 
     def put(self: RowsT, index_A: Int[Tensor, "A"], part: RowsT) -> RowsT:
         """Some rows replaced; in place where no gradient is recorded, so nothing else may share their memory."""
-        if torch.is_grad_enabled():
-            return _combine(lambda mine, new: mine.index_copy(0, index_A, new), self, part)
-        return _combine(lambda mine, new: mine.index_copy_(0, index_A, new), self, part)
+        return self._each(lambda mine, new: _put(mine, index_A, new), part)
+
+    def _each(self: RowsT, function: Callable[[Any, Any], Any], other: RowsT) -> RowsT:
+        """Apply a function to everything that has rows and its counterpart in the other."""
+        if "__dataclass_fields__" not in type(self).__dict__:  # it would have its parent's fields only
+            raise TypeError(f"{type(self).__name__} must be a dataclass, so that its tensors are known")
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if isinstance(mine, tuple):
+                changed[field.name] = tuple(function(*pair) for pair in zip(mine, theirs, strict=True))
+            else:
+                changed[field.name] = function(mine, theirs)
+        return replace(self, **changed)
 
 
-def _combine(function: Callable[[Tensor, Tensor], Tensor], one: RowsT, other: RowsT) -> RowsT:
-    """Apply a function to each tensor of one and its counterpart in the other."""
-    if "__dataclass_fields__" not in type(one).__dict__:  # it would have its parent's fields only
-        raise TypeError(f"{type(one).__name__} must be a dataclass, so that its tensors are known")
-    changed: dict[str, Any] = {}
-    for field in fields(one):
-        mine, theirs = getattr(one, field.name), getattr(other, field.name)
-        if isinstance(mine, tuple):
-            changed[field.name] = tuple(function(*pair) for pair in zip(mine, theirs, strict=True))
-        elif isinstance(mine, Rows):
-            changed[field.name] = _combine(function, mine, theirs)
-        else:
-            changed[field.name] = function(mine, theirs)
-    return replace(one, **changed)
+def _take(mine: Rows | Tensor, index_A: Tensor) -> Rows | Tensor:
+    return mine.take(index_A) if isinstance(mine, Rows) else mine.index_select(0, index_A)
+
+
+def _put(mine: Rows | Tensor, index_A: Tensor, new: Any) -> Rows | Tensor:
+    if isinstance(mine, Rows):
+        return mine.put(index_A, new)
+    return mine.index_copy(0, index_A, new) if torch.is_grad_enabled() else mine.index_copy_(0, index_A, new)
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,8 @@ class Generator(Protocol):
         """Read the candidates, once per request, and return a `Context`. Padding must not change anything else."""
         ...
 
-    def init_state(self, context: Any, capacity: int) -> Any:
-        """Return the state before the first token, a `Rows`. At most `capacity` tokens will be consumed."""
+    def init_state(self, context: Any) -> Any:
+        """Return the state before the first token, a `Rows`."""
         ...
 
     def step(self, context: Any, state: Any, tokens_RD: Float[Tensor, "R D"], slot: Slot) -> Any:

@@ -36,7 +36,7 @@ class PrefixSum(nn.Module):
         tokens_BND = self.encoder(joint_BNE, mask_BN)
         return PointerContext(tokens_BND, mask_BN, self.keys(tokens_BND))
 
-    def init_state(self, context: PointerContext, capacity: int) -> Hidden:
+    def init_state(self, context: PointerContext) -> Hidden:
         """The projected mean candidate."""
         return Hidden(self.start(mean_token(context.tokens_RND, context.mask_RN)))
 

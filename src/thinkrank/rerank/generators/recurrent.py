@@ -34,7 +34,7 @@ class RecurrentGenerator(nn.Module):
         tokens_BND = self.encoder(joint_BNE, mask_BN)
         return PointerContext(tokens_BND, mask_BN, self.keys(tokens_BND))
 
-    def init_state(self, context: PointerContext, capacity: int) -> Hidden:
+    def init_state(self, context: PointerContext) -> Hidden:
         """A state made from the mean candidate."""
         return Hidden(self.start(mean_token(context.tokens_RND, context.mask_RN)).tanh())
 
@@ -44,10 +44,11 @@ class RecurrentGenerator(nn.Module):
 
 
 class GRUPointer(RecurrentGenerator):
-    """Additive pointer: z_i = vᵀ tanh(k_i + q) with k_i = W₁ E_i and q = W₂ s.
+    """Additive pointer: z_i = Σ_p e_p σ(-(k_ip + q_p)) with k_i = W₁ E_i and q = W₂ s.
 
-    Computed as tanh(k + q) = 1 - 2 / (1 + exp(2k) exp(2q)), which needs no tanh per candidate and step. So that nothing
-    overflows, the parts of k and q are cut at ±20 (ours).
+    It is vᵀ tanh((k_i + q) / 2) with v = -e / 2, but for a constant that all candidates share, since
+    tanh(x / 2) = 1 - 2 σ(-x). As σ(-(k + q)) = 1 / (1 + exp(k) exp(q)), candidates go through the exponential once and
+    no step needs a tanh for each of them. So that nothing overflows, the parts of k and q are cut at ±40 (ours).
 
     Source: reconstructed; the decoder of Seq2Slate (Bello et al. 2018) and of the author's earlier CMR and LAST.
     """
@@ -57,15 +58,15 @@ class GRUPointer(RecurrentGenerator):
         self.energy = nn.Linear(options.pointer_width, 1, bias=False)
 
     def encode(self, joint_BNE: Float[Tensor, "B N E"], mask_BN: Bool[Tensor, "B N"]) -> PointerContext:
-        """Tokens, and exp(2k)."""
+        """Tokens, and exp(k)."""
         context = super().encode(joint_BNE, mask_BN)
-        return replace(context, keys_RNP=_exponential(context.keys_RNP))
+        return replace(context, keys_RNP=_bounded_exp(context.keys_RNP))
 
     def logits(self, context: PointerContext, state: Hidden) -> Float[Tensor, "R N"]:
         """Score every candidate."""
         ones = context.keys_RNP.new_ones(())
-        sums_RNP = torch.addcmul(ones, context.keys_RNP, _exponential(self.query(state.hidden_RD))[:, None])
-        return self.energy.weight.sum() - 2 * self.energy(sums_RNP.reciprocal_())[:, :, 0]
+        sums_RNP = torch.addcmul(ones, context.keys_RNP, _bounded_exp(self.query(state.hidden_RD))[:, None])
+        return self.energy(sums_RNP.reciprocal_())[:, :, 0]
 
 
 class MLPPointer(RecurrentGenerator):
@@ -84,6 +85,6 @@ class MLPPointer(RecurrentGenerator):
         return self.score(context.keys_RNP + self.query(state.hidden_RD)[:, None])[:, :, 0]
 
 
-def _exponential(values: Tensor) -> Tensor:
-    """exp(2x) of values cut at ±20."""
-    return (2 * values.clamp(-20, 20)).exp()
+def _bounded_exp(values: Tensor) -> Tensor:
+    """exp(x) of values cut at ±40."""
+    return values.clamp(-40, 40).exp()

@@ -10,12 +10,13 @@ W width of one head.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from thinkrank.rerank.attention import Attention, FeedForward, sinusoid
 from thinkrank.rerank.config import GeneratorOptions
@@ -48,6 +49,12 @@ class Remembered(Rows):
     lengths_R: Int[Tensor, "R"]
     keys: Memories
     values: Memories
+
+    def put(self, index_A: Int[Tensor, "A"], part: "Remembered") -> "Remembered":
+        """Some rows replaced by ones that may have consumed more."""
+        width = part.keys[0].shape[1]
+        keys, values = (tuple(_wide(one, width) for one in of) for of in (self.keys, self.values))
+        return super(Remembered, replace(self, keys=keys, values=values)).put(index_A, part)
 
 
 class DecoderBlock(nn.Module):
@@ -93,13 +100,12 @@ class TransformerPointer(nn.Module):
         keys, values = zip(*crossed, strict=True)
         return AttendedContext(tokens_BND, mask_BN, self.keys(tokens_BND), keys, values)
 
-    def init_state(self, context: AttendedContext, capacity: int) -> Remembered:
+    def init_state(self, context: AttendedContext) -> Remembered:
         """The state behind the start token."""
         start_RD = self.start_D.expand(len(context.mask_RN), -1)
-        empty = [keys.new_zeros(len(keys), capacity + 1, *keys.shape[2:]) for keys in context.cross_keys]
         lengths_R = torch.zeros(len(start_RD), dtype=torch.long, device=start_RD.device)
-        state = Remembered(start_RD, lengths_R, tuple(empty), tuple(torch.zeros_like(keys) for keys in empty))
-        return self._consume(context, state, start_RD)
+        empty = tuple(keys[:, :0] for keys in context.cross_keys)
+        return self._consume(context, Remembered(start_RD, lengths_R, empty, empty), start_RD)
 
     def step(
         self, context: AttendedContext, state: Remembered, tokens_RD: Float[Tensor, "R D"], slot: Slot
@@ -120,8 +126,8 @@ class TransformerPointer(nn.Module):
         for index, block in enumerate(self.decoder):
             normed_R1D = block.self_norm(hidden_R1D)
             new_keys, new_values = block.self_attention.remember(normed_R1D)
-            keys.append(_write(state.keys[index], state.lengths_R, new_keys[:, 0]))
-            values.append(_write(state.values[index], state.lengths_R, new_values[:, 0]))
+            keys.append(_write(state.keys[index], state.lengths_R, new_keys[:, 0], longest))
+            values.append(_write(state.values[index], state.lengths_R, new_values[:, 0], longest))
             hidden_R1D = hidden_R1D + block.self_attention(
                 normed_R1D, keys[-1][:, :longest], values[-1][:, :longest], read_RM
             )
@@ -133,10 +139,17 @@ class TransformerPointer(nn.Module):
 
 
 def _write(
-    memory_RMHW: Float[Tensor, "R M H W"], places_R: Int[Tensor, "R"], new_RHW: Float[Tensor, "R H W"]
-) -> Float[Tensor, "R M H W"]:
-    """One entry per row replaced; in place where no gradient is recorded."""
+    memory_RMHW: Float[Tensor, "R M H W"], places_R: Int[Tensor, "R"], new_RHW: Float[Tensor, "R H W"], longest: int
+) -> Float[Tensor, "R n H W"]:
+    """One entry per row replaced; in place where no gradient is recorded. A memory that is too small is doubled."""
+    if memory_RMHW.shape[1] < longest:
+        memory_RMHW = _wide(memory_RMHW, 2 * longest)
     index = (torch.arange(len(places_R), device=places_R.device), places_R)
     if torch.is_grad_enabled():
         return memory_RMHW.index_put(index, new_RHW)
     return memory_RMHW.index_put_(index, new_RHW)
+
+
+def _wide(memory_RMHW: Float[Tensor, "R M H W"], width: int) -> Float[Tensor, "R n H W"]:
+    """The memory with room for at least `width` tokens."""
+    return functional.pad(memory_RMHW, (0, 0, 0, 0, 0, max(0, width - memory_RMHW.shape[1])))
