@@ -19,7 +19,7 @@ import torch
 from _figures import parser, tell
 from thinkrank.data import ImpressionDataset, ListWorld, ListWorldOptions
 from thinkrank.lists import ListBatch, list_batch
-from thinkrank.rerank import EGLR, EGLRConfig, GeneratorOptions, ReasoningOptions
+from thinkrank.rerank import EGLR, Context, EGLRConfig, GeneratorOptions, ReasoningOptions
 from thinkrank.rerank.decoding import Written
 
 BATCH, CANDIDATES, PLACES, RATE = 256, 25, 10, 0.4
@@ -59,6 +59,12 @@ def answer(model: EGLR, batch: ListBatch, reasoning: ReasoningOptions, places: i
     return model.answer(batch, places, model.writer.thinking(reasoning))
 
 
+@torch.inference_mode()
+def write(model: EGLR, context: Context, places: int, reasoning: ReasoningOptions = NONE) -> Written:
+    """The part of an answer behind the encoding."""
+    return model.writer.thinking(reasoning).write(context, places)
+
+
 def calibrated(model: EGLR, batch: ListBatch, steps: int) -> ReasoningOptions:
     """Think at 40 % of the places, at most so many times."""
     writer = model.writer.thinking(ReasoningOptions(max_steps=steps, trigger_rate=RATE))
@@ -89,13 +95,8 @@ def thinking(kind: str, lists: ImpressionDataset, rounds: int) -> dict[str, floa
     assert torch.equal(plain.logprobs_RK, nothing.logprobs_RK)
     with torch.inference_mode():
         context = model.writer.context(batch)
-
-    def write(mode: ReasoningOptions) -> None:
-        with torch.inference_mode():
-            model.writer.thinking(mode).write(context, PLACES)
-
     whole = fastest([lambda mode=mode: answer(model, batch, mode) for mode in modes], rounds)
-    part = fastest([lambda mode=mode: write(mode) for mode in modes], rounds)
+    part = fastest([lambda mode=mode: write(model, context, PLACES, mode) for mode in modes], rounds)
     prefix = "" if kind == "gru" else f"{kind}_"
     figures = {f"{prefix}seconds": whole[0]}
     for index, steps in enumerate((1, 3), start=1):
@@ -125,16 +126,18 @@ def requests(lists: ImpressionDataset, count: int) -> dict[str, float]:
 
 
 def exponents(rounds: int, sizes: Sequence[int]) -> dict[str, float]:
-    """How time grows with the number of candidates, and with the number of places."""
+    """How the time of an answer grows with its candidates, and that of writing with the number of places."""
     longest = sizes[-1]
     lists = made_lists(64, longest)
     model = made_model("gru", lists)
     batch = list_batch(lists, np.arange(64))
-    ways = {"candidates": [], "places": []}
+    with torch.inference_mode():
+        context = model.writer.context(batch)
+    ways: dict[str, list[Callable[[], object]]] = {"candidates": [], "places": []}
     for size in sizes:
         part = ListBatch(**{**vars(batch), **_narrowed(batch, size)})
         ways["candidates"].append(lambda part=part: answer(model, part, NONE, PLACES))
-        ways["places"].append(lambda size=size: answer(model, batch, NONE, size))
+        ways["places"].append(lambda size=size: write(model, context, size))
     slopes = {}
     for name, some in ways.items():
         seconds = fastest(some, rounds)

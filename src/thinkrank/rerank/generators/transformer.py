@@ -144,10 +144,13 @@ def _write(
     """One entry per row replaced; in place where no gradient is recorded. A memory that is too small is doubled."""
     if memory_RMHW.shape[1] < longest:
         memory_RMHW = _wide(memory_RMHW, 2 * longest)
-    index = (torch.arange(len(places_R), device=places_R.device), places_R)
-    if torch.is_grad_enabled():
-        return memory_RMHW.index_put(index, new_RHW)
-    return memory_RMHW.index_put_(index, new_RHW)
+    width = memory_RMHW.shape[1]
+    entries_R = torch.arange(len(places_R), device=places_R.device) * width + places_R
+    flat = memory_RMHW.flatten(0, 1)
+    flat = (
+        flat.index_copy(0, entries_R, new_RHW) if torch.is_grad_enabled() else flat.index_copy_(0, entries_R, new_RHW)
+    )
+    return flat.unflatten(0, (len(places_R), width))
 
 
 def _wide(memory_RMHW: Float[Tensor, "R M H W"], width: int) -> Float[Tensor, "R n H W"]:
