@@ -240,3 +240,24 @@ def test_the_config_is_strict_and_round_trips(config):
         EvaluatorFitOptions(stepz=3)
     with pytest.raises(ValueError, match="twice the heads"):
         type(config.generator)(width=12, heads=4)
+
+
+def test_an_oracle_picks_by_the_feedback_and_is_only_asked_by_name(ready, lists):
+    from thinkrank.rerank.columns import click_ndcg
+
+    feedback = torch.from_numpy(lists.feedback())
+
+    def ndcg(slate):
+        return click_ndcg(torch.from_numpy(slate.columns_BK.astype(np.int64)), feedback)
+
+    greedy, picked = ready.rerank(lists, 3), ready.rerank(lists, 3, samples=6)
+    ready.report = None
+    oracle = ready.rerank(lists, 3, samples=6, pick="oracle")
+    assert (ndcg(oracle) >= ndcg(greedy)).all()
+    assert (ndcg(oracle) >= ndcg(picked)).all()
+    assert ndcg(oracle).mean() > ndcg(picked).mean()
+
+
+def test_both_encoders_must_read_the_same_history(config):
+    with pytest.raises(ValueError, match="give both the same"):
+        type(config)(lists=config.lists.model_copy(update={"max_history": 9}))

@@ -103,22 +103,32 @@ class EGLRConfig(_Frozen):
     reasoning: ReasoningOptions = ReasoningOptions()
     evaluator: EvaluatorOptions = EvaluatorOptions()
 
+    @model_validator(mode="after")
+    def _same_history(self) -> "EGLRConfig":
+        if self.lists.max_history != self.evaluator.lists.max_history:
+            raise ValueError(
+                f"lists.max_history is {self.lists.max_history} and evaluator.lists.max_history "
+                f"{self.evaluator.lists.max_history}: lists are read once for both, so give both the same"
+            )
+        return self
+
 
 class FitOptions(_Frozen):
     """What every training shares."""
 
-    steps: int = Field(1000, ge=0, description="updates, or batches of rollouts; 0 leaves the training out")
+    steps: int = Field(500, ge=0, description="updates, or batches of rollouts; 0 leaves the training out")
     batch_size: int = Field(256, ge=1, description="lists per step")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's, on everything")
     warmup_steps: int = Field(20, ge=0, description="steps over which the rate rises linearly from 0")
     schedule: Literal["linear", "constant"] = Field("linear", description="after the warm-up: fall to 5 %, or stay")
     grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    validate_every: int = Field(100, ge=1, description="steps between two validations")
+    validate_every: int = Field(50, ge=1, description="steps between two validations")
     validation_lists: int = Field(2000, ge=1, description="newest lists of the validation part that are looked at")
     keep: Literal["best", "last"] = Field("best", description="which weights the model ends with")
     patience: int | None = Field(5, ge=1, description="stop after this many validations without a better one")
     checkpoint_every: int = Field(50, ge=1, description="steps between two checkpoints")
+    signal: str | None = Field(None, description="feedback to learn and to be judged by; none is the data set's first")
     seed: int = Field(0, ge=0, description="of the order of lists, dropout and the rollouts")
 
 
@@ -160,7 +170,11 @@ class GrpoOptions(FitOptions):
     updates: int = Field(1, ge=1, description="per batch of rollouts; from the second on ratios differ from 1")
     clip_low: Share = Field(0.2, description="ratios may fall to 1 - clip_low")
     clip_high: float = Field(0.2, ge=0, description="ratios may rise to 1 + clip_high")
-    kl_coefficient: float = Field(0.01, ge=0, description="of the k3 divergence from the generator at the start")
+    kl_coefficient: float = Field(
+        0.1,
+        ge=0,
+        description="of the k3 divergence from the generator at the start; too little lets it exploit the evaluator",
+    )
     entropy_coefficient: float = Field(1e-3, ge=0, description="of the entropy of the choices")
     failed_check: Literal["refuse", "warn"] = Field(
         "refuse", description="when the evaluator does not prefer logged lists to shuffled ones"

@@ -187,7 +187,8 @@ class Fit(Generic[OptionsT]):
 
     def read(self, part: ImpressionDataset, indices_B: Int64[np.ndarray, "B"]) -> ListBatch:
         """Some lists as tensors."""
-        return list_batch(part, indices_B, max_history=self.model.config.lists.max_history)
+        history = self.model.config.lists.max_history
+        return list_batch(part, indices_B, signal=self.options.signal, max_history=history)
 
     def random(self) -> torch.Generator:
         """Chance for the draws of the present step, from nothing but the seed and the step."""

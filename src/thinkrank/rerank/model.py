@@ -3,12 +3,13 @@
 Confirmed by readers of the paper: a generator writes the list item by item; where the entropy of its next choice is
 high it first consumes latent reasoning tokens, mixtures of the candidates; thinking has a higher temperature than
 choosing; a pre-trained evaluator's judgement rewards the generator, which is trained with GRPO. Everything else, the
-architectures, losses and all numbers included, is reconstructed; `specs` of this are in the docstrings.
+architectures, losses and all numbers included, is reconstructed, as the docstrings say.
 
 Shape legend: B displayed lists, K places, M lists written for each, R = B M rows.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.language.backbone import default_device
 from thinkrank.lists import ListBatch, ListEncoder, ListSchema, batches
 from thinkrank.rerank.card import model_card
+from thinkrank.rerank.columns import click_ndcg
 from thinkrank.rerank.config import (
     EGLRConfig,
     EvaluatorFitOptions,
@@ -36,6 +38,8 @@ from thinkrank.stages import Slate
 from thinkrank.training import Progress, Run, no_progress
 from thinkrank.training.pretrained import finish, local_folder, reading, write_json, write_tensors
 
+Pick = Literal["evaluator", "oracle"]
+
 _VECTORS = "encoder.item_vectors_IE"
 
 
@@ -44,7 +48,7 @@ class EGLR:
 
     Use `create` for an untrained model and `from_pretrained` for a saved one. A list with fewer candidates than places
     is answered with all of them, in order; a list with one candidate with that one; of equal scores the first candidate
-    in the order given is chosen. Feedback is never looked at.
+    in the order given is chosen. Feedback is not looked at, but by the oracle that `rerank` can be told to ask.
 
     Args:
         config: what it is made of.
@@ -142,6 +146,7 @@ class EGLR:
         *,
         reasoning: ReasoningOptions | None = None,
         samples: int = 1,
+        pick: Pick = "evaluator",
         reward: RewardKind = "mean",
         batch_size: int = 256,
         seed: int = 0,
@@ -152,25 +157,27 @@ class EGLR:
             lists: of the same columns as the training lists.
             k: places; shorter lists are filled up with -1.
             reasoning: think in another way than configured.
-            samples: lists to write for each request, the first greedily and the others at random; the evaluator picks
-                one (the paper's Pass@K). 1 asks no evaluator.
-            reward: by which it picks.
+            samples: lists to write for each request, the first greedily and the others at random, of which one is
+                picked (the paper's Pass@K).
+            pick: by whom: "evaluator", or "oracle" for the list of the best NDCG by the feedback itself. The oracle is
+                an upper bound that no system reaches; label it so wherever it is shown.
+            reward: by which the evaluator picks.
             batch_size: lists answered together.
             seed: of the samples, and of the mode "random".
 
         Raises:
-            ThinkrankError: if the lists have other columns, the threshold is not set, or, with samples, the evaluator
+            ThinkrankError: if the lists have other columns, the threshold is not set, or the evaluator shall pick and
                 was never trained.
         """
         self.schema.check(lists)
-        if samples > 1 and self.report is None:
+        if samples > 1 and pick == "evaluator" and self.report is None:
             raise ThinkrankError(
                 "picking among samples needs an evaluator that was trained: fit it, or take one sample"
             )
         writer = self.writer if reasoning is None else self.writer.thinking(reasoning)
         random = torch.Generator().manual_seed(seed)
         written = [
-            self.answer(batch.to(self.device), k, writer, samples, reward, random)
+            self.answer(batch.to(self.device), k, writer, samples, pick, reward, random)
             for batch in batches(lists, batch_size, max_history=self._config.lists.max_history)
         ]
         return _slate(lists, written, k)
@@ -182,6 +189,7 @@ class EGLR:
         k: int,
         writer: ListWriter | None = None,
         samples: int = 1,
+        pick: Pick = "evaluator",
         reward: RewardKind = "mean",
         random: torch.Generator | None = None,
     ) -> Written:
@@ -193,8 +201,11 @@ class EGLR:
         written = writer.write(context, k, draws)
         if samples == 1:
             return written
-        rewards_RK = self.evaluator.rewards(self.evaluator.joint(batch), written.columns_RK, reward)
-        return written.best_of(rewards_RK.sum(dim=1).view(-1, samples))
+        if pick == "oracle":
+            values_R = click_ndcg(written.columns_RK, batch.feedback_BN.repeat_interleave(samples, dim=0))
+        else:
+            values_R = self.evaluator.rewards(self.evaluator.joint(batch), written.columns_RK, reward).sum(dim=1)
+        return written.best_of(values_R.view(-1, samples))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, columns, weights of writer and evaluator, its report, the catalogue and a model card."""

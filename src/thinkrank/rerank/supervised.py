@@ -84,7 +84,7 @@ class WarmStart(Fit[WarmStartOptions]):
 
     def trainable(self, train: ImpressionDataset) -> Int64[np.ndarray, "M"]:
         """Lists with a click and something to choose."""
-        return np.flatnonzero((train.feedback() > 0).any(axis=1) & (train.lengths_L > 1))
+        return np.flatnonzero((train.feedback(self.options.signal) > 0).any(axis=1) & (train.lengths_L > 1))
 
     def step(self, batch: ListBatch) -> dict[str, Any]:
         """One update along lists that precede each choice."""
