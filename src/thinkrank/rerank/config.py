@@ -135,6 +135,11 @@ class FitOptions(_Frozen):
 class EvaluatorFitOptions(FitOptions):
     """Pre-training of the evaluator on displayed lists; the best weights are those of the lowest validation loss."""
 
+    shuffled: Share = Field(
+        0.0,
+        description="share of the lists that are read in a random order, as if order changed no click: acquaints it "
+        "with orders that were never displayed. Give it the displayed places as a feature then (lists.positions)",
+    )
     slate_length: int = Field(10, ge=1, description="places on which the report compares logged and shuffled lists")
 
 

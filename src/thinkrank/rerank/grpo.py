@@ -9,6 +9,7 @@ Shape legend: B requests, G lists of each, R = B G rows, K places, V validation 
 
 import copy
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,17 @@ from thinkrank.rerank.fit import Fit, under
 from thinkrank.rerank.model import EGLR
 from thinkrank.training import Run
 
+_THRESHOLD = "threshold"
+
 logger = logging.getLogger(__name__)
 
 
 class GrpoFit(Fit[GrpoOptions]):
     """One reinforcement in progress. A step is one batch of rollouts and the updates made from it.
 
-    Before the first step the threshold of the entropy gate is calibrated if it is not set, and the generator is kept as
-    it is, to measure divergences from. Dropout is off: a replay must give what the rollout gave.
+    A threshold of the entropy gate that is not given is calibrated before every validation: reinforcement makes choices
+    surer, so under a threshold that stands still thinking dies out. The generator is kept as it was at the start, to
+    measure divergences from. Dropout is off: a replay must give what the rollout gave.
 
     Raises:
         ThinkrankError: if the evaluator was never judged, or does not prefer logged lists to shuffled ones and the
@@ -58,6 +62,8 @@ class GrpoFit(Fit[GrpoOptions]):
             logger.warning("%s", fault)
         super().__init__(model, model.writer, split, options, run)
         self.evaluator = model.evaluator.freeze()
+        reasoning = model.writer.reasoning
+        self.calibrates = reasoning.mode == "entropy" and reasoning.max_steps > 0 and reasoning.threshold is None
         self.reference = copy.deepcopy(model.writer).requires_grad_(False)
         self.at_start: dict[str, Tensor] = {}
 
@@ -67,27 +73,37 @@ class GrpoFit(Fit[GrpoOptions]):
 
     def prepare(self) -> None:
         """Set the threshold of the gate."""
-        reasoning = self.model.writer.reasoning
-        if reasoning.mode == "entropy" and reasoning.max_steps and reasoning.threshold is None:
+        writer = self.model.writer
+        if self.calibrates:
             self.module.eval()
             with torch.no_grad():
-                contexts = [self.model.writer.context(batch) for batch in self.validation]
-            rate = self.model.writer.calibrate(contexts, self.options.length)
-            logger.info("threshold %.4g: %.1f %% of places think", self.model.writer.reasoning.threshold, 100 * rate)
-        self.reference.reasoner.options = self.model.writer.reasoning
+                contexts = [writer.context(batch) for batch in self.validation]
+            rate = writer.calibrate(contexts, self.options.length, rounds=1 if self.counters.step else 3)
+            logger.info("threshold %.4g: %.1f %% of places think", writer.reasoning.threshold, 100 * rate)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The writer's, and the threshold of its gate."""
+        threshold = self.model.writer.reasoning.threshold
+        if threshold is None:
+            return super().weights()
+        return {**super().weights(), _THRESHOLD: torch.tensor(threshold, dtype=torch.float64)}
+
+    def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy what `weights` returned back."""
+        tensors = dict(tensors)
+        threshold = tensors.pop(_THRESHOLD, None)
+        super().set_weights(tensors)
+        if threshold is not None:
+            reasoner = self.model.writer.reasoner
+            reasoner.options = reasoner.options.model_copy(update={"threshold": float(threshold)})
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """The generator and the validation as they were at the start, and the threshold."""
-        threshold = self.model.writer.reasoning.threshold
+        """The generator and the validation as they were at the start."""
         kept = {f"reference/{name}": tensor for name, tensor in self.reference.state_dict().items()}
-        kept |= {f"at_start/{name}": tensor for name, tensor in self.at_start.items()}
-        return kept if threshold is None else {**kept, "threshold": torch.tensor(threshold, dtype=torch.float64)}
+        return kept | {f"at_start/{name}": tensor for name, tensor in self.at_start.items()}
 
     def restore_extra(self, tensors: dict[str, Tensor]) -> None:
         """Take over what a checkpoint kept."""
-        if "threshold" in tensors:
-            options = self.model.writer.reasoning.model_copy(update={"threshold": float(tensors["threshold"])})
-            self.model.writer.reasoner.options = self.reference.reasoner.options = options
         self.at_start = under("at_start/", tensors)
         self.reference.load_state_dict(under("reference/", tensors))
 
@@ -120,7 +136,9 @@ class GrpoFit(Fit[GrpoOptions]):
 
     def measure(self) -> tuple[float, dict[str, Any]]:
         """NDCG of greedy lists, written as configured, beside what the evaluator thinks of them."""
-        length, options = self.options.length, self.options
+        length, options, writer = self.options.length, self.options, self.model.writer
+        if self.counters.step:
+            self.prepare()
         values: dict[str, list[Tensor]] = {"ndcg": [], "mrr": [], "reward": []}
         parts = []
         for batch in self.validation:
@@ -139,6 +157,7 @@ class GrpoFit(Fit[GrpoOptions]):
             f"valid_mrr@{length}": float(now["mrr"].mean()),
             "valid_reward": float(now["reward"].mean()),
             "reward_hacking": hacked,
+            **({} if writer.reasoning.threshold is None else {"threshold": writer.reasoning.threshold}),
             **{f"valid_{name}": value for name, value in by_place(joined(parts)).items()},
         }
 

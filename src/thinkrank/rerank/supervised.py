@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from thinkrank.data import ImpressionDataset, ImpressionSplit
@@ -36,11 +36,18 @@ class EvaluatorFit(Fit[EvaluatorFitOptions]):
     def step(self, batch: ListBatch) -> dict[str, Any]:
         """One update on the clicks of some lists."""
         self.module.train()
-        columns_BK = ordered(displayed_places(batch.mask_BN), batch.mask_BN, self.length)
+        columns_BK = ordered(self._keys(batch), batch.mask_BN, self.length)
         logits_BK = self.model.evaluator(self.model.evaluator.joint(batch), columns_BK)
         loss = click_loss(logits_BK, along(columns_BK, batch.feedback_BN) > 0, columns_BK >= 0)
         norm = self.update(loss)
         return {"loss": loss.item(), "gradient_norm": norm}
+
+    def _keys(self, batch: ListBatch) -> Float[Tensor, "B N"]:
+        """Displayed places, or, for a share of the lists, a random order."""
+        places_BN, random = displayed_places(batch.mask_BN), self.random()
+        order_BN = torch.rand(places_BN.shape, generator=random).to(places_BN.device)
+        shuffled_B = (torch.rand(len(batch), generator=random) < self.options.shuffled).to(places_BN.device)
+        return torch.where(shuffled_B[:, None], order_BN, places_BN)
 
     def measure(self) -> tuple[float, dict[str, Any]]:
         """Log loss, AUC and calibration on validation lists."""
