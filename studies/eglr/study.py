@@ -2,11 +2,14 @@
 
     python studies/eglr/study.py studies/eglr/trivago.toml --path FOLDER --arm gru_entropy --seed 0
 
-A study is a settings file of `thinkrank train rerank` with two tables more. `[study]` says which seeds; `[arms.NAME]`
-lays settings over the common ones. All arms of a seed share one evaluator, and those with the same generator one warm
-start, so they differ in reinforcement and thinking alone. An arm may name `match`: it thinks as often as that arm did.
-The arm `baselines`, re-rankers from the literature, is always there. Trainings resume; an arm whose result file is
-there is done.
+A study is a settings file of `thinkrank train rerank` with a table more: `[study]` says which seeds, and which of the
+arms in `arms.toml`, all by default. An arm lays its settings over those of the study. All arms of a seed share one
+evaluator, and those with the same generator one warm start, so they differ in reinforcement and thinking alone. The arm
+`baselines`, re-rankers from the literature, is always there. Trainings resume; an arm whose result file is there is
+done.
+
+A result keeps, for every test list, the places on which clicked items came to stand, and in a made world the clicks to
+expect of the first places.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import json
 import os
 import time
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +40,17 @@ from thinkrank.baselines.lists import (
     SetRankOptions,
 )
 from thinkrank.cli.settings import Layers, RerankSettings, rerank_settings
-from thinkrank.data import ImpressionSplit
+from thinkrank.data import ImpressionDataset, ImpressionSplit, ListWorld, ListWorldOptions
 from thinkrank.evaluate import evaluate_lists
 from thinkrank.rerank import EGLR
-from thinkrank.stages import Reranker, Slate
+from thinkrank.rerank.model import Pick
+from thinkrank.stages import Reranker, Slate, slate_from_scores
 from thinkrank.training import Run, console_progress
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
+ARMS = Path(__file__).parent / "arms.toml"
 BASELINES = "baselines"
-METRICS = ("ndcg@5", "ndcg@10", "map@10", "mrr")
 PASS_AT = (4, 16)
 
 
@@ -58,9 +63,12 @@ class Study:
             tables["data"]["path"] = data
         self.name, self.folder = path.stem, runs / "eglr" / path.stem
         self.options: dict[str, Any] = tables.pop("study")
-        self.arms: dict[str, dict[str, Any]] = tables.pop("arms")
+        arms: dict[str, dict[str, Any]] = tomllib.loads(ARMS.read_text(encoding="utf-8"))
+        self.arms = {name: arms[name] for name in self.options.get("arms", arms)}
         self.tables = tables
-        self.split: ImpressionSplit = self.settings({}).data.load_split()
+        data = self.settings({}).data
+        self.split: ImpressionSplit = data.load_split()
+        self.world = ListWorld(ListWorldOptions(**data.options)) if data.source == "synthetic" else None
 
     def settings(self, over: dict[str, Any]) -> RerankSettings:
         """The common settings with others laid over them."""
@@ -113,26 +121,53 @@ class Study:
         return model
 
 
+@dataclass(frozen=True)
 class PassAt:
-    """Several lists for each request, of which the evaluator picks one."""
+    """Several lists for each request, of which one is picked."""
 
-    def __init__(self, model: EGLR, samples: int) -> None:
-        self.model, self.samples = model, samples
+    model: EGLR
+    samples: int
+    pick: Pick
 
-    def rerank(self, lists: Any, k: int) -> Slate:
-        return self.model.rerank(lists, k, samples=self.samples)
+    def rerank(self, lists: ImpressionDataset, k: int) -> Slate:
+        return self.model.rerank(lists, k, samples=self.samples, pick=self.pick)
 
 
-def judge(systems: dict[str, Reranker], split: ImpressionSplit) -> dict[str, Any]:
-    """What every system made of the test lists: figures per list, and the wall time of the whole pass."""
-    evaluation = evaluate_lists(systems, split.test, cutoffs=(1, 5, 10))
-    return {
-        name: {
-            "seconds": evaluation.seconds[name],
-            **{metric: np.nan_to_num(evaluation.values(name, metric)).round(5).tolist() for metric in METRICS},
-        }
-        for name in systems
-    }
+def judge(study: Study, systems: dict[str, Reranker]) -> dict[str, Any]:
+    """Where the clicked items of every test list came to stand, from 1, and, in a made world, the clicks to expect."""
+    test, places = study.split.test, study.settings({}).grpo.length
+    evaluation = evaluate_lists(systems, test)
+    ranks, values = {}, {}
+    for name in systems:
+        relevance_LN = evaluation.relevance(name)
+        ranks[name] = [(np.flatnonzero(row) + 1).tolist() for row in relevance_LN]
+        if study.world is not None:
+            slots_LK = evaluation.columns_LN[name][:, :places]
+            values[name] = {"clicks": study.world.expected_clicks(test, slots_LK).round(4).tolist()}
+    return {"ranks": ranks, "values": values}
+
+
+@dataclass(frozen=True)
+class BestOrder:
+    """The order with the most expected clicks, which only the maker of a world knows."""
+
+    world: ListWorld
+
+    def rerank(self, lists: ImpressionDataset, k: int) -> Slate:
+        scores_LN = np.zeros(lists.items_LN.shape, dtype=np.float32)
+        order_LN = self.world.best_slots(lists)
+        np.put_along_axis(scores_LN, order_LN, -np.arange(order_LN.shape[1], dtype=np.float32)[None], axis=1)
+        return slate_from_scores(lists, scores_LN, k)
+
+
+def answer_seconds(model: EGLR, test: ImpressionDataset, places: int) -> float:
+    """Wall time of one pass over the test lists, the fastest of three."""
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        model.rerank(test, places)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
 
 
 def by_place(slate: Slate) -> dict[str, Any]:
@@ -147,6 +182,7 @@ def by_place(slate: Slate) -> dict[str, Any]:
     return {
         "trigger_rate": float((thought_BK & there_BK).sum() / there_BK.sum()),
         "trigger_rate_by_place": means(thought_BK),
+        "mean_thoughts": float(slate.thoughts_BK[there_BK].mean()),
         "thoughts_by_place": means(slate.thoughts_BK),
         "entropy_before_by_place": means(slate.entropies_before_BK),
         "entropy_after_by_place": means(slate.entropies_after_BK),
@@ -162,7 +198,7 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
     started = time.perf_counter()
     if arm == BASELINES:
         result["about"] = "re-rankers from the literature, and orders that learn nothing"
-        result["systems"] = judge(baselines(study, seed), study.split)
+        result |= judge(study, baselines(study, seed))
     else:
         settings = study.arm(arm, seed)
         model = study.warm(settings, seed)
@@ -171,16 +207,14 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
             model.fit(study.split, settings.grpo, run, progress=console_progress)
         systems: dict[str, Reranker] = {"greedy": model}
         if study.arms[arm].get("pass_at"):
-            systems |= {f"pass@{samples}": PassAt(model, samples) for samples in PASS_AT}
+            systems |= {f"pass@{samples}": PassAt(model, samples, "evaluator") for samples in PASS_AT}
+            systems[f"oracle@{PASS_AT[-1]}"] = PassAt(model, PASS_AT[-1], "oracle")
         result["about"] = study.arms[arm]["about"]
-        result["systems"] = judge(systems, study.split)
+        result |= judge(study, systems)
         result |= by_place(model.rerank(study.split.test, settings.grpo.length))
-        rows = run.metrics()
-        result["curve"] = [
-            {key: row[key] for key in ("step", "valid_reward", f"valid_ndcg@{settings.grpo.length}", "reward_hacking")}
-            for row in rows
-            if "valid_reward" in row
-        ]
+        result["answer_seconds"] = answer_seconds(model, study.split.test, settings.grpo.length)
+        shown = ("step", "valid_reward", f"valid_ndcg@{settings.grpo.length}", "valid_trigger_rate")
+        result["curve"] = [{key: row[key] for key in shown} for row in run.metrics() if "valid_reward" in row]
         result["evaluator"] = model.report.model_dump(mode="json", exclude={"bins"}) if model.report else None
         result["threshold"] = model.config.reasoning.threshold
         result["settings"] = settings.model_dump(mode="json", exclude={"data": {"path"}})
@@ -194,6 +228,8 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
 def baselines(study: Study, seed: int) -> dict[str, Reranker]:
     """Everything that a generative re-ranker has to beat."""
     systems: dict[str, Reranker] = {"displayed order": InitialOrder()}
+    if study.world is not None:
+        systems["best order"] = BestOrder(study.world)
     for feature in study.options.get("orders", ()):
         systems[f"by {feature}"] = FeatureOrder(feature)
     systems["pointwise"] = Pointwise(PointwiseOptions(seed=seed)).fit(study.split)
