@@ -11,7 +11,7 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import EGLR, GrpoOptions, Slot
 from thinkrank.rerank.decoding import Written
 from thinkrank.rerank.grpo import GrpoFit, by_place, returns_to_go
-from thinkrank.training import Run, no_progress
+from thinkrank.training import Run, carry_out, no_progress
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_the_first_update_has_ratios_of_one_and_no_divergence_and_a_second_has_n
     for updates in (1, 3):
         fit = make_fit(trusted, split, options.model_copy(update={"updates": updates}), tmp_path / str(updates))
         fit.prepare()
-        row = fit.step(fit.batch(0))
+        row = fit.learn(fit.batch(0))
         exact = updates == 1
         assert (abs(row["ratio"] - 1) < 1e-5) == exact
         assert (abs(row["kl"]) < 1e-8) == exact
@@ -199,7 +199,7 @@ def test_a_list_above_its_siblings_becomes_likelier(trusted, split, options, tmp
         return float((logprobs * advantages).sum())
 
     before = weighted()
-    fit.update(fit._surrogate(batch, written, reference, advantages, tells & written.chosen_RK).loss)
+    fit.descend(fit._surrogate(batch, written, reference, advantages, tells & written.chosen_RK).loss)
     assert weighted() > before
 
 
@@ -228,7 +228,7 @@ def test_the_evaluator_stays_as_it_is(trusted, split, options, tmp_path):
 
 def test_every_step_tells_what_happened(trusted, split, options, tmp_path):
     fit = make_fit(trusted, split, options, tmp_path)
-    rows = fit.carry_out().metrics()
+    rows = carry_out(fit).metrics()
     steps = [row for row in rows if "reward" in row]
     assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
     scalars = ("group_spread", "tied_share", "clip_share", "kl", "choice_entropy", "trigger_rate", "mean_thoughts")
@@ -297,7 +297,7 @@ def test_killed_anywhere_and_resumed_it_ends_the_same(config, trusted, split, op
         fit = make_fit(model, split, options, folder)
         if kill is not None:
             arm(fit, *kill)
-        fit.carry_out()
+        carry_out(fit)
         return fit
 
     whole = to_the_end(tmp_path / "whole")

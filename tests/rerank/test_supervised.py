@@ -9,7 +9,7 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.lists import list_batch
 from thinkrank.rerank import EGLR, EvaluatorFitOptions, WarmStartOptions
 from thinkrank.rerank.supervised import EvaluatorFit, WarmStart, left_before
-from thinkrank.training import Run
+from thinkrank.training import Run, carry_out
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_lists_without_feedback_do_not_train_the_generator(model, split, warm, t
     silent = split.train.subset(np.setdiff1d(np.arange(len(split.train)), chosen))
     nothing = type(split)(silent, split.valid, split.test)
     with pytest.raises(ThinkrankError, match="no training list has feedback"):
-        WarmStart(model, nothing, warm, Run(tmp_path / "silent", {}, {})).carry_out()
+        carry_out(WarmStart(model, nothing, warm, Run(tmp_path / "silent", {}, {})))
 
 
 def test_each_pass_over_the_lists_reads_every_one_once_in_another_order(model, split, warm, tmp_path):
@@ -104,9 +104,9 @@ def test_a_training_that_was_killed_ends_the_same(config, split, warm, judging, 
         return WarmStart(model, split, warm, Run(folder, {}, {}))
 
     whole = fit_in(tmp_path / "whole")
-    whole.carry_out()
+    carry_out(whole)
     killed = fit_in(tmp_path / "killed")
-    step, made = killed.step, 0
+    step, made = killed.learn, 0
 
     def dying(batch):
         nonlocal made
@@ -115,11 +115,11 @@ def test_a_training_that_was_killed_ends_the_same(config, split, warm, judging, 
         made += 1
         return step(batch)
 
-    killed.step = dying
+    killed.learn = dying
     with pytest.raises(KeyboardInterrupt):
-        killed.carry_out()
+        carry_out(killed)
     resumed = fit_in(tmp_path / "killed")
-    resumed.carry_out()
+    carry_out(resumed)
     for name, tensor in whole.weights().items():
         assert torch.equal(tensor, resumed.weights()[name]), name
     assert _timeless(resumed) == _timeless(whole)
@@ -142,7 +142,7 @@ def test_patience_ends_a_training_and_keeps_the_best_weights(model, split, warm,
     changes = {"steps": 40, "validate_every": 1, "patience": 2, "learning_rate": 1e-8}
     fit = WarmStart(model, split, warm.model_copy(update=changes), Run(tmp_path, {}, {}))
     start = {name: tensor.clone() for name, tensor in fit.weights().items()}
-    fit.carry_out()
+    carry_out(fit)
     assert fit.counters.step < 40
     assert "2 tries" in fit.counters.stopped
     best = fit.counters.best_step

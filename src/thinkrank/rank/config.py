@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from thinkrank.language.options import DTypeName, GenerationOptions, LoraOptions
 from thinkrank.policy.options import Credit, Estimator, Normalisation
 from thinkrank.prompting.options import HistoryOptions
-from thinkrank.training.options import FitOptions
+from thinkrank.training.options import AdapterFitOptions
 
 
 class _Frozen(BaseModel):
@@ -63,7 +63,7 @@ class R2RankConfig(_Frozen):
         return self
 
 
-class RankerFitOptions(FitOptions):
+class RankerFitOptions(AdapterFitOptions):
     """What every training of R2Rank shares."""
 
     users: int = Field(4, ge=1, description="lists per step")

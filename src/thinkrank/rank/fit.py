@@ -19,7 +19,7 @@ from thinkrank.rank.config import RankerFitOptions
 from thinkrank.rank.lists import TrainingList
 from thinkrank.rank.model import R2Rank
 from thinkrank.stages import target_ranks
-from thinkrank.training import Fit, Run
+from thinkrank.training import AdapterFit, Run
 
 _STANDARDISING_LISTS = 16
 _SHOWN_THOUGHTS = 20
@@ -28,7 +28,7 @@ _VALIDATED_TOGETHER = 16
 OptionsT = TypeVar("OptionsT", bound=RankerFitOptions)
 
 
-class RankerFit(Fit[OptionsT]):
+class RankerFit(AdapterFit[OptionsT]):
     """One training of R2Rank in progress.
 
     Args:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkrank.lists import ListEncoderOptions
+from thinkrank.training.options import FitOptions
 
 GeneratorKind = Literal["gru", "transformer", "mlp", "prefix_sum"]
 ReasoningMode = Literal["none", "entropy", "fixed", "prefix", "random"]
@@ -113,26 +114,20 @@ class EGLRConfig(_Frozen):
         return self
 
 
-class FitOptions(_Frozen):
-    """What every training shares."""
+class ListFitOptions(FitOptions):
+    """What every training on lists shares."""
 
     steps: int = Field(500, ge=0, description="updates, or batches of rollouts; 0 leaves the training out")
-    batch_size: int = Field(256, ge=1, description="lists per step")
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW's")
+    batch_size: int = Field(64, ge=1, description="lists per step")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's, on everything")
-    warmup_steps: int = Field(20, ge=0, description="steps over which the rate rises linearly from 0")
-    schedule: Literal["linear", "constant"] = Field("linear", description="after the warm-up: fall to 5 %, or stay")
-    grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     validate_every: int = Field(50, ge=1, description="steps between two validations")
     validation_lists: int = Field(2000, ge=1, description="newest lists of the validation part that are looked at")
-    keep: Literal["best", "last"] = Field("best", description="which weights the model ends with")
     patience: int | None = Field(5, ge=1, description="stop after this many validations without a better one")
     checkpoint_every: int = Field(50, ge=1, description="steps between two checkpoints")
     signal: str | None = Field(None, description="feedback to learn and to be judged by; none is the data set's first")
-    seed: int = Field(0, ge=0, description="of the order of lists, dropout and the rollouts")
 
 
-class EvaluatorFitOptions(FitOptions):
+class EvaluatorFitOptions(ListFitOptions):
     """Pre-training of the evaluator on displayed lists; the best weights are those of the lowest validation loss."""
 
     shuffled: Share = Field(
@@ -143,7 +138,7 @@ class EvaluatorFitOptions(FitOptions):
     slate_length: int = Field(10, ge=1, description="places on which the report compares logged and shuffled lists")
 
 
-class WarmStartOptions(FitOptions):
+class WarmStartOptions(ListFitOptions):
     """Supervised training of the generator to put clicked items first. It does not think yet."""
 
     length: int = Field(10, ge=1, description="places that are trained; shorter where there are fewer candidates")
@@ -154,11 +149,11 @@ class WarmStartOptions(FitOptions):
     )
 
 
-class GrpoOptions(FitOptions):
+class GrpoOptions(ListFitOptions):
     """Reinforcement of the generator by the evaluator's judgement."""
 
     steps: int = Field(300, ge=0, description="batches of rollouts; 0 leaves the training out")
-    batch_size: int = Field(64, ge=1, description="requests per batch of rollouts")
+    batch_size: int = Field(32, ge=1, description="requests per batch of rollouts")
     learning_rate: float = Field(1e-4, gt=0, description="AdamW's")
     length: int = Field(10, ge=1, description="places of a list; shorter where there are fewer candidates")
     group_size: int = Field(8, ge=2, description="lists drawn for each request")

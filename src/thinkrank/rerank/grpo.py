@@ -24,16 +24,16 @@ from thinkrank.policy import Surrogate, clipped_surrogate, denominators, grpo_ad
 from thinkrank.rerank.columns import click_ndcg, click_reciprocal_rank
 from thinkrank.rerank.config import GrpoOptions
 from thinkrank.rerank.decoding import Draws, Written, joined
-from thinkrank.rerank.fit import Fit, under
+from thinkrank.rerank.fit import ListFit
 from thinkrank.rerank.model import EGLR
-from thinkrank.training import Run
+from thinkrank.training import Run, under
 
 _THRESHOLD = "threshold"
 
 logger = logging.getLogger(__name__)
 
 
-class GrpoFit(Fit[GrpoOptions]):
+class GrpoFit(ListFit[GrpoOptions]):
     """One reinforcement in progress. A step is one batch of rollouts and the updates made from it.
 
     A threshold of the entropy gate that is not given is calibrated before every validation: reinforcement makes choices
@@ -107,7 +107,7 @@ class GrpoFit(Fit[GrpoOptions]):
         self.at_start = under("at_start/", tensors)
         self.reference.load_state_dict(under("reference/", tensors))
 
-    def step(self, batch: ListBatch) -> dict[str, Any]:
+    def learn(self, batch: ListBatch) -> dict[str, Any]:
         """Write lists, have them judged, compare those of one request, and update."""
         options = self.options
         self.module.eval()
@@ -120,7 +120,7 @@ class GrpoFit(Fit[GrpoOptions]):
         advantages_RK, tells_RK = self._compare(rewards_RK)
         for _ in range(options.updates):
             surrogate = self._surrogate(batch, written, reference, advantages_RK, tells_RK & written.chosen_RK)
-            norm = self.update(surrogate.loss)
+            norm = self.descend(surrogate.loss)
         rewards_BG = rewards_RK.sum(dim=1).view(-1, options.group_size)
         return {
             "reward": float(rewards_BG.mean()),
@@ -134,7 +134,7 @@ class GrpoFit(Fit[GrpoOptions]):
             **by_place(written),
         }
 
-    def measure(self) -> tuple[float, dict[str, Any]]:
+    def judge(self) -> dict[str, Any]:
         """NDCG of greedy lists, written as configured, beside what the evaluator thinks of them."""
         length, options, writer = self.options.length, self.options, self.model.writer
         if self.counters.step:
@@ -151,9 +151,8 @@ class GrpoFit(Fit[GrpoOptions]):
         now = {name: torch.cat(tensors).double() for name, tensors in values.items()}
         self.at_start = self.at_start or {name: tensor.clone() for name, tensor in now.items()}
         hacked = self._is_hacked(now)
-        ndcg = float(now["ndcg"].mean())
-        return ndcg, {
-            f"valid_ndcg@{length}": ndcg,
+        return {
+            f"valid_ndcg@{length}": float(now["ndcg"].mean()),
             f"valid_mrr@{length}": float(now["mrr"].mean()),
             "valid_reward": float(now["reward"].mean()),
             "reward_hacking": hacked,

@@ -35,7 +35,7 @@ from thinkrank.rerank.evaluator import Evaluator
 from thinkrank.rerank.report import EvaluatorReport
 from thinkrank.rerank.writer import ListWriter
 from thinkrank.stages import Slate
-from thinkrank.training import Progress, Run, no_progress
+from thinkrank.training import Progress, Run, carry_out, no_progress
 from thinkrank.training.pretrained import finish, local_folder, reading, write_json, write_tensors
 
 Pick = Literal["evaluator", "oracle"]
@@ -133,11 +133,11 @@ class EGLR:
 
         match options:
             case EvaluatorFitOptions():
-                return EvaluatorFit(self, split, options, run).carry_out(progress)
+                return carry_out(EvaluatorFit(self, split, options, run), progress)
             case WarmStartOptions():
-                return WarmStart(self, split, options, run).carry_out(progress)
+                return carry_out(WarmStart(self, split, options, run), progress)
             case GrpoOptions():
-                return GrpoFit(self, split, options, run).carry_out(progress)
+                return carry_out(GrpoFit(self, split, options, run), progress)
 
     def rerank(
         self,

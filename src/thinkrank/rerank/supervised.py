@@ -16,13 +16,13 @@ from thinkrank.rerank.columns import along, click_ndcg, click_reciprocal_rank, d
 from thinkrank.rerank.config import EvaluatorFitOptions, WarmStartOptions
 from thinkrank.rerank.decoding import Draws
 from thinkrank.rerank.evaluator import click_loss
-from thinkrank.rerank.fit import Fit
+from thinkrank.rerank.fit import ListFit
 from thinkrank.rerank.model import EGLR
 from thinkrank.rerank.report import EvaluatorReport, evaluator_report
 from thinkrank.training import Run
 
 
-class EvaluatorFit(Fit[EvaluatorFitOptions]):
+class EvaluatorFit(ListFit[EvaluatorFitOptions]):
     """Predict the clicks on displayed lists; at the end a report is made and the evaluator is frozen.
 
     Source: the paper trains it before the generator; the loss, binary cross-entropy, is reconstructed.
@@ -33,13 +33,13 @@ class EvaluatorFit(Fit[EvaluatorFitOptions]):
         config = model.config.evaluator
         self.length = config.length if config.kind == "five_channel" else None
 
-    def step(self, batch: ListBatch) -> dict[str, Any]:
+    def learn(self, batch: ListBatch) -> dict[str, Any]:
         """One update on the clicks of some lists."""
         self.module.train()
         columns_BK = ordered(self._keys(batch), batch.mask_BN, self.length)
         logits_BK = self.model.evaluator(self.model.evaluator.joint(batch), columns_BK)
         loss = click_loss(logits_BK, along(columns_BK, batch.feedback_BN) > 0, columns_BK >= 0)
-        norm = self.update(loss)
+        norm = self.descend(loss)
         return {"loss": loss.item(), "gradient_norm": norm}
 
     def _keys(self, batch: ListBatch) -> Float[Tensor, "B N"]:
@@ -49,19 +49,19 @@ class EvaluatorFit(Fit[EvaluatorFitOptions]):
         shuffled_B = (torch.rand(len(batch), generator=random) < self.options.shuffled).to(places_BN.device)
         return torch.where(shuffled_B[:, None], order_BN, places_BN)
 
-    def measure(self) -> tuple[float, dict[str, Any]]:
-        """Log loss, AUC and calibration on validation lists."""
+    def judge(self) -> dict[str, Any]:
+        """Log likelihood, AUC and calibration on validation lists."""
         report = self._report()
-        row = {
-            "valid_log_loss": report.log_loss,
+        return {
+            "valid_log_likelihood": -report.log_loss,
             "valid_base_log_loss": report.base_log_loss,
             "valid_auc": report.auc,
             "valid_calibration_error": report.calibration_error,
         }
-        return -report.log_loss, row
 
     def finish(self) -> None:
         """Judge the best weights, keep the report, and freeze."""
+        super().finish()
         self.model.report = self._report()
         self.model.evaluator.freeze()
 
@@ -76,7 +76,7 @@ class EvaluatorFit(Fit[EvaluatorFitOptions]):
         )
 
 
-class WarmStart(Fit[WarmStartOptions]):
+class WarmStart(ListFit[WarmStartOptions]):
     """Make the next item one of the clicked ones that are left.
 
     L = -mean_{b,k} log Σ_{i clicked and not yet chosen} π(i | what precedes place k), over the places where such an
@@ -93,7 +93,7 @@ class WarmStart(Fit[WarmStartOptions]):
         """Lists with a click and something to choose."""
         return np.flatnonzero((train.feedback(self.options.signal) > 0).any(axis=1) & (train.lengths_L > 1))
 
-    def step(self, batch: ListBatch) -> dict[str, Any]:
+    def learn(self, batch: ListBatch) -> dict[str, Any]:
         """One update along lists that precede each choice."""
         columns_BK = self._prefixes(batch)
         self.module.train()
@@ -101,10 +101,10 @@ class WarmStart(Fit[WarmStartOptions]):
         replayed = writer.replay(writer.context(batch), columns_BK, torch.zeros_like(columns_BK), wanted_BN)
         taught_BK = left_before(columns_BK, wanted_BN)
         loss = -replayed.wanted_logprobs_RK[taught_BK].mean()
-        norm = self.update(loss)
+        norm = self.descend(loss)
         return {"loss": loss.item(), "gradient_norm": norm, "taught_places": float(taught_BK.float().mean())}
 
-    def measure(self) -> tuple[float, dict[str, Any]]:
+    def judge(self) -> dict[str, Any]:
         """NDCG and reciprocal rank of greedy lists, without thinking."""
         writer = self.model.writer.without_thinking()
         ndcg, reciprocal, before = [], [], []
@@ -113,9 +113,8 @@ class WarmStart(Fit[WarmStartOptions]):
             ndcg.append(click_ndcg(written.columns_RK, batch.feedback_BN))
             reciprocal.append(click_reciprocal_rank(written.columns_RK, batch.feedback_BN))
             before.append(written.entropies_before_RK)
-        value = float(torch.cat(ndcg).mean())
-        return value, {
-            f"valid_ndcg@{self.options.length}": value,
+        return {
+            f"valid_ndcg@{self.options.length}": float(torch.cat(ndcg).mean()),
             f"valid_mrr@{self.options.length}": float(torch.cat(reciprocal).mean()),
             "valid_entropy_by_place": torch.cat(before).mean(dim=0).tolist(),
         }

@@ -8,7 +8,7 @@ from thinkrank.language.options import DTypeName, GenerationOptions, LoraOptions
 from thinkrank.policy.options import Normalisation, RatioLevel, Selection
 from thinkrank.prompting.options import HistoryOptions
 from thinkrank.retrieve.rules import ALL_FORMS, Form
-from thinkrank.training.options import FitOptions
+from thinkrank.training.options import AdapterFitOptions
 
 
 class _Frozen(BaseModel):
@@ -56,7 +56,7 @@ class R2ecConfig(_Frozen):
     )
 
 
-class RetrieverFitOptions(FitOptions):
+class RetrieverFitOptions(AdapterFitOptions):
     """What every training of R²ec shares."""
 
     refresh_every: int = Field(100, ge=1, description="steps between two encodings of the whole item table")

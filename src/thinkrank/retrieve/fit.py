@@ -21,7 +21,7 @@ from thinkrank.retrieve.config import RetrieverFitOptions
 from thinkrank.retrieve.encoder import read_last
 from thinkrank.retrieve.model import R2ec
 from thinkrank.stages import mask_seen, target_ranks
-from thinkrank.training import Fit, Run
+from thinkrank.training import AdapterFit, Run
 
 _TABLE = "table"
 _SHOWN_THOUGHTS = 20
@@ -30,7 +30,7 @@ _SHOWN_THOUGHTS = 20
 OptionsT = TypeVar("OptionsT", bound=RetrieverFitOptions)
 
 
-class RetrieverFit(Fit[OptionsT]):
+class RetrieverFit(AdapterFit[OptionsT]):
     """One training of R²ec in progress.
 
     Args:

@@ -6,14 +6,16 @@ from thinkrank._lazy import lazy_names
 
 if TYPE_CHECKING:
     from thinkrank.training.checkpoint import Checkpoint, latest_checkpoint, write_checkpoint
-    from thinkrank.training.fit import Counters, Fit, carry_out
+    from thinkrank.training.fit import AdapterFit, Counters, Fit, carry_out, under
     from thinkrank.training.optimizer import load_optimizer_tensors, optimizer_tensors
-    from thinkrank.training.options import FitOptions
+    from thinkrank.training.options import AdapterFitOptions, FitOptions
     from thinkrank.training.progress import Progress, console_progress, no_progress
     from thinkrank.training.run import Run
     from thinkrank.training.schedule import warmup_factor
 
 __all__ = [
+    "AdapterFit",
+    "AdapterFitOptions",
     "Checkpoint",
     "Counters",
     "Fit",
@@ -26,6 +28,7 @@ __all__ = [
     "load_optimizer_tensors",
     "no_progress",
     "optimizer_tensors",
+    "under",
     "warmup_factor",
     "write_checkpoint",
 ]
@@ -33,6 +36,8 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "AdapterFit": "fit",
+        "AdapterFitOptions": "options",
         "Checkpoint": "checkpoint",
         "Counters": "fit",
         "Fit": "fit",
@@ -45,6 +50,7 @@ __getattr__ = lazy_names(
         "load_optimizer_tensors": "optimizer",
         "no_progress": "progress",
         "optimizer_tensors": "optimizer",
+        "under": "fit",
         "warmup_factor": "schedule",
         "write_checkpoint": "checkpoint",
     },

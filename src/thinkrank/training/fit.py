@@ -1,13 +1,14 @@
-"""The loop that every training of a language model with a head runs in.
+"""The loop that every training runs in.
 
 The order of examples, the weights and the log are functions of the configuration and the seed, so a run killed at any
 moment and started again ends with the same weights, bit for bit on one CPU process.
 """
 
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,14 +16,16 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from thinkrank.errors import ThinkrankError
 from thinkrank.training.checkpoint import latest_checkpoint, write_checkpoint
 from thinkrank.training.optimizer import load_optimizer_tensors, optimizer_tensors
-from thinkrank.training.options import FitOptions
+from thinkrank.training.options import AdapterFitOptions, FitOptions
 from thinkrank.training.progress import Progress, no_progress
 from thinkrank.training.run import Run
 from thinkrank.training.schedule import warmup_factor
 
 OptionsT = TypeVar("OptionsT", bound=FitOptions)
+AdapterOptionsT = TypeVar("AdapterOptionsT", bound=AdapterFitOptions)
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +36,11 @@ class Counters:
 
     Attributes:
         step: steps made.
-        examples: predictions trained on.
-        tokens: tokens read with gradient.
+        examples: predictions, or lists, trained on.
+        tokens: tokens read with gradient; 0 where no language model is trained.
         drawn: training samples drawn so far, where a step draws samples.
         seconds: of training, validations included.
-        best: highest validation NDCG@10.
+        best: highest value of a validation; None before the first.
         best_step: where it was.
         validations_since_best: for `patience`.
         stopped: why the run ended early; empty if it has not.
@@ -48,7 +51,7 @@ class Counters:
     tokens: int = 0
     drawn: int = 0
     seconds: float = 0.0
-    best: float = -1.0
+    best: float | None = None
     best_step: int = 0
     validations_since_best: int = 0
     stopped: str = ""
@@ -58,22 +61,18 @@ class Fit(ABC, Generic[OptionsT]):
     """One training in progress: what a method adds is a step, a validation, and what its weights are.
 
     Args:
-        adapter: parameters of the language model; their gradient is clipped.
-        head: parameters of the head; those that want no gradient are left out.
+        groups: of the optimiser, each with ``params``, ``lr`` and ``weight_decay``.
+        clipped: parameters whose gradient is clipped.
         options: how to train.
         run: the folder for checkpoints and the log.
     """
 
-    def __init__(self, adapter: Iterable[Tensor], head: Iterable[Tensor], options: OptionsT, run: Run) -> None:
+    def __init__(
+        self, groups: Sequence[dict[str, Any]], clipped: Sequence[Tensor], options: OptionsT, run: Run
+    ) -> None:
         self.options, self.run = options, run
         self.counters = Counters()
-        self.adapter = list(adapter)
-        self.head_parameters = [parameter for parameter in head if parameter.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": self.adapter, "lr": options.learning_rate, "weight_decay": options.weight_decay},
-            {"params": self.head_parameters, "lr": options.head_learning_rate, "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
+        self.clipped = clipped
         self.rates = [group["lr"] for group in groups]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
         self.best: dict[str, Tensor] = {}
@@ -92,8 +91,8 @@ class Fit(ABC, Generic[OptionsT]):
         """Copy what `weights` returned back into the model."""
 
     @abstractmethod
-    def measure(self) -> dict[str, float]:
-        """Validate. The first value is NDCG@10, by which the best weights are chosen; none if nothing is held out."""
+    def measure(self) -> dict[str, Any]:
+        """Validate. The first value, higher is better, chooses the best weights; none if nothing is held out."""
 
     def prepare(self) -> None:
         """Decide what is decided before the first step."""
@@ -125,6 +124,9 @@ class Fit(ABC, Generic[OptionsT]):
         self.counters = Counters(**checkpoint.state)
         self.run.rewind(checkpoint.step)
 
+    def finish(self) -> None:
+        """Do what is left to do with the final weights."""
+
     def train(self, progress: Progress) -> None:
         """Step, validate and save as the options say, until the last step, the time limit or `patience`."""
         options, counters = self.options, self.counters
@@ -142,11 +144,12 @@ class Fit(ABC, Generic[OptionsT]):
                     self.validate()
                 if last or counters.stopped or counters.step % options.checkpoint_every == 0:
                     self.save()
-                advance(1, note=f"{note}, best NDCG@10 {counters.best:.4f}")
+                advance(1, note=note if counters.best is None else f"{note}, best validation {counters.best:.4f}")
         if counters.stopped:
             logger.warning("training stopped after %d of %d steps: %s", counters.step, options.steps, counters.stopped)
         if self.best:
             self.set_weights(self.best)
+        self.finish()
 
     def learning_rate(self) -> float:
         """Set the rates of this step and return the first group's."""
@@ -159,8 +162,16 @@ class Fit(ABC, Generic[OptionsT]):
         return self.rates[0] * factor
 
     def update(self) -> float:
-        """Clip the adapter's gradient, step the optimiser, and return the norm before clipping."""
-        norm = torch.nn.utils.clip_grad_norm_(self.adapter, self.options.grad_clip).item()
+        """Clip the gradient, step the optimiser, and return the norm before clipping.
+
+        Raises:
+            ThinkrankError: if the gradient is not finite.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.clipped, self.options.grad_clip).item()
+        if not math.isfinite(norm):
+            raise ThinkrankError(
+                f"the gradient of step {self.counters.step + 1} is not finite: lower learning_rate and start anew"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad()
         return norm
@@ -171,9 +182,9 @@ class Fit(ABC, Generic[OptionsT]):
         row = self.measure()
         if not row:
             return
-        ndcg = next(iter(row.values()))
-        if ndcg > counters.best:
-            counters.best, counters.best_step, counters.validations_since_best = ndcg, counters.step, 0
+        value = next(iter(row.values()))
+        if counters.best is None or value > counters.best:
+            counters.best, counters.best_step, counters.validations_since_best = value, counters.step, 0
             if options.keep == "best":
                 self.best = {name: tensor.clone() for name, tensor in self.weights().items()}
         else:
@@ -195,18 +206,11 @@ class Fit(ABC, Generic[OptionsT]):
         }
         write_checkpoint(self.run.checkpoints, self.counters.step, tensors, vars(self.counters))
 
-    def log(self, **values: float) -> None:
+    def log(self, **values: Any) -> None:
         """Append a row to the run's log."""
         counters = self.counters
-        self.run.log(
-            {
-                "step": counters.step,
-                "examples": counters.examples,
-                "tokens": counters.tokens,
-                "seconds": round(counters.seconds, 3),
-                **values,
-            }
-        )
+        row = {"step": counters.step, "examples": counters.examples, "tokens": counters.tokens}
+        self.run.log({**row, "seconds": round(counters.seconds, 3), **values})
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -214,6 +218,26 @@ class Fit(ABC, Generic[OptionsT]):
         started = time.perf_counter()
         yield
         self.clock[name] = self.clock.get(name, 0.0) + time.perf_counter() - started
+
+
+class AdapterFit(Fit[AdapterOptionsT]):
+    """Training of a language model's adapter and of a head.
+
+    Args:
+        adapter: parameters of the language model; their gradient is clipped.
+        head: parameters of the head; those that want no gradient are left out.
+        options: how to train.
+        run: the folder for checkpoints and the log.
+    """
+
+    def __init__(self, adapter: Iterable[Tensor], head: Iterable[Tensor], options: AdapterOptionsT, run: Run) -> None:
+        self.adapter = list(adapter)
+        self.head_parameters = [parameter for parameter in head if parameter.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": self.adapter, "lr": options.learning_rate, "weight_decay": options.weight_decay},
+            {"params": self.head_parameters, "lr": options.head_learning_rate, "weight_decay": 0.0},
+        ]
+        super().__init__([group for group in groups if group["params"]], self.adapter, options, run)
 
 
 def carry_out(fit: Fit[Any], progress: Progress = no_progress) -> Run:
