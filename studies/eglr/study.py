@@ -43,6 +43,7 @@ from thinkrank.cli.settings import Layers, RerankSettings, rerank_settings
 from thinkrank.data import ImpressionDataset, ImpressionSplit, ListWorld, ListWorldOptions
 from thinkrank.evaluate import evaluate_lists
 from thinkrank.rerank import EGLR
+from thinkrank.rerank.config import RewardKind
 from thinkrank.rerank.model import Pick
 from thinkrank.stages import Reranker, Slate, slate_from_scores
 from thinkrank.training import Run, console_progress
@@ -128,9 +129,10 @@ class PassAt:
     model: EGLR
     samples: int
     pick: Pick
+    reward: RewardKind
 
     def rerank(self, lists: ImpressionDataset, k: int) -> Slate:
-        return self.model.rerank(lists, k, samples=self.samples, pick=self.pick)
+        return self.model.rerank(lists, k, samples=self.samples, pick=self.pick, reward=self.reward)
 
 
 def judge(study: Study, systems: dict[str, Reranker]) -> dict[str, Any]:
@@ -207,8 +209,9 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
             model.fit(study.split, settings.grpo, run, progress=console_progress)
         systems: dict[str, Reranker] = {"greedy": model}
         if study.arms[arm].get("pass_at"):
-            systems |= {f"pass@{samples}": PassAt(model, samples, "evaluator") for samples in PASS_AT}
-            systems[f"oracle@{PASS_AT[-1]}"] = PassAt(model, PASS_AT[-1], "oracle")
+            reward = settings.grpo.reward
+            systems |= {f"pass@{samples}": PassAt(model, samples, "evaluator", reward) for samples in PASS_AT}
+            systems[f"oracle@{PASS_AT[-1]}"] = PassAt(model, PASS_AT[-1], "oracle", reward)
         result["about"] = study.arms[arm]["about"]
         result |= judge(study, systems)
         result |= by_place(model.rerank(study.split.test, settings.grpo.length))
@@ -232,11 +235,12 @@ def baselines(study: Study, seed: int) -> dict[str, Reranker]:
         systems["best order"] = BestOrder(study.world)
     for feature in study.options.get("orders", ()):
         systems[f"by {feature}"] = FeatureOrder(feature)
-    systems["pointwise"] = Pointwise(PointwiseOptions(seed=seed)).fit(study.split)
-    systems["DLCM"] = DLCM(DLCMOptions(seed=seed)).fit(study.split)
-    systems["PRM"] = PRM(PRMOptions(seed=seed)).fit(study.split)
-    systems["SetRank"] = SetRank(SetRankOptions(seed=seed)).fit(study.split)
-    systems["Seq2Slate"] = Seq2Slate(Seq2SlateOptions(seed=seed)).fit(study.split)
+    common = {"seed": seed, "lists": study.settings({}).model.lists, "patience": 2}
+    systems["pointwise"] = Pointwise(PointwiseOptions(**common)).fit(study.split)
+    systems["DLCM"] = DLCM(DLCMOptions(**common)).fit(study.split)
+    systems["PRM"] = PRM(PRMOptions(**common)).fit(study.split)
+    systems["SetRank"] = SetRank(SetRankOptions(**common)).fit(study.split)
+    systems["Seq2Slate"] = Seq2Slate(Seq2SlateOptions(**common)).fit(study.split)
     return systems
 
 
