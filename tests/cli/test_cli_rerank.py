@@ -45,7 +45,32 @@ def test_lists_of_another_make_are_refused(run, tmp_path):
     (tmp_path / "lists.csv").write_text("\n".join(["list,user,item,position,time,click", *rows]), encoding="utf-8")
     done = thinkrank("rerank", run, "table", str(tmp_path), "--out", str(tmp_path / "slates.csv"))
     assert done.returncode == 2
-    assert "the model was made for 200" in done.stderr
+    assert "numeric_names is " in done.stderr
+    assert "the model was made for ('score',)" in done.stderr
+
+
+def test_lists_of_the_next_day_are_written_anew_with_items_and_people_that_are_new(tmp_path):
+    def write(name, first, items):
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = [
+            f"l{n},u{n},w{items[(n + p) % len(items)]},{p},{10**9 + n},{int(p == 1)}"
+            for n in range(first, first + 60)
+            for p in range(1, 5)
+        ]
+        (folder / "lists.csv").write_text("\n".join(["list,user,item,position,time,click", *rows]), encoding="utf-8")
+        return str(folder)
+
+    trained = str(tmp_path / "run")
+    done = thinkrank("train", "rerank", "table", "--path", write("today", 0, range(9)), "--out", trained, *SETTINGS[2:])
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "slates.csv"
+    done = thinkrank("rerank", trained, "table", write("tomorrow", 60, range(5, 12)), "--out", str(out), "-k", "2")
+    assert done.returncode == 0, done.stderr
+    table = pl.read_csv(out)
+    assert table.height == 120
+    assert table["item"].is_in([f"w{n}" for n in range(5, 12)]).all()
+    assert table["user"][0] == "u60"
 
 
 def test_slates_of_lists_like_those_it_was_trained_on(run):

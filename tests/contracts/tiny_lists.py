@@ -38,7 +38,7 @@ def random_lists(
         numeric_names=("price", "rate"),
         categorical_LNC=(random.integers(0, 4, (num_lists, longest, 1)) * mask_LN[:, :, None]).astype(np.int32),
         categorical_names=("kind",),
-        categorical_sizes=(4,),
+        categorical_values=(("large", "medium", "small"),),
         context_LF=random.normal(0, 1, (num_lists, 1)).astype(np.float32),
         context_names=("hour",),
     )

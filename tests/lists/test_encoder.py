@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts import random_lists, widened
-from thinkrank.data import Catalogue
 from thinkrank.errors import ThinkrankError
-from thinkrank.lists import ListEncoder, ListEncoderOptions, ListSchema, list_batch
+from thinkrank.lists import ListEncoder, ListEncoderOptions, list_batch
 
 OPTIONS = ListEncoderOptions(width=8, embedding_width=4, user_ids=True, min_count=1)
 
@@ -152,20 +151,6 @@ def test_lists_longer_than_any_in_training_are_read():
     assert encoder(list_batch(lists, everything(lists)))[0].shape == (20, 6, 8)
 
 
-def test_another_kind_of_lists_is_refused():
-    lists = random_lists()
-    schema = ListSchema.of(lists)
-    schema.check(widened(lists, 2))
-    assert ListSchema.model_validate_json(schema.model_dump_json()) == schema
-    renamed = replace(lists, numeric_names=("price", "age"))
-    with pytest.raises(ThinkrankError, match=r"numeric_names is \('price', 'age'\), the model was made for"):
-        schema.check(renamed)
-    frame = lists.catalogue.frame
-    larger = replace(lists, catalogue=Catalogue(frame.vstack(frame.with_columns(item="x" + frame["item"]))))
-    with pytest.raises(ThinkrankError, match="num_items is 24, the model was made for 12"):
-        schema.check(larger)
-
-
 def test_a_data_set_without_columns_is_enough():
     lists = random_lists()
     bare = replace(
@@ -174,7 +159,7 @@ def test_a_data_set_without_columns_is_enough():
         numeric_names=(),
         categorical_LNC=lists.categorical_LNC[:, :, :0],
         categorical_names=(),
-        categorical_sizes=(),
+        categorical_values=(),
         context_LF=lists.context_LF[:, :0],
         context_names=(),
     )

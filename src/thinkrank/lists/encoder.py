@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.lists.batch import ListBatch
+from thinkrank.lists.schema import ListSchema
 
 _FARTHEST = 5.0
 """Standardised features are cut off here, so that one wild price does not drown the rest."""
@@ -44,48 +45,6 @@ class ListEncoderOptions(BaseModel):
     relative: bool = Field(True, description="also give numeric features in standard deviations of their own list")
     max_history: int = Field(50, ge=0, description="newest items of a history that are read")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="between the two layers")
-
-
-class ListSchema(BaseModel):
-    """What the columns of a data set are, so that a model can tell whether it may read another one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    num_items: int = Field(ge=0, description="size of the catalogue")
-    num_users: int = Field(ge=0, description="users of the data set")
-    max_candidates: int = Field(ge=0, description="of the longest list; longer ones are read all the same")
-    numeric_names: tuple[str, ...]
-    categorical_names: tuple[str, ...]
-    categorical_sizes: tuple[int, ...]
-    context_names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, dataset: ImpressionDataset) -> "ListSchema":
-        """The schema of a data set."""
-        return cls(
-            num_items=len(dataset.catalogue),
-            num_users=len(dataset.users),
-            max_candidates=dataset.items_LN.shape[1],
-            numeric_names=dataset.numeric_names,
-            categorical_names=dataset.categorical_names,
-            categorical_sizes=dataset.categorical_sizes,
-            context_names=dataset.context_names,
-        )
-
-    def check(self, dataset: ImpressionDataset) -> None:
-        """Refuse a data set that a model of this schema would misread; lists may be longer or shorter.
-
-        Raises:
-            ThinkrankError: naming the first difference.
-        """
-        found = ListSchema.of(dataset)
-        for name in type(self).model_fields:
-            mine, theirs = getattr(self, name), getattr(found, name)
-            if name != "max_candidates" and mine != theirs:
-                raise ThinkrankError(
-                    f"{dataset.name}: {name} is {theirs}, the model was made for {mine}. "
-                    "Load the lists from the same source with the same options."
-                )
 
 
 class ListEncoder(nn.Module):
@@ -124,13 +83,14 @@ class ListEncoder(nn.Module):
         self.schema, self.options = schema, options
         small, wide = options.embedding_width, options.width
         num_numeric, num_context = len(schema.numeric_names), len(schema.context_names)
-        self.items = _zeros(options.item_rows or schema.num_items, small) if options.item_ids else None
+        num_items = len(schema.items)
+        self.items = _zeros(options.item_rows or num_items, small) if options.item_ids else None
         self.vectors = None if item_vectors_IE is None else nn.Linear(item_vectors_IE.shape[1], small, bias=False)
         self.register_buffer("item_vectors_IE", item_vectors_IE)
-        self.register_buffer("common_I", torch.ones(schema.num_items, dtype=torch.bool))
-        self.users = _zeros(schema.num_users, small) if options.user_ids else None
+        self.register_buffer("common_I", torch.ones(num_items, dtype=torch.bool))
+        self.users = _zeros(len(schema.users), small) if options.user_ids else None
         self.places = _zeros(schema.max_candidates, small) if options.positions else None
-        self.categories = nn.ModuleList(_zeros(size, small) for size in schema.categorical_sizes)
+        self.categories = nn.ModuleList(_zeros(1 + len(values), small) for values in schema.categorical_values)
         for name, size in (("numeric", num_numeric), ("context", num_context)):
             letter = "F" if name == "numeric" else "X"
             self.register_buffer(f"{name}_mean_{letter}", torch.zeros(size))
@@ -160,7 +120,8 @@ class ListEncoder(nn.Module):
             raise ThinkrankError(
                 f"{dataset.name}: {len(item_vectors_IE)} item vectors for {len(dataset.catalogue)} items"
             )
-        encoder = cls(ListSchema.of(dataset), options, item_vectors_IE)
+        options = options or ListEncoderOptions()
+        encoder = cls(ListSchema.of(dataset, users=options.user_ids), options, item_vectors_IE)
         encoder.common_I = _counts(dataset, encoder.options.max_history) >= encoder.options.min_count
         encoder.numeric_mean_F, encoder.numeric_scale_F = _moments(dataset.numeric_LNF[dataset.mask_LN])
         encoder.context_mean_X, encoder.context_scale_X = _moments(dataset.context_LF)
@@ -178,15 +139,15 @@ class ListEncoder(nn.Module):
         return candidates_BND, self.user(torch.cat(self._user_parts(batch), dim=1))
 
     def _item_vectors(self, items_BN: Int[Tensor, "B N"]) -> Float[Tensor, "B N W"]:
-        """Embeddings of items, zero for padding."""
+        """Embeddings of items, zero for padding and for items that training did not know."""
         vectors_BNW = torch.zeros(*items_BN.shape, self.options.embedding_width, device=items_BN.device)
-        there_BN = items_BN >= 0
+        there_BN = (items_BN >= 0) & (items_BN < len(self.schema.items))
+        rows_BN = items_BN.masked_fill(~there_BN, 0)
         if self.items is not None:
-            rows_BN = items_BN.clamp(min=0)
             embedded_BNW = self.items(rows_BN % self.items.num_embeddings)
             vectors_BNW = vectors_BNW + embedded_BNW * self.common_I[rows_BN][:, :, None]
         if self.vectors is not None and self.item_vectors_IE is not None:
-            vectors_BNW = vectors_BNW + self.vectors(self.item_vectors_IE[items_BN.clamp(min=0)])
+            vectors_BNW = vectors_BNW + self.vectors(self.item_vectors_IE[rows_BN])
         return vectors_BNW * there_BN[:, :, None]
 
     def _numeric(self, batch: ListBatch) -> list[Float[Tensor, "B N F"]]:
@@ -199,7 +160,10 @@ class ListEncoder(nn.Module):
             self._item_vectors(batch.history_BH).sum(dim=1) / known_B1.clamp(min=1),
             _standardise(batch.context_BF, self.context_mean_X, self.context_scale_X),
         ]
-        return parts if self.users is None else [*parts, self.users(batch.users_B)]
+        if self.users is None:
+            return parts
+        known_B = batch.users_B < len(self.schema.users)
+        return [*parts, self.users(batch.users_B * known_B) * known_B[:, None]]
 
 
 def _counts(dataset: ImpressionDataset, max_history: int) -> Int[Tensor, "I"]:

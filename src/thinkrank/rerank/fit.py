@@ -42,13 +42,13 @@ class ListFit(Fit[OptionsT]):
 
     def __init__(self, model: EGLR, module: nn.Module, split: ImpressionSplit, options: OptionsT, run: Run) -> None:
         for name, part in (("train", split.train), ("valid", split.valid)):
-            model.schema.check(part)
             if not len(part):
                 raise ThinkrankError(f"{part.name}: the {name} part has no lists; choose other shares of the split")
         parameters = list(module.parameters())
         groups = [{"params": parameters, "lr": options.learning_rate, "weight_decay": options.weight_decay}]
         super().__init__(groups, parameters, options, run)
         self.model, self.module, self.split = model, module, split
+        self._readers = {id(part): model.schema.reader(part) for part in (split.train, split.valid)}
 
     @abstractmethod
     def learn(self, batch: ListBatch) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class ListFit(Fit[OptionsT]):
     def read(self, part: ImpressionDataset, indices_B: Int64[np.ndarray, "B"]) -> ListBatch:
         """Some lists as tensors."""
         history = self.model.config.lists.max_history
-        return list_batch(part, indices_B, signal=self.options.signal, max_history=history)
+        return self._readers[id(part)](list_batch(part, indices_B, signal=self.options.signal, max_history=history))
 
     def random(self) -> torch.Generator:
         """Chance for the draws of the present step, from nothing but the seed and the step."""

@@ -108,8 +108,9 @@ class EGLR:
 
     @property
     def schema(self) -> ListSchema:
-        """What the columns of the lists it reads are."""
-        return self.writer.encoder.schema
+        """What columns and codes of the lists it reads mean; with users if one of its encoders embeds them."""
+        written, judged = self.writer.encoder.schema, self.evaluator.encoder.schema
+        return written if written.users else judged
 
     @property
     def device(self) -> torch.device:
@@ -154,7 +155,7 @@ class EGLR:
         """Answer each list with k of its candidates in order.
 
         Args:
-            lists: of the same columns as the training lists.
+            lists: of the same columns as the training lists; items, users and categories may be new.
             k: places; shorter lists are filled up with -1.
             reasoning: think in another way than configured.
             samples: lists to write for each request, the first greedily and the others at random, of which one is
@@ -169,7 +170,7 @@ class EGLR:
             ThinkrankError: if the lists have other columns, the threshold is not set, or the evaluator shall pick and
                 was never trained.
         """
-        self.schema.check(lists)
+        reader = self.schema.reader(lists)
         if samples > 1 and pick == "evaluator" and self.report is None:
             raise ThinkrankError(
                 "picking among samples needs an evaluator that was trained: fit it, or take one sample"
@@ -177,7 +178,7 @@ class EGLR:
         writer = self.writer if reasoning is None else self.writer.thinking(reasoning)
         random = torch.Generator().manual_seed(seed)
         written = [
-            self.answer(batch.to(self.device), k, writer, samples, pick, reward, random)
+            self.answer(reader(batch).to(self.device), k, writer, samples, pick, reward, random)
             for batch in batches(lists, batch_size, max_history=self._config.lists.max_history)
         ]
         return _slate(lists, written, k)

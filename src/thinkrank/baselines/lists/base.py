@@ -140,7 +140,6 @@ class ListBaseline(ABC, Generic[OptionsT]):
         Raises:
             ThinkrankError: if nothing was learnt yet, or the lists have other columns than those it learnt from.
         """
-        self.network.encoder.schema.check(lists)
         return _scores(self.network, lists, self.config, self.device)
 
     def rerank(self, lists: ImpressionDataset, k: int) -> Slate:
@@ -231,7 +230,8 @@ def _scores(
     network: ListNetwork, lists: ImpressionDataset, options: ListTraining, device: torch.device
 ) -> Float32[np.ndarray, "L N"]:
     scores_LN = np.full(lists.items_LN.shape, -np.inf, dtype=np.float32)
+    reader = network.encoder.schema.reader(lists)
     for batch in batches(lists, _SCORED_AT_ONCE, max_history=options.lists.max_history):
-        scores_BN = network.scores(batch.to(device)).masked_fill(~batch.mask_BN.to(device), -torch.inf)
+        scores_BN = network.scores(reader(batch).to(device)).masked_fill(~batch.mask_BN.to(device), -torch.inf)
         scores_LN[batch.indices_B.numpy(), : scores_BN.shape[1]] = scores_BN.float().cpu().numpy()
     return scores_LN

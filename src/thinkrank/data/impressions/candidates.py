@@ -116,7 +116,7 @@ def _lists(
         numeric_names=() if scores_SN1 is None else ("score",),
         categorical_LNC=np.zeros((lists, width, 0), np.int32),
         categorical_names=(),
-        categorical_sizes=(),
+        categorical_values=(),
         context_LF=np.zeros((lists, 0), np.float32),
         context_names=(),
         notices=(*dataset.notices, notice) if lost else dataset.notices,

@@ -49,7 +49,7 @@ class ImpressionDataset:
         numeric_names: what these columns are.
         categorical_LNC: codes from 1; 0 is unknown, and padding.
         categorical_names: what these columns are.
-        categorical_sizes: codes of each column, 0 included: the number of rows an embedding of it needs.
+        categorical_values: what the codes of each column stand for, from code 1.
         context_LF: what was known of the list as a whole: hour, device, ...; any unit, finite. Often no columns.
         context_names: what these columns are.
         notices: what was dropped or repaired on the way in, one line each with its count.
@@ -72,7 +72,7 @@ class ImpressionDataset:
     numeric_names: tuple[str, ...]
     categorical_LNC: Int32[np.ndarray, "L N C"]
     categorical_names: tuple[str, ...]
-    categorical_sizes: tuple[int, ...]
+    categorical_values: tuple[tuple[str, ...], ...]
     context_LF: Float32[np.ndarray, "L X"]
     context_names: tuple[str, ...]
     notices: tuple[str, ...] = ()
@@ -96,6 +96,11 @@ class ImpressionDataset:
     def lengths_L(self) -> Int64[np.ndarray, "L"]:
         """Candidates of each list."""
         return np.asarray(self.mask_LN.sum(axis=1))
+
+    @property
+    def categorical_sizes(self) -> tuple[int, ...]:
+        """Codes of each column, 0 included: the number of rows an embedding of it needs."""
+        return tuple(1 + len(values) for values in self.categorical_values)
 
     def feedback(self, signal: str | None = None) -> Float32[np.ndarray, "L N"]:
         """One signal of every slot.
@@ -254,8 +259,8 @@ def _check_shapes(data: ImpressionDataset) -> None:
             raise ThinkrankError(f"{data.name}: {array} has shape {found}, but items and names make it {shape}")
     if len(data.histories) != lists:
         raise ThinkrankError(f"{data.name}: {len(data.histories)} histories for {lists} lists")
-    if len(data.categorical_sizes) != len(data.categorical_names):
-        raise ThinkrankError(f"{data.name}: categorical_names and categorical_sizes differ in number")
+    if len(data.categorical_values) != len(data.categorical_names):
+        raise ThinkrankError(f"{data.name}: categorical_names and categorical_values differ in number")
     if not data.signals:
         raise ThinkrankError(f"{data.name}: there is no signal; name at least one, such as 'click'")
     for names in (data.signals, data.numeric_names, data.categorical_names, data.context_names):
@@ -282,7 +287,7 @@ def _check_values(data: ImpressionDataset) -> None:
     _refuse(data, ~((feedback_LNS >= 0) & np.isfinite(feedback_LNS)), "has feedback that is negative or not finite")
     _refuse(data, ~np.isfinite(numeric_LNF), "has a numeric feature that is not finite; fill it, and say so in another")
     _refuse(data, ~np.isfinite(data.context_LF), "has a context feature that is not finite")
-    _refuse(data, np.asarray((codes_LNC < 0) | (codes_LNC >= sizes_C)), "has a category beyond the size of its column")
+    _refuse(data, np.asarray((codes_LNC < 0) | (codes_LNC >= sizes_C)), "has a category that stands for nothing")
     for what, values in (("feedback", feedback_LNS), ("a numeric feature", numeric_LNF), ("a category", codes_LNC)):
         _refuse(data, (values != 0) & padding_LN1, f"has {what} where there is no candidate")
 

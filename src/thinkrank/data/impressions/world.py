@@ -15,6 +15,7 @@ from thinkrank.data.impressions.dataset import ImpressionDataset
 from thinkrank.data.impressions.features import histories_before
 from thinkrank.data.synthetic import feedback
 from thinkrank.data.synthetic.options import SECONDS_PER_DAY, WorldOptions
+from thinkrank.data.synthetic.words import KINDS, STYLES
 from thinkrank.data.synthetic.world import START, World
 from thinkrank.errors import ThinkrankError
 
@@ -99,7 +100,7 @@ class ListWorld:
             numeric_names=("score",),
             categorical_LNC=np.stack([world.styles_I[items_LN] + 1, world.kinds_I[items_LN] + 1], 2).astype(np.int32),
             categorical_names=("style", "kind"),
-            categorical_sizes=(options.styles + 1, options.kinds + 1),
+            categorical_values=(STYLES[: options.styles], KINDS[: options.kinds]),
             context_LF=np.zeros((options.lists, 0), dtype=np.float32),
             context_names=(),
             source={"source": NAME, "files": [], "options": options.model_dump()},

@@ -142,7 +142,7 @@ def assemble(
     slots = slots.with_columns(pl.Series(LIST, new_row[slots[LIST].to_numpy()])).filter(pl.col(LIST) >= 0)
     slots = slots.sort(LIST, maintain_order=True)
     lists = long.lists[order_L]
-    codes, sizes = _codes(slots, long.categorical)
+    codes, values = _codes(slots, long.categorical)
     pad = _Padding(slots[LIST].to_numpy(), len(order_L))
     users = lists["user"].unique().sort()
     data = ImpressionDataset(
@@ -159,7 +159,7 @@ def assemble(
         numeric_names=long.numeric,
         categorical_LNC=pad.spread(codes, 0),
         categorical_names=long.categorical,
-        categorical_sizes=sizes,
+        categorical_values=values,
         context_LF=_matrix(lists, long.context),
         context_names=long.context,
         notices=tuple(notices),
@@ -230,12 +230,12 @@ def _matrix(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
     return np.ascontiguousarray(matrix)
 
 
-def _codes(slots: pl.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Categories as numbers from 1, in alphabetical order; null is 0."""
-    codes, sizes = np.zeros((slots.height, len(columns)), dtype=np.int32), []
+def _codes(slots: pl.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, tuple[tuple[str, ...], ...]]:
+    """Categories as numbers from 1, in alphabetical order, and what they stand for; null is 0."""
+    codes, meanings = np.zeros((slots.height, len(columns)), dtype=np.int32), []
     for index, column in enumerate(columns):
         values = slots[column].cast(pl.String)
         known = values.drop_nulls().unique().sort()
         codes[:, index] = (values.cast(pl.Enum(known)).to_physical().cast(pl.Int32) + 1).fill_null(0).to_numpy()
-        sizes.append(1 + len(known))
-    return codes, tuple(sizes)
+        meanings.append(tuple(known.to_list()))
+    return codes, tuple(meanings)
