@@ -2,7 +2,9 @@
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`: NAME.json lies in docs/results and is the results.json
 of `thinkrank evaluate`. Between `<!-- figures NAME -->` and `<!-- end -->` stand the figures of
-benchmarks/results/NAME.json, between `<!-- study NAME -->` and `<!-- end -->` all arms under studies/r2ec/results/NAME.
+benchmarks/results/NAME.json. Between `<!-- study METHOD/NAME -->` and `<!-- end -->` stand all arms under
+studies/METHOD/results/NAME, and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the arms of
+the re-ranking study NAME think.
 `python docs/tables.py` rewrites them, `--check` only says whether they are up to date.
 """
 
@@ -10,13 +12,25 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from thinkrank.evaluate import read_results, results_markdown
 from thinkrank.evaluate.studies import read_study, study_markdown
 
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
-MARKED = re.compile(r"(<!-- (?P<kind>table|figures|study) (?P<name>[\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(
+    r"(<!-- (?P<kind>table|figures|study|thinking) (?P<name>[\w./-]+) -->\n).*?(<!-- end -->)", re.DOTALL
+)
+STUDIES = DOCS.parent / "studies"
+COMPARED = {
+    "r2ec": (("no_reasoning", "no thought"), ("ndcg@10", "hit@1", "hit@5", "hit@10", "hit@20")),
+    "r2rank": (("plain", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
+    "eglr": (("gru", "greedy"), ("ndcg@10", "ndcg@5", "map@10", "mrr")),
+}
+"""Per method, arm and way that the others are tested against, and metrics."""
 
 
 def filled(text: str) -> str:
@@ -28,14 +42,44 @@ def filled(text: str) -> str:
             lines = [f"| `{name}` | {value:.4g} |" for name, value in figures.items()]
             made = "\n".join(["| figure | value |", "| --- | ---: |", *lines]) + "\n"
         elif match["kind"] == "study":
-            study = read_study(DOCS.parent / "studies" / "r2ec" / "results" / match["name"])
-            made = study_markdown(study, ("no_reasoning", "no thought"))
+            method, _, name = match["name"].partition("/")
+            study = read_study(STUDIES / method / "results" / name)
+            reference, metrics = COMPARED[method]
+            more = tuple(dict.fromkeys(name for answers in study for name in answers.measured))
+            made = study_markdown(study, reference, (*more, *metrics))
+        elif match["kind"] == "thinking":
+            made = thinking(STUDIES / "eglr" / "results" / match["name"])
         else:
             rows = read_results(DOCS / "results" / f"{match['name']}.json")
             made = results_markdown([row for row in rows if row.metric in SHOWN])
         return f"{match[1]}\n{made}\n{match[4]}"
 
     return MARKED.sub(table, text)
+
+
+def thinking(folder: Path) -> str:
+    """How often each arm thinks, what that does to entropies, and what an answer costs; means over seeds."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(folder.glob("*.json")):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if "trigger_rate" in result:
+            found.setdefault(result["arm"], []).append(result)
+    without = {(arm, result["seed"]): result["answer_seconds"] for arm, own in found.items() for result in own}
+    header = ["arm", "places that think", "thoughts per place", "entropy before", "after", "time of an answer", "seeds"]
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    for arm, own in found.items():
+        plain = max((name for name in found if arm.startswith(name)), key=lambda name: (arm != name, -len(name)))
+        judged = [result for result in own if (plain, result["seed"]) in without]
+        ratios = [result["answer_seconds"] / without[plain, result["seed"]] for result in judged]
+        entropies = [[np.mean(result[f"entropy_{when}_by_place"]) for result in own] for when in ("before", "after")]
+        figures = [
+            f"{100 * np.mean([result['trigger_rate'] for result in own]):.0f} %",
+            f"{np.mean([result['mean_thoughts'] for result in own]):.2f}",
+            *(f"{np.mean(values):.3f}" for values in entropies),
+            f"{np.median(ratios):.2f}",
+        ]
+        lines.append([arm, *figures, str(len(own))])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> int:

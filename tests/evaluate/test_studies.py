@@ -6,6 +6,8 @@ import pytest
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate.studies import read_study, study_interval, study_markdown, study_test
 
+SHOWN = ("ndcg@10", "hit@1", "hit@20")
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -43,7 +45,7 @@ def test_arms_are_tested_on_the_same_samples(folder):
 
 
 def test_the_table_has_a_line_per_arm_and_way_and_no_test_of_the_reference_against_itself(folder):
-    lines = study_markdown(read_study(folder), ("plain", "no thought")).splitlines()
+    lines = study_markdown(read_study(folder), ("plain", "no thought"), SHOWN).splitlines()
     assert len(lines) == 4
     assert "< .001" in lines[2]
     assert lines[3].split("|")[-4].strip() == "–"
@@ -54,7 +56,7 @@ def test_a_way_that_not_every_seed_was_judged_by_is_left_out(folder):
     once["ranks"]["filler"] = once["ranks"]["no thought"]
     (folder / "plain-0.json").write_text(json.dumps(once))
     assert "filler" in {answers.way for answers in read_study(folder)}
-    assert "filler" not in study_markdown(read_study(folder), ("plain", "no thought"))
+    assert "filler" not in study_markdown(read_study(folder), ("plain", "no thought"), SHOWN)
 
 
 def test_results_that_do_not_fit_together_are_refused(folder):
@@ -71,4 +73,23 @@ def test_results_that_do_not_fit_together_are_refused(folder):
 
 def read_study_of(folder):
     (folder / "plain-0.json").unlink()
-    return read_study(folder)[0].values("mrr")
+    return read_study(folder)[0].values("recall@3")
+
+
+def test_several_relevant_items_and_what_else_was_measured(tmp_path):
+    places = [[[2, 3], [], [1]], [[11], [1, 2], [4, 20]]]
+    for seed, of_seed in enumerate(places):
+        result = {"arm": "writer", "seed": seed, "about": "…", "seconds": 1.0, "ranks": {"greedy": of_seed}}
+        result["values"] = {"greedy": {"clicks": [0.5 + seed, 1.0, 2.0]}}
+        (tmp_path / f"writer-{seed}.json").write_text(json.dumps(result))
+    (writer,) = read_study(tmp_path)
+    assert writer.values("clicks").tolist() == [[0.5, 1, 2], [1.5, 1, 2]]
+    assert writer.values("mrr").tolist() == [[1 / 2, 0, 1], [1 / 11, 1, 1 / 4]]
+    log = np.log2
+    ndcg = [
+        [(1 / log(3) + 1 / log(4)) / (1 + 1 / log(3)), 0, 1],
+        [0, 1, 1 / log(5) / (1 + 1 / log(3))],
+    ]
+    np.testing.assert_allclose(writer.values("ndcg@10"), ndcg)
+    np.testing.assert_allclose(writer.values("map@10"), [[(1 / 2 + 2 / 3) / 2, 0, 1], [0, 1, 1 / 4 / 2]])
+    assert "| clicks |" in study_markdown([writer], ("none", "greedy"), ("clicks", "mrr"))

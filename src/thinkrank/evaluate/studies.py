@@ -1,33 +1,34 @@
 """What several arms of a study came to, each with several seeds, compared on the same samples.
 
-Shape legend: S samples, K seeds.
+Shape legend: S samples, K seeds, X = K S, W places.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64
 
 from thinkrank.errors import ThinkrankError
+from thinkrank.evaluate import metrics
 from thinkrank.evaluate.significance import Interval, PairedTest, bootstrap_intervals, paired_test
 
-METRICS = ("ndcg@10", "hit@1", "hit@5", "hit@10", "hit@20")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answers:
     """How one arm answered in one way, with every seed.
 
     Attributes:
         arm: its name.
-        way: with its own thought, without one, or after a control.
+        way: with its own thought, without one, after a control, greedily, ...
         about: what the arm is.
         seeds: K of them.
-        ranks_KS: 1-based place of each sample's target.
+        places: for each seed and sample the 1-based places on which what is relevant came to stand, rising.
+        measured: what else was measured of each sample, by name, K x S values.
         seconds: of training, per seed.
     """
 
@@ -35,29 +36,57 @@ class Answers:
     way: str
     about: str
     seeds: tuple[int, ...]
-    ranks_KS: Int64[np.ndarray, "K S"]
+    places: tuple[tuple[tuple[int, ...], ...], ...]
+    measured: Mapping[str, Float64[np.ndarray, "K S"]]
     seconds: tuple[float, ...]
 
+    @property
+    def num_samples(self) -> int:
+        """S."""
+        return len(self.places[0])
+
     def values(self, metric: str) -> Float64[np.ndarray, "K S"]:
-        """Hit@k or NDCG@k of every sample under every seed.
+        """Hit@k, NDCG@k, MAP@k, MRR, or what else was measured, of every sample under every seed.
 
         Raises:
             ThinkrankError: for another metric.
         """
+        if metric in self.measured:
+            return self.measured[metric]
         name, _, k = metric.partition("@")
-        if name not in ("hit", "ndcg") or not k.isdigit():
-            raise ThinkrankError(f"studies know hit@k and ndcg@k, not {metric!r}")
-        found_KS = self.ranks_KS <= int(k)
-        return np.where(found_KS, 1.0 if name == "hit" else 1 / np.log2(self.ranks_KS + 1.0), 0.0)
+        if metric == "mrr":
+            return self._per_seed(metrics.reciprocal_rank(self._relevance))
+        if name not in _CUT or not k.isdigit():
+            known = ", ".join(["hit@k", "ndcg@k", "map@k", "mrr", *self.measured])
+            raise ThinkrankError(f"studies know {known}, not {metric!r}")
+        return self._per_seed(_CUT[name](self._relevance, int(k)))
 
     def spread(self, metric: str) -> tuple[float, float]:
         """Lowest and highest mean of a seed."""
         means_K = self.values(metric).mean(axis=1)
         return float(means_K.min()), float(means_K.max())
 
+    @cached_property
+    def _relevance(self) -> Bool[np.ndarray, "X W"]:
+        """What stands on each place, a row for every seed and sample."""
+        rows = [sample for seed in self.places for sample in seed]
+        relevance_XW = np.zeros((len(rows), max((row[-1] for row in rows if row), default=1)), dtype=np.bool_)
+        for row, places in zip(relevance_XW, rows, strict=True):
+            row[np.array(places, dtype=np.int64) - 1] = True
+        return relevance_XW
+
+    def _per_seed(self, values_X: Float64[np.ndarray, "X"]) -> Float64[np.ndarray, "K S"]:
+        return np.asarray(values_X, dtype=np.float64).reshape(len(self.places), -1)
+
+
+_CUT = {"hit": metrics.hit, "ndcg": metrics.ndcg, "map": metrics.average_precision}
+
 
 def read_study(folder: Path) -> list[Answers]:
     """Read the results of a study, one file per arm and seed; arms in order of their names.
+
+    A file says under ``ranks``, for each way and sample, on which place the one relevant item came to stand, or on
+    which places the several, and under ``values`` what else was measured of each sample.
 
     Raises:
         ThinkrankError: if there are none, or files of one arm judged different samples.
@@ -77,12 +106,14 @@ def _answers(arm: str, way: str, results: Sequence[dict[str, Any]]) -> Answers:
     ranks = [result["ranks"][way] for result in results]
     if len({len(of_seed) for of_seed in ranks}) > 1:
         raise ThinkrankError(f"the seeds of arm {arm!r} judged different numbers of samples: run them again")
+    measured = [result.get("values", {}).get(way, {}) for result in results]
     return Answers(
         arm=arm,
         way=way,
         about=results[0]["about"],
         seeds=tuple(int(result["seed"]) for result in results),
-        ranks_KS=np.array(ranks, dtype=np.int64),
+        places=tuple(tuple(tuple(np.atleast_1d(sample).tolist()) for sample in of_seed) for of_seed in ranks),
+        measured={name: np.array([of_seed[name] for of_seed in measured], dtype=np.float64) for name in measured[0]},
         seconds=tuple(float(result["seconds"]) for result in results),
     )
 
@@ -98,12 +129,12 @@ def study_test(answers: Answers, reference: Answers, metric: str) -> PairedTest:
     Raises:
         ThinkrankError: if they judged different numbers of samples.
     """
-    if answers.ranks_KS.shape[1] != reference.ranks_KS.shape[1]:
+    if answers.num_samples != reference.num_samples:
         raise ThinkrankError(f"{answers.arm} and {reference.arm} judged different numbers of samples")
     return paired_test(answers.values(metric).mean(axis=0), reference.values(metric).mean(axis=0))
 
 
-def study_markdown(study: Sequence[Answers], reference: tuple[str, str], metrics: Sequence[str] = METRICS) -> str:
+def study_markdown(study: Sequence[Answers], reference: tuple[str, str], shown: Sequence[str]) -> str:
     """A table of all arms and ways: means with intervals, spread of the seeds, and a test against a reference.
 
     A way that was not judged under every seed of its arm is left out.
@@ -111,10 +142,10 @@ def study_markdown(study: Sequence[Answers], reference: tuple[str, str], metrics
     Args:
         study: what `read_study` gave.
         reference: arm and way that the others are compared with, in the first metric.
-        metrics: columns.
+        shown: metrics, one column each.
     """
     against = next((answers for answers in study if (answers.arm, answers.way) == reference), None)
-    header = ["arm", "answer after", *metrics, f"seeds' {metrics[0]}", "p", "seeds", "minutes"]
+    header = ["arm", "way", *shown, f"seeds' {shown[0]}", "p", "seeds", "minutes"]
     lines = [header, ["---"] * 2 + ["---:"] * (len(header) - 2)]
     num_seeds = {answers.arm: 0 for answers in study}
     for answers in study:
@@ -123,11 +154,11 @@ def study_markdown(study: Sequence[Answers], reference: tuple[str, str], metrics
         if len(answers.seeds) < num_seeds[answers.arm]:
             continue
         cells = []
-        for metric in metrics:
+        for metric in shown:
             interval = study_interval(answers, metric)
             cells.append(f"{_figure(interval.value)} [{_figure(interval.low)}–{_figure(interval.high)}]")
-        low, high = answers.spread(metrics[0])
-        p_value = "–" if against is None or answers is against else _p(study_test(answers, against, metrics[0]).p_value)
+        low, high = answers.spread(shown[0])
+        p_value = "–" if against is None or answers is against else _p(study_test(answers, against, shown[0]).p_value)
         minutes = f"{np.mean(answers.seconds) / 60:.1f}"
         lines.append(
             [
