@@ -4,7 +4,7 @@ SmolLM2-135M-Instruct in bf16, two threads, users of MovieLens-100K with the new
 tokens, 20 candidates each. `pair_scoring_speedup` compares one reading of prefix and candidates with 20 prompts that
 are each read whole, in one packed pass without padding, so that sharing is the only difference. Beside it the same
 with a thought of 24 tokens about each pair, and a second call for the same user, whose prefix is kept. The scores of
-both ways are compared. The order of the ways changes from user to user.
+both ways are compared, in fp32 as well, where they have to agree. The order of the ways changes from user to user.
 """
 
 import resource
@@ -42,7 +42,7 @@ class Endless(Backbone):
         return frozenset()
 
 
-def prepared(thinks: bool) -> R2Rank:
+def prepared(thinks: bool, dtype: str = "bfloat16") -> R2Rank:
     config = R2RankConfig(
         thinks=thinks,
         lora=LoraOptions(rank=16),
@@ -50,7 +50,7 @@ def prepared(thinks: bool) -> R2Rank:
         prompt=PairPromptOptions(noun="movie", closing="<answer>", history_window=200, history_tokens=512),
         thought=GenerationOptions(max_new_tokens=THOUGHT_TOKENS),
     )
-    base = load_backbone("smollm2")
+    base = load_backbone("smollm2", dtype=dtype)
     catalogue = load_dataset("movielens-100k").catalogue
     model = R2Rank.create(config, catalogue, backbone=Endless(base.model, base.tokenizer, base.source))
     model.backbone = Endless(model.backbone.model, model.backbone.tokenizer, model.backbone.source)
@@ -84,7 +84,7 @@ def separate_thoughts(model: R2Rank, history: History, rows: list[int]) -> np.nd
 def measure(quick: bool) -> dict[str, float]:
     split = split_dataset(load_dataset("movielens-100k"))
     long = [i for i, history in enumerate(split.test.histories()) if len(history) >= 80]
-    users = 2 if quick else 8
+    users = 2 if quick else 4
     chosen = type(split.test)(
         split.dataset, split.test.positions[long[:: max(1, len(long) // (users + 1))][: users + 1]]
     )
@@ -120,6 +120,13 @@ def measure(quick: bool) -> dict[str, float]:
         if differences:
             figures["max_score_difference"] = float(max(differences))
             figures["score_deviation"] = float(np.mean(spreads))
+    exact = prepared(False, "float32")
+    history, items = sets.histories[0], sets.items_BN[0]
+    alone = separate_scores(exact, history, items.tolist())
+    figures["max_score_difference_fp32"] = float(
+        np.abs(exact.candidate_scores([history], items[None])[0] - alone).max()
+    )
+    assert figures["max_score_difference_fp32"] < 0.01 * alone.std(), "the two ways do not score alike"
     model = prepared(False)
     many = np.arange(100 if quick else 1000, dtype=np.int32)[None]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
