@@ -44,7 +44,7 @@ def test_every_study_is_a_valid_configuration(study):
 
     tables = tomllib.loads(study.read_text(encoding="utf-8"))
     arms = tables.pop("arms", {})
-    assert tables.pop("study", {}).keys() <= {"seeds", "shared_warm_start", "samples"}
+    assert tables.pop("study", {}).keys() <= {"seeds", "shared_warm_start", "samples", "keep_thoughts"}
     for arm in [{}, *arms.values()]:
         over = {key: value for key, value in arm.items() if key not in ("about", "phase", "thinks", "controls")}
         retrieve_settings(Preset.thinkrank, Layers(tables=[tables, over]))
@@ -62,6 +62,44 @@ def test_the_arms_of_ranking_studies_are_settings(study):
         thinks = {"model": {"thinks": arm.get("thinks", True)}}
         rank_settings(Layers(tables=[tables, thinks, over]))
         assert arm.get("after") in (None, *arms)
+
+
+@pytest.mark.parametrize("study", ["trivago", "mind", "synthetic"])
+def test_the_arms_of_re_ranking_studies_are_settings(study):
+    from thinkrank.cli.settings import Layers, rerank_settings
+
+    folder = ROOT / "studies" / "eglr"
+    tables = tomllib.loads((folder / f"{study}.toml").read_text(encoding="utf-8"))
+    arms = tomllib.loads((folder / "arms.toml").read_text(encoding="utf-8"))
+    assert set(tables.pop("study").get("arms", arms)) <= set(arms)
+    for arm in arms.values():
+        rerank_settings(Layers(tables=[tables, {key: arm[key] for key in ("model", "grpo") if key in arm}]))
+        assert arm.get("match") in (None, *arms)
+
+
+def test_single_options_of_a_source_add_up_and_a_table_of_them_replaces():
+    from thinkrank.cli.settings import Layers, rerank_settings
+
+    table = {"data": {"options": {"users": 9}}}
+    settings = rerank_settings(Layers(tables=[table, {"data": {"options": {"items": 8}}}]))
+    assert settings.data.options == {"items": 8}
+    settings = rerank_settings(Layers(tables=[table], assignments=["data.options.items=8", "data.options.lists=7"]))
+    assert settings.data.options == {"users": 9, "items": 8, "lists": 7}
+
+
+def test_a_generator_of_your_own_works_as_the_guide_writes_it():
+    from thinkrank.data import ListWorld, ListWorldOptions
+
+    text = (ROOT / "docs" / "guide" / "rerank.md").read_text(encoding="utf-8")
+    code = text[text.index("## A generator of your own") :].split("```python\n")[1].split("```")[0]
+    split = ListWorld(ListWorldOptions(lists=50)).lists.split()
+    names = {"split": split, "__name__": __name__}
+    exec(code, names)
+    slate = names["model"].rerank(
+        split.test, 3, reasoning=names["EGLRConfig"]().reasoning.model_copy(update={"threshold": 0.5})
+    )
+    assert slate.items_BK.shape == (len(split.test), 3)
+    assert slate.thoughts_BK.sum() > 0
 
 
 def test_every_setting_the_ranking_guide_names_exists():

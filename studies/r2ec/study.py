@@ -153,7 +153,8 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
         return
     model, run, settings = train(study, arm, seed)
     rows = run.metrics()
-    shown = [row for row in rows if "thoughts" in row]
+    keeps = study.options.get("keep_thoughts", True)
+    shown = [row for row in rows if "thoughts" in row] if keeps else []
     result = {
         **named,
         "about": study.arms[arm]["about"],

@@ -3,9 +3,12 @@
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from thinkrank.evaluate.report import ListWriting
 
 DEMO_STEPS = 120
 DEMO_SETTINGS = (
@@ -21,6 +24,29 @@ DEMO_SETTINGS = (
     "training.validation_samples=100",
     "training.max_minutes=10.0",
 )
+
+
+LIST_SETTINGS = (
+    "data.options.lists=8000",
+    "data.options.candidates=15",
+    "data.options.items=100",
+    "data.options.users=100",
+    "data.options.styles=20",
+    "data.options.kinds=5",
+    "data.options.position_bias=0.5",
+    "data.options.saturation=0.3",
+    "data.options.score_noise=4.0",
+    "model.lists.user_ids=true",
+    "evaluator.steps=600",
+    "warm_start.steps=300",
+    "warm_start.keep=last",
+    "grpo.steps=60",
+    "grpo.reward=sum",
+    "grpo.learning_rate=1e-3",
+    "grpo.validate_every=20",
+    "grpo.keep=last",
+)
+"""A list writer in a made world: small enough for half a minute, and its true clicks are known."""
 
 
 def demo(
@@ -51,9 +77,22 @@ def demo(
         print_results(out)
     else:
         systems = retrieval_systems(model, split, think=True, untrained=False)
-        write_evaluation(run, model, split, drawn, systems, part="test")
+        write_evaluation(run, model, split, drawn, systems, part="test", writing=_list_writer(out / "lists"))
     _say(f"{(time.perf_counter() - started) / 60:.1f} minutes. Now try:\n")
     _say(f'  thinkrank recommend {out} -H "Toy Story" -H "Aladdin" -H "The Lion King"\n')
+
+
+def _list_writer(folder: Path) -> "ListWriting | None":
+    """Train a small re-ranker and tell of it."""
+    from thinkrank.cli.report import write_reranking_report
+    from thinkrank.cli.rerank import train_reranker
+    from thinkrank.cli.settings import Layers, rerank_settings
+
+    sys.stderr.write("a list writer that pauses to think, in a made world\n")
+    settings = rerank_settings(Layers(source="synthetic", assignments=LIST_SETTINGS))
+    split = settings.data.load_split()
+    run, model = train_reranker(settings, split, folder)
+    return write_reranking_report(run, model, split).writing
 
 
 def _is_evaluated(results: Path, samples: int) -> bool:

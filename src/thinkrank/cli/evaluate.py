@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from thinkrank.baselines import SasrecOptions
     from thinkrank.data import Samples, Split
     from thinkrank.evaluate import Evaluation, Scorer
+    from thinkrank.evaluate.report import ListWriting
     from thinkrank.retrieve import R2ec
     from thinkrank.training import Run
 
@@ -111,9 +112,11 @@ def write_evaluation(
     part: str,
     filter_seen: bool = True,
     json_output: bool = False,
+    writing: "ListWriting | None" = None,
 ) -> "Evaluation":
     """Evaluate, print the table, and write results.json, comparisons.json and report.html into the run's folder."""
     import json
+    from dataclasses import replace
 
     import numpy as np
 
@@ -143,7 +146,7 @@ def write_evaluation(
     write_comparisons(run.folder / "comparisons.json", comparisons)
     against_knn = [comparison for comparison in comparisons if comparison.reference == REFERENCE]
     report = retrieval_report(run, model, split, samples, evaluation, rows, against_knn)
-    write_report(run.folder / "report.html", report)
+    write_report(run.folder / "report.html", replace(report, writing=writing))
     if json_output:
         sys.stdout.write(json.dumps([row.model_dump(mode="json") for row in rows], indent=1) + "\n")
     else:

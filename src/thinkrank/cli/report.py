@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thinkrank.evaluate import Comparison, ResultRow
-from thinkrank.evaluate.report import Report, UserCase, thought_change, user_cases, write_report
+from thinkrank.evaluate.report import (
+    ListWriting,
+    Report,
+    UserCase,
+    WrittenItem,
+    thought_change,
+    user_cases,
+    write_report,
+)
 from thinkrank.stages import Ranking, Reranker, Slate
 from thinkrank.training import Run
 
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
 
 NUM_USERS = 10
 NUM_SHOWN = 10
+NUM_LISTS = 5
 
 WRITERS = {
     "base": "the base model wrote",
@@ -91,10 +100,21 @@ def ranking_report(
     )
 
 
-def write_reranking_report(run: Run, model: "EGLR", split: "ImpressionSplit") -> Path:
+def write_reranking_report(run: Run, model: "EGLR", split: "ImpressionSplit") -> Report:
     """Write what the training of a re-ranker has to tell, with test lists in its order and in the displayed one."""
+    from thinkrank.evaluate import write_comparisons, write_results
+
+    report = reranking_report(run, model, split)
+    write_results(run.folder / "results.json", report.rows)
+    write_comparisons(run.folder / "comparisons.json", report.comparisons)
+    write_report(run.folder / "report.html", report)
+    return report
+
+
+def reranking_report(run: Run, model: "EGLR", split: "ImpressionSplit") -> Report:
+    """Evaluate a re-ranker on its test lists and collect curves, the evaluator's report and some lists."""
     from thinkrank.baselines.lists import InitialOrder
-    from thinkrank.evaluate import evaluate_lists, write_comparisons, write_results
+    from thinkrank.evaluate import evaluate_lists
 
     systems: dict[str, Reranker] = {
         "displayed order": InitialOrder(),
@@ -103,30 +123,96 @@ def write_reranking_report(run: Run, model: "EGLR", split: "ImpressionSplit") ->
     }
     evaluation = evaluate_lists(systems, split.test)
     name = split.test.name
-    rows = evaluation.rows(dataset=name, split="test")
-    comparisons = evaluation.comparisons("displayed order", dataset=name, split="test")
-    write_results(run.folder / "results.json", rows)
-    write_comparisons(run.folder / "comparisons.json", comparisons)
     phases = {"Evaluator": "evaluator", "Warm start": "warm-start", "Reinforcement": "grpo"}
-    opened = {phase: run.folder / folder for phase, folder in phases.items()}
-    report = Report(
+    opened = {
+        phase: Run.open(run.folder / folder, split.manifest())
+        for phase, folder in phases.items()
+        if (run.folder / folder / "config.toml").is_file()
+    }
+    return Report(
         title=f"EGLR on {name}",
         subtitle=f"{model.config.generator.kind} generator, {model.config.reasoning.mode} reasoning",
         data_card=split.train.describe(),
         manifest=split.manifest(),
-        rows=rows,
-        comparisons=comparisons,
+        rows=evaluation.rows(dataset=name, split="test"),
+        comparisons=evaluation.comparisons("displayed order", dataset=name, split="test"),
         policy=evaluation.policy,
-        curves={
-            phase: _numbers(Run.open(folder, split.manifest()))
-            for phase, folder in opened.items()
-            if (folder / "config.toml").is_file()
-        },
-        notes=_trust(model),
+        curves={phase: _numbers(part) for phase, part in opened.items()},
+        writing=list_writing(model, opened["Reinforcement"].metrics() if "Reinforcement" in opened else (), split),
+        notes=("Feedback is what users did with the displayed order; what they would do with another is not known.",),
     )
-    path = run.folder / "report.html"
-    write_report(path, report)
-    return path
+
+
+def list_writing(model: "EGLR", reinforced: Sequence[Mapping[str, Any]], split: "ImpressionSplit") -> ListWriting:
+    """Tell of a list writer.
+
+    Args:
+        model: which one.
+        reinforced: the log of its reinforcement.
+        split: the lists it learnt from and is shown on.
+    """
+    judged = model.report
+    facts: dict[str, Any] = {}
+    if judged is not None:
+        facts = judged.model_dump(mode="json", exclude={"bins", "worth"})
+        facts["worth of a list, by kind of reward"] = {
+            kind: f"{worth.logged:.3f} logged, {worth.shuffled:.3f} shuffled, {worth.clicked_first:.3f} clicked first"
+            for kind, worth in judged.worth.items()
+        }
+    told = (
+        f"EGLR with a {model.config.generator.kind} generator and {model.config.reasoning.mode} reasoning, trained on "
+        f"{len(split.train):,} lists of {split.train.name}. It writes a list item by item and thinks where the entropy "
+        "of the next choice is high; an evaluator, trained before it, rewarded what it wrote."
+    )
+    return ListWriting(
+        told=told,
+        evaluator=facts,
+        calibration=[] if judged is None else [{"predicted": b.predicted, "clicked": b.clicked} for b in judged.bins],
+        places=_by_place(reinforced),
+        lists=_written_lists(model, split.test),
+    )
+
+
+def _by_place(reinforced: Sequence[Mapping[str, Any]]) -> list[dict[str, float | int]]:
+    """Entropies and thinking of the first and the last validation."""
+    validations = [row for row in reinforced if "valid_entropy_before_by_place" in row]
+    if not validations:
+        return []
+    first, last = validations[0], validations[-1]
+    columns = {
+        "entropy_at_start": first["valid_entropy_before_by_place"],
+        "entropy_before": last["valid_entropy_before_by_place"],
+        "entropy_after": last["valid_entropy_after_by_place"],
+        "trigger_rate": last["valid_trigger_rate_by_place"],
+    }
+    places = range(len(columns["entropy_before"]))
+    return [{"place": place + 1, **{name: values[place] for name, values in columns.items()}} for place in places]
+
+
+def _written_lists(model: "EGLR", test: "ImpressionDataset") -> list[tuple[str, list[WrittenItem]]]:
+    """What it makes of some lists with feedback, spread evenly over the test part."""
+    from thinkrank.cli.rerank import slates
+
+    clicked = np.flatnonzero((test.feedback() > 0).any(axis=1))
+    lists = test.subset(clicked[np.linspace(0, len(clicked) - 1, min(NUM_LISTS, len(clicked))).astype(int)])
+    feedback_LN, written = lists.feedback(), slates(model.rerank(lists, NUM_SHOWN), lists)
+    return [
+        (
+            lists.users[lists.users_L[row]],
+            [
+                WrittenItem(
+                    title=place["title"],
+                    shown_at=place["shown_at"],
+                    was_clicked=bool(feedback_LN[row, place["shown_at"] - 1] > 0),
+                    entropy_before=place["entropy_before"],
+                    entropy_after=place["entropy_after"],
+                    thoughts=place["thoughts"],
+                )
+                for place in written.filter(list=row).iter_rows(named=True)
+            ],
+        )
+        for row in range(len(lists))
+    ]
 
 
 class _Unthinking:
@@ -142,21 +228,6 @@ class _Unthinking:
 def _numbers(run: Run) -> list[dict[str, Any]]:
     """The log without what has a value per place."""
     return [{key: value for key, value in row.items() if isinstance(value, int | float)} for row in run.metrics()]
-
-
-def _trust(model: "EGLR") -> tuple[str, ...]:
-    """What is known of the evaluator that rewarded the lists."""
-    if model.report is None:
-        return ()
-    report = model.report
-    worth = report.worth["mean"]
-    return (
-        f"The evaluator, on {report.lists:,} held-out lists: AUC {report.auc or float('nan'):.3f}, log loss "
-        f"{report.log_loss:.4f} (predicting the click rate everywhere: {report.base_log_loss:.4f}), expected "
-        f"calibration error {report.calibration_error:.4f}; mean reward of logged lists {worth.logged:.4f}, of "
-        f"shuffled ones {worth.shuffled:.4f}, with the clicked items first {worth.clicked_first:.4f}.",
-        "Feedback is what users did with the displayed order; what they would have done with another is not known.",
-    )
 
 
 def training_report(run: Run, split: "Split") -> Report:

@@ -53,7 +53,8 @@ def train(
     settings = rerank_settings(given(source, path, option, None, config, assignments, split=None))
     split = settings.data.load_split()
     run, model = train_reranker(settings, split, out, device=device)
-    report = write_reranking_report(run, model, split)
+    write_reranking_report(run, model, split)
+    report = run.folder / "report.html"
     rows = phase(run, "grpo", settings, split).metrics()
     key = f"valid_ndcg@{settings.grpo.length}"
     best = max((row[key] for row in rows if key in row), default=0.0)

@@ -193,7 +193,7 @@ class Layers:
             key, value = parse_assignment(assignment)
             for part in reversed(key.split(".")):
                 value = {part: value}
-            _merge(layers, value)
+            _merge(layers, value, whole=())
         return validated(settings, layers)
 
 
@@ -295,9 +295,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ThinkrankError(f"{path}: not valid TOML: {error}") from error
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+def _merge(base: dict[str, Any], over: Mapping[str, Any], whole: Sequence[str] = ("options",)) -> None:
+    """Lay one table over another; those named `whole` replace what was there, as options of another source must."""
     for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), dict) and key != "options":
-            _merge(base[key], value)
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict) and key not in whole:
+            _merge(base[key], value, whole)
         else:
             base[key] = value

@@ -12,12 +12,14 @@ from thinkrank.baselines import ItemKNN, Popularity
 from thinkrank.data import Samples, split_dataset
 from thinkrank.evaluate import ResultRow, evaluate_retrieval
 from thinkrank.evaluate.report import (
+    ListWriting,
     PastItem,
     RankedItem,
     Report,
     ThoughtChange,
     ThoughtPair,
     UserCase,
+    WrittenItem,
     WrittenThought,
     render_report,
     thought_change,
@@ -72,6 +74,19 @@ def change(samples: Samples) -> ThoughtChange | None:
     return thought_change([row], samples.dataset, is_best=False)
 
 
+def writing(words: str) -> ListWriting:
+    return ListWriting(
+        told=words,
+        evaluator={words: words, "auc": 0.75},
+        calibration=[{"predicted": 0.1, "clicked": 0.2}, {"predicted": 0.6, "clicked": 0.5}],
+        places=[
+            {"place": 1, "entropy_at_start": 2.0, "entropy_before": 1.5, "entropy_after": 1.0, "trigger_rate": 0.5},
+            {"place": 2, "entropy_at_start": 1.0, "entropy_before": 0.5, "entropy_after": 0.5, "trigger_rate": 0.0},
+        ],
+        lists=[(words, [WrittenItem(words, 3, True, 1.5, 1.0, 2), WrittenItem("lamp", 1, False, -1e-9, -1e-9, 0)])],
+    )
+
+
 def full_report() -> Report:
     dataset = two_tribes()
     split = split_dataset(dataset)
@@ -99,6 +114,7 @@ def full_report() -> Report:
             catalogue=dataset.catalogue,
             user_ids=dataset.users,
         ),
+        writing=writing("writes lists"),
         notes=["Mind the gap."],
     )
 
@@ -128,6 +144,7 @@ def hostile_report() -> Report:
         curves={HOSTILE: [{HOSTILE: 1}]},
         thoughts=ThoughtChange(0, 5, True, [pair]),
         users=[case],
+        writing=writing(HOSTILE),
         notes=[HOSTILE],
     )
 
@@ -170,6 +187,7 @@ def test_links_lead_to_the_sections_there_are(page):
         "curves",
         "thoughts",
         "users",
+        "lists",
         "data",
         "notes",
     ]
@@ -187,6 +205,19 @@ def test_every_header_cell_says_what_it_heads_and_every_plot_what_it_shows(page)
     labels = [str(plot["aria-label"]) for plot in page.all("svg")]
     assert any(label.startswith("item-knn: ndcg@10 .") and "interval" in label for label in labels)
     assert "loss over step 1 to 2: from 2 to 1, lowest 1, highest 2" in labels
+
+
+def test_a_list_shows_where_its_items_stood_and_what_it_thought(page):
+    labels = [str(plot["aria-label"]) for plot in page.all("svg")]
+    assert any(
+        "before reinforcement from 2 to 1" in label and "after thinking from 1 to 0.5" in label for label in labels
+    )
+    assert any(label.startswith("places that think over place 1 to 2: from 50 % to 0 %") for label in labels)
+    markup = render_report(full_report())
+    assert "<td>1</td>" in markup
+    row = markup[markup.index("writes lists</bdi></th>") :]
+    assert row[: row.index("</tr>")].endswith("<td>3</td><td>yes</td><td>1.50</td><td>1.00</td><td>2</td>")
+    assert "<td>1</td><td>–</td><td>0.00</td><td>0.00</td><td>–</td>" in markup
 
 
 def test_tables_that_scroll_can_be_reached_by_keyboard(page):

@@ -41,7 +41,7 @@ def _phase(title: str, rows: Rows) -> list[Html]:
     keys = dict.fromkeys(key for row in rows for key in row if key not in X_AXES)
     groups = []
     for group, panels in grouped_panels(keys).items():
-        figures = [figure for panel in panels if (figure := _panel(rows, panel, x_axis)) is not None]
+        figures = [figure for panel in panels if (figure := panel_figure(rows, panel, x_axis)) is not None]
         if figures:
             grid = tag("div", *figures, class_="panels")
             folded = tag("details", tag("summary", group), grid, class_="more")
@@ -49,7 +49,8 @@ def _phase(title: str, rows: Rows) -> list[Html]:
     return [tag("h3", title), *groups] if groups else []
 
 
-def _panel(rows: Rows, panel: Panel, x_axis: str | None) -> Html | None:
+def panel_figure(rows: Rows, panel: Panel, x_axis: str | None) -> Html | None:
+    """One plot of the rows that have its keys, over a key or their order; None if none has."""
     logged = {key: _numbers(rows, key, x_axis) for key in panel.lines}
     lines = {key: points for key, numbers in logged.items() if (points := _finite(numbers))}
     if not lines:

@@ -14,6 +14,7 @@ from thinkrank.evaluate.report.figures import results_section
 from thinkrank.evaluate.report.html import Html, join, tag
 from thinkrank.evaluate.report.thoughts import ThoughtChange, thoughts_section
 from thinkrank.evaluate.report.users import users_section
+from thinkrank.evaluate.report.writing import ListWriting, writing_section
 from thinkrank.evaluate.results import Comparison, ResultRow
 
 SAFETY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -36,6 +37,7 @@ class Report:
         curves: rows of `metrics.jsonl`, by the name of the training that logged them.
         thoughts: what reinforcement made of them, as `thought_change` tells it.
         users: single users, as `user_cases` tells them.
+        writing: what a re-ranker makes of lists, and who rewarded it.
         notes: paragraphs of plain text for the end: what a reader should know.
     """
 
@@ -50,6 +52,7 @@ class Report:
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     thoughts: ThoughtChange | None = None
     users: Sequence[UserCase] = ()
+    writing: ListWriting | None = None
     notes: Sequence[str] = ()
 
 
@@ -60,6 +63,7 @@ def render_report(report: Report) -> str:
         "curves": curves_section(report.curves),
         "thoughts": thoughts_section(report.thoughts),
         "users": users_section(report.users),
+        "lists": writing_section(report.writing),
         "data": data_section(report.data_card, report.manifest),
         "notes": _notes(report.notes),
     }
