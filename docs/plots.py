@@ -1,22 +1,36 @@
 """Draw the figures of the documentation from the results of studies (needs the extra `plots`).
 
 `python docs/plots.py` writes docs/figures/NAME.svg for every study under studies/r2ec/results: validation NDCG@10 of
-each arm over the steps of its training, one line per seed, thinking arms by what they answer after their thought.
+each arm over the steps of its training, one line per seed, thinking arms by what they answer after their thought. For
+every study under studies/eglr/results it writes entropy-NAME.svg: how uncertain a list writer is at each place, means
+over seeds.
 """
 
 import json
 from pathlib import Path
 
+import numpy as np
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 DOCS = Path(__file__).parent
-RESULTS = DOCS.parent / "studies" / "r2ec" / "results"
+STUDIES = DOCS.parent / "studies"
 SHOWN = ("recpo", "frozen", "released", "no_reasoning")
 COLORS = {"recpo": "#0b7a75", "frozen": "#d1495b", "released": "#edae49", "no_reasoning": "#6b7280"}
 
 
-def draw(folder: Path) -> None:
-    """One study's figure."""
+ENTROPIES = (
+    ("gru_warm", "before", "supervised, no thinking", "#6b7280", "-"),
+    ("gru", "before", "GRPO, no thinking", "#d1495b", "-"),
+    ("gru_fixed", "after", "GRPO, a thought everywhere, after it", "#edae49", "-"),
+    ("gru_entropy_3", "before", "EGLR, before thinking", "#0b7a75", "--"),
+    ("gru_entropy_3", "after", "EGLR, after thinking", "#0b7a75", "-"),
+)
+"""Arm, before or after thinking, name, colour and stroke of each line."""
+
+
+def draw_validations(folder: Path) -> None:
+    """What each arm of a retrieval study answers while it learns."""
     figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
     for arm in SHOWN:
         for number, file in enumerate(sorted(folder.glob(f"{arm}-[0-9]*.json"))):
@@ -35,9 +49,29 @@ def draw(folder: Path) -> None:
             )
     axes.set_xlabel("share of the training")
     axes.set_ylabel("validation NDCG@10")
+    save(figure, folder.name)
+
+
+def draw_entropies(folder: Path) -> None:
+    """How uncertain the arms of a re-ranking study are, by place of the list."""
+    figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    for arm, when, name, color, stroke in ENTROPIES:
+        files = sorted(folder.glob(f"{arm}-[0-9]*.json"))
+        if files:
+            results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+            mean = np.mean([result[f"entropy_{when}_by_place"] for result in results], axis=0)
+            axes.plot(range(1, len(mean) + 1), mean, stroke, color=color, marker="o", markersize=3, label=name)
+    axes.set_xlabel("place")
+    axes.set_ylabel("entropy of the choice, nats")
+    save(figure, f"entropy-{folder.name}")
+
+
+def save(figure: Figure, name: str) -> None:
+    """Finish a figure and write it."""
+    (axes,) = figure.axes
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    target = DOCS / "figures" / f"{folder.name}.svg"
+    target = DOCS / "figures" / f"{name}.svg"
     target.parent.mkdir(exist_ok=True)
     figure.savefig(target, metadata={"Date": None})
     pyplot.close(figure)
@@ -47,8 +81,9 @@ def main() -> None:
     """Draw every study that has results."""
     pyplot.switch_backend("svg")
     pyplot.rcParams["svg.hashsalt"] = "thinkrank"  # the same results give the same file
-    for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
-        draw(folder)
+    for method, draw in (("r2ec", draw_validations), ("eglr", draw_entropies)):
+        for folder in sorted(path for path in (STUDIES / method / "results").glob("*") if path.is_dir()):
+            draw(folder)
 
 
 if __name__ == "__main__":
