@@ -69,6 +69,9 @@ class TraceSettings(BaseModel):
     path: str | None = Field(
         None, description="JSONL file of verdicts by another teacher; rules write them without one"
     )
+    reflect: bool = Field(
+        True, description="keep only verdicts that agree with the label, after reflection; without, every first answer"
+    )
 
 
 class CandidateSettings(BaseModel):

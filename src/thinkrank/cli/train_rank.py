@@ -145,7 +145,11 @@ def cold_start_lists(
         teacher,
         catalogue,
         traces,
-        ReflectOptions(history_window=prompt.history_window, max_tokens=settings.model.thought.max_new_tokens - 1),
+        ReflectOptions(
+            reflect=settings.traces.reflect,
+            history_window=prompt.history_window,
+            max_tokens=settings.model.thought.max_new_tokens - 1,
+        ),
         progress=console_progress,
         num_tokens=lambda text: len(encode_text(model.backbone.tokenizer, text)),
     )

@@ -87,6 +87,18 @@ def test_it_is_asked_so_often_and_no_more(write, catalogue, pair, max_tries, kep
     assert len(teacher.asked) == max_tries
 
 
+def test_without_reflection_a_first_answer_is_kept_whatever_the_label(write, catalogue, pair, tmp_path):
+    teacher = Script(catalogue, {"Fargo": [NO, YES], "Alien": [YES], "Heat": [NO]})
+    asked = [pair([], "Fargo"), pair([], "Alien", label=False), pair([], "Heat", label=False)]
+    counts = write(asked, teacher, reflect=False, max_tries=3)
+    assert (counts.kept, counts.kept_likely, counts.reflected) == (3, 1, 0)
+    assert len(teacher.asked) == 1
+    traces = read_traces(tmp_path / "traces.jsonl", catalogue)
+    assert [(trace.label, trace.reasoning) for trace in traces] == [
+        (True, NO.reasoning), (False, YES.reasoning), (False, NO.reasoning),
+    ]  # fmt: skip
+
+
 def test_the_teacher_sees_neither_the_label_nor_more_history_than_is_shown(write, catalogue, pair):
     teacher = Script(catalogue, {"Fargo": [YES], "Alien": [NO]})
     history = ["Heat", "Casino", "Clueless", "Rambo"]

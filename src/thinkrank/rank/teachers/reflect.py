@@ -47,7 +47,12 @@ class ReflectOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_tries: int = Field(3, ge=1, description="answers to one question at most; 1 asks for no reflection")
+    reflect: bool = Field(
+        True,
+        description="ask again after a wrong verdict and keep right ones only; without, first answers are kept whatever "
+        "the label, so the score that is trained behind them learns how far a verdict can be trusted",
+    )
+    max_tries: int = Field(3, ge=1, description="answers to one question at most, where wrong ones are asked again")
     max_tokens: int = Field(128, ge=1, description="a longer reasoning is dropped")
     history_window: int = Field(
         20, ge=1, description="newest interactions a teacher sees: as many as the model that learns from it"
@@ -132,9 +137,9 @@ def write_traces(
         advance(len(records))
         for start in range(len(records), len(pairs), options.chunk_size):
             chunk = []
-            for pair, (verdict, tries) in _ask(shown[start : start + options.chunk_size], teacher, options.max_tries):
+            for pair, (verdict, tries) in _ask(shown[start : start + options.chunk_size], teacher, options):
                 text = None if verdict is None else plain(verdict.reasoning)
-                dropped = _fault(pair, verdict, text, screen, options.max_tokens, num_tokens)
+                dropped = _fault(pair, verdict, text, screen, options, num_tokens)
                 chunk.append(_Record(pair.position, pair.item, pair.label, text, tries, teacher.name, dropped, run))
             file.write(b"".join(_line(record, catalogue) for record in chunk))
             file.flush()
@@ -162,8 +167,11 @@ def read_traces(path: str | Path, catalogue: Catalogue) -> list[Trace]:
     ]
 
 
-def _ask(pairs: Sequence[Pair], teacher: Teacher, max_tries: int) -> Iterator[tuple[Pair, tuple[Verdict | None, int]]]:
-    """The last verdict on each pair, and how many it took; whoever errs is asked again."""
+def _ask(
+    pairs: Sequence[Pair], teacher: Teacher, options: ReflectOptions
+) -> Iterator[tuple[Pair, tuple[Verdict | None, int]]]:
+    """The last verdict on each pair, and how many it took; whoever errs is asked again, if the options say so."""
+    max_tries = options.max_tries if options.reflect else 1
     verdicts: list[Verdict | None] = [None] * len(pairs)
     tries = [0] * len(pairs)
     asked = list(range(len(pairs)))
@@ -184,20 +192,20 @@ def _fault(
     verdict: Verdict | None,
     text: str | None,
     screen: Screen,
-    max_tokens: int,
+    options: ReflectOptions,
     num_tokens: Callable[[str], int],
 ) -> DropReason | None:
     """Why an answer can't be imitated, None if it can."""
     if verdict is None or not text:
         return "no_answer"
-    if _errs(verdict, pair):
+    if options.reflect and _errs(verdict, pair):
         return "inconsistent"
     shown = [*pair.history.items.tolist(), pair.item]
     if screen.leak(text, shown):
         return "leak"
     if screen.foreign_title(text, shown):
         return "foreign_title"
-    return "too_long" if num_tokens(text) > max_tokens else None
+    return "too_long" if num_tokens(text) > options.max_tokens else None
 
 
 def _run_hash(pairs: Sequence[Pair], teacher: Teacher, catalogue: Catalogue, options: ReflectOptions) -> str:
