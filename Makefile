@@ -14,7 +14,7 @@ WHEEL_NAMES := $(foreach wheel,$(WHEELS),$(firstword $(subst ==, ,$(wheel))))
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.ready ## train and evaluate on MovieLens-100K with SmolLM2, write runs/demo/report.html (about 16 minutes on 2 cores)
+demo: $(VENV)/.ready ## train and evaluate on MovieLens-100K with SmolLM2, write runs/demo/report.html (about 17 minutes on 2 cores)
 	@$(BIN)/thinkrank demo
 
 test: $(VENV)/.ready ## run the whole test suite, a process per core

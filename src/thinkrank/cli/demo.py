@@ -57,7 +57,7 @@ def demo(
 ) -> None:
     """Train R²ec on MovieLens-100K with SmolLM2-135M, evaluate it beside baselines, and write a report with thoughts.
 
-    Takes about sixteen minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the
+    Takes about seventeen minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the
     last checkpoint, and a finished run is reused.
     """
     from thinkrank.cli.evaluate import print_results, retrieval_systems, write_evaluation

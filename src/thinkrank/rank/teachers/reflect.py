@@ -49,8 +49,8 @@ class ReflectOptions(BaseModel):
 
     reflect: bool = Field(
         True,
-        description="ask again after a wrong verdict and keep right ones only; without, first answers are kept whatever "
-        "the label, so the score that is trained behind them learns how far a verdict can be trusted",
+        description="ask again after a wrong verdict and keep right ones only; without, first answers are kept "
+        "whatever the label, so the score that is trained behind them learns how far a verdict can be trusted",
     )
     max_tries: int = Field(3, ge=1, description="answers to one question at most, where wrong ones are asked again")
     max_tokens: int = Field(128, ge=1, description="a longer reasoning is dropped")
