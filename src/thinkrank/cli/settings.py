@@ -269,7 +269,8 @@ def validated(model: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] != "extra_forbidden":
-            raise ThinkrankError(f"setting {key}: {fault['msg']}, got {fault['input']!r}") from error
+            why = fault["msg"].removeprefix("Value error, ")
+            raise ThinkrankError(f"setting {key}: {why}, got {fault['input']!r}") from error
         known = _keys(model)
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}"

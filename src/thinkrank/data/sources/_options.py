@@ -39,4 +39,5 @@ def parse_options(source: str, model: type[OptionsT], options: dict[str, Any]) -
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise ThinkrankError(f"{source}: option {where}={fault['input']!r}: {fault['msg']}") from error
+        why = fault["msg"].removeprefix("Value error, ")
+        raise ThinkrankError(f"{source}: option {where}={fault['input']!r}: {why}") from error
