@@ -36,7 +36,7 @@ def test_a_finished_run_is_reused_and_its_report_tells_of_the_evaluator(command,
     assert "reusing it" in again.stderr
     told = json.loads(again.stdout)
     page = Path(told["report"]).read_text(encoding="utf-8")
-    assert "The evaluator, on" in page
+    assert "The evaluator</h3>" in page
     assert "EGLR, no thinking" in page
 
 
