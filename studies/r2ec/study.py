@@ -12,6 +12,7 @@ result file is there is done.
 import argparse
 import json
 import os
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -32,6 +33,7 @@ from thinkrank.training import Run, console_progress
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
+sys.path.append(str(ROOT / "studies"))  # what studies share
 BASELINES = "baselines"
 
 
@@ -73,10 +75,15 @@ class Study:
             return load_backbone(model.backbone, dtype=model.dtype)
         folder = self.folder / "small"
         if not (folder / "config.json").is_file():
+            from chains import Chains
             from small_language_model import write_small_language_model
 
             catalogue, histories = self.split.dataset.catalogue, self.split.train.histories()
-            write_small_language_model(folder, catalogue, histories, model.prompt, console_progress)
+
+            def texts(backbone: Backbone) -> Chains:
+                return Chains(backbone, catalogue, histories, model.prompt)
+
+            write_small_language_model(folder, catalogue, texts, console_progress)
         return load_backbone(str(folder), dtype=model.dtype)
 
 

@@ -4,20 +4,25 @@
 
 A study is a settings file of `thinkrank train rank` with two tables more. `[study]` says which seeds, how many test
 samples, and how long their lists are; `[arms.NAME]` lays settings over the common ones. An arm with `after` goes on
-with the model of that arm (of the first seed) by reinforcement; one without is a cold start. The arms `baselines` and
-`zero_shot` are always there. Trainings resume; an arm whose result file is there is done.
+with the model of that arm by reinforcement: of the first seed, or with `own_starts` of its own; one without is a cold
+start. The arms `baselines` and `zero_shot` are there for data that was collected. With a table `[study.two_clues]` the
+data is that made world, its small language model is trained first, and thoughts are judged as the model samples them
+beside its likeliest ones. Trainings resume; an arm whose result file is there is done.
 """
 
 import argparse
 import json
 import os
+import sys
 import time
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from two_clues import Language, TwoClues
 
 from thinkrank._files import atomic_write
 from thinkrank.baselines import EASE, ItemKNN, Popularity, SASRec, SasrecOptions
@@ -25,15 +30,17 @@ from thinkrank.cli.settings import Layers, RankSettings, rank_settings
 from thinkrank.cli.train_rank import cold_start_lists, validation_sets
 from thinkrank.data import Split
 from thinkrank.data.candidates import CandidateSets, candidate_sets
+from thinkrank.data.synthetic import RelayOptions, RelayWorld
 from thinkrank.evaluate import CandidateScorer, candidate_ranks, from_catalogue, position_bias, random_scores
-from thinkrank.language import load_backbone
+from thinkrank.language import Backbone, load_backbone
 from thinkrank.rank import R2Rank, fit_cold_start, fit_reinforce
-from thinkrank.rank.lists import TrainingLists
+from thinkrank.rank.lists import TrainingList, TrainingLists, with_traces
 from thinkrank.rank.zero_shot import ListPrompt
 from thinkrank.training import Run, console_progress
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
+sys.path.append(str(ROOT / "studies"))  # what studies share
 ALWAYS = ("baselines", "zero_shot")
 
 
@@ -48,7 +55,11 @@ class Study:
         self.options: dict[str, Any] = tables.pop("study")
         self.arms: dict[str, dict[str, Any]] = tables.pop("arms")
         self.tables = tables
-        self.split: Split = self.settings({}).data.load_split()
+        self.world: TwoClues | None = None
+        if "two_clues" in self.options:
+            relay = RelayWorld(RelayOptions(**tables["data"]["options"]))
+            self.world = TwoClues(relay, **self.options["two_clues"])
+        self.split: Split = self.world.split() if self.world else self.settings({}).data.load_split()
 
     def settings(self, over: dict[str, Any]) -> RankSettings:
         """The common settings with an arm's laid over them."""
@@ -67,6 +78,32 @@ class Study:
         samples = self.split.test.subset(self.options["samples"], seed=0)
         return candidate_sets(samples, self.options["candidates"], seed=0)
 
+    def backbone(self) -> Backbone | None:
+        """The made world's own language model, trained if it is not there; None for data that was collected."""
+        if self.world is None:
+            return None
+        world, folder = self.world, self.folder / "small"
+        if not (folder / "config.json").is_file():
+            from small_language_model import write_small_language_model
+
+            histories, prompt = self.split.train.histories(), self.settings({}).model.prompt
+
+            def texts(backbone: Backbone) -> Language:
+                return Language(backbone, world, histories, prompt)
+
+            catalogue, steps = self.split.dataset.catalogue, self.options["language_steps"]
+            write_small_language_model(folder, catalogue, texts, console_progress, words=world.words, steps=steps)
+        return load_backbone(str(folder), dtype="float32")
+
+    def cold_start_lists(self, settings: RankSettings, model: R2Rank, traces: Path) -> Sequence[TrainingList]:
+        """What a cold start learns from; in a made world the world itself writes the thoughts."""
+        if self.world is None or not settings.model.thinks:
+            return cold_start_lists(settings, model, self.split, traces)
+        options = settings.cold_start
+        drawn = self.split.train.subset(settings.traces.lists, options.seed)
+        lists = TrainingLists(drawn, negatives=options.negatives, seed=options.seed)[:]
+        return with_traces(lists, self.world.traces(lists, options.seed), model.prompts)
+
     def model(self, name: str, seed: int) -> tuple[R2Rank, Run]:
         """Train an arm, or load what it left."""
         settings, folder = self.arm(name, seed), self.folder / f"{name}-{seed}"
@@ -74,17 +111,18 @@ class Study:
         options = settings.reinforce if before else settings.cold_start
         run = Run(folder, settings.model_dump(mode="json"), {"split": self.split.manifest()})
         if (folder / "model" / "config.json").is_file():
-            return R2Rank.from_pretrained(folder / "model"), run
+            return R2Rank.from_pretrained(folder / "model", backbone=self.backbone()), run
         sets = validation_sets(settings, self.split, options.validation_samples)
         if before:
-            first = self.options["seeds"][0]
+            first = seed if self.options.get("own_starts") else self.options["seeds"][0]
             self.model(before, first)
-            model = R2Rank.from_pretrained(self.folder / f"{before}-{first}" / "model")
+            model = R2Rank.from_pretrained(self.folder / f"{before}-{first}" / "model", backbone=self.backbone())
             lists = TrainingLists(self.split.train, negatives=options.negatives, seed=seed)
             fit_reinforce(model, lists, sets, settings.reinforce, run, progress=console_progress)
         else:
-            model = R2Rank.create(settings.model, self.split.dataset.catalogue, seed=seed)
-            traces = cold_start_lists(settings, model, self.split, folder / "traces.jsonl")
+            catalogue = self.split.dataset.catalogue
+            model = R2Rank.create(settings.model, catalogue, backbone=self.backbone(), seed=seed)
+            traces = self.cold_start_lists(settings, model, folder / "traces.jsonl")
             fit_cold_start(model, traces, sets, settings.cold_start, run, progress=console_progress)
         model.save_pretrained(folder / "model")
         return model, run
@@ -192,7 +230,7 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     study = Study(arguments.study, arguments.runs, arguments.path)
     for seed in arguments.seed or study.options["seeds"]:
-        for arm in arguments.arm or (*ALWAYS, *study.arms):
+        for arm in arguments.arm or (*(() if study.world else ALWAYS), *study.arms):
             run_arm(study, arm, seed)
 
 

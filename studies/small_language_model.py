@@ -1,14 +1,14 @@
-"""A small language model for the relay world: two layers that know its words and can follow a link.
+"""A small language model for made worlds: two layers that know a world's words and can follow a link.
 
 Its words are the titles, whole, each with an embedding made of its style's and its kind's, so that one attention
 step can find an item's partner; without that, models of this size did not learn to in ten minutes (docs/lab-log.md).
-It plays the part that a hub model plays elsewhere: before any recommendation is learnt it has read the language. Its
-texts are histories, each followed by chains of look-ups from random items, as `RuleWriter` writes them. Nothing in
-them tells what a user takes next.
+It plays the part that a hub model plays elsewhere: before any recommendation is learnt it has read the language. What
+it reads is for the study to say; nothing in it should tell what a user takes next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,26 +16,28 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
-from thinkrank.data import Catalogue, History
+from thinkrank.data import Catalogue
 from thinkrank.language import Backbone, encode_text, pad, tiny_backbone
 from thinkrank.language.tiny import with_chat
-from thinkrank.retrieve import RuleWriter
-from thinkrank.retrieve.config import PromptOptions
-from thinkrank.retrieve.prompts import Prompts
 from thinkrank.training import Progress, warmup_factor
 
-CHAINS = 7
 BATCH = 64
+
+Texts: TypeAlias = Callable[[np.random.Generator, int], list[tuple[list[int], int]]]
+"""Draws so many texts, as token ids, and from where on their tokens are worth learning."""
 
 
 def write_small_language_model(
-    folder: Path, catalogue: Catalogue, histories: Sequence[History], prompt: PromptOptions, progress: Progress,
-    *, steps: int = 700, learning_rate: float = 3e-3,
+    folder: Path, catalogue: Catalogue, texts: Callable[[Backbone], Texts], progress: Progress,
+    *, words: Sequence[str] = (), steps: int = 700, learning_rate: float = 3e-3,
 ) -> None:  # fmt: skip
-    """Train all weights of a tiny model on next tokens and save it as transformers does."""
-    writer, random = RuleWriter(catalogue, forms=("links",)), np.random.default_rng(0)
-    backbone = tiny_backbone([], hidden_size=128, initializer_range=0.1, tokenizer=_tokenizer(catalogue))
-    prompts = Prompts(backbone, catalogue, prompt)
+    """Train all weights of a tiny model on next tokens and save it as transformers does.
+
+    `texts` is given the untrained model, for its tokenizer; `words` are known beside the titles.
+    """
+    random = np.random.default_rng(0)
+    backbone = tiny_backbone([], hidden_size=128, initializer_range=0.1, tokenizer=_tokenizer(catalogue, words))
+    draw = texts(backbone)
     model = backbone.model.requires_grad_(True).train()
     _compose(model.get_input_embeddings().requires_grad_(False).weight, backbone, catalogue)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -44,8 +46,10 @@ def write_small_language_model(
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * warmup_factor(step, warmup_steps=50, total_steps=steps, decay="linear")
-            chosen = [histories[i] for i in random.integers(len(histories), size=BATCH)]
-            ids_BT, mask_BT = pad([_text(backbone, prompts, writer, random, history) for history in chosen], 0)
+            drawn = draw(random, BATCH)
+            ids_BT, mask_BT = pad([ids for ids, _ in drawn], 0)
+            for mask_T, (_, start) in zip(mask_BT, drawn, strict=True):
+                mask_T[:start] = False
             labels_BT = ids_BT.masked_fill(~mask_BT, -100)
             logits_BTV = model(input_ids=ids_BT).logits
             loss = cross_entropy(logits_BTV[:, :-1].flatten(0, 1), labels_BT[:, 1:].flatten())
@@ -70,20 +74,11 @@ def _compose(table_VD: torch.Tensor, backbone: Backbone, catalogue: Catalogue) -
         table_VD[row] = sum(parts[part] for part in title.split())
 
 
-def _tokenizer(catalogue: Catalogue) -> PreTrainedTokenizerFast:
-    words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "user", "assistant", "\n", ", ", *catalogue.titles]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<|endoftext|>"))
-    core.add_special_tokens(words[:3])
+def _tokenizer(catalogue: Catalogue, words: Sequence[str]) -> PreTrainedTokenizerFast:
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "user", "assistant", "\n", ", "]
+    vocabulary = {word: i for i, word in enumerate([*marks, *catalogue.titles, *words])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<|endoftext|>"))
+    core.add_special_tokens(marks[:3])
     core.pre_tokenizer = pre_tokenizers.Split(Regex("\n|, "), "isolated")
     core.decoder = decoders.Fuse()
     return with_chat(core)
-
-
-def _text(
-    backbone: Backbone, prompts: Prompts, writer: RuleWriter, random: np.random.Generator, history: History
-) -> list[int]:
-    """A history, then some chains, a line each."""
-    ids = list(prompts.user(history).prompt.ids)
-    for _ in range(CHAINS):
-        ids += encode_text(backbone.tokenizer, writer.write(history, random) + "\n")
-    return ids
