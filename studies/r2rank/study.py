@@ -6,8 +6,8 @@ A study is a settings file of `thinkrank train rank` with two tables more. `[stu
 samples, and how long their lists are; `[arms.NAME]` lays settings over the common ones. An arm with `after` goes on
 with the model of that arm by reinforcement: of the first seed, or with `own_starts` of its own; one without is a cold
 start. The arms `baselines` and `zero_shot` are there for data that was collected. With a table `[study.two_clues]` the
-data is that made world, its small language model is trained first, and thoughts are judged as the model samples them
-beside its likeliest ones. Trainings resume; an arm whose result file is there is done.
+data is that made world, its small language model is trained first, and the answers after sampled thoughts are judged
+beside those after the likeliest. Trainings resume; an arm whose result file is there is done.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from thinkrank.evaluate import CandidateScorer, candidate_ranks, from_catalogue,
 from thinkrank.language import Backbone, load_backbone
 from thinkrank.rank import R2Rank, fit_cold_start, fit_reinforce
 from thinkrank.rank.lists import TrainingList, TrainingLists, with_traces
+from thinkrank.rank.model import PairAnswers
 from thinkrank.rank.zero_shot import ListPrompt
 from thinkrank.training import Run, console_progress
 
@@ -157,7 +158,7 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
         rows = run.metrics()
         shown = [row for row in rows if "thoughts" in row]
         started = time.perf_counter()
-        answers = []
+        answers: list[PairAnswers] = []
 
         def scorer(histories: Any, items_BN: np.ndarray) -> np.ndarray:
             answers.append(model.answer(histories, items_BN))
@@ -165,6 +166,12 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
 
         found = {"test": judge(scorer, sets)}
         spent = time.perf_counter() - started
+        if study.world and model.config.thinks:
+            answers.clear()
+            sampled = model.config.thought.model_copy(update={"temperature": 1.0})
+            model.config = model.config.model_copy(update={"thought": sampled})
+            found["sampled"] = judge(scorer, sets)
+            result["clues"] = study.world.shares(sets.histories, [own for a in answers for own in a.thoughts or []])
         written = [t for answer in answers for own in answer.thoughts or [] for t in own.values()]
         result |= {
             "about": study.arms[arm]["about"],

@@ -4,19 +4,20 @@ The histories are those of `RelayWorld`: from each item a chain of two look-ups 
 shares its style to the one that shares that one's kind. A thought begins a chain at one of the newest two items and
 says what its end means for the candidate:
 
-- the **telling** clue begins at the second newest: the next item has the style of the chain's end, always. One in
-  `styles` of the other items has it too, so it speaks for two or three of nineteen negatives as well;
-- the **timid** clue begins at the newest: what it names is one item, of the style of the chain's end and the kind of
-  the newest item. For `exact_share` of the users that is the next one; for the others it never is. So it nearly always
-  says no, and is nearly always right.
+- the **telling** clue begins at the second newest: the next item has the style of the chain's end, always. With five
+  styles a fifth of the other items has it too, so it speaks for four of nineteen negatives as well;
+- the **timid** clue begins at the newest: for `kind_share` of the users the next item has the kind of the chain's end,
+  for the others it has not. With 24 kinds hardly another item has it, so this clue nearly always says no, and is nearly
+  always right.
 
-Both are true, and neither can be told without two look-ups.
+Both are true, and neither can be told without look-ups. In expectation the telling clue makes the better list.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -25,20 +26,21 @@ from jaxtyping import Int32
 from thinkrank.data import Dataset, History
 from thinkrank.data.splits import Split
 from thinkrank.data.synthetic import RelayWorld, relay_split
-from thinkrank.language import Backbone, encode_text
+from thinkrank.language import Backbone, Continuation, encode_text
 from thinkrank.rank.config import PairPromptOptions
 from thinkrank.rank.lists import TrainingList
 from thinkrank.rank.prompts import PairPrompts
 
-Clue = Literal["telling", "timid"]
+Clue = Literal["timid", "telling"]
+CLUES: tuple[Clue, ...] = get_args(Clue)
 VERDICTS: dict[Clue, tuple[str, str]] = {
     "telling": ("of another style", "of that style"),
-    "timid": ("not the one", "the very one"),
+    "timid": ("of another kind", "of that kind"),
 }
 """The last words of a thought: no and yes."""
 
-_READ_FROM = 6
-"""The language has chains from so many of the newest items, with either clue's words, each once in a text."""
+BEGINNINGS = ("newest", "second", "third", "fourth")
+"""What a thought calls the item its chain begins at, counted from the newest. Every second asks for the style."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +49,16 @@ class TwoClues:
 
     Attributes:
         relay: whose histories they are, in another order.
-        exact_share: of the users take what the timid clue names.
+        kind_share: of the users take an item of the kind that the timid clue names.
     """
 
     relay: RelayWorld
-    exact_share: float
+    kind_share: float
 
     @property
     def words(self) -> list[str]:
         """What the language has beside the titles."""
-        return ["next", *(word for pair in VERDICTS.values() for word in pair)]
+        return ["next", *BEGINNINGS, *(word for pair in VERDICTS.values() for word in pair)]
 
     @cached_property
     def events_UE(self) -> Int32[np.ndarray, "U E"]:
@@ -66,25 +68,21 @@ class TwoClues:
         events = []
         for history_L in self.relay.histories_UL:
             items = history_L.tolist()
-            newest = self.relay.answer(items)
-            leads = [i for i, item in enumerate(items[:-1]) if self._end(items, item) // kinds == newest // kinds]
-            if random.random() < self.exact_share:
-                (lead,) = leads
-                items[lead], items[-2] = items[-2], items[lead]
-                target = newest
-            else:
-                if leads == [len(items) - 2]:
-                    items[-3], items[-2] = items[-2], items[-3]
-                style = self._end(items, items[-2]) // kinds
-                target = int(random.choice([row for row in self._of_style(style) if row not in items]))
-            events.append([*items, target])
+            named, kind = self._end(items, items[-1])
+            styles = (items[-1] // kinds, named)  # those have the kind already, in the history
+            second = random.choice([i for i, item in enumerate(items) if self._end(items, item)[0] not in styles])
+            items[second], items[-2] = items[-2], items[second]
+            style, _ = self._end(items, items[-2])
+            others = [row for row in self._of_style(style) if row not in items and row % kinds != kind]
+            follows = random.random() < self.kind_share
+            events.append([*items, style * kinds + kind if follows else int(random.choice(others))])
         return np.array(events, dtype=np.int32)
 
     def split(self) -> Split:
         """Users divided into train, valid and test; the last event of each is the only sample."""
         told = self.relay.dataset()
         items = np.array(told.catalogue.ids)[self.events_UE.ravel()]
-        source = {"source": "two-clues", "files": [], "options": {"exact_share": self.exact_share}}
+        source = {"source": "two-clues", "files": [], "options": {"kind_share": self.kind_share}}
         source["options"] |= self.relay.options.model_dump()
         interactions = pl.DataFrame(
             {
@@ -95,28 +93,41 @@ class TwoClues:
         )
         return relay_split(Dataset("two-clues", interactions, told.catalogue, source=source))
 
-    def thought(self, items: Sequence[int], candidate: int, clue: Clue, start: int | None = None) -> str:
-        """What a clue says of a candidate: the chain's three items and a verdict."""
-        if start is None:
-            start = int(items[-1 if clue == "timid" else -2])
-        kinds = self.relay.options.kinds
-        chain = self.relay.chain(items, start)
-        named = chain[2] // kinds * kinds + start % kinds
-        yes = candidate == named if clue == "timid" else candidate // kinds == named // kinds
-        return ", ".join([*(self.relay.catalogue.titles[row] for row in chain), VERDICTS[clue][yes]])
+    def thought(self, items: Sequence[int], candidate: int, begin: int) -> str:
+        """What a chain says of a candidate: where it begins (a place in `BEGINNINGS`), its items, and a verdict."""
+        chain, clue, kinds = self.relay.chain(items, items[-1 - begin]), CLUES[begin % 2], self.relay.options.kinds
+        yes = candidate % kinds == chain[2] % kinds if clue == "timid" else candidate // kinds == chain[2] // kinds
+        return ", ".join([BEGINNINGS[begin], *(self.relay.catalogue.titles[row] for row in chain), VERDICTS[clue][yes]])
 
     def traces(self, lists: Sequence[TrainingList], seed: int) -> dict[tuple[int, int], str]:
         """A thought about each pair of the lists, by position and candidate, after a clue drawn with equal chances."""
         random = np.random.default_rng(seed)
-        clues: tuple[Clue, ...] = ("telling", "timid")
         return {
-            (one.position, row): self.thought(one.history.items.tolist(), row, clues[random.integers(2)])
+            (one.position, row): self.thought(one.history.items.tolist(), row, random.integers(2))
             for one in lists
             for row in one.rows
         }
 
-    def _end(self, items: Sequence[int], start: int) -> int:
-        return self.relay.chain(items, start)[2]
+    def shares(
+        self, histories: Sequence[History], thoughts: Sequence[Mapping[int, Continuation]]
+    ) -> dict[Clue | Literal["neither"], float]:
+        """Which clue thoughts follow, word for word; the others, of no clue or with a slip, follow neither.
+
+        Args:
+            histories: of the users.
+            thoughts: per user, about each candidate by its row.
+        """
+        counts: Counter[Clue | Literal["neither"]] = Counter({"telling": 0, "timid": 0, "neither": 0})
+        for history, own in zip(histories, thoughts, strict=True):
+            items = history.items.tolist()
+            for row, thought in own.items():
+                right = {self.thought(items, row, begin): clue for begin, clue in enumerate(CLUES)}
+                counts[right.get(thought.text.strip(), "neither")] += 1
+        return {clue: count / counts.total() for clue, count in counts.items()}
+
+    def _end(self, items: Sequence[int], start: int) -> tuple[int, int]:
+        """Style and kind of the last item of the chain from a start."""
+        return divmod(self.relay.chain(items, start)[2], self.relay.options.kinds)
 
     def _of_style(self, style: int) -> range:
         kinds = self.relay.options.kinds
@@ -144,15 +155,15 @@ class Language:
         row = self._item(items, random)
         ids = [*self._prompts.prefix(history), *self._prompts.candidate(row)]
         given = len(ids)
-        for start in random.permutation(items[-_READ_FROM:]).tolist():
-            clue: Clue = "timid" if random.random() < 0.5 else "telling"
-            ids += encode_text(self._tokenizer, self._world.thought(items, row, clue, start) + "\n")
+        for begin in random.permutation(len(BEGINNINGS)).tolist():
+            ids += encode_text(self._tokenizer, self._world.thought(items, row, begin) + "\n")
         return ids, given
 
     def _item(self, items: list[int], random: np.random.Generator) -> int:
-        """What the chain from one of the newest names, another of its style, or any, a third each."""
+        """One of the style of the end of a chain from one of the newest, one of its kind, or any, a third each."""
         world, kinds = self._world, self._world.relay.options.kinds
-        start = items[-1 - random.integers(_READ_FROM)]
-        style = world._end(items, start) // kinds
-        rows = ([style * kinds + start % kinds], world._of_style(style), range(len(world.relay.catalogue)))
+        start = items[-1 - random.integers(len(BEGINNINGS))]
+        style, kind = world._end(items, start)
+        everything = range(len(world.relay.catalogue))
+        rows = (world._of_style(style), everything[kind::kinds], everything)
         return int(random.choice(rows[random.integers(3)]))
