@@ -79,6 +79,6 @@ def _tokenizer(catalogue: Catalogue, words: Sequence[str]) -> PreTrainedTokenize
     vocabulary = {word: i for i, word in enumerate([*marks, *catalogue.titles, *words])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<|endoftext|>"))
     core.add_special_tokens(marks[:3])
-    core.pre_tokenizer = pre_tokenizers.Split(Regex("\n|, "), "isolated")
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("\n|, |\\d+h \\d+\\.\\dmin ago "), "isolated")
     core.decoder = decoders.Fuse()
     return with_chat(core)

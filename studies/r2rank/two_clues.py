@@ -39,8 +39,8 @@ VERDICTS: dict[Clue, tuple[str, str]] = {
 }
 """The last words of a thought: no and yes."""
 
-BEGINNINGS = ("newest", "second", "third", "fourth")
-"""What a thought calls the item its chain begins at, counted from the newest. Every second asks for the style."""
+BEGINNINGS = 4
+"""Chains begin at so many of the newest items, counted from the newest; every second asks for the style."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,8 @@ class TwoClues:
     @property
     def words(self) -> list[str]:
         """What the language has beside the titles."""
-        return ["next", *BEGINNINGS, *(word for pair in VERDICTS.values() for word in pair)]
+        ages = [_age(place) for place in range(2 * self.relay.options.relay_length)]
+        return ["next: ", *ages, *(word for pair in VERDICTS.values() for word in pair)]
 
     @cached_property
     def events_UE(self) -> Int32[np.ndarray, "U E"]:
@@ -94,10 +95,10 @@ class TwoClues:
         return relay_split(Dataset("two-clues", interactions, told.catalogue, source=source))
 
     def thought(self, items: Sequence[int], candidate: int, begin: int) -> str:
-        """What a chain says of a candidate: where it begins (a place in `BEGINNINGS`), its items, and a verdict."""
+        """What a chain says of a candidate: where it begins (a place from the newest), its items, and a verdict."""
         chain, clue, kinds = self.relay.chain(items, items[-1 - begin]), CLUES[begin % 2], self.relay.options.kinds
         yes = candidate % kinds == chain[2] % kinds if clue == "timid" else candidate // kinds == chain[2] // kinds
-        return ", ".join([BEGINNINGS[begin], *(self.relay.catalogue.titles[row] for row in chain), VERDICTS[clue][yes]])
+        return _age(begin) + ", ".join([*(self.relay.catalogue.titles[row] for row in chain), VERDICTS[clue][yes]])
 
     def traces(self, lists: Sequence[TrainingList], seed: int) -> dict[tuple[int, int], str]:
         """A thought about each pair of the lists, by position and candidate, after a clue drawn with equal chances."""
@@ -155,15 +156,20 @@ class Language:
         row = self._item(items, random)
         ids = [*self._prompts.prefix(history), *self._prompts.candidate(row)]
         given = len(ids)
-        for begin in random.permutation(len(BEGINNINGS)).tolist():
+        for begin in random.permutation(BEGINNINGS).tolist():
             ids += encode_text(self._tokenizer, self._world.thought(items, row, begin) + "\n")
         return ids, given
 
     def _item(self, items: list[int], random: np.random.Generator) -> int:
         """One of the style of the end of a chain from one of the newest, one of its kind, or any, a third each."""
         world, kinds = self._world, self._world.relay.options.kinds
-        start = items[-1 - random.integers(len(BEGINNINGS))]
+        start = items[-1 - random.integers(BEGINNINGS)]
         style, kind = world._end(items, start)
         everything = range(len(world.relay.catalogue))
         rows = (world._of_style(style), everything[kind::kinds], everything)
         return int(random.choice(rows[random.integers(3)]))
+
+
+def _age(place: int) -> str:
+    """How a line begins that shows the item at a place from the newest: events are a minute apart."""
+    return f"0h {place}.0min ago "
