@@ -314,6 +314,23 @@ def test_naive_credit_by_rank_teaches_nothing():
     assert abs(after - before) / (best - before) < 0.1
 
 
+@pytest.mark.parametrize(("credit", "clue"), [("plgrad", "telling"), ("list", "telling"), ("pointwise", "timid")])
+def test_only_the_reward_of_the_list_prefers_the_thought_that_makes_the_better_list(credit, clue):
+    """A telling thought says yes of every positive and a fifth of the negatives, a timid one hardly ever says yes."""
+    draws = generator()
+    yes = torch.stack([torch.rand(800, 20, generator=draws) < share for share in (0.2, 1 / 24)])
+    yes[:, :, 0] = torch.stack([torch.ones(800).bool(), torch.rand(800, generator=draws) < 0.3])
+    scores = torch.where(yes, 3.0, torch.tensor([-4.0, -1.0])[:, None, None])
+    gains = one_hot([0], 20).float().expand(800, -1)
+    telling, timid = (plackett_luce.expected_graded_ndcg(own, gains).mean() for own in scores)
+    assert telling > timid + 0.05
+    chosen = (torch.rand(800, 4, 20, generator=draws) < 0.5).long()
+    advantages = rationale_advantages(scores.permute(1, 0, 2).gather(1, chosen), gains, credit=credit, **RAW)
+    leads = (advantages * (1 - 2 * chosen)).mean(dim=(1, 2))
+    in_standard_errors = leads.mean() / leads.std() * len(leads) ** 0.5
+    assert (in_standard_errors if clue == "telling" else -in_standard_errors) > 3
+
+
 # the head
 
 
