@@ -25,7 +25,5 @@ def test_a_path_is_refused(source, options, world):
 
 
 def test_an_option_that_does_not_fit_is_named():
-    with pytest.raises(
-        ThinkrankError, match=r"synthetic: option items=200: these styles and kinds make only 6 items"
-    ):
+    with pytest.raises(ThinkrankError, match=r"synthetic: option items=200: these styles and kinds make only 6 items"):
         load_dataset("synthetic", styles=2, kinds=3)
