@@ -27,7 +27,7 @@ MARKED = re.compile(
 STUDIES = DOCS.parent / "studies"
 COMPARED = {
     "r2ec": (("no_reasoning", "no thought"), ("ndcg@10", "hit@1", "hit@5", "hit@10", "hit@20")),
-    "r2rank": (("plain", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
+    "r2rank": (("sft", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
     "eglr": (("gru", "greedy"), ("ndcg@10", "ndcg@5", "map@10", "mrr")),
 }
 """Per method, arm and way that the others are tested against, and metrics."""
