@@ -83,8 +83,8 @@ class TwoClues:
         """Users divided into train, valid and test; the last event of each is the only sample."""
         told = self.relay.dataset()
         items = np.array(told.catalogue.ids)[self.events_UE.ravel()]
-        source = {"source": "two-clues", "files": [], "options": {"kind_share": self.kind_share}}
-        source["options"] |= self.relay.options.model_dump()
+        options = {"kind_share": self.kind_share, **self.relay.options.model_dump()}
+        source = {"source": "two-clues", "files": [], "options": options}
         interactions = pl.DataFrame(
             {
                 "user": np.repeat(told.users, self.events_UE.shape[1]),
@@ -104,7 +104,7 @@ class TwoClues:
         """A thought about each pair of the lists, by position and candidate, after a clue drawn with equal chances."""
         random = np.random.default_rng(seed)
         return {
-            (one.position, row): self.thought(one.history.items.tolist(), row, random.integers(2))
+            (one.position, row): self.thought(one.history.items.tolist(), row, int(random.integers(2)))
             for one in lists
             for row in one.rows
         }
