@@ -89,7 +89,7 @@ def measure(quick: bool) -> dict[str, float]:
         split.dataset, split.test.positions[long[:: max(1, len(long) // (users + 1))][: users + 1]]
     )
     sets = candidate_sets(chosen, size=20)
-    figures: dict[str, float] = {}
+    figures = memory(sets.histories[0], 100 if quick else 1000)  # first: a process only ever tells of its highest peak
     for name, thinks, alone in (("scoring", False, separate_scores), ("thinking", True, separate_thoughts)):
         model, took, differences, spreads = prepared(thinks), Counter(), [], []
 
@@ -127,16 +127,22 @@ def measure(quick: bool) -> dict[str, float]:
         np.abs(exact.candidate_scores([history], items[None])[0] - alone).max()
     )
     assert figures["max_score_difference_fp32"] < 0.01 * alone.std(), "the two ways do not score alike"
-    model = prepared(False)
-    many = np.arange(100 if quick else 1000, dtype=np.int32)[None]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
-    model.candidate_scores(sets.histories[:1], many)
-    figures["many_candidates"] = float(many.size)
-    figures["many_seconds"] = time.perf_counter() - started
-    figures["many_more_gib"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
     figures["tokens_per_thought"] = float(THOUGHT_TOKENS)
     return figures
+
+
+def memory(history: History, many: int) -> dict[str, float]:
+    """What many candidates of one user take, and by how much they raise the peak that 20 of them have reached."""
+    model = prepared(False)
+    model.candidate_scores([history], np.arange(20, dtype=np.int32)[None])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    model.candidate_scores([history], np.arange(many, dtype=np.int32)[None])
+    return {
+        "many_candidates": float(many),
+        "many_seconds": time.perf_counter() - started,
+        "many_more_gib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20,
+    }
 
 
 def main() -> None:

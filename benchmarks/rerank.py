@@ -5,19 +5,21 @@ that every row would think at the same places). Its gate is calibrated so that 4
 answers to lists that are already tensors (encoding, thinking, choosing) and, as `write_...`, the part after the
 encoding; the ways take turns, and the fastest of all rounds counts.
 
-One request is timed from the `ImpressionDataset` on, so with making its tensors. Exponents are slopes of log time over
-log size; 1 is linear.
+One request is timed from the `ImpressionDataset` on, so with making its tensors; the same with a catalogue of 100,000
+items more. Exponents are slopes of log time over log size; 1 is linear.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import torch
 
 from _figures import parser, tell
-from thinkrank.data import ImpressionDataset, ListWorld, ListWorldOptions
+from thinkrank.data import Catalogue, ImpressionDataset, ListWorld, ListWorldOptions
 from thinkrank.lists import ListBatch, list_batch
 from thinkrank.rerank import EGLR, Context, EGLRConfig, GeneratorOptions, ReasoningOptions
 from thinkrank.rerank.decoding import Written
@@ -108,7 +110,13 @@ def thinking(kind: str, lists: ImpressionDataset, rounds: int) -> dict[str, floa
     return figures
 
 
-def requests(lists: ImpressionDataset, count: int) -> dict[str, float]:
+def with_more_items(lists: ImpressionDataset) -> ImpressionDataset:
+    """The same lists of a catalogue with items that none of them shows."""
+    more = pl.DataFrame({"item": [f"more {row}" for row in range(100_000)]}).with_columns(title="item")
+    return replace(lists, catalogue=Catalogue(pl.concat([lists.catalogue.frame, more], how="diagonal")))
+
+
+def requests(lists: ImpressionDataset, count: int, name: str = "request") -> dict[str, float]:
     """Milliseconds of one request at a time, GRU pointer, at most one thought per place."""
     model = made_model("gru", lists)
     model.writer.reasoner.options = calibrated(model, list_batch(lists, np.arange(BATCH)), 1)
@@ -122,7 +130,7 @@ def requests(lists: ImpressionDataset, count: int) -> dict[str, float]:
         if index < 8:
             assert (slate.items_BK[0] == together.items_BK[index]).all(), "a request is answered by its company"
     took = took[10:]
-    return {"request_p50_ms": float(np.percentile(took, 50)), "request_p95_ms": float(np.percentile(took, 95))}
+    return {f"{name}_p50_ms": float(np.percentile(took, 50)), f"{name}_p95_ms": float(np.percentile(took, 95))}
 
 
 def exponents(rounds: int, sizes: Sequence[int]) -> dict[str, float]:
@@ -157,6 +165,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     for kind in ("gru",) if arguments.quick else KINDS:
         figures |= thinking(kind, lists, rounds if kind == "gru" else max(3, rounds // 4))
     figures |= requests(lists, count)
+    figures |= requests(with_more_items(lists), count, "large_catalogue_request")
     return figures | exponents(max(3, rounds // 4), (20, 40, 80, 160))
 
 

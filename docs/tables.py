@@ -68,7 +68,7 @@ def thinking(folder: Path) -> str:
     header = ["arm", "places that think", "thoughts per place", "entropy before", "after", "time of an answer", "seeds"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for arm, own in found.items():
-        plain = max((name for name in found if arm.startswith(name)), key=lambda name: (arm != name, -len(name)))
+        plain = own[0]["settings"]["model"]["generator"]["kind"]  # the arm that never thinks is called like it
         judged = [result for result in own if (plain, result["seed"]) in without]
         ratios = [result["answer_seconds"] / without[plain, result["seed"]] for result in judged]
         entropies = [[np.mean(result[f"entropy_{when}_by_place"]) for result in own] for when in ("before", "after")]

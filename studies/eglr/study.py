@@ -58,10 +58,10 @@ PASS_AT = (4, 16)
 class Study:
     """A study's file, its lists, and where its runs are."""
 
-    def __init__(self, path: Path, runs: Path, data: str | None) -> None:
+    def __init__(self, path: Path, runs: Path, lists: str | None) -> None:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        if data is not None:
-            tables["data"]["path"] = data
+        if lists is not None:
+            tables["data"]["path"] = lists
         self.name, self.folder = path.stem, runs / "eglr" / path.stem
         self.options: dict[str, Any] = tables.pop("study")
         arms: dict[str, dict[str, Any]] = tomllib.loads(ARMS.read_text(encoding="utf-8"))

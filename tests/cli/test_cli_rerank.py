@@ -73,6 +73,32 @@ def test_lists_of_the_next_day_are_written_anew_with_items_and_people_that_are_n
     assert table["user"][0] == "u60"
 
 
+def test_the_evaluator_picks_by_the_reward_that_the_run_trained(run, tmp_path, monkeypatch):
+    from thinkrank.cli import rerank as command
+    from thinkrank.data import load_impressions
+    from thinkrank.rerank import EGLR
+
+    lists = load_impressions("synthetic", users=40)
+
+    text = (Path(run) / "config.toml").read_text(encoding="utf-8")
+    other = tmp_path / "run"
+    (other / "model").mkdir(parents=True)
+    for file in (Path(run) / "model").iterdir():
+        (other / "model" / file.name).write_bytes(file.read_bytes())
+    (other / "config.toml").write_text(text.replace('reward = "mean"', 'reward = "discounted"'), encoding="utf-8")
+    asked, original = [], EGLR.rerank
+
+    def noted(self, lists, k, **options):
+        asked.append(options["reward"])
+        return original(self, lists, k, **options)
+
+    monkeypatch.setattr(EGLR, "rerank", noted)
+    monkeypatch.setattr("thinkrank.data.load_impressions", lambda *_, **__: lists)
+    for folder in (run, other):
+        command.rerank(Path(folder), "synthetic", Path(), out=tmp_path / "slates.csv", k=3, samples=2, device="cpu")
+    assert asked == ["mean", "discounted"]
+
+
 def test_slates_of_lists_like_those_it_was_trained_on(run):
     from thinkrank.cli.rerank import slates
     from thinkrank.data import load_impressions

@@ -10,6 +10,7 @@ from thinkrank.data import Catalogue
 from thinkrank.data.impressions import Histories
 from thinkrank.errors import ThinkrankError
 from thinkrank.lists import ListEncoder, ListEncoderOptions, ListSchema, list_batch
+from thinkrank.lists.schema import NameMap
 
 OPTIONS = ListEncoderOptions(width=8, embedding_width=4, user_ids=True, min_count=1)
 
@@ -76,6 +77,27 @@ def test_what_is_new_is_unknown_and_says_nothing():
     woken(encoder)
     for mine, theirs in zip(encoder(batch), silent, strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+def test_no_category_stays_no_category_even_if_one_is_called_nothing():
+    lists = random_lists()
+    named = replace(lists, categorical_values=(("", "medium", "small"),))
+    read = ListSchema.of(named).reader(named)(everything(named))
+    assert torch.equal(read.categorical_BNC, everything(named).categorical_BNC)
+
+
+def test_a_name_is_looked_up_when_it_is_met_and_no_other():
+    asked = []
+
+    class Known(dict):
+        def get(self, name, default=None):
+            asked.append(name)
+            return super().get(name, default)
+
+    names = NameMap(["a", "b", "c", "d"], Known(c=0, a=1))
+    assert names(torch.tensor([[2, -1, 3], [2, 2, -1]])).tolist() == [[0, -1, 2], [0, 0, -1]]
+    assert names(torch.tensor([3, 0])).tolist() == [2, 1]
+    assert sorted(asked) == ["a", "c", "d"]
 
 
 def test_users_are_kept_only_where_they_are_embedded():

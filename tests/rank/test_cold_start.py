@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from contracts import KilledError, kill_at
 from thinkrank.data.candidates import candidate_sets
 from thinkrank.language import hidden_states, pad
 from thinkrank.language.logprobs import log_softmax, logits
@@ -109,16 +110,8 @@ def test_killed_and_resumed_it_ends_the_same(config, dataset, split, options, tm
     whole.train(no_progress)
     killed = fit("killed")
     killed.start()
-    step, made = killed.step, []
-
-    def dying():
-        if len(made) == at:
-            raise KeyboardInterrupt
-        made.append(1)
-        return step()
-
-    killed.step = dying
-    with pytest.raises(KeyboardInterrupt):
+    kill_at(killed, "step", at + 1)
+    with pytest.raises(KilledError):
         killed.train(no_progress)
     resumed = fit("killed")
     resumed.start()

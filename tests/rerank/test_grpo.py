@@ -1,12 +1,13 @@
+import copy
 import logging
 import math
-from itertools import count
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from contracts import KilledError, kill_at, timeless
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import EGLR, GrpoOptions, Slot
 from thinkrank.rerank.decoding import Written
@@ -241,6 +242,27 @@ def test_every_step_tells_what_happened(trusted, split, options, tmp_path):
     assert all({"valid_reward", "valid_mrr@4", "reward_hacking", "valid_trigger_rate"} <= row.keys() for row in checks)
 
 
+def test_a_gate_that_is_calibrated_follows_the_entropies_and_one_that_is_given_stays(trusted, split, options, tmp_path):
+    options = options.model_copy(update={"steps": 40, "validate_every": 10, "learning_rate": 3e-2})
+    options = options.model_copy(update={"keep": "last", "kl_coefficient": 0.0, "entropy_coefficient": 0.0})
+    reasoning = trusted.writer.reasoning.model_copy(update={"trigger_rate": 0.4, "max_steps": 1})
+
+    def validations(threshold):
+        model = copy.deepcopy(trusted)
+        model.writer.reasoner.options = reasoning.model_copy(update={"threshold": threshold})
+        rows = carry_out(make_fit(model, split, options, tmp_path / str(threshold))).metrics()
+        return [row for row in rows if "valid_trigger_rate" in row]
+
+    calibrated = validations(None)
+    first, last = calibrated[0], calibrated[-1]
+    assert last["valid_entropy_before_by_place"][0] < first["valid_entropy_before_by_place"][0] - 0.2
+    assert last["threshold"] < first["threshold"] - 0.1
+    assert all(abs(row["valid_trigger_rate"] - 0.4) < 0.1 for row in calibrated)
+    given = validations(first["threshold"])
+    assert {row["threshold"] for row in given} == {first["threshold"]}
+    assert given[-1]["valid_trigger_rate"] < 0.25
+
+
 def test_places_are_summed_up_over_the_lists_that_reach_them():
     columns = torch.tensor([[1, 0, 2], [0, -1, -1]])
     values = torch.tensor([[1.0, 2.0, 3.0], [3.0, 0.0, 0.0]])
@@ -273,10 +295,6 @@ def test_a_reward_that_rises_while_clicks_fall_is_told(trusted, split, options, 
     assert "exploiting" in caplog.text
 
 
-class KilledError(Exception):
-    pass
-
-
 POINTS = [
     ("step", 4),
     ("_surrogate", 5),
@@ -296,12 +314,12 @@ def test_killed_anywhere_and_resumed_it_ends_the_same(config, trusted, split, op
         model.report = trusted.report
         fit = make_fit(model, split, options, folder)
         if kill is not None:
-            arm(fit, *kill)
+            kill_at(fit, *kill[:2], after=kill[2])
         carry_out(fit)
         return fit
 
     whole = to_the_end(tmp_path / "whole")
-    expected, log = whole.weights(), _timeless(whole)
+    expected, log = whole.weights(), timeless(whole.run)
     assert whole.model.writer.reasoning.threshold is not None
     for number, point in enumerate(POINTS):
         folder = tmp_path / str(number)
@@ -310,27 +328,5 @@ def test_killed_anywhere_and_resumed_it_ends_the_same(config, trusted, split, op
         resumed = to_the_end(folder)
         for name, tensor in resumed.weights().items():
             assert torch.equal(tensor, expected[name]), (point, name)
-        assert _timeless(resumed) == log, point
+        assert timeless(resumed.run) == log, point
         assert resumed.model.writer.reasoning == whole.model.writer.reasoning
-
-
-def arm(fit, name, call, after):
-    """Let the given call of a method raise, before or after it has done its work."""
-    holder, _, method = name.rpartition(".")
-    owner = getattr(fit, holder) if holder else fit
-    original, calls = getattr(owner, method), count(1)
-
-    def failing(*args, **kwargs):
-        number = next(calls)
-        if number == call and not after:
-            raise KilledError
-        result = original(*args, **kwargs)
-        if number == call:
-            raise KilledError
-        return result
-
-    setattr(owner, method, failing)
-
-
-def _timeless(fit):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in fit.run.metrics()]

@@ -1,13 +1,16 @@
+import logging
 import math
 
 import numpy as np
 import pytest
 import torch
 
+from contracts import KilledError, kill_at, timeless
 from thinkrank.data import ListWorld, ListWorldOptions
 from thinkrank.errors import ThinkrankError
 from thinkrank.lists import list_batch
 from thinkrank.rerank import EGLR, EvaluatorFitOptions, WarmStartOptions
+from thinkrank.rerank.columns import ordered
 from thinkrank.rerank.supervised import EvaluatorFit, WarmStart, left_before
 from thinkrank.training import Run, carry_out
 
@@ -106,28 +109,41 @@ def test_a_training_that_was_killed_ends_the_same(config, split, warm, judging, 
     whole = fit_in(tmp_path / "whole")
     carry_out(whole)
     killed = fit_in(tmp_path / "killed")
-    step, made = killed.learn, 0
-
-    def dying(batch):
-        nonlocal made
-        if made == stop:
-            raise KeyboardInterrupt
-        made += 1
-        return step(batch)
-
-    killed.learn = dying
-    with pytest.raises(KeyboardInterrupt):
+    kill_at(killed, "learn", stop + 1)
+    with pytest.raises(KilledError):
         carry_out(killed)
     resumed = fit_in(tmp_path / "killed")
     carry_out(resumed)
     for name, tensor in whole.weights().items():
         assert torch.equal(tensor, resumed.weights()[name]), name
-    assert _timeless(resumed) == _timeless(whole)
+    assert timeless(resumed.run) == timeless(whole.run)
     assert resumed.model.report == whole.model.report
 
 
-def _timeless(fit):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in fit.run.metrics()]
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_lists_is_judged_in_a_random_order(model, split, judging, tmp_path, share):
+    fit = EvaluatorFit(model, split, judging.model_copy(update={"shuffled": share}), Run(tmp_path, {}, {}))
+    kept, orders = 0, set()
+    long = np.flatnonzero(split.train.lengths_L >= 4)
+    batch = list_batch(split.train, np.repeat(long, 40))
+    columns = ordered(fit._keys(batch), batch.mask_BN)
+    displayed = torch.arange(columns.shape[1]).masked_fill(~batch.mask_BN, -1)
+    for row, place in zip(columns.tolist(), displayed.tolist(), strict=True):
+        assert sorted(row) == sorted(place)  # every candidate once, and padding where it was
+        kept += row == place
+        orders.add(tuple(row))
+    rows = len(columns)
+    chance = 1 - share  # and hardly ever a random order is the displayed one
+    assert abs(kept / rows - chance) < 4 * (chance * share / rows) ** 0.5 + 1 / 24 + 1e-9
+    assert (len(orders) > 100) == (share > 0)
+    again = EvaluatorFit(model, split, fit.options, Run(tmp_path, {}, {}))
+    assert torch.equal(again._keys(batch), fit._keys(batch))  # of seed and step alone, so a killed run can go on
+
+
+def test_a_training_that_keeps_its_start_says_so(model, split, warm, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        carry_out(WarmStart(model, split, warm.model_copy(update={"learning_rate": 1e-9}), Run(tmp_path, {}, {})))
+    assert "nothing learnt was kept" in caplog.text
 
 
 def test_a_trained_evaluator_is_judged_and_frozen(model, split, judging, tmp_path):

@@ -1,12 +1,12 @@
 """RecPO against hand-written loops: one row per trajectory, no packing, no sharing, the paper's formulas spelt out."""
 
 import math
-from itertools import count
 
 import numpy as np
 import pytest
 import torch
 
+from contracts import KilledError, kill_at, timeless
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import GenerationOptions, hidden_states, pad, tiny_backbone
 from thinkrank.language.adapters import adapter_state
@@ -479,10 +479,6 @@ def test_every_kind_of_candidates_trains_the_items_that_were_chosen(config, spli
     assert np.mean(losses[-6:]) < np.mean(losses[:6])
 
 
-class KilledError(Exception):
-    pass
-
-
 POINTS = [
     ("_score", 1), ("_score", 4), ("model.sample", 2), ("model.sample", 5), ("_compare", 3), ("_token_surrogate", 2),
     ("_token_surrogate", 9), ("_item_logprobs", 4), ("optimizer.step", 2), ("optimizer.step", 5),
@@ -500,13 +496,13 @@ def test_killed_anywhere_and_resumed_it_ends_the_same(config, split, recpo, tmp_
     def to_the_end(folder, kill=None):
         fit = make_fit(config, split, options, folder)
         if kill is not None:
-            arm(fit, *kill)
+            kill_at(fit, *kill[:2], after=kill[2])
         fit.start()
         fit.train(no_progress)
         return fit
 
     whole = to_the_end(tmp_path / "whole")
-    log = _timeless(whole)
+    log = timeless(whole.run)
     for number, point in enumerate(POINTS):
         folder = tmp_path / str(number)
         with pytest.raises(KilledError):
@@ -515,30 +511,7 @@ def test_killed_anywhere_and_resumed_it_ends_the_same(config, split, recpo, tmp_
         expected = weights(whole.model)
         for name, tensor in weights(resumed.model).items():
             assert torch.equal(tensor, expected[name]), (point, name)
-        assert _timeless(resumed) == log, point
-
-
-def arm(fit, name, call, after):
-    """Let the given call of a method raise, before or after it has done its work."""
-    holder, _, method = name.rpartition(".")
-    owner = getattr(fit, holder) if holder else fit
-    original, calls = getattr(owner, method), count(1)
-
-    def failing(*args, **kwargs):
-        number = next(calls)
-        if number == call and not after:
-            raise KilledError
-        result = original(*args, **kwargs)
-        if number == call:
-            raise KilledError
-        return result
-
-    setattr(owner, method, failing)
-
-
-def _timeless(fit):
-    moving = ("seconds", "share_", "sampled_tokens_per_second")
-    return [{k: v for k, v in row.items() if not k.startswith(moving)} for row in fit.run.metrics()]
+        assert timeless(resumed.run) == log, point
 
 
 def test_it_follows_a_cold_start(config, split, options, recpo, tmp_path):

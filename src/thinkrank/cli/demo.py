@@ -57,6 +57,8 @@ def demo(
 ) -> None:
     """Train R²ec on MovieLens-100K with SmolLM2-135M, evaluate it beside baselines, and write a report with thoughts.
 
+    A small list writer that pauses to think is trained as well, in a made world, and is part of the report.
+
     Takes about seventeen minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the
     last checkpoint, and a finished run is reused.
     """

@@ -119,7 +119,7 @@ def rerank(
     Example: `thinkrank rerank runs/rerank table shop/ --out slates.csv`
     """
     from thinkrank.cli.rank import write_table
-    from thinkrank.cli.settings import parse_assignment
+    from thinkrank.cli.settings import parse_assignment, run_config
     from thinkrank.data import load_impressions
     from thinkrank.errors import ThinkrankError
     from thinkrank.rerank import EGLR
@@ -128,7 +128,8 @@ def rerank(
         raise ThinkrankError(f"{run}: no trained re-ranker here; run `thinkrank train rerank` first")
     model = EGLR.from_pretrained(run / "model", device=device)
     lists = load_impressions(source, path, **dict(map(parse_assignment, option or ())))
-    table = slates(model.rerank(lists, k, samples=samples), lists)
+    reward = run_config(run)["grpo"]["reward"]
+    table = slates(model.rerank(lists, k, samples=samples, reward=reward), lists)
     if out is None:
         sys.stdout.write(table.write_csv())
     else:

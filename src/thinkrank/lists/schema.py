@@ -1,13 +1,14 @@
 """What the columns and codes of lists mean, so that a model reads lists of another day as it read those of training.
 
-Shape legend: I items and U users of a data set, V values of a category.
+Shape legend: V codes of a data set.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int, Int64
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.lists.batch import ListBatch
 
+_UNMET = -1
 _COLUMNS = ("numeric_names", "categorical_names", "context_names")
 
 
@@ -61,13 +63,47 @@ class ListSchema(BaseModel):
                     "Load the lists from the same source with the same options."
                 )
         return ListReader(
-            _rows(dataset.catalogue.ids, self.items, unknown=len(self.items)),
-            _rows(dataset.users, self.users, unknown=len(self.users)),
+            NameMap(dataset.catalogue.ids, self._item_rows),
+            NameMap(dataset.users, self._user_rows),
             tuple(
-                torch.cat([torch.zeros(1, dtype=torch.long), 1 + _rows(theirs, mine, unknown=-1)])
+                NameMap((None, *theirs), {name: code for code, name in enumerate(mine, start=1)}, unknown=0)
                 for theirs, mine in zip(dataset.categorical_values, self.categorical_values, strict=True)
             ),
         )
+
+    @cached_property
+    def _item_rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.items)}
+
+    @cached_property
+    def _user_rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.users)}
+
+
+class NameMap:
+    """Turns the codes of one data set into those of another by what they stand for, each name looked up when it is met.
+
+    So a few lists of a large catalogue cost what their own items cost.
+
+    Args:
+        names: what the codes stand for, from code 0; None for nothing, which is never known.
+        known: the codes to give.
+        unknown: the code of names that are not known; None for one beyond the last.
+    """
+
+    def __init__(self, names: Sequence[str | None], known: Mapping[str, int], unknown: int | None = None) -> None:
+        self._names, self._known = names, known
+        self._unknown = len(known) if unknown is None else unknown
+        self._found_V = torch.full((len(names),), _UNMET, dtype=torch.long)
+
+    def __call__(self, codes: Int[Tensor, "..."]) -> Int64[Tensor, "..."]:
+        """The other codes; negative ones, which are padding, stay."""
+        rows = codes.clamp(min=0)
+        unmet = rows[self._found_V[rows] == _UNMET].unique()
+        names = (self._names[row] for row in unmet.tolist())
+        found = [self._unknown if name is None else self._known.get(name, self._unknown) for name in names]
+        self._found_V[unmet] = torch.tensor(found, dtype=torch.long)
+        return torch.where(codes >= 0, self._found_V[rows], codes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,31 +111,22 @@ class ListReader:
     """Puts batches of one data set into the rows and codes of a schema.
 
     Attributes:
-        items_I: the schema's row of each item; one beyond its last for unknown items.
-        users_U: the same of users.
-        codes: per category the schema's code of each code, V + 1 of them; 0 for unknown ones.
+        items: rows of items; those of unknown items are one beyond the last.
+        users: the same of users.
+        categories: codes of each category; 0 for unknown ones.
     """
 
-    items_I: Int64[Tensor, "I"]
-    users_U: Int64[Tensor, "U"]
-    codes: tuple[Int64[Tensor, "_"], ...]
+    items: NameMap
+    users: NameMap
+    categories: tuple[NameMap, ...]
 
     def __call__(self, batch: ListBatch) -> ListBatch:
-        """The same lists in the schema's rows and codes."""
-        columns = [codes[batch.categorical_BNC[:, :, column]] for column, codes in enumerate(self.codes)]
+        """The same lists in the schema's rows and codes; the batch is on the CPU."""
+        columns = [named(batch.categorical_BNC[:, :, column]) for column, named in enumerate(self.categories)]
         return replace(
             batch,
-            items_BN=self._items(batch.items_BN),
-            history_BH=self._items(batch.history_BH),
-            users_B=self.users_U[batch.users_B],
+            items_BN=self.items(batch.items_BN),
+            history_BH=self.items(batch.history_BH),
+            users_B=self.users(batch.users_B),
             categorical_BNC=torch.stack(columns, dim=2) if columns else batch.categorical_BNC,
         )
-
-    def _items(self, items: Tensor) -> Tensor:
-        return torch.where(items >= 0, self.items_I[items.clamp(min=0)], -1)
-
-
-def _rows(names: Sequence[str], known: Sequence[str], *, unknown: int) -> Int64[Tensor, "_"]:
-    """Where each name stands among the known ones."""
-    places = {name: place for place, name in enumerate(known)}
-    return torch.tensor([places.get(name, unknown) for name in names], dtype=torch.long)

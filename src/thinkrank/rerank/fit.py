@@ -48,7 +48,7 @@ class ListFit(Fit[OptionsT]):
         groups = [{"params": parameters, "lr": options.learning_rate, "weight_decay": options.weight_decay}]
         super().__init__(groups, parameters, options, run)
         self.model, self.module, self.split = model, module, split
-        self._readers = {id(part): model.schema.reader(part) for part in (split.train, split.valid)}
+        self._train_reader, self._valid_reader = (model.schema.reader(part) for part in (split.train, split.valid))
 
     @abstractmethod
     def learn(self, batch: ListBatch) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class ListFit(Fit[OptionsT]):
         per_pass = max(1, len(lists_M) // size)
         order = np.random.default_rng([self.options.seed, step // per_pass]).permutation(lists_M)
         start = step % per_pass * size
-        return self.read(self.split.train, order[start : start + size])
+        return self._train_reader(self._batch(self.split.train, order[start : start + size]))
 
     @cached_property
     def _trainable(self) -> Int64[np.ndarray, "M"]:
@@ -109,12 +109,11 @@ class ListFit(Fit[OptionsT]):
         valid, count = self.split.valid, self.options.validation_lists
         newest_V = np.sort(np.argsort(valid.times_L, kind="stable")[-count:])
         starts = range(0, len(newest_V), _VALIDATED_AT_ONCE)
-        return [self.read(valid, newest_V[s : s + _VALIDATED_AT_ONCE]).to(self.model.device) for s in starts]
+        parts = [self._batch(valid, newest_V[s : s + _VALIDATED_AT_ONCE]) for s in starts]
+        return [self._valid_reader(part).to(self.model.device) for part in parts]
 
-    def read(self, part: ImpressionDataset, indices_B: Int64[np.ndarray, "B"]) -> ListBatch:
-        """Some lists as tensors."""
-        history = self.model.config.lists.max_history
-        return self._readers[id(part)](list_batch(part, indices_B, signal=self.options.signal, max_history=history))
+    def _batch(self, part: ImpressionDataset, indices_B: Int64[np.ndarray, "B"]) -> ListBatch:
+        return list_batch(part, indices_B, signal=self.options.signal, max_history=self.model.config.lists.max_history)
 
     def random(self) -> torch.Generator:
         """Chance for the draws of the present step, from nothing but the seed and the step."""

@@ -73,12 +73,16 @@ class GrpoFit(ListFit[GrpoOptions]):
 
     def prepare(self) -> None:
         """Set the threshold of the gate."""
+        self._calibrate(rounds=3)
+
+    def _calibrate(self, rounds: int) -> None:
+        """Set the threshold for the present weights, if it was not given."""
         writer = self.model.writer
         if self.calibrates:
             self.module.eval()
             with torch.no_grad():
                 contexts = [writer.context(batch) for batch in self.validation]
-            rate = writer.calibrate(contexts, self.options.length, rounds=1 if self.counters.step else 3)
+            rate = writer.calibrate(contexts, self.options.length, rounds=rounds)
             logger.info("threshold %.4g: %.1f %% of places think", writer.reasoning.threshold, 100 * rate)
 
     def weights(self) -> dict[str, Tensor]:
@@ -137,8 +141,8 @@ class GrpoFit(ListFit[GrpoOptions]):
     def judge(self) -> dict[str, Any]:
         """NDCG of greedy lists, written as configured, beside what the evaluator thinks of them."""
         length, options, writer = self.options.length, self.options, self.model.writer
-        if self.counters.step:
-            self.prepare()
+        if self.counters.step:  # before the first step `prepare` did it
+            self._calibrate(rounds=1)
         values: dict[str, list[Tensor]] = {"ndcg": [], "mrr": [], "reward": []}
         parts = []
         for batch in self.validation:

@@ -19,9 +19,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from thinkrank.errors import ThinkrankError
-from thinkrank.rerank.config import ReasoningOptions
+from thinkrank.rerank.config import ReasoningOptions, TokenKind
 from thinkrank.rerank.generators.base import Context, Rows, mean_token
 
+_PAUSE: TokenKind = "learned_pause"
 _WORST, _MASKED = -1e20, -1e30
 """The lowest score a candidate can have, and the score of what is not available: finite at any temperature in fp32."""
 
@@ -99,7 +100,7 @@ class Reasoner(nn.Module):
     def __init__(self, width: int, options: ReasoningOptions) -> None:
         super().__init__()
         self.options = options
-        if options.token == "learned_pause":  # noqa: S105 - no password
+        if options.token == _PAUSE:
             self.pause_D = nn.Parameter(torch.randn(width) / math.sqrt(width))
         if options.step_codes:
             self.codes_SD = nn.Parameter(torch.zeros(max(1, options.max_steps), width))
@@ -110,8 +111,7 @@ class Reasoner(nn.Module):
         Raises:
             ThinkrankError: if they need weights that are not there.
         """
-        needs_pause = options.token == "learned_pause"  # noqa: S105
-        missing = needs_pause and not hasattr(self, "pause_D")
+        missing = options.token == _PAUSE and not hasattr(self, "pause_D")
         codes = len(self.codes_SD) if hasattr(self, "codes_SD") else 0
         if missing or (options.step_codes and options.max_steps > codes):
             raise ThinkrankError(

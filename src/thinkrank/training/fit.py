@@ -149,6 +149,8 @@ class Fit(ABC, Generic[OptionsT]):
             logger.warning("training stopped after %d of %d steps: %s", counters.step, options.steps, counters.stopped)
         if self.best:
             self.set_weights(self.best)
+            if counters.step > counters.best_step == 0:
+                logger.warning("no validation was better than that before the first step, so nothing learnt was kept")
         self.finish()
 
     def learning_rate(self) -> float:

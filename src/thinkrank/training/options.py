@@ -11,11 +11,11 @@ class FitOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(300, ge=0, description="updates, or batches of rollouts; 0 leaves the training out")
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW's")
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's; where a head has a rate of its own, of the rest")
     warmup_steps: int = Field(20, ge=0, description="steps over which the rates rise linearly from 0")
     schedule: Literal["linear", "constant"] = Field("linear", description="after the warm-up: fall to 5 %, or stay")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
-    grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's; never on a head with a rate of its own")
+    grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient, without such a head's")
     validate_every: int = Field(100, ge=1, description="steps between two validations")
     keep: Literal["best", "last"] = Field(
         "best", description="which weights the model ends with; on few validation samples the best is mostly luck"
@@ -31,8 +31,5 @@ class FitOptions(BaseModel):
 class AdapterFitOptions(FitOptions):
     """Training of a language model's adapter and of a head that scores."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="of the adapter")
     head_learning_rate: float = Field(1e-2, gt=0, description="of the head that scores")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's, on the adapter")
-    grad_clip: float = Field(1.0, gt=0, description="largest norm of the adapter's gradient")
     validation_samples: int = Field(300, ge=1, description="validation examples, drawn once by the seed")
