@@ -1,5 +1,6 @@
 """RecPO against hand-written loops: one row per trajectory, no packing, no sharing, the paper's formulas spelt out."""
 
+import itertools
 import math
 
 import numpy as np
@@ -371,7 +372,7 @@ def test_the_oldest_rows_are_refreshed_first(config, split, recpo, tmp_path):
 
 def test_tied_groups_are_replaced_on_request(config, split, recpo, tmp_path):
     fit = make_fit(config, split, recpo.model_copy(update={"redraw": 2}), tmp_path)
-    score, calls = fit._score, count()
+    score, calls = fit._score, itertools.count()
 
     def first_ties(samples):
         groups = score(samples)
