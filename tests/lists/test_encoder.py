@@ -80,6 +80,23 @@ def test_features_are_standardised_over_training_and_within_the_list():
     assert not relative_BNF[~batch.mask_BN].any()
 
 
+def test_features_can_be_left_out():
+    lists = random_lists(num_lists=6)
+    name, width = lists.numeric_names[0], len(lists.numeric_names)
+    noise_LNF = np.random.default_rng(0).random(lists.numeric_LNF.shape, dtype=np.float32) * lists.mask_LN[:, :, None]
+    more = replace(
+        lists,
+        numeric_LNF=np.concatenate([noise_LNF, lists.numeric_LNF], axis=2),
+        numeric_names=(*(f"other {name}" for name in lists.numeric_names), *lists.numeric_names),
+    )
+    left_out = OPTIONS.model_copy(update={"leave_out": more.numeric_names[:width]})
+    expected = woken(ListEncoder.of(lists, OPTIONS))(list_batch(lists, everything(lists)))[0]
+    found = woken(ListEncoder.of(more, left_out))(list_batch(more, everything(more)))[0]
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(ThinkrankError, match=f"names prise, .* there are {name}"):
+        ListEncoder.of(lists, OPTIONS.model_copy(update={"leave_out": ("prise",)}))
+
+
 def test_a_column_that_never_varies_says_nothing():
     lists = random_lists()
     constant = replace(

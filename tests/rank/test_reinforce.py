@@ -1,5 +1,7 @@
 """Reinforcement against gradients of pairs read one by one."""
 
+import math
+
 import pytest
 import torch
 
@@ -139,6 +141,20 @@ def test_without_thoughts_the_reward_of_the_list_is_followed_exactly(config, dat
         float(expected_ndcg(scores, torch.zeros(len(scores), dtype=torch.long), 1.0).mean()), abs=1e-5
     )
     assert fit._update(rollouts, torch.zeros(2, 1, 3))["score_loss"] == pytest.approx(-facts["reward"], abs=1e-4)
+
+
+def test_scores_can_be_trained_pair_by_pair(config, dataset, split, options, tmp_path):
+    options = options.model_copy(update={"score_loss": "pointwise", "token_weight": 0.0, "temperature": 0.5})
+    fit = make_fit(config, dataset, split, options, tmp_path)
+    fit.start()
+    rollouts, _ = fit._rollouts(fit.next_lists())
+    loss = 0.0
+    for rollout in rollouts:
+        for scores in rollout.scores_GN.tolist():
+            for n, score in enumerate(scores):
+                chance = 1 / (1 + math.exp(-score / 0.5))
+                loss -= math.log(chance if n == 0 else 1 - chance) / (2 * options.group_size * len(scores))
+    assert fit._update(rollouts, torch.zeros(2, options.group_size, 3))["score_loss"] == pytest.approx(loss, abs=1e-4)
 
 
 @pytest.mark.parametrize("point", ["_rollouts", "_update", "validate", "save"])

@@ -42,6 +42,9 @@ class ListEncoderOptions(BaseModel):
     )
     user_ids: bool = Field(False, description="embed the users themselves; of no use where most are new")
     positions: bool = Field(True, description="tell candidates their place in the displayed order")
+    leave_out: tuple[str, ...] = Field(
+        (), description="numeric features that are not read, as the score that made the displayed order"
+    )
     relative: bool = Field(True, description="also give numeric features in standard deviations of their own list")
     max_history: int = Field(50, ge=0, description="newest items of a history that are read")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="between the two layers")
@@ -50,9 +53,10 @@ class ListEncoderOptions(BaseModel):
 class ListEncoder(nn.Module):
     """Vectors of candidates and users; see the head of the file.
 
-    A candidate is made of: its item's embedding, its numeric features standardised over training and, if `relative`,
-    within its list, its categories' embeddings, its place's embedding. A user is made of the mean embedding of the
-    history's items, the standardised features of the list as a whole, and, if `user_ids`, an embedding of their own.
+    A candidate is made of: its item's embedding, its numeric features but for `leave_out`, standardised over training
+    and, if `relative`, within its list, its categories' embeddings, its place's embedding. A user is made of the mean
+    embedding of the history's items, the standardised features of the list as a whole, and, if `user_ids`, an embedding
+    of their own.
 
     An embedding that is seen a few times is learnt by heart, so only items that are common in training have one.
 
@@ -63,6 +67,9 @@ class ListEncoder(nn.Module):
         options: what it looks at.
         item_vectors_IE: a vector per item given by the caller, of its title, say; kept with the weights and not
             trained, but mapped linearly and added to the item's embedding.
+
+    Raises:
+        ThinkrankError: if `leave_out` names what is no numeric feature.
     """
 
     numeric_mean_F: Tensor
@@ -82,7 +89,12 @@ class ListEncoder(nn.Module):
         options = options or ListEncoderOptions()
         self.schema, self.options = schema, options
         small, wide = options.embedding_width, options.width
-        num_numeric, num_context = len(schema.numeric_names), len(schema.context_names)
+        unknown = [name for name in options.leave_out if name not in schema.numeric_names]
+        if unknown:
+            known = ", ".join(schema.numeric_names)
+            raise ThinkrankError(f"leave_out names {unknown[0]}, which is no numeric feature: there are {known}")
+        self.read = [at for at, name in enumerate(schema.numeric_names) if name not in options.leave_out]
+        num_numeric, num_context = len(self.read), len(schema.context_names)
         num_items = len(schema.items)
         self.items = _zeros(options.item_rows or num_items, small) if options.item_ids else None
         self.vectors = None if item_vectors_IE is None else nn.Linear(item_vectors_IE.shape[1], small, bias=False)
@@ -123,7 +135,8 @@ class ListEncoder(nn.Module):
         options = options or ListEncoderOptions()
         encoder = cls(ListSchema.of(dataset, users=options.user_ids), options, item_vectors_IE)
         encoder.common_I = _counts(dataset, encoder.options.max_history) >= encoder.options.min_count
-        encoder.numeric_mean_F, encoder.numeric_scale_F = _moments(dataset.numeric_LNF[dataset.mask_LN])
+        read_RF = dataset.numeric_LNF[dataset.mask_LN][:, encoder.read]
+        encoder.numeric_mean_F, encoder.numeric_scale_F = _moments(read_RF)
         encoder.context_mean_X, encoder.context_scale_X = _moments(dataset.context_LF)
         return encoder
 
@@ -151,7 +164,7 @@ class ListEncoder(nn.Module):
         return vectors_BNW * there_BN[:, :, None]
 
     def _numeric(self, batch: ListBatch) -> list[Float[Tensor, "B N F"]]:
-        standard_BNF = _standardise(batch.numeric_BNF, self.numeric_mean_F, self.numeric_scale_F)
+        standard_BNF = _standardise(batch.numeric_BNF[:, :, self.read], self.numeric_mean_F, self.numeric_scale_F)
         return [standard_BNF, _within_list(standard_BNF, batch.mask_BN)] if self.options.relative else [standard_BNF]
 
     def _user_parts(self, batch: ListBatch) -> list[Float[Tensor, "B _"]]:

@@ -104,7 +104,10 @@ class ReinforceOptions(RankerFitOptions):
     normalisation: Normalisation = Field("sequence", description="what a sequence's sum of token losses is divided by")
     kl_coefficient: float = Field(0.001, ge=0, description="of the k3 divergence from the model as it was at the start")
     token_weight: float = Field(1.0, ge=0, description="of PPO; 0 trains no thought")
-    score_weight: float = Field(1.0, ge=0, description="of REINFORCE on the scores; 0 trains no score")
+    score_weight: float = Field(1.0, ge=0, description="of the scores' loss; 0 trains no score")
+    score_loss: Literal["reward", "pointwise"] = Field(
+        "reward", description="REINFORCE on the list's reward, or BCE per pair, which knows no list: a control"
+    )
     joint: bool = Field(True, description="let the gradient of the scores flow on into the language model")
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from thinkrank.data.candidates import CandidateSets
 from thinkrank.errors import ThinkrankError
@@ -182,9 +183,7 @@ class ReinforceFit(RankerFit[ReinforceOptions]):
             if options.score_weight:
                 read_TD = states_TD if options.joint else states_TD.detach()
                 scores_R = model.read_scores(rollout.episodes, read_TD)
-                scores_BGN = scores_R.view(advantages_GN.shape[1], -1).T[None]
-                worth = -head_surrogate(scores_BGN, _gains(scores_BGN), self.reward, generator=self.generator)
-                scored = -worth / len(rollouts)
+                scored = self._score_loss(scores_R.view(advantages_GN.shape[1], -1).T[None]) / len(rollouts)
                 facts["score_loss"] += scored.item()
                 loss = loss + options.score_weight * scored
             loss.backward()
@@ -196,6 +195,14 @@ class ReinforceFit(RankerFit[ReinforceOptions]):
             if whole.mean_kl is not None:
                 facts["token_kl"] = whole.mean_kl.item()
         return dict(facts)
+
+    def _score_loss(self, scores_BGN: Float[Tensor, "B G N"]) -> Float[Tensor, ""]:
+        """The loss of the scores: minus the expected reward of their lists, or what a classifier of pairs is told."""
+        gains_BN = _gains(scores_BGN)
+        if self.options.score_loss == "pointwise":
+            labels_BGN = gains_BN[:, None].expand_as(scores_BGN)
+            return binary_cross_entropy_with_logits(scores_BGN / self.options.temperature, labels_BGN)
+        return head_surrogate(scores_BGN, gains_BN, self.reward, generator=self.generator)
 
     def _token_surrogate(
         self,
