@@ -3,8 +3,9 @@
 A table stands between `<!-- table NAME -->` and `<!-- end -->`: NAME.json lies in docs/results and is the results.json
 of `thinkrank evaluate`. Between `<!-- figures NAME -->` and `<!-- end -->` stand the figures of
 benchmarks/results/NAME.json. Between `<!-- study METHOD/NAME -->` and `<!-- end -->` stand all arms under
-studies/METHOD/results/NAME, and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the arms of
-the re-ranking study NAME think.
+studies/METHOD/results/NAME, between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts of the samples,
+and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the arms of the re-ranking study NAME
+think.
 `python docs/tables.py` rewrites them, `--check` only says whether they are up to date.
 """
 
@@ -22,7 +23,7 @@ from thinkrank.evaluate.studies import read_study, study_markdown
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
 MARKED = re.compile(
-    r"(<!-- (?P<kind>table|figures|study|thinking) (?P<name>[\w./-]+) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (?P<kind>table|figures|study|buckets|thinking) (?P<name>[\w./-]+) -->\n).*?(<!-- end -->)", re.DOTALL
 )
 STUDIES = DOCS.parent / "studies"
 COMPARED = {
@@ -47,6 +48,8 @@ def filled(text: str) -> str:
             reference, metrics = COMPARED[method]
             more = tuple(dict.fromkeys(name for answers in study for name in answers.measured))
             made = study_markdown(study, reference, (*more, *metrics))
+        elif match["kind"] == "buckets":
+            made = by_bucket(STUDIES / match["name"].replace("/", "/results/"))
         elif match["kind"] == "thinking":
             made = thinking(STUDIES / "eglr" / "results" / match["name"])
         else:
@@ -55,6 +58,19 @@ def filled(text: str) -> str:
         return f"{match[1]}\n{made}\n{match[4]}"
 
     return MARKED.sub(table, text)
+
+
+def by_bucket(folder: Path) -> str:
+    """NDCG@10 of each arm and way on the parts of the samples that the arm `baselines` has written down."""
+    buckets = json.loads((folder / "baselines-0.json").read_text(encoding="utf-8"))["buckets"]
+    held = {name: samples for name, samples in buckets.items() if samples}
+    lines = [["arm", "way", *(f"{name} ({len(samples)})" for name, samples in held.items())]]
+    lines.append(["---"] * 2 + ["---:"] * len(held))
+    for answers in read_study(folder):
+        values_S = answers.values("ndcg@10").mean(axis=0)
+        means = [f"{values_S[samples].mean():.3f}".replace("0.", ".", 1) for samples in held.values()]
+        lines.append([answers.arm, answers.way, *means])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def thinking(folder: Path) -> str:

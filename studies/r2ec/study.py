@@ -4,9 +4,9 @@
 
 A study is a settings file of `thinkrank train retrieve` with two tables more. `[study]` says which seeds and how many
 test samples; `[arms.NAME]` lays settings over the common ones and names its `phase`, recpo or contrastive. All arms of
-a seed begin with the same warm start, which `[training]` describes; with `shared_warm_start` all seeds do. The arm
-`baselines`, systems without a language model on the same samples, is always there. Trainings resume; an arm whose
-result file is there is done.
+a seed begin with the same warm start, which `[training]` describes; with `shared_warm_start` all seeds do. An arm with
+a table `warm_start` lays it over `[training]` and has a warm start of its own. The arm `baselines`, systems without a
+language model on the same samples, is always there. Trainings resume; an arm whose result file is there is done.
 """
 
 import argparse
@@ -55,13 +55,14 @@ class Study:
         """The common settings with an arm's laid over them."""
         return retrieve_settings(Preset.thinkrank, Layers(tables=[self.tables, over]))
 
-    def warm_start(self, seed: int) -> Path:
+    def warm_start(self, arm: str, seed: int) -> Path:
         """The folder of the model that an arm begins with, trained if it is not there."""
         seed = self.options["seeds"][0] if self.options.get("shared_warm_start") else seed
-        folder = self.folder / f"warm-{seed}"
+        own = self.arms[arm].get("warm_start")
+        folder = self.folder / (f"warm_{arm}-{seed}" if own else f"warm-{seed}")
         if (folder / "model" / "config.json").is_file():
             return folder / "model"
-        settings = self.settings({"training": {"seed": seed}})
+        settings = self.settings({"training": {**(own or {}), "seed": seed}})
         model = R2ec.create(settings.model, self.split.dataset.catalogue, backbone=self.backbone(), seed=seed)
         run = Run(folder, settings.model_dump(mode="json"), {"split": self.split.manifest(), "seed": seed})
         fit_contrastive(model, self.split, settings.training, run, progress=console_progress)
@@ -99,7 +100,7 @@ def arm_settings(study: Study, arm: str, seed: int) -> RetrieveSettings:
 
 def train(study: Study, arm: str, seed: int) -> tuple[R2ec, Run, RetrieveSettings]:
     settings, phase = arm_settings(study, arm, seed), study.arms[arm]["phase"]
-    model = R2ec.from_pretrained(study.warm_start(seed), backbone=study.backbone())
+    model = R2ec.from_pretrained(study.warm_start(arm, seed), backbone=study.backbone())
     model.config = settings.model
     run = Run(study.folder / f"{arm}-{seed}", settings.model_dump(mode="json"), {"split": study.split.manifest()})
     if phase == "recpo":

@@ -3,11 +3,12 @@
     python studies/r2rank/study.py studies/r2rank/movielens-100k.toml --arm rl --seed 0
 
 A study is a settings file of `thinkrank train rank` with two tables more. `[study]` says which seeds, how many test
-samples, and how long their lists are; `[arms.NAME]` lays settings over the common ones. An arm with `after` goes on
-with the model of that arm by reinforcement: of the first seed, or with `own_starts` of its own; one without is a cold
-start. The arms `baselines` and `zero_shot` are there for data that was collected. With a table `[study.two_clues]` the
-data is that made world, its small language model is trained first, and the answers after sampled thoughts are judged
-beside those after the likeliest. Trainings resume; an arm whose result file is there is done.
+samples, and how long their lists are; `[arms.NAME]` lays settings over the common ones, and without it the arms are
+those of `arms.toml`. An arm with `after` goes on with the model of that arm by reinforcement: of the first seed, or
+with `own_starts` of its own; one without is a cold start. The arms `baselines` and `zero_shot` are there for data that
+was collected. With a table `[study.two_clues]` the data is that made world, its small language model is trained first,
+and the answers after sampled thoughts are judged beside those after the likeliest. Trainings resume; an arm whose
+result file is there is done.
 """
 
 import argparse
@@ -31,7 +32,15 @@ from thinkrank.cli.train_rank import cold_start_lists, validation_sets
 from thinkrank.data import Split
 from thinkrank.data.candidates import CandidateSets, candidate_sets
 from thinkrank.data.synthetic import RelayOptions, RelayWorld
-from thinkrank.evaluate import CandidateScorer, candidate_ranks, from_catalogue, position_bias, random_scores
+from thinkrank.evaluate import (
+    CandidateScorer,
+    candidate_ranks,
+    from_catalogue,
+    history_buckets,
+    popularity_buckets,
+    position_bias,
+    random_scores,
+)
 from thinkrank.language import Backbone, load_backbone
 from thinkrank.rank import R2Rank, fit_cold_start, fit_reinforce
 from thinkrank.rank.lists import TrainingList, TrainingLists, with_traces
@@ -41,6 +50,7 @@ from thinkrank.training import Run, console_progress
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
+ARMS = Path(__file__).parent / "arms.toml"
 sys.path.append(str(ROOT / "studies"))  # what studies share
 ALWAYS = ("baselines", "zero_shot")
 
@@ -54,7 +64,8 @@ class Study:
             tables["data"]["path"] = data
         self.name, self.folder = path.stem, runs / "r2rank" / path.stem
         self.options: dict[str, Any] = tables.pop("study")
-        self.arms: dict[str, dict[str, Any]] = tables.pop("arms")
+        arms = tables.pop("arms", None)
+        self.arms: dict[str, dict[str, Any]] = arms or tomllib.loads(ARMS.read_text(encoding="utf-8"))
         self.tables = tables
         self.world: TwoClues | None = None
         if "two_clues" in self.options:
@@ -69,7 +80,7 @@ class Study:
     def arm(self, name: str, seed: int) -> RankSettings:
         """An arm's settings with a seed."""
         arm = self.arms[name]
-        over = {key: dict(arm.get(key, {})) for key in ("model", "cold_start", "reinforce")}
+        over = {key: dict(arm.get(key, {})) for key in ("model", "traces", "cold_start", "reinforce")}
         over["model"]["thinks"] = arm.get("thinks", True)
         over["reinforce" if "after" in arm else "cold_start"]["seed"] = seed
         return self.settings(over)
@@ -149,6 +160,9 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
     if arm == "baselines":
         found = baselines(study, sets, seed)
         result |= {"about": "systems without a language model", "seconds": time.perf_counter() - started}
+        counts_I = np.bincount(study.split.train.targets, minlength=len(study.split.dataset.catalogue))
+        buckets = history_buckets(sets.histories) | popularity_buckets(sets.samples.targets, counts_I)
+        result["buckets"] = {name: np.flatnonzero(chosen_S).tolist() for name, chosen_S in buckets.items()}
     elif arm == "zero_shot":
         found, rows = zero_shot(study, sets)
         about = "the language model as it is"
@@ -156,7 +170,7 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
     else:
         model, run = study.model(arm, seed)
         rows = run.metrics()
-        shown = [row for row in rows if "thoughts" in row]
+        shown = [row for row in rows if "thoughts" in row] if study.options.get("keep_thoughts", True) else []
         started = time.perf_counter()
         answers: list[PairAnswers] = []
 
