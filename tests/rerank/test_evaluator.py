@@ -155,6 +155,14 @@ def test_the_report_says_what_the_evaluator_predicts_of_logged_lists():
     assert report.log_loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert report.base_log_loss == pytest.approx(-rate * math.log(rate) - (1 - rate) * math.log(1 - rate))
     assert report.auc == pytest.approx(auc(torch.tensor(predictions), torch.tensor(clicks)), abs=1e-4)
+    places = [place for row in range(40) for place in range(int(lists.lengths_L[row]))]
+    right = pairs = 0.0
+    told = list(zip(places, predictions, clicks, strict=True))
+    for place, high, clicked in told:
+        for other, low, neglected in told:
+            if place == other and clicked and not neglected:
+                right, pairs = right + (high > low) + (high == low) / 2, pairs + 1
+    assert report.auc_within_place == pytest.approx(right / pairs, abs=1e-4)
     first = [sum(evaluator.probabilities(evaluator.joint(b), displayed(b)[:, :3]).sum(1).tolist()) for b in batches]
     assert report.worth["sum"].logged == pytest.approx(sum(first) / 40, rel=1e-5)
     assert type(report).model_validate_json(report.model_dump_json()) == report

@@ -218,6 +218,14 @@ def test_it_does_not_begin_without_a_judged_evaluator(model, trusted, split, opt
     assert "does not prefer logged lists" in caplog.text
 
 
+def test_an_evaluator_that_knows_places_alone_is_told(model, trusted, split, options, tmp_path, caplog):
+    for told, warned in ((0.9, False), (None, False), (0.52, True)):
+        model.report = trusted.report.model_copy(update={"auc_within_place": told})
+        with caplog.at_level(logging.WARNING):
+            GrpoFit(model, split, options, Run(tmp_path, {}, {}))
+        assert ("it knows places" in caplog.text) == warned
+
+
 def test_the_evaluator_stays_as_it_is(trusted, split, options, tmp_path):
     fit = make_fit(trusted, split, options, tmp_path)
     before = {name: tensor.clone() for name, tensor in trusted.evaluator.state_dict().items()}
@@ -285,6 +293,7 @@ def test_a_reward_that_rises_while_clicks_fall_is_told(trusted, split, options, 
         noise = torch.from_numpy(0.01 * random.standard_normal(50))
         return fit._is_hacked({"ndcg": start["ndcg"] + ndcg + noise, "reward": start["reward"] + reward + noise})
 
+    caplog.clear()  # what is said of an untrained evaluator
     with caplog.at_level(logging.WARNING):
         assert not hacked(0.1, 0.1)
         assert not hacked(-0.1, -0.1)

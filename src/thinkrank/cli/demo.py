@@ -29,24 +29,30 @@ DEMO_SETTINGS = (
 LIST_SETTINGS = (
     "data.options.lists=8000",
     "data.options.candidates=15",
-    "data.options.items=100",
-    "data.options.users=100",
-    "data.options.styles=20",
+    "data.options.items=50",
+    "data.options.users=5",
+    "data.options.styles=10",
     "data.options.kinds=5",
+    "data.options.drift=0.0",
+    "data.options.temperature=1.0",
     "data.options.position_bias=0.5",
     "data.options.saturation=0.3",
     "data.options.score_noise=4.0",
     "model.lists.user_ids=true",
-    "evaluator.steps=600",
+    "model.evaluator.lists.user_ids=true",
+    'model.evaluator.lists.leave_out=["score"]',
+    "evaluator.steps=1500",
+    "evaluator.learning_rate=3e-3",
     "warm_start.steps=300",
     "warm_start.keep=last",
-    "grpo.steps=60",
+    "grpo.steps=150",
     "grpo.reward=sum",
     "grpo.learning_rate=1e-3",
-    "grpo.validate_every=20",
+    "grpo.validate_every=50",
     "grpo.keep=last",
 )
-"""A list writer in a made world: small enough for half a minute, and its true clicks are known."""
+"""A list writer in a made world: small enough for a minute, and its true clicks are known. Its evaluator does not see
+the score that made the displayed order, which it would take for the place."""
 
 
 def demo(

@@ -29,6 +29,7 @@ from thinkrank.rerank.model import EGLR
 from thinkrank.training import Run, under
 
 _THRESHOLD = "threshold"
+_TELLS_ITEMS = 0.6
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,13 @@ class GrpoFit(ListFit[GrpoOptions]):
             if options.failed_check == "refuse":
                 raise ThinkrankError(f"{fault}: try another reward or evaluator, or set failed_check to warn")
             logger.warning("%s", fault)
+        told = model.report.auc_within_place
+        if told is not None and told < _TELLS_ITEMS:
+            logger.warning(
+                "among items of one place the evaluator hardly tells which are clicked (AUC %.2f): it knows places, "
+                "and its rewards may mean little for other orders; train it longer, or see model.evaluator.lists",
+                told,
+            )
         super().__init__(model, model.writer, split, options, run)
         self.evaluator = model.evaluator.freeze()
         reasoning = model.writer.reasoning

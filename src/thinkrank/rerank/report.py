@@ -8,7 +8,7 @@ Shape legend: M judged places, L lists.
 from collections.abc import Iterable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -60,6 +60,9 @@ class EvaluatorReport(BaseModel):
     auc: float | None = Field(
         description="chance that a clicked place is predicted above one that was not, ties half; none without both"
     )
+    auc_within_place: float | None = Field(
+        None, description="the same among equal places: at 0.5 all that the evaluator knows is where an item stands"
+    )
     calibration_error: float = Field(description="expected calibration error: mean |predicted - clicked| over the bins")
     bins: tuple[Bin, ...] = Field(description="of equal width")
     worth: dict[RewardKind, Worth] = Field(description="for each kind of reward")
@@ -74,6 +77,21 @@ def auc(predictions_M: Float[Tensor, "M"], clicked_M: Bool[Tensor, "M"]) -> floa
     _, group_M, counts = predictions_M.unique(return_inverse=True, return_counts=True)
     middles = counts.cumsum(0).double() - (counts - 1) / 2  # the mean rank, from 1, of equal predictions
     return (float(middles[group_M][clicked_M].sum()) - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def auc_within(
+    predictions_M: Float[Tensor, "M"], clicked_M: Bool[Tensor, "M"], groups_M: Int[Tensor, "M"]
+) -> float | None:
+    """AUC over the pairs of one group alone, all of these pairs counted alike; None if there is no such pair."""
+    concordant, pairs = 0.0, 0
+    for group in groups_M.unique():
+        inside = groups_M == group
+        own = auc(predictions_M[inside], clicked_M[inside])
+        if own is not None:
+            positives = int(clicked_M[inside].sum())
+            count = positives * (int(inside.sum()) - positives)
+            concordant, pairs = concordant + own * count, pairs + count
+    return concordant / pairs if pairs else None
 
 
 def calibration(
@@ -125,13 +143,14 @@ def evaluator_report(
     """
     evaluator.eval()
     random = torch.Generator().manual_seed(seed)
-    predictions, clicks, worths = [], [], []
+    predictions, clicks, places, worths = [], [], [], []
     for batch in lists:
         joint_BNE, clicked_BN = evaluator.joint(batch), batch.feedback_BN > 0
         shown_BN = displayed_places(batch.mask_BN)
         columns_BK = ordered(shown_BN, batch.mask_BN, length)
         predictions.append(evaluator.probabilities(joint_BNE, columns_BK)[columns_BK >= 0])
         clicks.append(along(columns_BK, clicked_BN.float())[columns_BK >= 0] > 0)
+        places.append((columns_BK >= 0).nonzero()[:, 1])
         shuffled_BN = torch.rand(shown_BN.shape, generator=random).to(joint_BNE.device)
         tells_B = clicked_BN.any(dim=1) & (batch.mask_BN.sum(dim=1) > 1)
         values = [tells_B.double()]
@@ -154,6 +173,7 @@ def evaluator_report(
         log_loss=_log_loss(predictions_M.double(), clicked_M),
         base_log_loss=_log_loss(rate.expand(len(clicked_M)), clicked_M),
         auc=auc(predictions_M, clicked_M),
+        auc_within_place=auc_within(predictions_M, clicked_M, torch.cat(places)),
         calibration_error=error,
         bins=bins,
         worth={

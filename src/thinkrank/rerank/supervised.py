@@ -56,6 +56,7 @@ class EvaluatorFit(ListFit[EvaluatorFitOptions]):
             "valid_log_likelihood": -report.log_loss,
             "valid_base_log_loss": report.base_log_loss,
             "valid_auc": report.auc,
+            "valid_auc_within_place": report.auc_within_place,
             "valid_calibration_error": report.calibration_error,
         }
 
