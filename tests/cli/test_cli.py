@@ -157,6 +157,16 @@ def test_a_run_is_evaluated_beside_baselines_and_reported(run):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
+def test_the_report_tells_of_a_list_writer_inside_the_run(run):
+    from cli.test_cli_rerank import SETTINGS as LISTS  # that module imports this one
+
+    done = thinkrank("train", "rerank", "synthetic", "--out", str(run / "lists"), *LISTS)
+    assert done.returncode == 0, done.stderr
+    done = thinkrank("evaluate", str(run), "--samples", "5")
+    assert done.returncode == 0, done.stderr
+    assert "List writer</h2>" in (run / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_training_without_thoughts_ends_with_a_report_of_its_curves(shop, tmp_path):
     folder = tmp_path / "run"
     done = thinkrank("train", "retrieve", "table", "--path", str(shop), "--out", str(folder), *SETTINGS, "--json")

@@ -40,6 +40,20 @@ def test_a_finished_run_is_reused_and_its_report_tells_of_the_evaluator(command,
     assert "EGLR, no thinking" in page
 
 
+def test_a_list_writer_is_evaluated_beside_the_displayed_order(run):
+    done = thinkrank("evaluate", run, "--samples", "30", "--part", "valid", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    best = "EGLR, the evaluator's best of 8"
+    assert {row["system"] for row in rows} == {"displayed order", "EGLR, no thinking", "EGLR", best}
+    assert {(row["n"], row["split"]) for row in rows if row["metric"] == "ndcg@10"} == {(30, "valid")}
+    assert best in Path(run, "report.html").read_text(encoding="utf-8").replace("&#x27;", "'")
+    shown = thinkrank("evaluate", run, "--samples", "30")
+    assert "displayed order" in shown.stdout
+    assert "think as their run says" in thinkrank("evaluate", run, "--think").stderr
+    assert "cannot order displayed lists" in thinkrank("evaluate", run, "--sasrec").stderr
+
+
 def test_lists_of_another_make_are_refused(run, tmp_path):
     rows = [f"l{n},u{n},w{p},{p},{10**9 + n},0" for n in range(3) for p in range(1, 4)]
     (tmp_path / "lists.csv").write_text("\n".join(["list,user,item,position,time,click", *rows]), encoding="utf-8")

@@ -3,12 +3,9 @@
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from thinkrank.evaluate.report import ListWriting
 
 DEMO_STEPS = 120
 DEMO_SETTINGS = (
@@ -68,7 +65,7 @@ def demo(
     Takes about seventeen minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the
     last checkpoint, and a finished run is reused.
     """
-    from thinkrank.cli.evaluate import print_results, retrieval_systems, write_evaluation
+    from thinkrank.cli.evaluate import LISTS, print_results, retrieval_systems, write_evaluation
     from thinkrank.cli.settings import Layers, retrieve_settings
     from thinkrank.cli.train import train_retriever
     from thinkrank.retrieve.presets import Preset
@@ -84,14 +81,15 @@ def demo(
         sys.stderr.write(f"{out / 'results.json'} is there already: reusing it\n")
         print_results(out)
     else:
+        _list_writer(out / LISTS)
         systems = retrieval_systems(model, split, think=True, untrained=False)
-        write_evaluation(run, model, split, drawn, systems, part="test", writing=_list_writer(out / "lists"))
+        write_evaluation(run, model, split, drawn, systems, part="test")
     _say(f"{(time.perf_counter() - started) / 60:.1f} minutes. Now try:\n")
     _say(f'  thinkrank recommend {out} -H "Toy Story" -H "Aladdin" -H "The Lion King"\n')
 
 
-def _list_writer(folder: Path) -> "ListWriting | None":
-    """Train a small re-ranker and tell of it."""
+def _list_writer(folder: Path) -> None:
+    """Train a small re-ranker, of which the report of the run around it will tell."""
     from thinkrank.cli.report import write_reranking_report
     from thinkrank.cli.rerank import train_reranker
     from thinkrank.cli.settings import Layers, rerank_settings
@@ -100,7 +98,7 @@ def _list_writer(folder: Path) -> "ListWriting | None":
     settings = rerank_settings(Layers(source="synthetic", assignments=LIST_SETTINGS))
     split = settings.data.load_split()
     run, model = train_reranker(settings, split, folder)
-    return write_reranking_report(run, model, split).writing
+    write_reranking_report(run, model, split)
 
 
 def _is_evaluated(results: Path, samples: int) -> bool:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from thinkrank.baselines import SasrecOptions
     from thinkrank.data import Samples, Split
     from thinkrank.evaluate import Evaluation, Scorer
-    from thinkrank.evaluate.report import ListWriting
     from thinkrank.retrieve import R2ec
     from thinkrank.training import Run
 
@@ -23,6 +22,8 @@ SASREC = "SASRec"
 TRAINED = "R²ec, no thought"
 THINKING = "R²ec, thought first"
 UNTRAINED = "R²ec, untrained"
+LISTS = "lists"
+"""Folder of a list writer inside the run of a retriever, as in the demo."""
 SHOWN_METRICS = ("hit@10", "ndcg@10", "mrr", "coverage@10")
 
 
@@ -42,8 +43,9 @@ def evaluate(
 ) -> None:
     """Rank held-out samples beside popularity and item-kNN, and write the report.
 
-    A retriever ranks the whole catalogue; a ranker its run's candidate sets, thinking as its run says. Writes
-    results.json, comparisons.json and report.html into the run's folder.
+    A retriever ranks the whole catalogue; a ranker its run's candidate sets, thinking as its run says; a list writer
+    answers displayed lists, greedily and with the evaluator's best of several. Writes results.json, comparisons.json
+    and report.html into the run's folder.
 
     Example: `thinkrank evaluate runs/demo --samples 2000 --think`
     """
@@ -55,18 +57,26 @@ def evaluate(
 
     if part not in ("valid", "test"):
         raise ThinkrankError(f"--part must be valid or test, not {part!r}")
-    stage = "rank" if "cold_start" in run_config(run) else "retrieve"
+    config = run_config(run)
+    stage = "rank" if "cold_start" in config else "rerank" if "evaluator" in config else "retrieve"
     if not (run / "model" / "config.json").is_file():
         raise ThinkrankError(
             f"{run}: its training has not finished; start `thinkrank train {stage}` again to resume it"
         )
+    if stage != "retrieve" and (think or untrained or seen):
+        raise ThinkrankError(
+            "--think, --untrained and --seen belong to retrievers; rankers and list writers think as their run says"
+        )
+    if stage == "rerank":
+        from thinkrank.cli.evaluate_rerank import evaluate_reranker
+
+        if sasrec:
+            raise ThinkrankError("--sasrec predicts the next item of a history and cannot order displayed lists")
+        evaluate_reranker(run, part, samples, seed=seed, device=device, json_output=json_output)
+        return
     if stage == "rank":
         from thinkrank.cli.evaluate_rank import evaluate_ranker
 
-        if think or untrained or seen:
-            raise ThinkrankError(
-                "--think, --untrained and --seen belong to retrievers; a ranker thinks as its run says"
-            )
         evaluate_ranker(run, part, samples, seed=seed, sasrec=sasrec, device=device, json_output=json_output)
         return
     settings = RetrieveSettings.from_run(run)
@@ -112,15 +122,18 @@ def write_evaluation(
     part: str,
     filter_seen: bool = True,
     json_output: bool = False,
-    writing: "ListWriting | None" = None,
 ) -> "Evaluation":
-    """Evaluate, print the table, and write results.json, comparisons.json and report.html into the run's folder."""
+    """Evaluate, print the table, and write results.json, comparisons.json and report.html into the run's folder.
+
+    The report also tells of a list writer that was trained inside of the run.
+    """
     import json
     from dataclasses import replace
 
     import numpy as np
 
-    from thinkrank.cli.report import retrieval_report
+    from thinkrank.cli.report import list_writing, retrieval_report
+    from thinkrank.cli.rerank import open_reranker
     from thinkrank.evaluate import evaluate_retrieval, write_comparisons, write_results
     from thinkrank.evaluate.report import write_report
     from thinkrank.training import console_progress
@@ -146,7 +159,9 @@ def write_evaluation(
     write_comparisons(run.folder / "comparisons.json", comparisons)
     against_knn = [comparison for comparison in comparisons if comparison.reference == REFERENCE]
     report = retrieval_report(run, model, split, samples, evaluation, rows, against_knn)
-    write_report(run.folder / "report.html", replace(report, writing=writing))
+    if (run.folder / LISTS / "model" / "config.json").is_file():
+        report = replace(report, writing=list_writing(*open_reranker(run.folder / LISTS)))
+    write_report(run.folder / "report.html", report)
     if json_output:
         sys.stdout.write(json.dumps([row.model_dump(mode="json") for row in rows], indent=1) + "\n")
     else:

@@ -1,7 +1,7 @@
 """The report of a retrieval run: its training alone, or with the evaluation and ten people."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NUM_USERS = 10
 NUM_SHOWN = 10
 NUM_LISTS = 5
+_REINFORCEMENT = "Reinforcement"
 
 WRITERS = {
     "base": "the base model wrote",
@@ -100,55 +101,78 @@ def ranking_report(
     )
 
 
-def write_reranking_report(run: Run, model: "EGLR", split: "ImpressionSplit") -> Report:
-    """Write what the training of a re-ranker has to tell, with test lists in its order and in the displayed one."""
+def write_reranking_report(
+    run: Run,
+    model: "EGLR",
+    split: "ImpressionSplit",
+    *,
+    part: str = "test",
+    lists: "ImpressionDataset | None" = None,
+    samples: int = 1,
+) -> Report:
+    """Write what a re-ranker's training has to tell, with lists in its order and in the displayed one.
+
+    Args:
+        run: of the whole training.
+        model: what came out.
+        split: what it was trained on.
+        part: name of the lists that are judged.
+        lists: which they are; the test part by default.
+        samples: also judge the best of so many lists by the evaluator, if more than one.
+    """
     from thinkrank.evaluate import write_comparisons, write_results
 
-    report = reranking_report(run, model, split)
+    report = _reranking_report(run, model, split, part, split.test if lists is None else lists, samples)
     write_results(run.folder / "results.json", report.rows)
     write_comparisons(run.folder / "comparisons.json", report.comparisons)
     write_report(run.folder / "report.html", report)
     return report
 
 
-def reranking_report(run: Run, model: "EGLR", split: "ImpressionSplit") -> Report:
-    """Evaluate a re-ranker on its test lists and collect curves, the evaluator's report and some lists."""
+def _reranking_report(
+    run: Run, model: "EGLR", split: "ImpressionSplit", part: str, lists: "ImpressionDataset", samples: int
+) -> Report:
+    """Judge lists and collect curves, the evaluator's report and some lists."""
     from thinkrank.baselines.lists import InitialOrder
     from thinkrank.evaluate import evaluate_lists
 
-    systems: dict[str, Reranker] = {
-        "displayed order": InitialOrder(),
-        "EGLR, no thinking": _Unthinking(model),
-        "EGLR": model,
-    }
-    evaluation = evaluate_lists(systems, split.test)
-    name = split.test.name
-    phases = {"Evaluator": "evaluator", "Warm start": "warm-start", "Reinforcement": "grpo"}
-    opened = {
-        phase: Run.open(run.folder / folder, split.manifest())
-        for phase, folder in phases.items()
-        if (run.folder / folder / "config.toml").is_file()
-    }
+    systems: dict[str, Reranker] = {"displayed order": InitialOrder()}
+    if model.config.reasoning.mode != "none":
+        systems["EGLR, no thinking"] = _Unthinking(model)
+    systems["EGLR"] = model
+    if samples > 1:
+        systems[f"EGLR, the evaluator's best of {samples}"] = _BestOf(model, samples, run.config["grpo"]["reward"])
+    evaluation, name = evaluate_lists(systems, lists), lists.name
     return Report(
         title=f"EGLR on {name}",
         subtitle=f"{model.config.generator.kind} generator, {model.config.reasoning.mode} reasoning",
         data_card=split.train.describe(),
         manifest=split.manifest(),
-        rows=evaluation.rows(dataset=name, split="test"),
-        comparisons=evaluation.comparisons("displayed order", dataset=name, split="test"),
+        rows=evaluation.rows(dataset=name, split=part),
+        comparisons=evaluation.comparisons("displayed order", dataset=name, split=part),
         policy=evaluation.policy,
-        curves={phase: _numbers(part) for phase, part in opened.items()},
-        writing=list_writing(model, opened["Reinforcement"].metrics() if "Reinforcement" in opened else (), split),
+        curves={phase: _numbers(rows) for phase, rows in _phases(run, split).items()},
+        writing=list_writing(run, model, split),
         notes=("Feedback is what users did with the displayed order; what they would do with another is not known.",),
     )
 
 
-def list_writing(model: "EGLR", reinforced: Sequence[Mapping[str, Any]], split: "ImpressionSplit") -> ListWriting:
+def _phases(run: Run, split: "ImpressionSplit") -> dict[str, list[dict[str, Any]]]:
+    """The logs of a re-ranker's trainings, by what the report calls them."""
+    folders = {"Evaluator": "evaluator", "Warm start": "warm-start", _REINFORCEMENT: "grpo"}
+    return {
+        phase: Run.open(run.folder / folder, split.manifest()).metrics()
+        for phase, folder in folders.items()
+        if (run.folder / folder / "config.toml").is_file()
+    }
+
+
+def list_writing(run: Run, model: "EGLR", split: "ImpressionSplit") -> ListWriting:
     """Tell of a list writer.
 
     Args:
+        run: of its training.
         model: which one.
-        reinforced: the log of its reinforcement.
         split: the lists it learnt from and is shown on.
     """
     judged = model.report
@@ -168,7 +192,7 @@ def list_writing(model: "EGLR", reinforced: Sequence[Mapping[str, Any]], split: 
         told=told,
         evaluator=facts,
         calibration=[] if judged is None else [{"predicted": b.predicted, "clicked": b.clicked} for b in judged.bins],
-        places=_by_place(reinforced),
+        places=_by_place(_phases(run, split).get(_REINFORCEMENT, [])),
         lists=_written_lists(model, split.test),
     )
 
@@ -225,9 +249,21 @@ class _Unthinking:
         return self.model.rerank(lists, k, reasoning=self.reasoning)
 
 
-def _numbers(run: Run) -> list[dict[str, Any]]:
-    """The log without what has a value per place."""
-    return [{key: value for key, value in row.items() if isinstance(value, int | float)} for row in run.metrics()]
+@dataclass(frozen=True)
+class _BestOf:
+    """A re-ranker that writes several lists for each request and lets its evaluator pick."""
+
+    model: "EGLR"
+    samples: int
+    reward: Any  # a kind of reward; its name would need the re-ranker's modules
+
+    def rerank(self, lists: "ImpressionDataset", k: int) -> Slate:
+        return self.model.rerank(lists, k, samples=self.samples, reward=self.reward)
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A log without what has a value per place."""
+    return [{key: value for key, value in row.items() if isinstance(value, int | float)} for row in rows]
 
 
 def training_report(run: Run, split: "Split") -> Report:

@@ -91,6 +91,20 @@ def train_reranker(
     return run, model
 
 
+def open_reranker(folder: Path, *, device: str = "auto") -> "tuple[Run, EGLR, ImpressionSplit]":
+    """What a finished training left in a folder.
+
+    Raises:
+        ThinkrankError: if its training has not finished.
+    """
+    from thinkrank.cli.settings import RerankSettings
+    from thinkrank.rerank import EGLR
+    from thinkrank.training import Run
+
+    split = RerankSettings.from_run(folder).data.load_split()
+    return Run.open(folder, split.manifest()), EGLR.from_pretrained(folder / "model", device=device), split
+
+
 def phase(run: "Run", name: str, settings: "RerankSettings", split: "ImpressionSplit") -> "Run":
     """The run of one phase, inside the whole."""
     from thinkrank.training import Run
