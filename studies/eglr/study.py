@@ -43,7 +43,7 @@ from thinkrank.cli.settings import Layers, RerankSettings, rerank_settings
 from thinkrank.data import ImpressionDataset, ImpressionSplit, ListWorld, ListWorldOptions
 from thinkrank.evaluate import evaluate_lists
 from thinkrank.rerank import EGLR
-from thinkrank.rerank.config import RewardKind
+from thinkrank.rerank.config import GrpoOptions
 from thinkrank.rerank.model import Pick
 from thinkrank.stages import Reranker, Slate, slate_from_scores
 from thinkrank.training import Run, console_progress
@@ -129,10 +129,11 @@ class PassAt:
     model: EGLR
     samples: int
     pick: Pick
-    reward: RewardKind
+    grpo: GrpoOptions
 
     def rerank(self, lists: ImpressionDataset, k: int) -> Slate:
-        return self.model.rerank(lists, k, samples=self.samples, pick=self.pick, reward=self.reward)
+        judged = {"reward": self.grpo.reward, "places": self.grpo.length}
+        return self.model.rerank(lists, k, samples=self.samples, pick=self.pick, **judged)
 
 
 def judge(study: Study, systems: dict[str, Reranker]) -> dict[str, Any]:
@@ -209,9 +210,9 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
             model.fit(study.split, settings.grpo, run, progress=console_progress)
         systems: dict[str, Reranker] = {"greedy": model}
         if study.arms[arm].get("pass_at"):
-            reward = settings.grpo.reward
-            systems |= {f"pass@{samples}": PassAt(model, samples, "evaluator", reward) for samples in PASS_AT}
-            systems[f"oracle@{PASS_AT[-1]}"] = PassAt(model, PASS_AT[-1], "oracle", reward)
+            grpo = settings.grpo
+            systems |= {f"pass@{samples}": PassAt(model, samples, "evaluator", grpo) for samples in PASS_AT}
+            systems[f"oracle@{PASS_AT[-1]}"] = PassAt(model, PASS_AT[-1], "oracle", grpo)
         result["about"] = study.arms[arm]["about"]
         result |= judge(study, systems)
         result |= by_place(model.rerank(study.split.test, settings.grpo.length))

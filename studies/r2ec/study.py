@@ -94,6 +94,8 @@ def arm_settings(study: Study, arm: str, seed: int) -> RetrieveSettings:
     phase = study.arms[arm]["phase"]
     if not over.get("model", {}).keys() <= {"thinker", "thought"}:
         raise SystemExit(f"arm {arm}: all arms share the warm start's model; only thinker and thought may differ")
+    if "warm_start" in study.arms[arm]:
+        over["training"] = {**study.arms[arm]["warm_start"], **over.get("training", {})}
     over.setdefault({"recpo": "recpo", "contrastive": "training"}[phase], {})["seed"] = seed
     return study.settings(over)
 

@@ -160,7 +160,8 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
     if arm == "baselines":
         found = baselines(study, sets, seed)
         result |= {"about": "systems without a language model", "seconds": time.perf_counter() - started}
-        counts_I = np.bincount(study.split.train.targets, minlength=len(study.split.dataset.catalogue))
+        trained = np.concatenate([history.items for history in study.split.train_histories()])
+        counts_I = np.bincount(trained, minlength=len(study.split.dataset.catalogue))
         buckets = history_buckets(sets.histories) | popularity_buckets(sets.samples.targets, counts_I)
         result["buckets"] = {name: np.flatnonzero(chosen_S).tolist() for name, chosen_S in buckets.items()}
     elif arm == "zero_shot":

@@ -54,6 +54,32 @@ def test_a_list_writer_is_evaluated_beside_the_displayed_order(run):
     assert "cannot order displayed lists" in thinkrank("evaluate", run, "--sasrec").stderr
 
 
+def test_a_writer_without_an_evaluator_is_evaluated_without_it(tmp_path):
+    plain = ["--set", "evaluator.steps=0", "--set", "grpo.steps=0"]
+    command = ["train", "rerank", "synthetic", "--out", str(tmp_path / "run"), *SETTINGS, *plain]
+    gated = thinkrank(*command)
+    assert gated.returncode == 2
+    assert "nothing sets the threshold of the gate" in gated.stderr
+    assert thinkrank(*command, "--set", "model.reasoning.mode=none").returncode == 0
+    done = thinkrank("evaluate", str(tmp_path / "run"), "--samples", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {row["system"] for row in json.loads(done.stdout)} == {"displayed order", "EGLR"}
+
+
+def test_the_best_of_several_is_judged_on_the_places_that_were_trained(tmp_path):
+    five = ["--set", "model.evaluator.kind=five_channel", "--set", "model.evaluator.length=4"]
+    command = ["train", "rerank", "synthetic", "--out", str(tmp_path / "run"), *SETTINGS, *five]
+    slates = ["--set", "evaluator.slate_length=4"]
+    done = thinkrank(*command, *slates)
+    assert done.returncode == 0, done.stderr
+    done = thinkrank("evaluate", str(tmp_path / "run"), "--samples", "20", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "EGLR, the evaluator's best of 8" in {row["system"] for row in json.loads(done.stdout)}
+    again = thinkrank(*command, *slates)
+    assert again.returncode == 0, again.stderr
+    assert "best of 8" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")  # a reused run's report stays
+
+
 def test_lists_of_another_make_are_refused(run, tmp_path):
     rows = [f"l{n},u{n},w{p},{p},{10**9 + n},0" for n in range(3) for p in range(1, 4)]
     (tmp_path / "lists.csv").write_text("\n".join(["list,user,item,position,time,click", *rows]), encoding="utf-8")

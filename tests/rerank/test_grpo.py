@@ -223,7 +223,7 @@ def test_an_evaluator_that_knows_places_alone_is_told(model, trusted, split, opt
         model.report = trusted.report.model_copy(update={"auc_within_place": told})
         with caplog.at_level(logging.WARNING):
             GrpoFit(model, split, options, Run(tmp_path, {}, {}))
-        assert ("it knows places" in caplog.text) == warned
+        assert ("hardly tells which items" in caplog.text) == warned
 
 
 def test_the_evaluator_stays_as_it_is(trusted, split, options, tmp_path):

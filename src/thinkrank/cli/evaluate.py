@@ -1,4 +1,4 @@
-"""`thinkrank evaluate`: a trained retriever or ranker beside its baselines, on the same samples."""
+"""`thinkrank evaluate`: what a run has trained beside its baselines, on the same samples."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -41,11 +41,11 @@ def evaluate(
     device: Device = "auto",
     json_output: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """Rank held-out samples beside popularity and item-kNN, and write the report.
+    """Judge a run on held-out samples, beside baselines, and write the report.
 
-    A retriever ranks the whole catalogue; a ranker its run's candidate sets, thinking as its run says; a list writer
-    answers displayed lists, greedily and with the evaluator's best of several. Writes results.json, comparisons.json
-    and report.html into the run's folder.
+    A retriever ranks the whole catalogue and a ranker its run's candidate sets, beside popularity and item-kNN; a list
+    writer answers displayed lists, greedily and with the evaluator's best of several, beside the order displayed.
+    Writes results.json, comparisons.json and report.html into the run's folder.
 
     Example: `thinkrank evaluate runs/demo --samples 2000 --think`
     """
@@ -134,10 +134,14 @@ def write_evaluation(
 
     from thinkrank.cli.report import list_writing, retrieval_report
     from thinkrank.cli.rerank import open_reranker
+    from thinkrank.cli.settings import run_config
     from thinkrank.evaluate import evaluate_retrieval, write_comparisons, write_results
     from thinkrank.evaluate.report import write_report
     from thinkrank.training import console_progress
 
+    inside = run.folder / LISTS
+    has_lists = (inside / "model" / "config.json").is_file() and "evaluator" in run_config(inside)
+    lists = open_reranker(inside, device=str(model.backbone.device)) if has_lists else None
     with console_progress("evaluating", len(samples) * len(systems)) as advance:
         evaluation = evaluate_retrieval(
             systems,
@@ -150,18 +154,18 @@ def write_evaluation(
     counts_I = np.bincount(trained, minlength=len(split.dataset.catalogue))
     seeds = dict.fromkeys((TRAINED, THINKING, SASREC), (run.manifest["seed"],))
     rows = evaluation.rows(dataset=split.dataset.name, split=part, seeds=seeds, counts_I=counts_I)
-    write_results(run.folder / "results.json", rows)
     comparisons = [
         comparison
         for reference in ("popularity", REFERENCE)
         for comparison in evaluation.comparisons(reference, dataset=split.dataset.name, split=part)
     ]
-    write_comparisons(run.folder / "comparisons.json", comparisons)
     against_knn = [comparison for comparison in comparisons if comparison.reference == REFERENCE]
     report = retrieval_report(run, model, split, samples, evaluation, rows, against_knn)
-    if (run.folder / LISTS / "model" / "config.json").is_file():
-        report = replace(report, writing=list_writing(*open_reranker(run.folder / LISTS)))
+    if lists is not None:
+        report = replace(report, writing=list_writing(*lists))
     write_report(run.folder / "report.html", report)
+    write_comparisons(run.folder / "comparisons.json", comparisons)
+    write_results(run.folder / "results.json", rows)
     if json_output:
         sys.stdout.write(json.dumps([row.model_dump(mode="json") for row in rows], indent=1) + "\n")
     else:

@@ -15,9 +15,14 @@ def evaluate_reranker(folder: Path, part: str, samples: int, *, seed: int, devic
     from thinkrank.cli.evaluate import print_results
     from thinkrank.cli.report import write_reranking_report
     from thinkrank.cli.rerank import open_reranker
+    from thinkrank.errors import ThinkrankError
 
     run, model, split = open_reranker(folder, device=device)
     lists = split.test if part == "test" else split.valid
+    if not len(lists):
+        raise ThinkrankError(
+            f"{lists.name}: the {part} part holds no list: raise data.{part}_share, or give more lists"
+        )
     if len(lists) > samples:
         lists = lists.subset(np.sort(np.random.default_rng(seed).choice(len(lists), samples, replace=False)))
     report = write_reranking_report(run, model, split, part=part, lists=lists, samples=NUM_PICKED)

@@ -118,7 +118,7 @@ def write_reranking_report(
         split: what it was trained on.
         part: name of the lists that are judged.
         lists: which they are; the test part by default.
-        samples: also judge the best of so many lists by the evaluator, if more than one.
+        samples: also judge the evaluator's best of so many lists, if more than one and the evaluator was trained.
     """
     from thinkrank.evaluate import write_comparisons, write_results
 
@@ -132,23 +132,27 @@ def write_reranking_report(
 def _reranking_report(
     run: Run, model: "EGLR", split: "ImpressionSplit", part: str, lists: "ImpressionDataset", samples: int
 ) -> Report:
-    """Judge lists and collect curves, the evaluator's report and some lists."""
+    """Judge lists and collect curves, the evaluator's report and some lists of the test part."""
     from thinkrank.baselines.lists import InitialOrder
     from thinkrank.evaluate import evaluate_lists
 
     systems: dict[str, Reranker] = {"displayed order": InitialOrder()}
-    if model.config.reasoning.mode != "none":
-        systems["EGLR, no thinking"] = _Unthinking(model)
+    reasoning, grpo = model.config.reasoning, run.config["grpo"]
+    if reasoning.mode != "none":
+        unthinking = reasoning.model_copy(update={"mode": "none"})
+        systems["EGLR, no thinking"] = _Answering(model, {"reasoning": unthinking})
     systems["EGLR"] = model
-    if samples > 1:
-        systems[f"EGLR, the evaluator's best of {samples}"] = _BestOf(model, samples, run.config["grpo"]["reward"])
+    if samples > 1 and model.report is not None:
+        judged = {"samples": samples, "reward": grpo["reward"], "places": grpo["length"]}
+        systems[f"EGLR, the evaluator's best of {samples}"] = _Answering(model, judged)
     evaluation, name = evaluate_lists(systems, lists), lists.name
+    seeds = {system: (int(grpo["seed"]),) for system in systems if system.startswith("EGLR")}
     return Report(
         title=f"EGLR on {name}",
         subtitle=f"{model.config.generator.kind} generator, {model.config.reasoning.mode} reasoning",
         data_card=split.train.describe(),
         manifest=split.manifest(),
-        rows=evaluation.rows(dataset=name, split=part),
+        rows=evaluation.rows(dataset=name, split=part, seeds=seeds),
         comparisons=evaluation.comparisons("displayed order", dataset=name, split=part),
         policy=evaluation.policy,
         curves={phase: _numbers(rows) for phase, rows in _phases(run, split).items()},
@@ -239,26 +243,15 @@ def _written_lists(model: "EGLR", test: "ImpressionDataset") -> list[tuple[str, 
     ]
 
 
-class _Unthinking:
-    """A re-ranker that is kept from thinking."""
-
-    def __init__(self, model: "EGLR") -> None:
-        self.model, self.reasoning = model, model.config.reasoning.model_copy(update={"mode": "none"})
-
-    def rerank(self, lists: "ImpressionDataset", k: int) -> Slate:
-        return self.model.rerank(lists, k, reasoning=self.reasoning)
-
-
 @dataclass(frozen=True)
-class _BestOf:
-    """A re-ranker that writes several lists for each request and lets its evaluator pick."""
+class _Answering:
+    """A re-ranker that answers in another way than it is configured."""
 
     model: "EGLR"
-    samples: int
-    reward: Any  # a kind of reward; its name would need the re-ranker's modules
+    options: Mapping[str, Any]
 
     def rerank(self, lists: "ImpressionDataset", k: int) -> Slate:
-        return self.model.rerank(lists, k, samples=self.samples, reward=self.reward)
+        return self.model.rerank(lists, k, **self.options)
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -52,9 +52,10 @@ def train(
 
     settings = rerank_settings(given(source, path, option, None, config, assignments, split=None))
     split = settings.data.load_split()
+    report, is_reused = out / "report.html", (out / "model" / "config.json").is_file()
     run, model = train_reranker(settings, split, out, device=device)
-    write_reranking_report(run, model, split)
-    report = run.folder / "report.html"
+    if not (is_reused and report.is_file()):
+        write_reranking_report(run, model, split)
     rows = phase(run, "grpo", settings, split).metrics()
     key = f"valid_ndcg@{settings.grpo.length}"
     best = max((row[key] for row in rows if key in row), default=0.0)

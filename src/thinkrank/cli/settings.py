@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from thinkrank.data import (
     Dataset,
@@ -143,6 +143,16 @@ class RerankSettings(_RunSettings):
     evaluator: EvaluatorFitOptions = EvaluatorFitOptions()
     warm_start: WarmStartOptions = WarmStartOptions()
     grpo: GrpoOptions = GrpoOptions()
+
+    @model_validator(mode="after")
+    def _has_a_threshold(self) -> "RerankSettings":
+        reasoning = self.model.reasoning
+        if reasoning.mode == "entropy" and reasoning.max_steps and reasoning.threshold is None and not self.grpo.steps:
+            raise ValueError(
+                "grpo.steps is 0, and without reinforcement nothing sets the threshold of the gate: give "
+                "model.reasoning.threshold, or set model.reasoning.mode to none"
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ class Figures(ABC):
     def comparisons(self, reference: str, *, dataset: str, split: str) -> list[Comparison]:
         """Test every other system against a reference on every metric; p-values are not corrected for their number.
 
+        A metric that no sample has is left out.
+
         Args:
             reference: name of the system to compare with.
             dataset: name for the rows.
@@ -63,6 +65,8 @@ class Figures(ABC):
         comparisons = []
         for system in (name for name in self.systems if name != reference):
             for metric in self.metrics:
+                if np.isnan(self.values(reference, metric)).all():
+                    continue
                 test = self.compare(system, reference, metric)
                 row = Comparison(
                     dataset=dataset,

@@ -8,7 +8,13 @@ if TYPE_CHECKING:
     from thinkrank.policy import plackett_luce
     from thinkrank.policy.advantages import grpo_advantages, rloo_advantages, tied_groups
     from thinkrank.policy.clipping import clipped_objective
-    from thinkrank.policy.credit import ListReward, head_surrogate, rationale_advantages, score_gradients
+    from thinkrank.policy.credit import (
+        ListReward,
+        head_surrogate,
+        pointwise_loss,
+        rationale_advantages,
+        score_gradients,
+    )
     from thinkrank.policy.item_action import item_logprobs, item_surrogate, locate_targets
     from thinkrank.policy.options import Credit, Discount, Estimator, Normalisation, RatioLevel, Selection
     from thinkrank.policy.released import group_mean_credit
@@ -53,6 +59,7 @@ __all__ = [
     "locate_targets",
     "ndcg_reward",
     "plackett_luce",
+    "pointwise_loss",
     "rationale_advantages",
     "rloo_advantages",
     "score_gradients",
@@ -90,6 +97,7 @@ __getattr__ = lazy_names(
         "item_surrogate": "item_action",
         "locate_targets": "item_action",
         "ndcg_reward": "rewards",
+        "pointwise_loss": "credit",
         "rationale_advantages": "credit",
         "rloo_advantages": "advantages",
         "score_gradients": "credit",

@@ -214,6 +214,22 @@ def rationale_advantages(
     return advantages_BGN if clip is None else advantages_BGN.clamp(-clip, clip)
 
 
+def pointwise_loss(
+    scores_BGN: Float[Tensor, "B G N"], gains_BN: Float[Tensor, "B N"], temperature: float = 1.0
+) -> Float[Tensor, ""]:
+    """What a classifier of pairs is told, blind to lists: minus the mean of credit "pointwise" over all pairs.
+
+    Binary cross-entropy: -log σ(s / τ) for a candidate with a gain, -log σ(-s / τ) for the others.
+
+    Args:
+        scores_BGN: log-odds times τ; the gradient flows here.
+        gains_BN: above 0 for what is relevant.
+        temperature: τ.
+    """
+    signs_BN = torch.where(gains_BN > 0, 1.0, -1.0) / temperature
+    return -logsigmoid(signs_BN[:, None] * at_least_fp32(scores_BGN)).mean()
+
+
 def score_gradients(
     scores_BGN: Float[Tensor, "B G N"],
     gains_BN: Float[Tensor, "B N"],

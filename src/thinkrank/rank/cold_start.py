@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from thinkrank.data.candidates import CandidateSets
 from thinkrank.language import packed_states
 from thinkrank.language.packing import batches
+from thinkrank.policy import pointwise_loss
 from thinkrank.prompting.episodes import action_logprobs
 from thinkrank.rank.config import ColdStartOptions
 from thinkrank.rank.fit import RankerFit
@@ -74,8 +74,8 @@ class ColdStartFit(RankerFit[ColdStartOptions]):
         own = scores_R.split(list(sizes))
         if self.options.loss == "list":
             return torch.stack([scores_N.logsumexp(dim=0) - scores_N[0] for scores_N in own]).sum()
-        labels_R = torch.cat([torch.arange(size, device=scores_R.device) == 0 for size in sizes]).float()
-        return binary_cross_entropy_with_logits(scores_R, labels_R, reduction="sum")
+        gains_R = torch.cat([torch.arange(size, device=scores_R.device) == 0 for size in sizes]).float()
+        return len(scores_R) * pointwise_loss(scores_R[None, None], gains_R[None])
 
 
 def fit_cold_start(

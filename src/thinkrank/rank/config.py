@@ -94,7 +94,9 @@ class ReinforceOptions(RankerFitOptions):
         GenerationOptions(max_new_tokens=40, temperature=1.0), description="how thoughts are sampled, but for its seed"
     )
     reward_k: int | None = Field(None, ge=1, description="cut-off of the reward's NDCG; none is the whole list")
-    temperature: float = Field(1.0, gt=0, description="of the Plackett-Luce distribution")
+    temperature: float = Field(
+        1.0, gt=0, description="of the Plackett-Luce distribution, and of log-odds where pairs are judged"
+    )
     credit: Credit = Field("plgrad", description="how a list's reward reaches the thought about one pair")
     estimator: Estimator = Field("exact", description="expected reward by quadrature, or from sampled permutations")
     num_permutations: int = Field(32, ge=2, description="of each list, with an estimator that samples")

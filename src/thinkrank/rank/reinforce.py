@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from thinkrank.data.candidates import CandidateSets
 from thinkrank.errors import ThinkrankError
@@ -28,6 +27,7 @@ from thinkrank.policy import (
     combine_surrogates,
     denominators,
     head_surrogate,
+    pointwise_loss,
     rationale_advantages,
 )
 from thinkrank.policy.surrogate import Surrogate
@@ -200,8 +200,7 @@ class ReinforceFit(RankerFit[ReinforceOptions]):
         """The loss of the scores: minus the expected reward of their lists, or what a classifier of pairs is told."""
         gains_BN = _gains(scores_BGN)
         if self.options.score_loss == "pointwise":
-            labels_BGN = gains_BN[:, None].expand_as(scores_BGN)
-            return binary_cross_entropy_with_logits(scores_BGN / self.options.temperature, labels_BGN)
+            return pointwise_loss(scores_BGN, gains_BN, self.options.temperature)
         return head_surrogate(scores_BGN, gains_BN, self.reward, generator=self.generator)
 
     def _token_surrogate(

@@ -30,6 +30,7 @@ from thinkrank.training import Run, under
 
 _THRESHOLD = "threshold"
 _TELLS_ITEMS = 0.6
+"""An AUC within a place from which on nothing is said: a little above what chance and wishes make of few lists."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +65,9 @@ class GrpoFit(ListFit[GrpoOptions]):
         told = model.report.auc_within_place
         if told is not None and told < _TELLS_ITEMS:
             logger.warning(
-                "among items of one place the evaluator hardly tells which are clicked (AUC %.2f): it knows places, "
-                "and its rewards may mean little for other orders; train it longer, or see model.evaluator.lists",
+                "whatever it knows of places and people, the evaluator hardly tells which items are clicked (AUC "
+                "within a place %.2f, by chance 0.5), so its rewards may mean little for other orders: train it "
+                "longer, or see model.evaluator.lists",
                 told,
             )
         super().__init__(model, model.writer, split, options, run)

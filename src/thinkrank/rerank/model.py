@@ -149,6 +149,7 @@ class EGLR:
         samples: int = 1,
         pick: Pick = "evaluator",
         reward: RewardKind = "mean",
+        places: int | None = None,
         batch_size: int = 256,
         seed: int = 0,
     ) -> Slate:
@@ -163,6 +164,7 @@ class EGLR:
             pick: by whom: "evaluator", or "oracle" for the list of the best NDCG by the feedback itself. The oracle is
                 an upper bound that no system reaches; label it so wherever it is shown.
             reward: by which the evaluator picks.
+            places: first ones of each list that the evaluator judges, as many as it rewarded in training; None: all.
             batch_size: lists answered together.
             seed: of the samples, and of the mode "random".
 
@@ -178,7 +180,7 @@ class EGLR:
         writer = self.writer if reasoning is None else self.writer.thinking(reasoning)
         random = torch.Generator().manual_seed(seed)
         written = [
-            self.answer(reader(batch).to(self.device), k, writer, samples, pick, reward, random)
+            self.answer(reader(batch).to(self.device), k, writer, samples, pick, reward, random, places)
             for batch in batches(lists, batch_size, max_history=self._config.lists.max_history)
         ]
         return _slate(lists, written, k)
@@ -193,6 +195,7 @@ class EGLR:
         pick: Pick = "evaluator",
         reward: RewardKind = "mean",
         random: torch.Generator | None = None,
+        places: int | None = None,
     ) -> Written:
         """Answer a batch of lists that is already made of tensors; arguments as for `rerank`."""
         writer = writer or self.writer
@@ -205,7 +208,8 @@ class EGLR:
         if pick == "oracle":
             values_R = click_ndcg(written.columns_RK, batch.feedback_BN.repeat_interleave(samples, dim=0))
         else:
-            values_R = self.evaluator.rewards(self.evaluator.joint(batch), written.columns_RK, reward).sum(dim=1)
+            judged_RK = written.columns_RK[:, :places]
+            values_R = self.evaluator.rewards(self.evaluator.joint(batch), judged_RK, reward).sum(dim=1)
         return written.best_of(values_R.view(-1, samples))
 
     def save_pretrained(self, folder: str | Path) -> None:

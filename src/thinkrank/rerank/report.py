@@ -61,7 +61,9 @@ class EvaluatorReport(BaseModel):
         description="chance that a clicked place is predicted above one that was not, ties half; none without both"
     )
     auc_within_place: float | None = Field(
-        None, description="the same among equal places: at 0.5 all that the evaluator knows is where an item stands"
+        None,
+        description="the same among equal places, of log-odds less their list's mean: at 0.5 the evaluator tells no "
+        "candidates apart, whatever it knows of places, people and lists",
     )
     calibration_error: float = Field(description="expected calibration error: mean |predicted - clicked| over the bins")
     bins: tuple[Bin, ...] = Field(description="of equal width")
@@ -143,12 +145,17 @@ def evaluator_report(
     """
     evaluator.eval()
     random = torch.Generator().manual_seed(seed)
-    predictions, clicks, places, worths = [], [], [], []
+    predictions, apart, clicks, places, worths = [], [], [], [], []
     for batch in lists:
         joint_BNE, clicked_BN = evaluator.joint(batch), batch.feedback_BN > 0
         shown_BN = displayed_places(batch.mask_BN)
         columns_BK = ordered(shown_BN, batch.mask_BN, length)
-        predictions.append(evaluator.probabilities(joint_BNE, columns_BK)[columns_BK >= 0])
+        there_BK = columns_BK >= 0
+        chances_BK = evaluator.probabilities(joint_BNE, columns_BK)
+        predictions.append(chances_BK[there_BK])
+        odds_BK = chances_BK.double().logit(eps=1e-7) * there_BK
+        centred_BK = odds_BK - odds_BK.sum(dim=1, keepdim=True) / there_BK.sum(dim=1, keepdim=True)
+        apart.append(centred_BK[there_BK].round(decimals=4))  # less than that is the noise of single precision
         clicks.append(along(columns_BK, clicked_BN.float())[columns_BK >= 0] > 0)
         places.append((columns_BK >= 0).nonzero()[:, 1])
         shuffled_BN = torch.rand(shown_BN.shape, generator=random).to(joint_BNE.device)
@@ -173,7 +180,7 @@ def evaluator_report(
         log_loss=_log_loss(predictions_M.double(), clicked_M),
         base_log_loss=_log_loss(rate.expand(len(clicked_M)), clicked_M),
         auc=auc(predictions_M, clicked_M),
-        auc_within_place=auc_within(predictions_M, clicked_M, torch.cat(places)),
+        auc_within_place=auc_within(torch.cat(apart), clicked_M, torch.cat(places)),
         calibration_error=error,
         bins=bins,
         worth={
