@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -75,6 +76,12 @@ def test_the_best_of_several_is_judged_on_the_places_that_were_trained(tmp_path)
     done = thinkrank("evaluate", str(tmp_path / "run"), "--samples", "20", "--json")
     assert done.returncode == 0, done.stderr
     assert "EGLR, the evaluator's best of 8" in {row["system"] for row in json.loads(done.stdout)}
+    from thinkrank.data import load_impressions
+    from thinkrank.rerank import EGLR
+
+    lists = load_impressions("synthetic", users=40).subset(np.arange(20))
+    slate = EGLR.from_pretrained(tmp_path / "run" / "model").rerank(lists, 8, samples=3, places=4)
+    assert (slate.items_BK >= 0).all()  # eight places, of which the evaluator reads four
     again = thinkrank(*command, *slates)
     assert again.returncode == 0, again.stderr
     assert "best of 8" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")  # a reused run's report stays

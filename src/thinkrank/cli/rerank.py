@@ -143,8 +143,9 @@ def rerank(
         raise ThinkrankError(f"{run}: no trained re-ranker here; run `thinkrank train rerank` first")
     model = EGLR.from_pretrained(run / "model", device=device)
     lists = load_impressions(source, path, **dict(map(parse_assignment, option or ())))
-    reward = run_config(run)["grpo"]["reward"]
-    table = slates(model.rerank(lists, k, samples=samples, reward=reward), lists)
+    grpo = run_config(run)["grpo"]  # the evaluator judges what it rewarded in training
+    slate = model.rerank(lists, k, samples=samples, reward=grpo["reward"], places=grpo["length"])
+    table = slates(slate, lists)
     if out is None:
         sys.stdout.write(table.write_csv())
     else:
