@@ -36,8 +36,8 @@ NONE = ReasoningOptions(mode="none")
 
 
 def made_lists(count: int, candidates: int) -> ImpressionDataset:
-    options = ListWorldOptions(lists=count, candidates=candidates, users=50, items=max(200, candidates))
-    return ListWorld(options).lists
+    sizes = {"users": 50, "styles": 16, "kinds": 16, "items": max(200, candidates)}
+    return ListWorld(ListWorldOptions(lists=count, candidates=candidates, **sizes)).lists
 
 
 def made_model(kind: str, lists: ImpressionDataset) -> EGLR:

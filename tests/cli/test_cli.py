@@ -158,7 +158,7 @@ def test_a_run_is_evaluated_beside_baselines_and_reported(run):
 
 
 def test_the_report_tells_of_a_list_writer_inside_the_run(run):
-    from cli.test_cli_rerank import SETTINGS as LISTS  # that module imports this one
+    from cli.test_cli_rerank import MADE as LISTS  # that module imports this one
 
     done = thinkrank("train", "rerank", "synthetic", "--out", str(run / "lists"), *LISTS)
     assert done.returncode == 0, done.stderr

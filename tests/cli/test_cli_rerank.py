@@ -9,18 +9,20 @@ import pytest
 
 from cli.test_cli import thinkrank
 
+WORLD = {"users": 40, "lists": 1000}
 SETTINGS = [
-    "-o", "users=40", "--set", "model.generator.width=16", "--set", "model.generator.heads=2",
+    "--set", "model.generator.width=16", "--set", "model.generator.heads=2",
     "--set", "evaluator.steps=4", "--set", "warm_start.steps=4", "--set", "grpo.steps=2", "--set", "grpo.batch_size=4",
     "--set", "grpo.group_size=2", "--set", "grpo.failed_check=warn", "--set", "grpo.length=4",
     "--set", "evaluator.validation_lists=20", "--set", "warm_start.validation_lists=20",
     "--set", "grpo.validation_lists=20",
 ]  # fmt: skip
+MADE = [*SETTINGS, *(part for key, value in WORLD.items() for part in ("-o", f"{key}={value}"))]
 
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
-    return ["train", "rerank", "synthetic", "--out", str(tmp_path_factory.mktemp("runs") / "rerank"), *SETTINGS]
+    return ["train", "rerank", "synthetic", "--out", str(tmp_path_factory.mktemp("runs") / "rerank"), *MADE]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_a_list_writer_is_evaluated_beside_the_displayed_order(run):
 
 def test_a_writer_without_an_evaluator_is_evaluated_without_it(tmp_path):
     plain = ["--set", "evaluator.steps=0", "--set", "grpo.steps=0"]
-    command = ["train", "rerank", "synthetic", "--out", str(tmp_path / "run"), *SETTINGS, *plain]
+    command = ["train", "rerank", "synthetic", "--out", str(tmp_path / "run"), *MADE, *plain]
     gated = thinkrank(*command)
     assert gated.returncode == 2
     assert "nothing sets the threshold of the gate" in gated.stderr
@@ -69,7 +71,7 @@ def test_a_writer_without_an_evaluator_is_evaluated_without_it(tmp_path):
 
 def test_the_best_of_several_is_judged_on_the_places_that_were_trained(tmp_path):
     five = ["--set", "model.evaluator.kind=five_channel", "--set", "model.evaluator.length=4"]
-    command = ["train", "rerank", "synthetic", "--out", str(tmp_path / "run"), *SETTINGS, *five]
+    command = ["train", "rerank", "synthetic", "--out", str(tmp_path / "run"), *MADE, *five]
     slates = ["--set", "evaluator.slate_length=4"]
     done = thinkrank(*command, *slates)
     assert done.returncode == 0, done.stderr
@@ -79,7 +81,7 @@ def test_the_best_of_several_is_judged_on_the_places_that_were_trained(tmp_path)
     from thinkrank.data import load_impressions
     from thinkrank.rerank import EGLR
 
-    lists = load_impressions("synthetic", users=40).subset(np.arange(20))
+    lists = load_impressions("synthetic", **WORLD).subset(np.arange(20))
     slate = EGLR.from_pretrained(tmp_path / "run" / "model").rerank(lists, 8, samples=3, places=4)
     assert (slate.items_BK >= 0).all()  # eight places, of which the evaluator reads four
     again = thinkrank(*command, *slates)
@@ -109,7 +111,7 @@ def test_lists_of_the_next_day_are_written_anew_with_items_and_people_that_are_n
         return str(folder)
 
     trained = str(tmp_path / "run")
-    done = thinkrank("train", "rerank", "table", "--path", write("today", 0, range(9)), "--out", trained, *SETTINGS[2:])
+    done = thinkrank("train", "rerank", "table", "--path", write("today", 0, range(9)), "--out", trained, *SETTINGS)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "slates.csv"
     done = thinkrank("rerank", trained, "table", write("tomorrow", 60, range(5, 12)), "--out", str(out), "-k", "2")
@@ -125,14 +127,14 @@ def test_the_evaluator_picks_by_the_reward_that_the_run_trained(run, tmp_path, m
     from thinkrank.data import load_impressions
     from thinkrank.rerank import EGLR
 
-    lists = load_impressions("synthetic", users=40)
+    lists = load_impressions("synthetic", **WORLD)
 
     text = (Path(run) / "config.toml").read_text(encoding="utf-8")
     other = tmp_path / "run"
     (other / "model").mkdir(parents=True)
     for file in (Path(run) / "model").iterdir():
         (other / "model" / file.name).write_bytes(file.read_bytes())
-    (other / "config.toml").write_text(text.replace('reward = "mean"', 'reward = "discounted"'), encoding="utf-8")
+    (other / "config.toml").write_text(text.replace('reward = "sum"', 'reward = "discounted"'), encoding="utf-8")
     asked, original = [], EGLR.rerank
 
     def noted(self, lists, k, **options):
@@ -143,7 +145,7 @@ def test_the_evaluator_picks_by_the_reward_that_the_run_trained(run, tmp_path, m
     monkeypatch.setattr("thinkrank.data.load_impressions", lambda *_, **__: lists)
     for folder in (run, other):
         command.rerank(Path(folder), "synthetic", Path(), out=tmp_path / "slates.csv", k=3, samples=2, device="cpu")
-    assert asked == ["mean", "discounted"]
+    assert asked == ["sum", "discounted"]
 
 
 def test_slates_of_lists_like_those_it_was_trained_on(run):
@@ -151,7 +153,7 @@ def test_slates_of_lists_like_those_it_was_trained_on(run):
     from thinkrank.data import load_impressions
     from thinkrank.rerank import EGLR
 
-    lists = load_impressions("synthetic", users=40)
+    lists = load_impressions("synthetic", **WORLD)
     table = slates(EGLR.from_pretrained(f"{run}/model").rerank(lists, 3), lists)
     assert table.columns == [
         "list", "user", "place", "item", "title", "shown_at", "score", "entropy_before", "entropy_after", "thoughts",
@@ -167,3 +169,18 @@ def test_faults_are_told_in_one_line(run, tmp_path):
     assert "trivago" in wrong.stderr
     unknown = thinkrank("train", "rerank", "--set", "model.reasoning.max_step=3", "--out", str(tmp_path / "x"))
     assert "did you mean model.reasoning.max_steps" in unknown.stderr
+
+
+def test_the_made_world_has_defaults_of_its_own():
+    from thinkrank.cli.settings import Layers, rerank_settings
+
+    unnamed, made = rerank_settings(Layers()), rerank_settings(Layers(source="synthetic"))
+    assert made == unnamed.model_copy(update={"data": made.data})
+    assert made.model.lists.user_ids
+    assert made.model.evaluator.lists.leave_out == ("score",)
+    assert not made.model.evaluator.lists.positions
+    hotels = rerank_settings(Layers(source="trivago"))
+    assert (hotels.model.lists.user_ids, hotels.grpo.reward) == (False, "mean")
+    assert rerank_settings(Layers(assignments=["data.source=trivago"])) == hotels
+    over = rerank_settings(Layers(source="synthetic", assignments=["grpo.reward=mean"]))
+    assert over == made.model_copy(update={"grpo": made.grpo.model_copy(update={"reward": "mean"})})

@@ -25,8 +25,8 @@ SMALL = ListEncoderOptions(width=16, embedding_width=8, dropout=0.0)
 def world():
     return ListWorld(
         ListWorldOptions(
-            lists=2500, users=40, candidates=8, items=40, styles=8, kinds=5,
-            position_bias=0.5, saturation=0.2, score_noise=2.0, appeal=1.5,
+            lists=2500, users=40, candidates=8, items=40, styles=8, kinds=5, position_bias=0.5, saturation=0.2,
+            score_noise=2.0, appeal=1.5, drift=0.1, temperature=0.5,
         )
     )  # fmt: skip
 

@@ -23,35 +23,6 @@ DEMO_SETTINGS = (
 )
 
 
-LIST_SETTINGS = (
-    "data.options.lists=8000",
-    "data.options.candidates=15",
-    "data.options.items=50",
-    "data.options.users=5",
-    "data.options.styles=10",
-    "data.options.kinds=5",
-    "data.options.drift=0.0",
-    "data.options.temperature=1.0",
-    "data.options.position_bias=0.5",
-    "data.options.saturation=0.3",
-    "data.options.score_noise=4.0",
-    "model.lists.user_ids=true",
-    "model.evaluator.lists.user_ids=true",
-    'model.evaluator.lists.leave_out=["score"]',
-    "evaluator.steps=1500",
-    "evaluator.learning_rate=3e-3",
-    "warm_start.steps=300",
-    "warm_start.keep=last",
-    "grpo.steps=150",
-    "grpo.reward=sum",
-    "grpo.learning_rate=1e-3",
-    "grpo.validate_every=50",
-    "grpo.keep=last",
-)
-"""A list writer in a made world: small enough for a minute, and its true clicks are known. Its evaluator does not see
-the score that made the displayed order, which it would take for the place."""
-
-
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; a finished run there is reused.")] = Path(
         "runs/demo"
@@ -95,7 +66,7 @@ def _list_writer(folder: Path) -> None:
     from thinkrank.cli.settings import Layers, rerank_settings
 
     sys.stderr.write("a list writer that pauses to think, in a made world\n")
-    settings = rerank_settings(Layers(source="synthetic", assignments=LIST_SETTINGS))
+    settings = rerank_settings(Layers(source="synthetic"))
     split = settings.data.load_split()
     run, model = train_reranker(settings, split, folder)
     write_reranking_report(run, model, split)

@@ -29,6 +29,20 @@ from thinkrank.retrieve.presets import Preset, preset
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 NOUNS = {"movielens-100k": "movie", "movielens": "movie", "amazon-2018": "product", "amazon-2023": "product"}
+LIST_DEFAULTS: dict[str, dict[str, Any]] = {
+    "synthetic": {
+        "model": {
+            "lists": {"user_ids": True},
+            "evaluator": {"lists": {"user_ids": True, "leave_out": ["score"]}},
+        },
+        "evaluator": {"steps": 1500, "learning_rate": 3e-3},
+        "warm_start": {"steps": 300, "keep": "last"},
+        "grpo": {"steps": 150, "reward": "sum", "learning_rate": 1e-3, "keep": "last"},
+    },
+}
+"""What of `RerankSettings` is different by default for a source of lists. In the made world there are few users; the
+score made the displayed order, so an evaluator would take it for the place; and NDCG of logged clicks, by which weights
+are kept elsewhere, does not know that another order would be clicked otherwise."""
 
 
 class DataSettings(BaseModel):
@@ -179,12 +193,12 @@ class Layers:
     tables: Sequence[Mapping[str, Any]] = ()
     assignments: Sequence[str] = ()
 
-    def over(self, settings: type[SettingsT], defaults: Callable[[str], Mapping[str, Any]]) -> SettingsT:
+    def over(self, settings: type[SettingsT], defaults: Callable[[str | None], Mapping[str, Any]]) -> SettingsT:
         """Put everything together.
 
         Args:
             settings: of which stage.
-            defaults: the lowest layer, made from what the source calls its items.
+            defaults: the lowest layer, made for the source that was named, if one was.
 
         Raises:
             ThinkrankError: on a missing file, an unknown key (with the nearest one) or a value that does not fit.
@@ -196,25 +210,25 @@ class Layers:
             data["options"] = dict(map(parse_assignment, self.options))
         if self.filters:
             data["filters"] = dict(map(parse_assignment, self.filters))
-        source = self.source
-        for table in [read, *self.tables]:
-            source = source or table.get("data", {}).get("source")
-        layers: dict[str, Any] = {"data": {}, **defaults(_noun(str(source or "movielens-100k")))}
+        said: dict[str, Any] = {}
         for layer in [read, {"data": data}, *self.tables]:
-            _merge(layers, layer)
+            _merge(said, layer)
         for assignment in self.assignments:
             key, value = parse_assignment(assignment)
             for part in reversed(key.split(".")):
                 value = {part: value}
-            _merge(layers, value, whole=())
+            _merge(said, value, whole=())
+        source = said["data"].get("source") if isinstance(said["data"], dict) else None
+        layers: dict[str, Any] = {"data": {}, **defaults(source if source is None else str(source))}
+        _merge(layers, said)
         return validated(settings, layers)
 
 
 def retrieve_settings(which: Preset, layers: Layers) -> RetrieveSettings:
     """Lay what was said over a preset; see `Layers.over`."""
 
-    def defaults(noun: str) -> dict[str, Any]:
-        stages = zip(("model", "training", "recpo"), preset(which, noun=noun), strict=True)
+    def defaults(source: str | None) -> dict[str, Any]:
+        stages = zip(("model", "training", "recpo"), preset(which, noun=_noun(source)), strict=True)
         return {name: stage.model_dump() for name, stage in stages}
 
     return layers.over(RetrieveSettings, defaults)
@@ -223,8 +237,8 @@ def retrieve_settings(which: Preset, layers: Layers) -> RetrieveSettings:
 def rank_settings(layers: Layers) -> RankSettings:
     """Lay what was said over the defaults; see `Layers.over`."""
 
-    def defaults(noun: str) -> dict[str, Any]:
-        model = R2RankConfig(prompt=PairPromptOptions(noun=noun))
+    def defaults(source: str | None) -> dict[str, Any]:
+        model = R2RankConfig(prompt=PairPromptOptions(noun=_noun(source)))
         return _defaults(RankSettings) | {"model": model.model_dump()}
 
     return layers.over(RankSettings, defaults)
@@ -232,7 +246,13 @@ def rank_settings(layers: Layers) -> RankSettings:
 
 def rerank_settings(layers: Layers) -> RerankSettings:
     """Lay what was said over the defaults; see `Layers.over`."""
-    return layers.over(RerankSettings, lambda _: _defaults(RerankSettings))
+
+    def defaults(source: str | None) -> dict[str, Any]:
+        tables = _defaults(RerankSettings)
+        _merge(tables, LIST_DEFAULTS.get(source or ListDataSettings().source, {}))
+        return tables
+
+    return layers.over(RerankSettings, defaults)
 
 
 def _defaults(settings: type[BaseModel]) -> dict[str, Any]:
@@ -253,8 +273,9 @@ def run_config(folder: str | Path) -> dict[str, Any]:
     return _read_toml(path)
 
 
-def _noun(source: str) -> str:
+def _noun(source: str | None) -> str:
     """What a source's items are called; a prepared folder is asked for the source it was made from."""
+    source = source or DataSettings().source
     if (Path(source) / "dataset.json").is_file():
         return NOUNS.get(str(Dataset.load(source).source.get("source")), "item")
     return NOUNS.get(source, "item")
@@ -312,7 +333,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _merge(base: dict[str, Any], over: Mapping[str, Any], whole: Sequence[str] = ("options",)) -> None:
     """Lay one table over another; those named `whole` replace what was there, as options of another source must."""
     for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), dict) and key not in whole:
-            _merge(base[key], value, whole)
-        else:
+        if not isinstance(value, Mapping):
             base[key] = value
+            continue
+        if key in whole or not isinstance(base.get(key), dict):
+            base[key] = {}
+        _merge(base[key], value, whole)

@@ -14,7 +14,18 @@ from pydantic import Field, field_validator
 from thinkrank.data.impressions.dataset import ImpressionDataset
 from thinkrank.data.impressions.features import histories_before
 from thinkrank.data.synthetic import feedback
-from thinkrank.data.synthetic.options import SECONDS_PER_DAY, WorldOptions
+from thinkrank.data.synthetic.options import (
+    SECONDS_PER_DAY,
+    Drift,
+    Items,
+    Kinds,
+    PositionBias,
+    Saturation,
+    Styles,
+    Temperature,
+    Users,
+    WorldOptions,
+)
 from thinkrank.data.synthetic.words import KINDS, STYLES
 from thinkrank.data.synthetic.world import START, World
 from thinkrank.errors import ThinkrankError
@@ -27,12 +38,24 @@ _Info: TypeAlias = Any  # pydantic.ValidationInfo, which the shape checks of the
 
 
 class ListWorldOptions(WorldOptions):
-    """What a `ListWorld` is like; also the options of the lists of source ``synthetic``."""
+    """What a `ListWorld` is like; also the options of the lists of source ``synthetic``.
 
-    lists: int = Field(5000, ge=1, description="how many are shown, at random times to random users")
-    candidates: int = Field(10, ge=2, validate_default=True, description="different items of each list, at random")
+    By default few users see few items often, in an order little better than chance: small as it is, an evaluator can
+    learn from this world what an order is worth that was never displayed.
+    """
+
+    users: Users = 5
+    styles: Styles = 10
+    kinds: Kinds = 5
+    items: Items = 50
+    drift: Drift = 0.0
+    temperature: Temperature = 1.0
+    position_bias: PositionBias = 0.5
+    saturation: Saturation = 0.3
+    lists: int = Field(8000, ge=1, description="how many are shown, at random times to random users")
+    candidates: int = Field(15, ge=2, validate_default=True, description="different items of each list, at random")
     score_noise: float = Field(
-        1.0, ge=0, description="standard deviation of what the score of the displayed order adds to the true utility"
+        4.0, ge=0, description="standard deviation of what the score of the displayed order adds to the true utility"
     )
 
     @field_validator("candidates")

@@ -1,12 +1,28 @@
 """What made worlds can be told; each class is also the options of a source."""
 
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from thinkrank.data.synthetic.words import KINDS, STYLES
 
 SECONDS_PER_DAY = 86_400
+
+Users = Annotated[int, Field(ge=1, description="how many there are")]
+Styles = Annotated[int, Field(ge=1, le=len(STYLES), description="first words of titles")]
+Kinds = Annotated[int, Field(ge=1, le=len(KINDS), description="second words of titles")]
+Items = Annotated[int, Field(ge=2, validate_default=True, description="different pairs of a style and a kind")]
+Drift = Annotated[
+    float, Field(ge=0, description="standard deviation of what is added to a user's logits every midnight")
+]
+Temperature = Annotated[float, Field(gt=0, description="of choices: users take the best item for sure as it nears 0")]
+PositionBias = Annotated[
+    float, Field(ge=0, description="place r of a list is looked at with chance 1 / r^position_bias")
+]
+Saturation = Annotated[
+    float,
+    Field(ge=0, le=1, description="what is left of an item's attraction for each earlier item of its kind in a list"),
+]
 
 _Info: TypeAlias = Any  # pydantic.ValidationInfo, which the shape checks of the tests cannot read
 
@@ -16,22 +32,18 @@ class WorldOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    users: int = Field(500, ge=1, description="how many there are")
-    styles: int = Field(16, ge=1, le=len(STYLES), description="first words of titles")
-    kinds: int = Field(16, ge=1, le=len(KINDS), description="second words of titles")
-    items: int = Field(200, ge=2, validate_default=True, description="different pairs of a style and a kind")
+    users: Users = 500
+    styles: Styles = 16
+    kinds: Kinds = 16
+    items: Items = 200
     events: int = Field(30, ge=2, validate_default=True, description="items that each user takes, never one twice")
     days: int = Field(60, ge=1, validate_default=True, description="how long the world lasts")
     appeal: float = Field(0.5, ge=0, description="standard deviation of what an item is worth to everybody")
     taste: float = Field(1.0, ge=0, description="standard deviation of a user's first logit for an attribute value")
-    drift: float = Field(0.1, ge=0, description="standard deviation of what is added to such a logit every midnight")
-    temperature: float = Field(0.5, gt=0, description="of choices: users take the best item for sure as it nears 0")
-    position_bias: float = Field(
-        1.0, ge=0, description="place r of a list is looked at with chance 1 / r^position_bias"
-    )
-    saturation: float = Field(
-        0.5, ge=0, le=1, description="what is left of an item's attraction for each earlier item of its kind in a list"
-    )
+    drift: Drift = 0.1
+    temperature: Temperature = 0.5
+    position_bias: PositionBias = 1.0
+    saturation: Saturation = 0.5
     seed: int = Field(0, ge=0, description="of everything that is drawn")
 
     @field_validator("items")
