@@ -31,6 +31,7 @@ from thinkrank.cli.settings import Layers, RankSettings, rank_settings
 from thinkrank.cli.train_rank import cold_start_lists, validation_sets
 from thinkrank.data import Split
 from thinkrank.data.candidates import CandidateSets, candidate_sets
+from thinkrank.data.popularity import with_popularity
 from thinkrank.data.synthetic import RelayOptions, RelayWorld
 from thinkrank.evaluate import (
     CandidateScorer,
@@ -132,8 +133,7 @@ class Study:
             lists = TrainingLists(self.split.train, negatives=options.negatives, seed=seed)
             fit_reinforce(model, lists, sets, settings.reinforce, run, progress=console_progress)
         else:
-            catalogue = self.split.dataset.catalogue
-            model = R2Rank.create(settings.model, catalogue, backbone=self.backbone(), seed=seed)
+            model = R2Rank.create(settings.model, with_popularity(self.split), backbone=self.backbone(), seed=seed)
             traces = self.cold_start_lists(settings, model, folder / "traces.jsonl")
             fit_cold_start(model, traces, sets, settings.cold_start, run, progress=console_progress)
         model.save_pretrained(folder / "model")
@@ -160,8 +160,7 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
     if arm == "baselines":
         found = baselines(study, sets, seed)
         result |= {"about": "systems without a language model", "seconds": time.perf_counter() - started}
-        trained = np.concatenate([history.items for history in study.split.train_histories()])
-        counts_I = np.bincount(trained, minlength=len(study.split.dataset.catalogue))
+        counts_I = study.split.train_counts
         buckets = history_buckets(sets.histories) | popularity_buckets(sets.samples.targets, counts_I)
         result["buckets"] = {name: np.flatnonzero(chosen_S).tolist() for name, chosen_S in buckets.items()}
     elif arm == "zero_shot":
@@ -229,7 +228,7 @@ def zero_shot(study: Study, sets: CandidateSets) -> tuple[dict[str, list[int]], 
     """The yes or no of each pair, the list prompt in the order given, and what five other orders make of it."""
     config = study.settings({"model": {"thinks": False, "readout": "yes_no"}}).model
     base = load_backbone(config.backbone, dtype=config.dtype)
-    catalogue = study.split.dataset.catalogue
+    catalogue = with_popularity(study.split)
     asked, pairs = ListPrompt(base, catalogue, config.prompt), R2Rank.create(config, catalogue, backbone=base)
     found = {"yes or no": judge(pairs.candidate_scores, sets), "list prompt": judge(asked.candidate_scores, sets)}
     shown = [sets.shuffled(seed) for seed in range(5)]

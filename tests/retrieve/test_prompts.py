@@ -65,6 +65,17 @@ def test_the_paper_form_shows_age_title_and_rating():
     assert "3d 4.0h ago: [Heat] (4)\n0h 0.0min ago: [Alien] (no rating)\n" in text
 
 
+def test_a_line_can_show_categories_within_the_budget_of_titles():
+    kinds = [["Crime", "Drama"], None, ["Western"] * 30]
+    frame = pl.DataFrame({"item": ["a", "b", "c"], "title": ["Heat", "Alien", "Shane"], "categories": kinds})
+    options = PromptOptions(opening="", line="{title} ({categories})", title_tokens=14)
+    text = text_of(Prompts(BACKBONE, Catalogue(frame), options).user(History.of([0, 1, 2])).prompt)
+    first, second, third = text.split("user\n")[1].splitlines()[:3]
+    assert (first, second) == ("Heat (Crime, Drama)", "Alien ()")
+    assert third.startswith("Shane (Western, W")
+    assert len(BACKBONE.tokenizer.encode(third, add_special_tokens=False)) < 14 + 12
+
+
 def test_an_items_text_names_its_further_fields():
     frame = pl.DataFrame({"item": ["a"], "title": ["Heat"], "year": [1995], "categories": [["Crime", "Drama"]]})
     options = PromptOptions(item_fields=("title", "year", "brand", "categories"))

@@ -130,8 +130,6 @@ def write_evaluation(
     import json
     from dataclasses import replace
 
-    import numpy as np
-
     from thinkrank.cli.report import list_writing, retrieval_report
     from thinkrank.cli.rerank import open_reranker
     from thinkrank.cli.settings import run_config
@@ -150,8 +148,7 @@ def write_evaluation(
             batch_size=64,
             progress=_Advance(advance),
         )
-    trained = np.concatenate([history.items for history in split.train_histories()])
-    counts_I = np.bincount(trained, minlength=len(split.dataset.catalogue))
+    counts_I = split.train_counts
     seeds = dict.fromkeys((TRAINED, THINKING, SASREC), (run.manifest["seed"],))
     rows = evaluation.rows(dataset=split.dataset.name, split=part, seeds=seeds, counts_I=counts_I)
     comparisons = [

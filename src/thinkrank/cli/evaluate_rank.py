@@ -65,9 +65,7 @@ def evaluate_ranker(
     systems[name] = thinking
     with console_progress("evaluating", len(sets) * len(systems)) as advance:
         evaluation = evaluate_candidates(systems, sets, batch_size=16, progress=_Advance(advance))
-    counts_I = np.bincount(
-        np.concatenate([history.items for history in split.train_histories()]), minlength=len(split.dataset.catalogue)
-    )
+    counts_I = split.train_counts
     seeds = dict.fromkeys((name, SASREC), (run.manifest["seed"],))
     buckets = history_buckets(sets.histories) | popularity_buckets(drawn.targets, counts_I)
     told = {"dataset": split.dataset.name, "split": part}

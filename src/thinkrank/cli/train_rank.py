@@ -70,6 +70,7 @@ def train_ranker(
     The folder's own log is that of the cold start. If reinforcement follows, the model it starts from is kept in
     `cold-start/` and its own log in `reinforce/`.
     """
+    from thinkrank.data.popularity import with_popularity
     from thinkrank.rank import R2Rank, fit_cold_start, fit_reinforce
     from thinkrank.rank.lists import TrainingLists
     from thinkrank.training import Run, console_progress
@@ -85,7 +86,7 @@ def train_ranker(
             model = R2Rank.from_pretrained(cold, device=device)
         else:
             seed = settings.cold_start.seed
-            model = R2Rank.create(settings.model, split.dataset.catalogue, seed=seed, device=device)
+            model = R2Rank.create(settings.model, with_popularity(split), seed=seed, device=device)
             if settings.cold_start.steps:
                 lists = cold_start_lists(settings, model, split, folder / "traces.jsonl")
                 sets = validation_sets(settings, split, settings.cold_start.validation_samples)

@@ -146,6 +146,12 @@ class Split:
         """What training may see of each user, as views; users without train samples are left out."""
         return [self.dataset.events(start, end) for start, end in self.train_ranges.tolist() if start < end]
 
+    @cached_property
+    def train_counts(self) -> Int64[np.ndarray, "I"]:
+        """How often training may see each item chosen."""
+        met = [np.empty(0, np.int32), *(history.items for history in self.train_histories())]
+        return np.bincount(np.concatenate(met), minlength=len(self.dataset.catalogue))
+
     def manifest(self) -> dict[str, Any]:
         """Return what a reader needs to reproduce and judge this split, ready for JSON."""
         trained = np.zeros(len(self.dataset.catalogue), dtype=bool)

@@ -10,9 +10,9 @@ class HistoryOptions(BaseModel):
 
     noun: str = Field("item", description="what the catalogue holds, in the singular")
     opening: str = Field("A person chose these {noun}s, oldest first:\n", description="before the history")
-    line: str = Field("{title}", description="one interaction; may also use {age} and {rating}")
+    line: str = Field("{title}", description="one interaction; may also use {categories}, {age} and {rating}")
     history_window: int = Field(20, ge=1, description="newest interactions shown when answering")
-    title_tokens: int = Field(24, ge=1, description="budget of one title")
+    title_tokens: int = Field(24, ge=1, description="budget of one title, and of its categories")
     history_tokens: int = Field(640, ge=1, description="budget of all lines; the oldest are dropped first")
     item_fields: tuple[str, ...] = Field(("title",), description="catalogue columns an item's text shows, in order")
     item_tokens: int = Field(128, ge=1, description="budget of one item's text")

@@ -4,12 +4,16 @@ Every piece is tokenised once and joined as ids. What a title can do is take up 
 and it can't push out what the template puts behind it.
 """
 
+import re
+
 import numpy as np
 import polars as pl
 
 from thinkrank.data import Catalogue, History
 from thinkrank.language import Backbone, ChatFrame, encode_text
 from thinkrank.prompting.options import HistoryOptions
+
+_ITEM_PLACES = re.compile(r"(\{(?:title|categories)\})")
 
 
 class HistoryTexts:
@@ -26,7 +30,7 @@ class HistoryTexts:
         self._options = options
         self._tokenizer = backbone.tokenizer
         self.frame = ChatFrame.of(backbone.tokenizer)
-        self._titles: dict[int, list[int]] = {}
+        self._fields: dict[tuple[int, str], list[int]] = {}
         self._line_parts: dict[str, list[int]] = {}
         self.opening_ids = self.words(options.opening)
         self.closing_ids = self.words(options.closing)
@@ -58,11 +62,12 @@ class HistoryTexts:
         return lines[::-1]
 
     def _line(self, history: History, position: int) -> list[int]:
-        before, _, after = self._options.line.partition("{title}")
-        title = self._title(int(history.items[position]))
-        end = self.closing_ids if self._options.closing == "\n" else self._part("\n")
+        row = int(history.items[position])
         fill = {"{age}": _age(history, position), "{rating}": _rating(history, position)}
-        return [*self._part(before, fill), *title, *self._part(after, fill), *end]
+        line: list[int] = []
+        for piece in _ITEM_PLACES.split(self._options.line):
+            line += self._field(row, piece[1:-1]) if _ITEM_PLACES.fullmatch(piece) else self._part(piece, fill)
+        return [*line, *(self.closing_ids if self._options.closing == "\n" else self._part("\n"))]
 
     def _part(self, template: str, fill: dict[str, str] | None = None) -> list[int]:
         """Ids of a piece of a line; pieces that are the same in every line are kept."""
@@ -75,24 +80,24 @@ class HistoryTexts:
             self._line_parts[template] = self.words(template)
         return self._line_parts[template]
 
-    def _title(self, row: int) -> list[int]:
-        if row not in self._titles:
-            title = self.catalogue.titles[row]
-            self._titles[row] = encode_text(self._tokenizer, title)[: self._options.title_tokens]
-        return self._titles[row]
+    def _field(self, row: int, name: str) -> list[int]:
+        """Ids of one field of an item within the budget of titles; none if there is no value."""
+        if (row, name) not in self._fields:
+            ids = encode_text(self._tokenizer, self._value(row, name) or "")
+            self._fields[row, name] = ids[: self._options.title_tokens]
+        return self._fields[row, name]
 
     def _item_text(self, row: int) -> str:
         """The item's fields: the first one bare, the others as `name: value` lines where there is a value."""
         texts: list[str] = []
         for field in self._options.item_fields:
-            value = self.catalogue.frame[field][row] if field in self.catalogue.frame.columns else None
-            if value is not None and len(value := _plain(value)):
+            if value := self._value(row, field):
                 texts.append(f"{field}: {value}" if texts else value)
         return "\n".join(texts)
 
-
-def _plain(value: object) -> str:
-    return ", ".join(str(part) for part in value) if isinstance(value, pl.Series) else str(value)
+    def _value(self, row: int, field: str) -> str | None:
+        value = self.catalogue.frame[field][row] if field in self.catalogue.frame.columns else None
+        return ", ".join(map(str, value)) if isinstance(value, pl.Series) else None if value is None else str(value)
 
 
 def _age(history: History, position: int) -> str:

@@ -24,7 +24,8 @@ class PairPromptOptions(HistoryOptions):
 
     history_window: int = Field(10, ge=1, description="newest interactions shown")
     item_fields: tuple[str, ...] = Field(
-        ("title", "categories", "brand"), description="catalogue columns a candidate's text shows, in order"
+        ("title", "popularity", "year", "categories", "brand"),
+        description="catalogue columns a candidate's text shows, in order; popularity is counted in the train part",
     )
     question: str = Field("\nWould this person choose this {noun} next?\n", description="after the history")
     cue: str = Field("\nIn one sentence, what speaks for it or against it?", description="asks for the thought")

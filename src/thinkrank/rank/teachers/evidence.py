@@ -34,6 +34,7 @@ from thinkrank.data.attributes import (
     recency_weights,
     short_title,
 )
+from thinkrank.data.popularity import log_popularity
 
 Kind = Literal["popularity", "taste", "era", "title", "repeat"]
 
@@ -117,7 +118,7 @@ class Facts:
         smoothed_I = counts_I + 1.0
         self._value_shares = _shares(self.values, smoothed_I)
         self._decade_shares = _shares(self._decades, smoothed_I)
-        self._popularity_I = np.log(smoothed_I / smoothed_I.mean()) if num_items else smoothed_I
+        self._popularity_I = log_popularity(counts_I)
         self._words, self._rarity = _distinctive_words(catalogue.titles)
 
     def profile(self, rows: Sequence[int]) -> Profile:

@@ -46,10 +46,8 @@ class RuleTeacher:
     def __init__(self, split: Split, options: RuleOptions | None = None) -> None:
         self.options = options or RuleOptions()
         catalogue = split.dataset.catalogue
-        met = [np.empty(0, np.int32), *(history.items for history in split.train_histories())]
-        counts_I = np.bincount(np.concatenate(met), minlength=len(catalogue))
         self._ids = catalogue.ids
-        self._facts = Facts(catalogue, counts_I)
+        self._facts = Facts(catalogue, split.train_counts)
         self._nouns = plain(self.options.noun) + "s"
 
     @property

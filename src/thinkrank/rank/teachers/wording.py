@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from thinkrank.data.attributes import listed, sentence
+from thinkrank.data.popularity import ways_to_say
 from thinkrank.rank.teachers.evidence import Evidence, Facts, Profile
 
 _T = TypeVar("_T")
@@ -15,12 +16,6 @@ MATCH = ("A match.", "A good fit.", "Likely next.", "Fits well.")
 NO_MATCH = ("Not a match.", "A poor fit.", "Unlikely next.", "Does not fit.")
 NOTHING = "Nothing is known yet."
 _LEADS = ("This one:", "Here:", "On offer:", "Now:")
-_POPULARITY = (
-    (1.0, ("popular", "widely chosen", "a common choice")),
-    (0.0, ("fairly popular", "often chosen")),
-    (-1.0, ("not often chosen", "less known")),
-    (float("-inf"), ("rarely chosen", "little known")),
-)
 _RICHNESS = ((2, 3), (2, 2), (1, 2), (1, 1), (0, 1), (0, 0))  # titles named, asides; the first that is short enough
 _PIECE = re.compile(r"[^\W\d_]{1,7}|\d|[^\w\s]")
 
@@ -189,7 +184,7 @@ class Wording:
         favours = piece.weight > 0
         match piece.kind:
             case "popularity":
-                return self.choice(4, next(ways for least, ways in _POPULARITY if piece.weight >= least))
+                return self.choice(4, ways_to_say(piece.weight))
             case "repeat":
                 return "chosen before"
             case "title":

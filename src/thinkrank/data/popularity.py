@@ -1,0 +1,37 @@
+"""How often an item was chosen, in words that a prompt can show."""
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64, Int64
+
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.splits import Split
+
+COLUMN = "popularity"
+LEVELS = (
+    (1.0, ("popular", "widely chosen", "a common choice")),
+    (0.0, ("fairly popular", "often chosen")),
+    (-1.0, ("not often chosen", "less known")),
+    (float("-inf"), ("rarely chosen", "little known")),
+)
+"""Least log of a train count against the catalogue's mean, and ways to say it; prompts take the first."""
+
+
+def log_popularity(counts_I: Int64[np.ndarray, "I"]) -> Float64[np.ndarray, "I"]:
+    """Log of each item's train count against the catalogue's mean, both with one more; 0 is the mean item."""
+    smoothed_I = counts_I + 1.0
+    return np.log(smoothed_I / smoothed_I.mean()) if len(counts_I) else smoothed_I
+
+
+def ways_to_say(popularity: float) -> tuple[str, ...]:
+    """The words for one value of `log_popularity`."""
+    return next(ways for least, ways in LEVELS if popularity >= least)
+
+
+def with_popularity(split: Split) -> Catalogue:
+    """The catalogue with a column ``popularity`` in words, by what training may see; an own column stays as it is."""
+    catalogue = split.dataset.catalogue
+    if COLUMN in catalogue.frame.columns:
+        return catalogue
+    words = [ways_to_say(value)[0] for value in log_popularity(split.train_counts).tolist()]
+    return Catalogue(catalogue.frame.with_columns(pl.Series(COLUMN, words, dtype=pl.String)))

@@ -1,0 +1,41 @@
+import math
+
+import numpy as np
+import polars as pl
+
+from thinkrank.data import Catalogue, Dataset, split_dataset
+from thinkrank.data.popularity import LEVELS, log_popularity, ways_to_say, with_popularity
+
+
+def dataset(**columns):
+    """Ten users: all choose a and one of b, which training sees, and then one of c and d, which are held out."""
+    events = [
+        (f"u{user}", item, 100 * place + user)
+        for user in range(10)
+        for place, item in enumerate(("a", f"b{user % 3}", f"c{user % 2}", f"d{user}"))
+    ]
+    items = ["a", "b0", "b1", "b2", "c0", "c1", *(f"d{user}" for user in range(10))]
+    frame = pl.DataFrame({"item": items, "title": items, **columns})
+    return Dataset("made", pl.DataFrame(events, schema=["user", "item", "timestamp"], orient="row"), Catalogue(frame))
+
+
+def test_counts_are_those_of_the_train_part_alone():
+    split = split_dataset(dataset(), "leave-last-out")
+    assert split.train_counts.tolist() == [10, 4, 3, 3] + [0] * 12
+
+
+def test_words_follow_the_count_against_the_mean():
+    values = log_popularity(np.array([0, 3, 9, 99]))
+    np.testing.assert_allclose(values, [math.log(n / 28.75) for n in (1, 4, 10, 100)])
+    assert [ways_to_say(value)[0] for value in values] == ["rarely chosen", "rarely chosen", "rarely chosen", "popular"]
+    assert [ways_to_say(least) for least, _ in LEVELS] == [ways for _, ways in LEVELS]
+    assert log_popularity(np.array([], dtype=np.int64)).shape == (0,)
+
+
+def test_a_catalogue_tells_how_popular_its_items_are_unless_it_does_already():
+    split = split_dataset(dataset(), "leave-last-out")
+    told = with_popularity(split).frame["popularity"].to_list()
+    assert told == ["popular", *["fairly popular"] * 3, *["not often chosen"] * 12]
+    assert with_popularity(split).ids == split.dataset.catalogue.ids
+    own = split_dataset(dataset(popularity=["x"] * 16), "leave-last-out")
+    assert with_popularity(own) is own.dataset.catalogue
