@@ -83,7 +83,7 @@ class HistoryTexts:
     def _field(self, row: int, name: str) -> list[int]:
         """Ids of one field of an item within the budget of titles; none if there is no value."""
         if (row, name) not in self._fields:
-            ids = encode_text(self._tokenizer, self._value(row, name) or "")
+            ids = encode_text(self._tokenizer, self._value(row, name))
             self._fields[row, name] = ids[: self._options.title_tokens]
         return self._fields[row, name]
 
@@ -95,9 +95,12 @@ class HistoryTexts:
                 texts.append(f"{field}: {value}" if texts else value)
         return "\n".join(texts)
 
-    def _value(self, row: int, field: str) -> str | None:
+    def _value(self, row: int, field: str) -> str:
+        """A field of an item in one line; empty if it has none."""
         value = self.catalogue.frame[field][row] if field in self.catalogue.frame.columns else None
-        return ", ".join(map(str, value)) if isinstance(value, pl.Series) else None if value is None else str(value)
+        if value is None:
+            return ""
+        return ", ".join(map(str, value)) if isinstance(value, pl.Series) else str(value)
 
 
 def _age(history: History, position: int) -> str:
