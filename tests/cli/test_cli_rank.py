@@ -96,3 +96,13 @@ def test_a_mistyped_path_and_a_wrong_run_are_told(run, tmp_path):
     (tmp_path / "pairs.csv").write_text("user,item\nc1,w3\n", encoding="utf-8")
     assert "no trained ranker here" in thinkrank("rank", str(tmp_path), str(tmp_path / "pairs.csv")).stderr
     assert "belong to retrievers" in thinkrank("evaluate", run, "--think").stderr
+
+
+def test_histories_show_categories_where_the_source_has_short_ones():
+    from thinkrank.cli.settings import Layers, rank_settings
+
+    films = rank_settings(Layers(source="movielens-100k")).model.prompt
+    assert (films.noun, films.line) == ("movie", "{title} ({categories})")
+    assert rank_settings(Layers()).model.prompt == films
+    shop = rank_settings(Layers(source="amazon-2018")).model.prompt
+    assert (shop.noun, shop.line) == ("product", "{title}")

@@ -29,6 +29,8 @@ from thinkrank.retrieve.presets import Preset, preset
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 NOUNS = {"movielens-100k": "movie", "movielens": "movie", "amazon-2018": "product", "amazon-2023": "product"}
+LINES = {"movielens-100k": "{title} ({categories})", "movielens": "{title} ({categories})"}
+"""How R2Rank shows a history by default where categories are known and short."""
 LIST_DEFAULTS: dict[str, dict[str, Any]] = {
     "synthetic": {
         "model": {
@@ -238,8 +240,8 @@ def rank_settings(layers: Layers) -> RankSettings:
     """Lay what was said over the defaults; see `Layers.over`."""
 
     def defaults(source: str | None) -> dict[str, Any]:
-        model = R2RankConfig(prompt=PairPromptOptions(noun=_noun(source)))
-        return _defaults(RankSettings) | {"model": model.model_dump()}
+        told = {"noun": _noun(source), "line": LINES.get(_origin(source), "{title}")}
+        return _defaults(RankSettings) | {"model": R2RankConfig(prompt=PairPromptOptions(**told)).model_dump()}
 
     return layers.over(RankSettings, defaults)
 
@@ -274,11 +276,16 @@ def run_config(folder: str | Path) -> dict[str, Any]:
 
 
 def _noun(source: str | None) -> str:
-    """What a source's items are called; a prepared folder is asked for the source it was made from."""
+    """What a source's items are called."""
+    return NOUNS.get(_origin(source), "item")
+
+
+def _origin(source: str | None) -> str:
+    """The format of the data; a prepared folder is asked for the source it was made from."""
     source = source or DataSettings().source
     if (Path(source) / "dataset.json").is_file():
-        return NOUNS.get(str(Dataset.load(source).source.get("source")), "item")
-    return NOUNS.get(source, "item")
+        return str(Dataset.load(source).source.get("source"))
+    return source
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

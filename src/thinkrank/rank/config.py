@@ -67,6 +67,9 @@ class R2RankConfig(_Frozen):
 class RankerFitOptions(AdapterFitOptions):
     """What every training of R2Rank shares."""
 
+    validation_samples: int = Field(
+        64, ge=1, description="validation lists, drawn once; every pair in them is thought about"
+    )
     users: int = Field(4, ge=1, description="lists per step")
     negatives: int = Field(7, ge=1, description="drawn for each training list, uniformly among items never met")
     batch_tokens: int = Field(2048, ge=1, description="tokens in one packed pass, unless one list alone has more")
@@ -87,7 +90,7 @@ class ColdStartOptions(RankerFitOptions):
 class ReinforceOptions(RankerFitOptions):
     """Learning from the reward of the list: PPO for the thoughts, REINFORCE for the scores (section 3.3)."""
 
-    steps: int = Field(0, ge=0, description="batches of rollouts; 0 leaves the training out")
+    steps: int = Field(40, ge=0, description="batches of rollouts; 0 leaves the training out")
     learning_rate: float = Field(5e-5, gt=0, description="of the adapter")
     head_learning_rate: float = Field(3e-3, gt=0, description="of the scoring head")
     group_size: int = Field(4, ge=1, description="thoughts about each pair; 1 where none are written")
