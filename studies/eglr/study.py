@@ -12,9 +12,8 @@ A result keeps, for every test list, the places on which clicked items came to s
 expect of the first places.
 """
 
-import argparse
 import json
-import os
+import sys
 import time
 import tomllib
 from dataclasses import dataclass
@@ -22,9 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from thinkrank._files import atomic_write
 from thinkrank.baselines.lists import (
     DLCM,
     PRM,
@@ -51,12 +48,14 @@ from thinkrank.training import Run, console_progress
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 ARMS = Path(__file__).parent / "arms.toml"
-BASELINES = "baselines"
+sys.path.append(str(ROOT / "studies"))  # what studies share
 PASS_AT = (4, 16)
 
 
 class Study:
     """A study's file, its lists, and where its runs are."""
+
+    always = ("baselines",)
 
     def __init__(self, path: Path, runs: Path, lists: str | None) -> None:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -192,15 +191,10 @@ def by_place(slate: Slate) -> dict[str, Any]:
     }
 
 
-def run_arm(study: Study, arm: str, seed: int) -> None:
-    file = RESULTS / study.name / f"{arm}-{seed}.json"
-    if file.exists():
-        print(f"{file} is there already")
-        return
-    result: dict[str, Any] = {"study": study.name, "arm": arm, "seed": seed, "threads": torch.get_num_threads()}
+def run_arm(study: Study, arm: str, seed: int) -> dict[str, Any]:
     started = time.perf_counter()
-    if arm == BASELINES:
-        result["about"] = "re-rankers from the literature, and orders that learn nothing"
+    if arm == "baselines":
+        result = {"about": "re-rankers from the literature, and orders that learn nothing"}
         result |= judge(study, baselines(study, seed))
     else:
         settings = study.arm(arm, seed)
@@ -213,20 +207,14 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
             grpo = settings.grpo
             systems |= {f"pass@{samples}": PassAt(model, samples, "evaluator", grpo) for samples in PASS_AT}
             systems[f"oracle@{PASS_AT[-1]}"] = PassAt(model, PASS_AT[-1], "oracle", grpo)
-        result["about"] = study.arms[arm]["about"]
-        result |= judge(study, systems)
+        result = {"about": study.arms[arm]["about"], **judge(study, systems)}
         result |= by_place(model.rerank(study.split.test, settings.grpo.length))
         result["answer_seconds"] = answer_seconds(model, study.split.test, settings.grpo.length)
         shown = ("step", "valid_reward", f"valid_ndcg@{settings.grpo.length}", "valid_trigger_rate")
         result["curve"] = [{key: row[key] for key in shown} for row in run.metrics() if "valid_reward" in row]
         result["evaluator"] = model.report.model_dump(mode="json", exclude={"bins"}) if model.report else None
         result["threshold"] = model.config.reasoning.threshold
-        result["settings"] = settings.model_dump(mode="json", exclude={"data": {"path"}})
-    result["seconds"] = time.perf_counter() - started
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(file) as out:
-        out.write((json.dumps(result, separators=(",", ":")) + "\n").encode())
-    print(f"wrote {file}")
+    return {**result, "seconds": time.perf_counter() - started}
 
 
 def baselines(study: Study, seed: int) -> dict[str, Reranker]:
@@ -245,20 +233,7 @@ def baselines(study: Study, seed: int) -> dict[str, Reranker]:
     return systems
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
-    parser.add_argument("--arm", action="append", help="repeatable; all by default")
-    parser.add_argument("--seed", action="append", type=int, help="repeatable; those of the study by default")
-    parser.add_argument("--path", help="folder of the lists, where the source has none of its own")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "studies", help="where trainings are kept")
-    arguments = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    study = Study(arguments.study, arguments.runs, arguments.path)
-    for seed in arguments.seed or study.options["seeds"]:
-        for arm in arguments.arm or (BASELINES, *study.arms):
-            run_arm(study, arm, seed)
-
-
 if __name__ == "__main__":
-    main()
+    from command import main
+
+    main(__doc__, RESULTS, Study, run_arm)

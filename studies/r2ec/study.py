@@ -9,18 +9,12 @@ a table `warm_start` lays it over `[training]` and has a warm start of its own. 
 language model on the same samples, is always there. Trainings resume; an arm whose result file is there is done.
 """
 
-import argparse
-import json
-import os
 import sys
 import time
 import tomllib
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from thinkrank._files import atomic_write
 from thinkrank.baselines import EASE, ItemKNN, Popularity, SASRec, SasrecOptions
 from thinkrank.cli.settings import Layers, RetrieveSettings, retrieve_settings
 from thinkrank.data import Split
@@ -34,11 +28,12 @@ from thinkrank.training import Run, console_progress
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 sys.path.append(str(ROOT / "studies"))  # what studies share
-BASELINES = "baselines"
 
 
 class Study:
     """A study's file, its data, and where its runs are."""
+
+    always = ("baselines",)
 
     def __init__(self, path: Path, runs: Path, data: str | None) -> None:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -54,6 +49,18 @@ class Study:
     def settings(self, over: dict[str, Any]) -> RetrieveSettings:
         """The common settings with an arm's laid over them."""
         return retrieve_settings(Preset.thinkrank, Layers(tables=[self.tables, over]))
+
+    def arm(self, name: str, seed: int) -> RetrieveSettings:
+        """An arm's settings with a seed."""
+        arm = self.arms[name]
+        over = {key: arm[key] for key in ("model", "training", "recpo") if key in arm}
+        if not over.get("model", {}).keys() <= {"thinker", "thought"}:
+            raise SystemExit(f"arm {name}: all arms share the warm start's model; only thinker and thought may differ")
+        if "warm_start" in arm:
+            over["training"] = {**arm["warm_start"], **over.get("training", {})}
+        phase = {"recpo": "recpo", "contrastive": "training"}[arm["phase"]]
+        over[phase] = {**over.get(phase, {}), "seed": seed}
+        return self.settings(over)
 
     def warm_start(self, arm: str, seed: int) -> Path:
         """The folder of the model that an arm begins with, trained if it is not there."""
@@ -88,20 +95,8 @@ class Study:
         return load_backbone(str(folder), dtype=model.dtype)
 
 
-def arm_settings(study: Study, arm: str, seed: int) -> RetrieveSettings:
-    """An arm's settings with a seed."""
-    over = {key: value for key, value in study.arms[arm].items() if key in ("model", "training", "recpo")}
-    phase = study.arms[arm]["phase"]
-    if not over.get("model", {}).keys() <= {"thinker", "thought"}:
-        raise SystemExit(f"arm {arm}: all arms share the warm start's model; only thinker and thought may differ")
-    if "warm_start" in study.arms[arm]:
-        over["training"] = {**study.arms[arm]["warm_start"], **over.get("training", {})}
-    over.setdefault({"recpo": "recpo", "contrastive": "training"}[phase], {})["seed"] = seed
-    return study.settings(over)
-
-
-def train(study: Study, arm: str, seed: int) -> tuple[R2ec, Run, RetrieveSettings]:
-    settings, phase = arm_settings(study, arm, seed), study.arms[arm]["phase"]
+def train(study: Study, arm: str, seed: int) -> tuple[R2ec, Run]:
+    settings, phase = study.arm(arm, seed), study.arms[arm]["phase"]
     model = R2ec.from_pretrained(study.warm_start(arm, seed), backbone=study.backbone())
     model.config = settings.model
     run = Run(study.folder / f"{arm}-{seed}", settings.model_dump(mode="json"), {"split": study.split.manifest()})
@@ -109,7 +104,7 @@ def train(study: Study, arm: str, seed: int) -> tuple[R2ec, Run, RetrieveSetting
         fit_recpo(model, study.split, settings.recpo, run, progress=console_progress)
     else:
         fit_contrastive(model, study.split, settings.training, run, progress=console_progress)
-    return model, run, settings
+    return model, run
 
 
 def judge(study: Study, model: R2ec, *, thinks: bool, controls: bool) -> dict[str, Any]:
@@ -144,31 +139,19 @@ def judge_baselines(study: Study, seed: int) -> dict[str, Any]:
         name: target_ranks(mask_seen(model.scores(histories), histories), samples.targets).tolist()
         for name, model in fitted.items()
     }
-    about, threads = "systems without a language model", torch.get_num_threads()
-    return {"about": about, "threads": threads, "seconds": time.perf_counter() - started, "ranks": ranks}
+    about = "systems without a language model"
+    return {"about": about, "seconds": time.perf_counter() - started, "ranks": ranks}
 
 
-def run_arm(study: Study, arm: str, seed: int) -> None:
-    file = RESULTS / study.name / f"{arm}-{seed}.json"
-    named = {"study": study.name, "arm": arm, "seed": seed}
-    if arm == BASELINES:
-        if not file.exists():
-            write(file, {**named, **judge_baselines(study, seed)})
-        return
-    if file.exists():
-        stored = json.loads(file.read_text(encoding="utf-8"))["settings"]
-        if stored != told(arm_settings(study, arm, seed)):
-            raise SystemExit(f"{file} was made with other settings: delete it, or restore them")
-        print(f"{file} is there already")
-        return
-    model, run, settings = train(study, arm, seed)
+def run_arm(study: Study, arm: str, seed: int) -> dict[str, Any]:
+    if arm == "baselines":
+        return judge_baselines(study, seed)
+    model, run = train(study, arm, seed)
     rows = run.metrics()
     keeps = study.options.get("keep_thoughts", True)
     shown = [row for row in rows if "thoughts" in row] if keeps else []
-    result = {
-        **named,
+    return {
         "about": study.arms[arm]["about"],
-        "threads": torch.get_num_threads(),
         "seconds": rows[-1]["seconds"],
         "validations": [
             {key: row[key] for key in row if key in ("step", "seconds") or key.startswith("valid")}
@@ -187,37 +170,10 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
             controls=study.arms[arm].get("controls", False),
         ),
         "thoughts": {"before": shown[0]["thoughts"], "after": shown[-1]["thoughts"]} if len(shown) > 1 else {},
-        "settings": told(settings),
     }
-    write(file, result)
-
-
-def told(settings: RetrieveSettings) -> dict[str, Any]:
-    """Settings as a result keeps them: not where on this machine the data lay."""
-    return settings.model_copy(update={"data": settings.data.model_copy(update={"path": None})}).model_dump(mode="json")
-
-
-def write(file: Path, result: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(file) as written:
-        written.write((json.dumps(result, separators=(",", ":")) + "\n").encode())
-    print(f"wrote {file}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
-    parser.add_argument("--arm", action="append", help="repeatable; all by default")
-    parser.add_argument("--seed", action="append", type=int, help="repeatable; those of the study by default")
-    parser.add_argument("--path", help="file or folder of the data, where the source has none of its own")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "studies", help="where trainings are kept")
-    arguments = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    study = Study(arguments.study, arguments.runs, arguments.path)
-    for seed in arguments.seed or study.options["seeds"]:
-        for arm in arguments.arm or (BASELINES, *study.arms):
-            run_arm(study, arm, seed)
 
 
 if __name__ == "__main__":
-    main()
+    from command import main
+
+    main(__doc__, RESULTS, Study, run_arm)

@@ -11,9 +11,6 @@ and the answers after sampled thoughts are judged beside those after the likelie
 result file is there is done.
 """
 
-import argparse
-import json
-import os
 import sys
 import time
 import tomllib
@@ -22,10 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from two_clues import Language, TwoClues
 
-from thinkrank._files import atomic_write
 from thinkrank.baselines import EASE, ItemKNN, Popularity, SASRec, SasrecOptions
 from thinkrank.cli.settings import Layers, RankSettings, rank_settings
 from thinkrank.cli.train_rank import cold_start_lists, validation_sets
@@ -53,7 +48,6 @@ ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 ARMS = Path(__file__).parent / "arms.toml"
 sys.path.append(str(ROOT / "studies"))  # what studies share
-ALWAYS = ("baselines", "zero_shot")
 
 
 class Study:
@@ -68,6 +62,7 @@ class Study:
         arms = tables.pop("arms", None)
         self.arms: dict[str, dict[str, Any]] = arms or tomllib.loads(ARMS.read_text(encoding="utf-8"))
         self.tables = tables
+        self.always = () if "two_clues" in self.options else ("baselines", "zero_shot")
         self.world: TwoClues | None = None
         if "two_clues" in self.options:
             relay = RelayWorld(RelayOptions(**tables["data"]["options"]))
@@ -150,13 +145,9 @@ def judge(scorer: CandidateScorer, sets: CandidateSets, batch: int = 16) -> list
     return candidate_ranks(np.concatenate(parts), sets).tolist()
 
 
-def run_arm(study: Study, arm: str, seed: int) -> None:
-    file = RESULTS / study.name / f"{arm}-{seed}.json"
-    if file.exists():
-        print(f"{file} is there already")
-        return
+def run_arm(study: Study, arm: str, seed: int) -> dict[str, Any]:
     sets, started = study.test_sets(), time.perf_counter()
-    result: dict[str, Any] = {"study": study.name, "arm": arm, "seed": seed, "threads": torch.get_num_threads()}
+    result: dict[str, Any] = {}
     if arm == "baselines":
         found = baselines(study, sets, seed)
         result |= {"about": "systems without a language model", "seconds": time.perf_counter() - started}
@@ -203,13 +194,8 @@ def run_arm(study: Study, arm: str, seed: int) -> None:
                 if "valid_ndcg@10" in row
             ],
             "thoughts": {"before": shown[0]["thoughts"], "after": shown[-1]["thoughts"]} if len(shown) > 1 else {},
-            "settings": study.arm(arm, seed).model_dump(mode="json", exclude={"data": {"path"}}),
         }
-    result["ranks"] = found
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(file) as out:
-        out.write((json.dumps(result, separators=(",", ":")) + "\n").encode())
-    print(f"wrote {file}")
+    return {**result, "ranks": found}
 
 
 def baselines(study: Study, sets: CandidateSets, seed: int) -> dict[str, list[int]]:
@@ -240,20 +226,7 @@ def zero_shot(study: Study, sets: CandidateSets) -> tuple[dict[str, list[int]], 
     return found, [row.model_dump(mode="json") for row in rows]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
-    parser.add_argument("--arm", action="append", help="repeatable; all by default")
-    parser.add_argument("--seed", action="append", type=int, help="repeatable; those of the study by default")
-    parser.add_argument("--path", help="file or folder of the data, where the source has none of its own")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "studies", help="where trainings are kept")
-    arguments = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    study = Study(arguments.study, arguments.runs, arguments.path)
-    for seed in arguments.seed or study.options["seeds"]:
-        for arm in arguments.arm or (*(() if study.world else ALWAYS), *study.arms):
-            run_arm(study, arm, seed)
-
-
 if __name__ == "__main__":
-    main()
+    from command import main
+
+    main(__doc__, RESULTS, Study, run_arm)
