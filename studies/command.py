@@ -30,6 +30,9 @@ class AnyStudy(Protocol):
     arms: dict[str, dict[str, Any]]
     always: Sequence[str]
 
+    def settings(self, over: dict[str, Any]) -> Any:
+        """The common settings with others laid over them."""
+
     def arm(self, name: str, seed: int) -> Any:
         """An arm's settings with a seed; their `data` has a `path`."""
 
@@ -53,23 +56,23 @@ def main(
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     study = open_study(arguments.study, arguments.runs, arguments.path)
+    known, asked = (*study.always, *study.arms), arguments.arm or (*study.always, *study.arms)
+    for arm in asked:
+        if arm not in known:
+            raise SystemExit(f"{arguments.study} has no arm {arm}; it has {', '.join(known)}")
+    options = {key: value for key, value in study.options.items() if key not in ("seeds", "arms")}
     for seed in arguments.seed or study.options["seeds"]:
-        for arm in arguments.arm or (*study.always, *study.arms):
-            if arm not in (*study.always, *study.arms):
-                raise SystemExit(
-                    f"{arguments.study} has no arm {arm}; it has {', '.join((*study.always, *study.arms))}"
-                )
+        for arm in asked:
             file = results / study.name / f"{arm}-{seed}.json"
-            settings = None if arm in study.always else _without_path(study.arm(arm, seed))
+            settings = _without_path(study.settings({}) if arm in study.always else study.arm(arm, seed))
             if file.exists():
-                if settings is not None and not _made_with(settings, file):
+                if not _made_with(settings, options, file):
                     raise SystemExit(f"{file} was made with other settings: delete it, or restore them")
                 print(f"{file} is there already")
                 continue
             result = {"study": study.name, "arm": arm, "seed": seed, "threads": torch.get_num_threads()}
             result |= run_arm(study, arm, seed)
-            if settings is not None:
-                result["settings"] = settings.model_dump(mode="json")
+            result |= {"options": options, "settings": settings.model_dump(mode="json")}
             file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(file) as out:
                 out.write((json.dumps(result, separators=(",", ":")) + "\n").encode())
@@ -81,9 +84,11 @@ def _without_path(settings: Any) -> Any:
     return settings.model_copy(update={"data": settings.data.model_copy(update={"path": None})})
 
 
-def _made_with(settings: BaseModel, file: Path) -> bool:
-    """Whether a result has these settings, and the defaults of those that came later."""
+def _made_with(settings: BaseModel, options: dict[str, Any], file: Path) -> bool:
+    """Whether a result has these settings, and the defaults of those that came later; what it does not tell may be."""
+    result = json.loads(file.read_text(encoding="utf-8"))
     try:
-        return type(settings).model_validate(json.loads(file.read_text(encoding="utf-8"))["settings"]) == settings
+        stored = type(settings).model_validate(result["settings"]) if "settings" in result else settings
+        return stored == settings and result.get("options", options) == options
     except ValidationError:
         return False

@@ -29,7 +29,7 @@ def command(tmp_path_factory):
 def run(command):
     done = thinkrank(*command)
     assert done.returncode == 0, done.stderr
-    assert "best validation NDCG@4" in done.stdout
+    assert "last validation NDCG@4" in done.stdout
     return command[command.index("--out") + 1]
 
 

@@ -36,6 +36,7 @@ def test_the_public_names_are_these():
         "load_impressions",
         "relay_split",
         "split_dataset",
+        "with_popularity",
         "with_running_features",
     ]
 

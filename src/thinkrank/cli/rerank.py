@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thinkrank.cli.data import Json, Option
-from thinkrank.cli.train import Device, given
+from thinkrank.cli.train import Device, given, kept_value
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,14 +58,14 @@ def train(
         write_reranking_report(run, model, split)
     rows = phase(run, "grpo", settings, split).metrics()
     key = f"valid_ndcg@{settings.grpo.length}"
-    best = max((row[key] for row in rows if key in row), default=0.0)
+    keep = settings.grpo.keep
+    value = kept_value(rows, key, keep)
     if json_output:
-        told = {"run": str(out), "model": str(out / "model"), "report": str(report), key: best}
+        told = {"run": str(out), "model": str(out / "model"), "report": str(report), key: value}
         sys.stdout.write(json.dumps(told) + "\n")
         return
-    sys.stdout.write(
-        f"best validation NDCG@{settings.grpo.length} {best:.4f}; the model is in {out / 'model'}\nreport: {report}\n"
-    )
+    said = f"{keep} validation NDCG@{settings.grpo.length} {value:.4f}"
+    sys.stdout.write(f"{said}; the model is in {out / 'model'}\nreport: {report}\n")
 
 
 def train_reranker(

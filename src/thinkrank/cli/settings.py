@@ -230,7 +230,8 @@ def retrieve_settings(which: Preset, layers: Layers) -> RetrieveSettings:
     """Lay what was said over a preset; see `Layers.over`."""
 
     def defaults(source: str | None) -> dict[str, Any]:
-        stages = zip(("model", "training", "recpo"), preset(which, noun=_noun(source)), strict=True)
+        noun = NOUNS.get(_origin(source), "item")
+        stages = zip(("model", "training", "recpo"), preset(which, noun=noun), strict=True)
         return {name: stage.model_dump() for name, stage in stages}
 
     return layers.over(RetrieveSettings, defaults)
@@ -240,7 +241,8 @@ def rank_settings(layers: Layers) -> RankSettings:
     """Lay what was said over the defaults; see `Layers.over`."""
 
     def defaults(source: str | None) -> dict[str, Any]:
-        told = {"noun": _noun(source), "line": LINES.get(_origin(source), "{title}")}
+        origin = _origin(source)
+        told = {"noun": NOUNS.get(origin, "item"), "line": LINES.get(origin, "{title}")}
         return _defaults(RankSettings) | {"model": R2RankConfig(prompt=PairPromptOptions(**told)).model_dump()}
 
     return layers.over(RankSettings, defaults)
@@ -273,11 +275,6 @@ def run_config(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise ThinkrankError(f"{folder}: no run here (no config.toml). Give the --out folder of a training run.")
     return _read_toml(path)
-
-
-def _noun(source: str | None) -> str:
-    """What a source's items are called."""
-    return NOUNS.get(_origin(source), "item")
 
 
 def _origin(source: str | None) -> str:

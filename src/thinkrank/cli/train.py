@@ -1,8 +1,9 @@
 """`thinkrank train`: one command per stage."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -97,6 +98,12 @@ def given(
     )
 
 
+def kept_value(rows: Sequence[Mapping[str, Any]], key: str, keep: str) -> float:
+    """What validation says of the weights that were kept: the highest value, or the last one; 0 without any."""
+    values = [float(row[key]) for row in rows if key in row]
+    return (max(values) if keep == "best" else values[-1]) if values else 0.0
+
+
 def _is_finished(folder: Path) -> bool:
     return (folder / "model" / "config.json").is_file()
 
@@ -106,10 +113,10 @@ def _print_training(run: "Run", split: "Split", *, json_output: bool) -> None:
     from thinkrank.cli.report import open_recpo
 
     folder, recpo = run.folder, open_recpo(run, split)
-    best = {"valid_ndcg@10": max((row.get("valid_ndcg@10", 0.0) for row in run.metrics()), default=0.0)}
+    best = {"valid_ndcg@10": kept_value(run.metrics(), "valid_ndcg@10", "best")}
     if recpo is not None:
         key = "valid_thinking_ndcg@10"
-        best[key] = max((row.get(key, 0.0) for row in recpo.metrics()), default=0.0)
+        best[key] = kept_value(recpo.metrics(), key, "best")
     if json_output:
         import json
 

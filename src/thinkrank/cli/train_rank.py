@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thinkrank.cli.data import Filter, Json, Option, Path_
-from thinkrank.cli.train import Device, given
+from thinkrank.cli.train import Device, given, kept_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,17 +33,17 @@ def rank(
     split: Annotated[str | None, typer.Option(help="temporal or leave-last-out. [default: temporal]")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file laid over the defaults.")] = None,
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, such as reinforce.steps=40. Repeatable.")
+        list[str] | None, typer.Option("--set", help="One setting, such as reinforce.steps=80. Repeatable.")
     ] = None,
     filters: Filter = None,
     device: Device = "auto",
     json_output: Json = False,
 ) -> None:
-    """Train R2Rank: traces by a teacher, a cold start on them, then, if reinforce.steps is set, the reward of lists.
+    """Train R2Rank: traces by a teacher, a cold start on them, then the reward of lists.
 
     Ctrl-C or a power cut loses nothing: the same command goes on from the last trace or checkpoint.
 
-    Examples: `thinkrank train rank movielens-100k --out runs/rank --set reinforce.steps=40`,
+    Examples: `thinkrank train rank movielens-100k --out runs/rank --set reinforce.steps=80`,
     `thinkrank train rank --set model.thinks=false --out runs/plain`
     """
     from thinkrank.cli.report import write_ranking_training_report
@@ -54,12 +54,13 @@ def rank(
     run, _ = train_ranker(settings, data, out, device=device)
     report = write_ranking_training_report(run, data)
     rows = [row for phase in (run, open_reinforce(run, data)) if phase is not None for row in phase.metrics()]
-    best = max((row["valid_ndcg@10"] for row in rows if "valid_ndcg@10" in row), default=0.0)
+    keep = (settings.reinforce if settings.reinforce.steps else settings.cold_start).keep
+    value = kept_value(rows, "valid_ndcg@10", keep)
     if json_output:
-        told = {"run": str(out), "model": str(out / "model"), "report": str(report), "valid_ndcg@10": best}
+        told = {"run": str(out), "model": str(out / "model"), "report": str(report), "valid_ndcg@10": value}
         sys.stdout.write(json.dumps(told) + "\n")
         return
-    sys.stdout.write(f"best validation NDCG@10 {best:.4f}; the model is in {out / 'model'}\nreport: {report}\n")
+    sys.stdout.write(f"{keep} validation NDCG@10 {value:.4f}; the model is in {out / 'model'}\nreport: {report}\n")
 
 
 def train_ranker(

@@ -16,6 +16,7 @@ from thinkrank.data.impressions import (
     load_impressions,
     with_running_features,
 )
+from thinkrank.data.popularity import with_popularity
 from thinkrank.data.sources import SOURCES, load_dataset
 from thinkrank.data.splits import Sample, Samples, Split, SplitKind, split_dataset
 from thinkrank.data.synthetic import RelayOptions, RelayWorld, World, WorldOptions, expected_ndcg, relay_split
@@ -51,5 +52,6 @@ __all__ = [
     "load_impressions",
     "relay_split",
     "split_dataset",
+    "with_popularity",
     "with_running_features",
 ]

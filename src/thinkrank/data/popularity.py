@@ -29,9 +29,11 @@ def ways_to_say(popularity: float) -> tuple[str, ...]:
 
 
 def with_popularity(split: Split) -> Catalogue:
-    """The catalogue with a column ``popularity`` in words, by what training may see; an own column stays as it is."""
+    """The catalogue with a column ``popularity`` in words, by what training may see.
+
+    A column of that name is replaced: who counted it may have looked at what is held out. What a training sample took
+    is counted as well, so on sparse data its words are a little kinder than those of an unseen choice will be.
+    """
     catalogue = split.dataset.catalogue
-    if COLUMN in catalogue.frame.columns:
-        return catalogue
     words = [ways_to_say(value)[0] for value in log_popularity(split.train_counts).tolist()]
     return Catalogue(catalogue.frame.with_columns(pl.Series(COLUMN, words, dtype=pl.String)))

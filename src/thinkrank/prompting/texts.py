@@ -96,7 +96,7 @@ class HistoryTexts:
         return "\n".join(texts)
 
     def _value(self, row: int, field: str) -> str:
-        """A field of an item in one line; empty if it has none."""
+        """A field of an item as text; empty if it has none."""
         value = self.catalogue.frame[field][row] if field in self.catalogue.frame.columns else None
         if value is None:
             return ""

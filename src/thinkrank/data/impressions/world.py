@@ -70,7 +70,7 @@ class ListWorldOptions(WorldOptions):
 class ListWorld:
     """A `World` whose users are shown lists, on which they click by chances that follow from the options.
 
-    The displayed order is that of ``score``, the true utility with noise: a first stage that is right on the whole.
+    The displayed order is that of ``score``, the true utility with noise: a first stage, right more often than not.
     Clicks follow `feedback.click_probabilities`: they fall with the place, and with earlier items of the same kind. The
     best order of a list is thus not that of single items.
 
