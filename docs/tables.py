@@ -4,8 +4,9 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`: NAME.json lies 
 of `thinkrank evaluate`. Between `<!-- figures NAME -->` and `<!-- end -->` stand the figures of
 benchmarks/results/NAME.json. Between `<!-- study METHOD/NAME -->` and `<!-- end -->` stand all arms under
 studies/METHOD/results/NAME, between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts of the samples,
-and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the arms of the re-ranking study NAME
-think.
+between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown does to prompts
+without training, and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the arms of the
+re-ranking study NAME think.
 `python docs/tables.py` rewrites them, `--check` only says whether they are up to date.
 """
 
@@ -23,7 +24,7 @@ from thinkrank.evaluate.studies import read_study, study_markdown
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
 MARKED = re.compile(
-    r"(<!-- (?P<kind>table|figures|study|buckets|thinking) (?P<name>[\w./-]+) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (?P<kind>table|figures|study|buckets|places|thinking) (?P<name>[\w./-]+) -->\n).*?(<!-- end -->)", re.DOTALL
 )
 STUDIES = DOCS.parent / "studies"
 COMPARED = {
@@ -50,6 +51,8 @@ def filled(text: str) -> str:
             made = study_markdown(study, reference, (*more, *metrics))
         elif match["kind"] == "buckets":
             made = by_bucket(STUDIES / match["name"].replace("/", "/results/"))
+        elif match["kind"] == "places":
+            made = by_place_shown(STUDIES / match["name"].replace("/", "/results/"))
         elif match["kind"] == "thinking":
             made = thinking(STUDIES / "eglr" / "results" / match["name"])
         else:
@@ -70,6 +73,25 @@ def by_bucket(folder: Path) -> str:
         values_S = answers.values("ndcg@10").mean(axis=0)
         means = [f"{values_S[samples].mean():.3f}".replace("0.", ".", 1) for samples in held.values()]
         lines.append([answers.arm, answers.way, *means])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def by_place_shown(folder: Path) -> str:
+    """Agreement of the answers over orders of the same candidates, and NDCG@10 by where the true one was shown."""
+    rows = json.loads((folder / "zero_shot-0.json").read_text(encoding="utf-8"))["position_bias"]
+    shown = "ndcg@10, true item shown at "
+    places = [int(row["metric"].removeprefix(shown)) for row in rows if row["metric"].startswith(shown)]
+    bounds = [(first, first + 4) for first in range(1, max(places) + 1, 5)]
+    header = ["system", "Kendall's τ", "deviation of ndcg@10", *(f"shown at {first}-{last}" for first, last in bounds)]
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    for system in dict.fromkeys(row["system"] for row in rows):
+        own = {row["metric"]: row for row in rows if row["system"] == system}
+        tau, deviation = own["kendall tau over orders"], own["ndcg@10 deviation over orders"]
+        line = [system, f"{tau['value']:.3f} [{tau['low']:.3f}–{tau['high']:.3f}]", f"{deviation['value']:.4f}"]
+        for first, last in bounds:
+            part = [own[name] for place in range(first, last + 1) if (name := f"{shown}{place}") in own]
+            line.append(f"{np.average([row['value'] for row in part], weights=[row['n'] for row in part]):.3f}")
+        lines.append(line)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
