@@ -29,10 +29,11 @@ MARKED = re.compile(
 STUDIES = DOCS.parent / "studies"
 COMPARED = {
     "r2ec": (("no_reasoning", "no thought"), ("ndcg@10", "hit@1", "hit@5", "hit@10", "hit@20")),
-    "r2rank": (("sft", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
+    "r2rank": (("plain_rl", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
+    "r2rank/two-clues": (("sft", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
     "eglr": (("gru", "greedy"), ("ndcg@10", "ndcg@5", "map@10", "mrr")),
 }
-"""Per method, arm and way that the others are tested against, and metrics."""
+"""Per method, or study of one, arm and way that the others are tested against, and metrics."""
 
 
 def filled(text: str) -> str:
@@ -46,7 +47,7 @@ def filled(text: str) -> str:
         elif match["kind"] == "study":
             method, _, name = match["name"].partition("/")
             study = read_study(STUDIES / method / "results" / name)
-            reference, metrics = COMPARED[method]
+            reference, metrics = COMPARED.get(match["name"], COMPARED[method])
             more = tuple(dict.fromkeys(name for answers in study for name in answers.measured))
             made = study_markdown(study, reference, (*more, *metrics))
         elif match["kind"] == "buckets":
