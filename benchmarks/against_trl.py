@@ -51,9 +51,9 @@ from _figures import parser, tell
 from thinkrank.language import LoraOptions, add_lora, load_backbone
 from thinkrank.language.adapters import adapter_state, restore_adapter
 from thinkrank.language.backbone import Backbone
-from thinkrank.language.forest import Forest
 from thinkrank.language.logprobs import selective_logprobs
 from thinkrank.language.packing import Packing, packed_states
+from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.policy import Surrogate, clipped_surrogate, denominators, grpo_advantages, rloo_advantages
 
 LORA = LoraOptions(rank=16, alpha=32.0)
@@ -117,7 +117,7 @@ def our_surrogate(
     backbone: Backbone, group: Group, method: Method, advantages_G: Tensor, older_GT: Tensor | None = None
 ) -> tuple[Surrogate, Tensor]:
     """The loss, with a gradient, and the log-probabilities (G, T) it came from; zero where there is no token."""
-    packing = Packing(Forest.groups([(group.prompt, group.completions)]), backbone.device)
+    packing = Packing(PrefixTree.groups([(group.prompt, group.completions)]), backbone.device)
     leaves = packing.forest.leaves
     states_TD = packed_states(backbone, packing)
     scores = selective_logprobs(backbone, states_TD[packing.predictors(leaves)], packing.ids_T[packing.tokens(leaves)])

@@ -19,11 +19,11 @@ from transformers import AutoModelForCausalLM
 from _figures import parser, tell
 from thinkrank.language import (
     Backbone,
-    Forest,
     GenerationOptions,
     LoraOptions,
     Packing,
-    TransformersSampler,
+    PrefixTree,
+    TransformersEngine,
     add_lora,
     hidden_states,
     load_backbone,
@@ -71,8 +71,8 @@ def tokens(count: int, seed: int) -> list[int]:
     return list(text()[start : start + count])
 
 
-def group(prompt: int, rollouts: int, new: int, *, trees: int = 1) -> Forest:
-    return Forest.groups(
+def group(prompt: int, rollouts: int, new: int, *, trees: int = 1) -> PrefixTree:
+    return PrefixTree.groups(
         (tokens(prompt, 1000 * tree), [tokens(new, 1000 * tree + i + 1) for i in range(rollouts)])
         for tree in range(trees)
     )
@@ -90,14 +90,14 @@ def seconds(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, fl
     return best
 
 
-def packed_logprobs(backbone: Backbone, forest: Forest) -> torch.Tensor:
+def packed_logprobs(backbone: Backbone, forest: PrefixTree) -> torch.Tensor:
     packing = Packing(forest, backbone.device)
     states = packed_states(backbone, packing)
     scored = packing.ids_T[packing.tokens(forest.leaves)]
     return selective_logprobs(backbone, states[packing.predictors(forest.leaves)], scored).logprobs_N
 
 
-def separate_logprobs(backbone: Backbone, forest: Forest, leaves: Sequence[int]) -> torch.Tensor:
+def separate_logprobs(backbone: Backbone, forest: PrefixTree, leaves: Sequence[int]) -> torch.Tensor:
     """Of these leaves' tokens, from one padded row per sequence."""
     ids_BT, mask_BT = pad([forest.sequence(leaf) for leaf in leaves], backbone.pad_id, device=backbone.device)
     states_BTD = hidden_states(backbone, ids_BT, mask_BT)
@@ -113,18 +113,20 @@ def gradient(backbone: Backbone, logprobs: torch.Tensor, weights: torch.Tensor) 
     return torch.cat([part.flatten() for part in parts])
 
 
-def weights_of(forest: Forest) -> torch.Tensor:
+def weights_of(forest: PrefixTree) -> torch.Tensor:
     """One per token of the leaves; they differ, so that no error can cancel."""
     return torch.linspace(-1, 1, sum(len(forest.ids[leaf]) for leaf in forest.leaves))
 
 
-def packed_step(backbone: Backbone, forest: Forest) -> tuple[torch.Tensor, torch.Tensor]:
+def packed_step(backbone: Backbone, forest: PrefixTree) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities and the gradient of their weighted sum, in one packed pass."""
     logprobs = packed_logprobs(backbone, forest)
     return logprobs.detach(), gradient(backbone, logprobs, weights_of(forest))
 
 
-def separate_step(backbone: Backbone, forest: Forest, tokens_at_once: int = 2560) -> tuple[torch.Tensor, torch.Tensor]:
+def separate_step(
+    backbone: Backbone, forest: PrefixTree, tokens_at_once: int = 2560
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The same from separate rows, some at a time."""
     at_once = max(1, tokens_at_once // max(forest.ends))
     weights, logprobs, total = weights_of(forest), [], torch.zeros(())
@@ -156,7 +158,7 @@ def exactness(quick: bool) -> dict[str, float]:
     return figures
 
 
-def training(backbone: Backbone, forest: Forest, repeats: int) -> dict[str, float]:
+def training(backbone: Backbone, forest: PrefixTree, repeats: int) -> dict[str, float]:
     return seconds(
         {
             "packed": lambda: packed_step(backbone, forest),
@@ -170,11 +172,11 @@ def pair_sampling(backbone: Backbone, quick: bool, repeats: int) -> dict[str, fl
     history, candidates, length, new = (64, 4, 8, 4) if quick else (512, 20, 32, 32)
     shared = group(history, candidates, length)
     options = GenerationOptions(max_new_tokens=new, temperature=1.0)
-    sampler = TransformersSampler(backbone)
+    sampler = TransformersEngine(backbone)
     return seconds(
         {
             "shared": lambda: sampler.sample(shared, options),
-            "separate": lambda: sampler.sample(Forest.rows(shared.sequences()), options),
+            "separate": lambda: sampler.sample(PrefixTree.rows(shared.sequences()), options),
         },
         repeats,
     )
@@ -183,7 +185,7 @@ def pair_sampling(backbone: Backbone, quick: bool, repeats: int) -> dict[str, fl
 def throughput(base: Backbone, adapted: Backbone, quick: bool, repeats: int) -> dict[str, float]:
     """Tokens per second of prefill, of decoding 64 rows, and of training, each with and without the adapter."""
     length, new = (64, 4) if quick else (256, 33)
-    prompts = Forest.rows(tokens(length, seed) for seed in range(8))
+    prompts = PrefixTree.rows(tokens(length, seed) for seed in range(8))
     packing = Packing(prompts)
     ids_BT = torch.tensor(list(prompts.sequences()))
 
@@ -200,7 +202,7 @@ def throughput(base: Backbone, adapted: Backbone, quick: bool, repeats: int) -> 
 
     def write(backbone: Backbone, count: int) -> Callable[[], object]:
         options = GenerationOptions(max_new_tokens=count, temperature=1.0)
-        return lambda: TransformersSampler(backbone).sample(prompts, options, num_samples=8)
+        return lambda: TransformersEngine(backbone).sample(prompts, options, num_samples=8)
 
     def train() -> object:
         mean = packed_states(adapted, packing).square().mean()
@@ -264,9 +266,9 @@ def many_prompts(quick: bool) -> float:
     """Peak resident GiB of sampling 500 prompts x 4 within 1 GiB of keys and values; in a process of its own."""
     backbone = load("auto", lora=False)
     count, new = (20, 2) if quick else (500, 4)
-    prompts = Forest.rows(tokens(100 + 37 * seed % 300, seed) for seed in range(count))
+    prompts = PrefixTree.rows(tokens(100 + 37 * seed % 300, seed) for seed in range(count))
     options = GenerationOptions(max_new_tokens=new, temperature=1.0, kv_gib=1.0, batch_size=256)
-    written = TransformersSampler(backbone).sample(prompts, options, num_samples=4)
+    written = TransformersEngine(backbone).sample(prompts, options, num_samples=4)
     if sum(len(samples) for samples in written) != 4 * count:
         sys.exit("not every prompt was answered")
     return peak_gib()

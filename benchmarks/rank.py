@@ -19,17 +19,17 @@ from thinkrank.data import History, load_dataset, split_dataset
 from thinkrank.data.candidates import candidate_sets
 from thinkrank.language import (
     Backbone,
-    Forest,
     GenerationOptions,
     LoraOptions,
     Packing,
-    TransformersSampler,
+    PrefixTree,
+    TransformersEngine,
     load_backbone,
     packed_states,
 )
 from thinkrank.language.adapters import adapter_state
+from thinkrank.prompts.options import PairPromptOptions
 from thinkrank.rank import R2Rank, R2RankConfig
-from thinkrank.rank.config import PairPromptOptions
 
 THOUGHT_TOKENS = 24
 
@@ -64,7 +64,7 @@ def prepared(thinks: bool, dtype: str = "bfloat16") -> R2Rank:
 def separate_scores(model: R2Rank, history: History, rows: list[int]) -> np.ndarray:
     """Every prompt read from its first token to its last."""
     prefix, closing = model.prompts.prefix(history), model.prompts.closing_ids
-    forest = Forest.rows((*prefix, *model.prompts.candidate(row), *closing) for row in rows)
+    forest = PrefixTree.rows((*prefix, *model.prompts.candidate(row), *closing) for row in rows)
     packing = Packing(forest)
     with torch.no_grad():
         return model.head(packed_states(model.backbone, packing)[packing.last_tokens(forest.leaves)]).numpy()
@@ -73,8 +73,8 @@ def separate_scores(model: R2Rank, history: History, rows: list[int]) -> np.ndar
 def separate_thoughts(model: R2Rank, history: History, rows: list[int]) -> np.ndarray:
     """The same with a thought behind each prompt."""
     prefix = model.prompts.prefix(history)
-    forest = Forest.rows((*prefix, *model.prompts.candidate(row)) for row in rows)
-    written = TransformersSampler(model.backbone).sample(
+    forest = PrefixTree.rows((*prefix, *model.prompts.candidate(row)) for row in rows)
+    written = TransformersEngine(model.backbone).sample(
         forest, model.config.thought, closing=model.config.prompt.closing, suffix=model.prompts.closing_ids
     )
     with torch.no_grad():

@@ -18,20 +18,20 @@ from _figures import parser, tell
 from thinkrank.data import load_dataset, split_dataset
 from thinkrank.language import (
     Backbone,
-    Continuation,
-    Forest,
+    Completion,
     GenerationOptions,
     LoraOptions,
     Packing,
-    TransformersSampler,
+    PrefixTree,
+    TransformersEngine,
     load_backbone,
     packed_states,
     selective_logprobs,
 )
 from thinkrank.language.adapters import adapter_state
+from thinkrank.prompts.options import PromptOptions
 from thinkrank.retrieve import R2ec, R2ecConfig, RecpoOptions
-from thinkrank.retrieve.config import PromptOptions
-from thinkrank.retrieve.recpo import RecpoFit
+from thinkrank.retrieve.r2ec.recpo import RecpoTrainer
 from thinkrank.training import Run
 
 
@@ -43,7 +43,7 @@ class Endless(Backbone):
         return frozenset()
 
 
-def prepared(quick: bool, folder: Path) -> RecpoFit:
+def prepared(quick: bool, folder: Path) -> RecpoTrainer:
     users, tokens = (2, 6) if quick else (8, 48)
     split = split_dataset(load_dataset("movielens-100k"))
     base = load_backbone("smollm2")
@@ -63,19 +63,19 @@ def prepared(quick: bool, folder: Path) -> RecpoFit:
         validation_samples=1,
         batch_tokens=4096,
     )
-    return RecpoFit(model, split, options, Run(folder, {}, {}))
+    return RecpoTrainer(model, split, options, Run(folder, {}, {}))
 
 
-def ways_of(fit: RecpoFit) -> dict[str, Callable[[], object]]:
+def ways_of(fit: RecpoTrainer) -> dict[str, Callable[[], object]]:
     """The next histories by the sampler alone, their thoughts by one packed update alone, and both by a step."""
     model, options = fit.model, fit.options
     drawn = fit.counters.drawn
     prompts = [model.prompts.user(sample.history).prompt.ids for _, sample in fit._next_samples(options.users)]
-    forest = Forest.rows(prompts).share()
+    forest = PrefixTree.rows(prompts).share()
     closing = tuple(model.prompts.closing_ids)
 
-    def sampling() -> list[list[Continuation]]:
-        return TransformersSampler(model.backbone).sample(
+    def sampling() -> list[list[Completion]]:
+        return TransformersEngine(model.backbone).sample(
             forest,
             options.rollout,
             num_samples=options.group_size,

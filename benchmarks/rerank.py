@@ -20,9 +20,9 @@ import torch
 
 from _figures import parser, tell
 from thinkrank.data import Catalogue, ImpressionDataset, ListWorld, ListWorldOptions
-from thinkrank.lists import ListBatch, list_batch
 from thinkrank.rerank import EGLR, Context, EGLRConfig, GeneratorOptions, ReasoningOptions
-from thinkrank.rerank.decoding import Written
+from thinkrank.rerank.eglr.decoding import Written
+from thinkrank.rerank.lists import ListBatch, list_batch
 
 BATCH, CANDIDATES, PLACES, RATE = 256, 25, 10, 0.4
 KINDS = ("gru", "transformer", "mlp", "prefix_sum")
@@ -102,7 +102,7 @@ def thinking(kind: str, lists: ImpressionDataset, rounds: int) -> dict[str, floa
     prefix = "" if kind == "gru" else f"{kind}_"
     figures = {f"{prefix}seconds": whole[0]}
     for index, steps in enumerate((1, 3), start=1):
-        thoughts = answer(model, batch, modes[index]).thoughts_RK.float()
+        thoughts = answer(model, batch, modes[index]).steps_RK.float()
         figures[f"{prefix}smax{steps}_time_ratio"] = whole[index] / whole[0]
         figures[f"{prefix}write_smax{steps}_time_ratio"] = part[index] / part[0]
         figures[f"{prefix}smax{steps}_trigger_rate"] = float((thoughts > 0).float().mean())

@@ -13,19 +13,20 @@ import torch
 
 from _figures import parser, tell
 from thinkrank.data import Split, load_dataset, split_dataset
-from thinkrank.retrieve import Preset, R2ec, preset
-from thinkrank.retrieve.contrastive import ContrastiveFit
-from thinkrank.retrieve.examples import Stretch
+from thinkrank.recipes.presets import Preset, preset
+from thinkrank.retrieve import R2ec
+from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
+from thinkrank.retrieve.r2ec.examples import Stretch
 from thinkrank.training import Run
 
 
-def fit_with(model: R2ec, split: Split, supervision: str, folder: Path) -> ContrastiveFit:
+def fit_with(model: R2ec, split: Split, supervision: str, folder: Path) -> ContrastiveTrainer:
     options = preset(Preset.thinkrank)[1]
     changes = {"supervision": supervision, "validation_samples": 1, "batch_size": 4, "thought_share": 0.0}
-    return ContrastiveFit(model, split, options.model_copy(update=changes), Run(folder / supervision, {}, {}))
+    return ContrastiveTrainer(model, split, options.model_copy(update=changes), Run(folder / supervision, {}, {}))
 
 
-def check_equal(one: ContrastiveFit, other: ContrastiveFit) -> float:
+def check_equal(one: ContrastiveTrainer, other: ContrastiveTrainer) -> float:
     """Largest difference of the closing's cosines between the two renderings of the same stretches."""
     stretches = [Stretch(i, 0, 12) for i in range(4) if len(one.histories[i]) >= 12]
     vectors = []
@@ -38,7 +39,7 @@ def check_equal(one: ContrastiveFit, other: ContrastiveFit) -> float:
     return float((vectors[0] - vectors[1]).abs().max())
 
 
-def examples_per_second(fit: ContrastiveFit, steps: int) -> float:
+def examples_per_second(fit: ContrastiveTrainer, steps: int) -> float:
     fit.step()  # warm-up
     examples, started = fit.counters.examples, time.perf_counter()
     for _ in range(steps):

@@ -25,7 +25,7 @@ def test_links_to_files_lead_somewhere(page):
 
 
 def test_every_setting_the_guide_names_exists():
-    from thinkrank.cli.settings import RetrieveSettings, _keys
+    from thinkrank.recipes.settings import RetrieveSettings, _keys
 
     text = "".join(
         (ROOT / "docs" / "guide" / f"{page}.md").read_text(encoding="utf-8") for page in ("retrieve", "recpo")
@@ -39,8 +39,8 @@ def test_every_setting_the_guide_names_exists():
 
 @pytest.mark.parametrize("study", sorted((ROOT / "studies" / "r2ec").rglob("*.toml")), ids=lambda path: path.stem)
 def test_every_study_is_a_valid_configuration(study):
-    from thinkrank.cli.settings import Layers, retrieve_settings
-    from thinkrank.retrieve.presets import Preset
+    from thinkrank.recipes.presets import Preset
+    from thinkrank.recipes.settings import Layers, retrieve_settings
 
     tables = tomllib.loads(study.read_text(encoding="utf-8"))
     arms = tables.pop("arms", {})
@@ -54,7 +54,7 @@ def test_every_study_is_a_valid_configuration(study):
 
 @pytest.mark.parametrize("study", ["movielens-100k", "amazon-office", "two-clues"])
 def test_the_arms_of_ranking_studies_are_settings(study):
-    from thinkrank.cli.settings import Layers, rank_settings
+    from thinkrank.recipes.settings import Layers, rank_settings
 
     folder = ROOT / "studies" / "r2rank"
     tables = tomllib.loads((folder / f"{study}.toml").read_text(encoding="utf-8"))
@@ -70,7 +70,7 @@ def test_the_arms_of_ranking_studies_are_settings(study):
 
 @pytest.mark.parametrize("study", ["trivago", "mind", "synthetic"])
 def test_the_arms_of_re_ranking_studies_are_settings(study):
-    from thinkrank.cli.settings import Layers, rerank_settings
+    from thinkrank.recipes.settings import Layers, rerank_settings
 
     folder = ROOT / "studies" / "eglr"
     tables = tomllib.loads((folder / f"{study}.toml").read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ def test_the_arms_of_re_ranking_studies_are_settings(study):
 
 
 def test_single_options_of_a_source_add_up_and_a_table_of_them_replaces():
-    from thinkrank.cli.settings import Layers, rerank_settings
+    from thinkrank.recipes.settings import Layers, rerank_settings
 
     table = {"data": {"options": {"users": 9}}}
     settings = rerank_settings(Layers(tables=[table, {"data": {"options": {"items": 8}}}]))
@@ -103,11 +103,11 @@ def test_a_generator_of_your_own_works_as_the_guide_writes_it():
         split.test, 3, reasoning=names["EGLRConfig"]().reasoning.model_copy(update={"threshold": 0.5})
     )
     assert slate.items_BK.shape == (len(split.test), 3)
-    assert slate.thoughts_BK.sum() > 0
+    assert slate.steps_BK.sum() > 0
 
 
 def test_every_setting_the_ranking_guide_names_exists():
-    from thinkrank.cli.settings import RankSettings, _keys
+    from thinkrank.recipes.settings import RankSettings, _keys
 
     text = (ROOT / "docs" / "guide" / "rank.md").read_text(encoding="utf-8")
     stages = "model|cold_start|reinforce|traces|candidates"

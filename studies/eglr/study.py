@@ -22,8 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from thinkrank.baselines.lists import (
+from thinkrank.data import ImpressionDataset, ImpressionSplit, ListWorld, ListWorldOptions
+from thinkrank.evaluate import evaluate_lists
+from thinkrank.recipes.settings import Layers, RerankSettings, rerank_settings
+from thinkrank.rerank import (
     DLCM,
+    EGLR,
     PRM,
     DLCMOptions,
     FeatureOrder,
@@ -36,13 +40,11 @@ from thinkrank.baselines.lists import (
     SetRank,
     SetRankOptions,
 )
-from thinkrank.cli.settings import Layers, RerankSettings, rerank_settings
-from thinkrank.data import ImpressionDataset, ImpressionSplit, ListWorld, ListWorldOptions
-from thinkrank.evaluate import evaluate_lists
-from thinkrank.rerank import EGLR
-from thinkrank.rerank.config import GrpoOptions
-from thinkrank.rerank.model import Pick
-from thinkrank.stages import Reranker, Slate, slate_from_scores
+from thinkrank.rerank.eglr.config import GrpoOptions
+from thinkrank.rerank.eglr.model import Pick
+from thinkrank.stages.answers import Slate
+from thinkrank.stages.order import slate_from_scores
+from thinkrank.stages.protocols import Reranker
 from thinkrank.training import Run, console_progress
 
 ROOT = Path(__file__).parents[2]
@@ -180,12 +182,12 @@ def by_place(slate: Slate) -> dict[str, Any]:
     def means(values_BK: np.ndarray) -> list[float]:
         return [round(float(x), 5) for x in np.where(there_BK, values_BK, 0).sum(axis=0) / reach_K]
 
-    thought_BK = slate.thoughts_BK > 0
+    thought_BK = slate.steps_BK > 0
     return {
         "trigger_rate": float((thought_BK & there_BK).sum() / there_BK.sum()),
         "trigger_rate_by_place": means(thought_BK),
-        "mean_thoughts": float(slate.thoughts_BK[there_BK].mean()),
-        "thoughts_by_place": means(slate.thoughts_BK),
+        "mean_thoughts": float(slate.steps_BK[there_BK].mean()),
+        "thoughts_by_place": means(slate.steps_BK),
         "entropy_before_by_place": means(slate.entropies_before_BK),
         "entropy_after_by_place": means(slate.entropies_after_BK),
     }

@@ -6,9 +6,9 @@ import numpy as np
 
 from thinkrank.data import Catalogue, History
 from thinkrank.language import Backbone, encode_text
-from thinkrank.retrieve import RuleWriter
-from thinkrank.retrieve.config import PromptOptions
-from thinkrank.retrieve.prompts import Prompts
+from thinkrank.prompts.options import PromptOptions
+from thinkrank.prompts.retrieval import Prompts
+from thinkrank.teachers.history_rules import RuleWriter
 
 CHAINS = 7
 

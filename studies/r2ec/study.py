@@ -15,14 +15,14 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from thinkrank.baselines import EASE, ItemKNN, Popularity, SASRec, SasrecOptions
-from thinkrank.cli.settings import Layers, RetrieveSettings, retrieve_settings
 from thinkrank.data import Split
 from thinkrank.language import Backbone, load_backbone
-from thinkrank.retrieve import Preset, R2ec, fit_contrastive, fit_recpo
-from thinkrank.retrieve.controls import control_scores
-from thinkrank.retrieve.fit import sample_ranks
-from thinkrank.stages import mask_seen, target_ranks
+from thinkrank.recipes.presets import Preset
+from thinkrank.recipes.settings import Layers, RetrieveSettings, retrieve_settings
+from thinkrank.retrieve import EASE, ItemKNN, Popularity, R2ec, SASRec, SasrecOptions, train_contrastive, train_recpo
+from thinkrank.retrieve.r2ec.controls import control_scores
+from thinkrank.retrieve.r2ec.trainer import sample_ranks
+from thinkrank.stages.order import mask_seen, target_ranks
 from thinkrank.training import Run, console_progress
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ class Study:
         settings = self.settings({"training": {**(own or {}), "seed": seed}})
         model = R2ec.create(settings.model, self.split.dataset.catalogue, backbone=self.backbone(), seed=seed)
         run = Run(folder, settings.model_dump(mode="json"), {"split": self.split.manifest(), "seed": seed})
-        fit_contrastive(model, self.split, settings.training, run, progress=console_progress)
+        train_contrastive(model, self.split, settings.training, run, progress=console_progress)
         model.save_pretrained(folder / "model")
         return folder / "model"
 
@@ -101,9 +101,9 @@ def train(study: Study, arm: str, seed: int) -> tuple[R2ec, Run]:
     model.config = settings.model
     run = Run(study.folder / f"{arm}-{seed}", settings.model_dump(mode="json"), {"split": study.split.manifest()})
     if phase == "recpo":
-        fit_recpo(model, study.split, settings.recpo, run, progress=console_progress)
+        train_recpo(model, study.split, settings.recpo, run, progress=console_progress)
     else:
-        fit_contrastive(model, study.split, settings.training, run, progress=console_progress)
+        train_contrastive(model, study.split, settings.training, run, progress=console_progress)
     return model, run
 
 

@@ -21,8 +21,6 @@ from typing import Any
 import numpy as np
 from two_clues import Language, TwoClues
 
-from thinkrank.baselines import EASE, ItemKNN, Popularity, SASRec, SasrecOptions
-from thinkrank.cli.settings import Layers, RankSettings, rank_settings
 from thinkrank.cli.train_rank import cold_start_lists, validation_sets
 from thinkrank.data import Split
 from thinkrank.data.candidates import CandidateSets, candidate_sets
@@ -38,10 +36,12 @@ from thinkrank.evaluate import (
     random_scores,
 )
 from thinkrank.language import Backbone, load_backbone
-from thinkrank.rank import R2Rank, fit_cold_start, fit_reinforce
-from thinkrank.rank.lists import TrainingList, TrainingLists, with_traces
-from thinkrank.rank.model import PairAnswers
+from thinkrank.rank import R2Rank, train_cold_start, train_reinforce
+from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
+from thinkrank.rank.r2rank.model import PairAnswers
 from thinkrank.rank.zero_shot import ListPrompt
+from thinkrank.recipes.settings import Layers, RankSettings, rank_settings
+from thinkrank.retrieve import EASE, ItemKNN, Popularity, SASRec, SasrecOptions
 from thinkrank.training import Run, console_progress
 
 ROOT = Path(__file__).parents[2]
@@ -103,13 +103,13 @@ class Study:
             write_small_language_model(folder, catalogue, texts, console_progress, words=world.words, steps=steps)
         return load_backbone(str(folder), dtype="float32")
 
-    def cold_start_lists(self, settings: RankSettings, model: R2Rank, traces: Path) -> Sequence[TrainingList]:
+    def cold_start_lists(self, settings: RankSettings, model: R2Rank, traces: Path) -> Sequence[TrainingGroup]:
         """What a cold start learns from; in a made world the world itself writes the thoughts."""
         if self.world is None or not settings.model.thinks:
             return cold_start_lists(settings, model, self.split, traces)
         options = settings.cold_start
         drawn = self.split.train.subset(settings.traces.lists, options.seed)
-        lists = TrainingLists(drawn, negatives=options.negatives, seed=options.seed)[:]
+        lists = TrainingGroups(drawn, negatives=options.negatives, seed=options.seed)[:]
         return with_traces(lists, self.world.traces(lists, options.seed), model.prompts)
 
     def model(self, name: str, seed: int) -> tuple[R2Rank, Run]:
@@ -125,12 +125,12 @@ class Study:
             first = seed if self.options.get("own_starts") else self.options["seeds"][0]
             self.model(before, first)
             model = R2Rank.from_pretrained(self.folder / f"{before}-{first}" / "model", backbone=self.backbone())
-            lists = TrainingLists(self.split.train, negatives=options.negatives, seed=seed)
-            fit_reinforce(model, lists, sets, settings.reinforce, run, progress=console_progress)
+            lists = TrainingGroups(self.split.train, negatives=options.negatives, seed=seed)
+            train_reinforce(model, lists, sets, settings.reinforce, run, progress=console_progress)
         else:
             model = R2Rank.create(settings.model, with_popularity(self.split), backbone=self.backbone(), seed=seed)
             traces = self.cold_start_lists(settings, model, folder / "traces.jsonl")
-            fit_cold_start(model, traces, sets, settings.cold_start, run, progress=console_progress)
+            train_cold_start(model, traces, sets, settings.cold_start, run, progress=console_progress)
         model.save_pretrained(folder / "model")
         return model, run
 

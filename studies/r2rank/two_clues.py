@@ -26,10 +26,10 @@ from jaxtyping import Int32
 from thinkrank.data import Dataset, History
 from thinkrank.data.splits import Split
 from thinkrank.data.synthetic import RelayWorld, relay_split
-from thinkrank.language import Backbone, Continuation, encode_text
-from thinkrank.rank.config import PairPromptOptions
-from thinkrank.rank.lists import TrainingList
-from thinkrank.rank.prompts import PairPrompts
+from thinkrank.language import Backbone, Completion, encode_text
+from thinkrank.prompts.options import PairPromptOptions
+from thinkrank.prompts.pairs import PairPrompts
+from thinkrank.rank.r2rank.groups import TrainingGroup
 
 Clue = Literal["timid", "telling"]
 CLUES: tuple[Clue, ...] = get_args(Clue)
@@ -100,7 +100,7 @@ class TwoClues:
         yes = candidate % kinds == chain[2] % kinds if clue == "timid" else candidate // kinds == chain[2] // kinds
         return _age(begin) + ", ".join([*(self.relay.catalogue.titles[row] for row in chain), VERDICTS[clue][yes]])
 
-    def traces(self, lists: Sequence[TrainingList], seed: int) -> dict[tuple[int, int], str]:
+    def traces(self, lists: Sequence[TrainingGroup], seed: int) -> dict[tuple[int, int], str]:
         """A thought about each pair of the lists, by position and candidate, after a clue drawn with equal chances."""
         random = np.random.default_rng(seed)
         return {
@@ -110,7 +110,7 @@ class TwoClues:
         }
 
     def shares(
-        self, histories: Sequence[History], thoughts: Sequence[Mapping[int, Continuation]]
+        self, histories: Sequence[History], thoughts: Sequence[Mapping[int, Completion]]
     ) -> dict[Clue | Literal["neither"], float]:
         """Which clue thoughts follow, word for word; the others, of no clue or with a slip, follow neither.
 

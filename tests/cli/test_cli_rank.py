@@ -99,7 +99,7 @@ def test_a_mistyped_path_and_a_wrong_run_are_told(run, tmp_path):
 
 
 def test_histories_show_categories_where_the_source_has_short_ones():
-    from thinkrank.cli.settings import Layers, rank_settings
+    from thinkrank.recipes.settings import Layers, rank_settings
 
     films = rank_settings(Layers(source="movielens-100k")).model.prompt
     assert (films.noun, films.line) == ("movie", "{title} ({categories})")

@@ -172,7 +172,7 @@ def test_faults_are_told_in_one_line(run, tmp_path):
 
 
 def test_the_made_world_has_defaults_of_its_own():
-    from thinkrank.cli.settings import Layers, rerank_settings
+    from thinkrank.recipes.settings import Layers, rerank_settings
 
     unnamed, made = rerank_settings(Layers()), rerank_settings(Layers(source="synthetic"))
     assert made == unnamed.model_copy(update={"data": made.data})

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from thinkrank.rerank.config import ReasoningOptions
-from thinkrank.rerank.decoding import Draws, replay, write
-from thinkrank.rerank.generators import Context, Generator
-from thinkrank.rerank.reasoning import Reasoner, calibrate_threshold
+from thinkrank.rerank.eglr.config import ReasoningOptions
+from thinkrank.rerank.eglr.decoding import Noise, replay, write
+from thinkrank.rerank.eglr.generators import Context, Generator
+from thinkrank.rerank.eglr.reasoning import Reasoner, calibrate_threshold
 
 JOINT, WIDTH = 6, 8
 LENGTHS = (6, 3, 1, 5, 2)
@@ -29,16 +29,16 @@ class Case:
     def context(self) -> Context:
         return self.generator.encode(self.joint, self.mask)
 
-    def draws(self, places: int, seed: int = 1) -> Draws:
+    def draws(self, places: int, seed: int = 1) -> Noise:
         rows, candidates = self.mask.shape
-        return Draws.sample(rows, places, candidates, torch.Generator().manual_seed(seed))
+        return Noise.sample(rows, places, candidates, torch.Generator().manual_seed(seed))
 
-    def write(self, places: int, draws: Draws | None = None):
+    def write(self, places: int, draws: Noise | None = None):
         with torch.no_grad():
             return write(self.generator, self.reasoner, self.context(), places, draws)
 
     def replay(self, written, wanted: Tensor | None = None):
-        return replay(self.generator, self.reasoner, self.context(), written.columns_RK, written.thoughts_RK, wanted)
+        return replay(self.generator, self.reasoner, self.context(), written.columns_RK, written.steps_RK, wanted)
 
     def alone(self, row: int) -> "Case":
         """One row without the others, and without its padding."""
@@ -92,11 +92,11 @@ class GeneratorContract:
     def test_a_replay_gives_the_probabilities_of_the_rollout(self, generator, token):
         case = make_case(generator, token=token, step_codes=True)
         written = case.write(6, case.draws(6))
-        assert (written.thoughts_RK > 0).any()
+        assert (written.steps_RK > 0).any()
         with torch.enable_grad():
             replayed = case.replay(written)
         assert replayed.logprobs_RK.requires_grad
-        for name in ("logprobs_RK", "entropies_before_RK", "entropies_after_RK", "thoughts_RK", "columns_RK"):
+        for name in ("logprobs_RK", "entropies_before_RK", "entropies_after_RK", "steps_RK", "columns_RK"):
             difference = getattr(replayed, name).detach() - getattr(written, name)
             assert float(difference.abs().max()) <= 1e-15, name
 
@@ -104,19 +104,19 @@ class GeneratorContract:
     def test_a_row_gets_what_it_would_get_alone(self, generator, mode, sampled):
         case = make_case(generator, mode=mode)
         chance = case.draws(5)
-        together = case.write(5, chance if sampled else Draws())
+        together = case.write(5, chance if sampled else Noise())
         for row, width in enumerate(LENGTHS):
-            one = Draws(chance.choice_RKN[row : row + 1, :, :width], chance.thinking_RK[row : row + 1])
-            single = case.alone(row).write(5, one if sampled else Draws())
+            one = Noise(chance.choice_RKN[row : row + 1, :, :width], chance.thinking_RK[row : row + 1])
+            single = case.alone(row).write(5, one if sampled else Noise())
             assert torch.equal(single.columns_RK[0], together.columns_RK[row])
-            assert torch.equal(single.thoughts_RK[0], together.thoughts_RK[row])
+            assert torch.equal(single.steps_RK[0], together.steps_RK[row])
             for name in ("logprobs_RK", "entropies_before_RK", "entropies_after_RK"):
                 torch.testing.assert_close(getattr(single, name)[0], getattr(together, name)[row], atol=1e-12, rtol=0)
 
     def test_rows_think_at_different_places_and_for_different_times(self, generator):
         """Else the tests above compare less than they seem to."""
         case = make_case(generator)
-        thoughts = case.write(5, case.draws(5)).thoughts_RK
+        thoughts = case.write(5, case.draws(5)).steps_RK
         assert len({tuple(row) for row in thoughts.tolist()}) > 2
 
     def test_padding_may_hold_anything(self, generator):

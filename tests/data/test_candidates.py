@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts import two_tribes
-from thinkrank.baselines import ItemKNN
 from thinkrank.data import CandidateSets, Catalogue, Dataset, Samples, candidate_sets, split_dataset
 from thinkrank.errors import ThinkrankError
+from thinkrank.retrieve import ItemKNN
 
 
 def shop(num_items: int = 12, events: str = "ann a 1,ann b 2,ann c 3,bob a 1,bob d 2,bob e 9,cy b 4,cy d 5") -> Dataset:

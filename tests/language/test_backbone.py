@@ -97,11 +97,11 @@ def test_only_the_adapter_of_the_top_layers_is_trained_in_fp32():
 
 @pytest.mark.weights
 def test_smollm2_is_converted_once_and_writes_english():
-    from thinkrank.language import ChatFrame, Forest, GenerationOptions, TransformersSampler, encode_text
+    from thinkrank.language import ChatFrame, GenerationOptions, PrefixTree, TransformersEngine, encode_text
 
     backbone = load_backbone("smollm2")
     assert backbone.hidden_size == 576
     frame = ChatFrame.of(backbone.tokenizer)
     prompt = [*frame.before, *encode_text(backbone.tokenizer, "What is the capital of France?"), *frame.after]
-    written = TransformersSampler(backbone).sample(Forest.rows([prompt]), GenerationOptions(max_new_tokens=24))[0][0]
+    written = TransformersEngine(backbone).sample(PrefixTree.rows([prompt]), GenerationOptions(max_new_tokens=24))[0][0]
     assert "Paris" in written.text

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import (
-    Forest,
     Packing,
+    PrefixTree,
     add_lora,
     hidden_states,
     load_backbone,
@@ -23,10 +23,10 @@ from thinkrank.language.adapters import adapter_state
 from thinkrank.language.options import LoraOptions
 
 ARCHITECTURES = ["llama", "qwen2", "qwen3", "gemma3_text"]
-RAGGED = Forest.groups(
+RAGGED = PrefixTree.groups(
     [([5, 6, 7, 8, 9], [[1, 2, 3], [4, 5], [], [6, 7, 8, 9]]), ([9] * 7, [[3], [4, 5, 5, 5, 5]]), ([1, 2, 3], [])]
 ).grow([[[7, 7], [8]], [], [[2, 3]], [], [[4]], [], []])
-LONG = Forest.groups([(list(range(30, 54)), [[1, 2, 3, 4], [5, 6], list(range(60, 70))]), ([7] * 3, [[8] * 12])])
+LONG = PrefixTree.groups([(list(range(30, 54)), [[1, 2, 3, 4], [5, 6], list(range(60, 70))]), ([7] * 3, [[8] * 12])])
 
 
 @cache
@@ -121,7 +121,7 @@ def smollm2_and_a_forest():
     backbone = adapted(load_backbone("smollm2", dtype="float32"), rank=2, scale=0.02)
     ids = backbone.tokenizer("Seen: Alien, Heat, Fargo. What next, and why?")["input_ids"]
     groups = [(ids, [[42, 977, 1204, 33], [198], [260, 1838, 7]]), (ids[:7], [[504, 260], [19]])]
-    return backbone, Forest.groups(groups)
+    return backbone, PrefixTree.groups(groups)
 
 
 @pytest.mark.weights
@@ -157,7 +157,7 @@ def test_packed_is_as_near_to_the_truth_as_separate_in_fp32():
 @settings(max_examples=25)
 def test_any_forest_has_the_states_of_its_sequences(groups):
     tiny = any_tiny()
-    forest = Forest.groups(groups)
+    forest = PrefixTree.groups(groups)
     packing = Packing(forest)
     with torch.no_grad():
         together = packed_states(tiny, packing)[packing.last_tokens(forest.leaves)]
@@ -170,7 +170,7 @@ def test_leaves_that_share_a_call_do_not_see_each_other():
     backbone = tiny_backbone(["a film"], seed=1)
     states = []
     for sibling in ([3, 4], [77, 78]):
-        packing = Packing(Forest.groups([([5, 6], [[7, 8], sibling])]))
+        packing = Packing(PrefixTree.groups([([5, 6], [[7, 8], sibling])]))
         assert len(packing.blocks) == 2
         states.append(packed_states(backbone, packing)[packing.tokens([1])])
     torch.testing.assert_close(*states)
@@ -178,18 +178,18 @@ def test_leaves_that_share_a_call_do_not_see_each_other():
 
 def test_nothing_predicts_the_first_token():
     with pytest.raises(ValueError, match="no token before the first"):
-        Packing(Forest.rows([[1, 2]])).predictors([0])
+        Packing(PrefixTree.rows([[1, 2]])).predictors([0])
 
 
 def test_a_model_that_would_ignore_the_forest_is_refused():
     backbone = tiny_backbone(["a film"], seed=1)
     backbone.model.set_attn_implementation("sdpa")
     with pytest.raises(ThinkrankError, match="attends by 'sdpa'"):
-        packed_states(backbone, Packing(Forest.rows([[1, 2]])))
+        packed_states(backbone, Packing(PrefixTree.rows([[1, 2]])))
 
 
 def test_a_model_whose_tokens_meet_outside_attention_is_refused():
     backbone = tiny_backbone(["a film"], seed=1)
     backbone.model.config.layer_types = ["linear_attention", "full_attention"]
     with pytest.raises(ThinkrankError, match="linear_attention"):
-        packed_states(backbone, Packing(Forest.rows([[1, 2]])))
+        packed_states(backbone, Packing(PrefixTree.rows([[1, 2]])))

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkrank.language import hidden_states, last_states, pad, tiny_backbone
+from thinkrank.language import hidden_states, pad, tiny_backbone
+from thinkrank.language.pooling import last_states
 
 ARCHITECTURES = ["llama", "qwen2", "qwen3", "gemma3_text"]
 SEQUENCES = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]

@@ -5,13 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkrank.policy import (
-    clipped_objective,
-    clipped_surrogate,
-    combine_surrogates,
-    denominators,
-    grpo_advantages,
-)
+from thinkrank.policy import clipped_objective, clipped_surrogate, combine_surrogates, denominators, grpo_advantages
 
 NORMALISATIONS = ["token", "sequence", "constant", "sum"]
 LEVELS = ["token", "sequence"]

@@ -69,7 +69,7 @@ def prepare(
 
 
 def _load(source: str, path: str | None, options: list[str] | None, filters: list[str] | None) -> Any:
-    from thinkrank.cli.settings import DataSettings, parse_assignment, validated
+    from thinkrank.recipes.settings import DataSettings, parse_assignment, validated
 
     return validated(
         DataSettings,

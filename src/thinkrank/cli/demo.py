@@ -37,9 +37,9 @@ def demo(
     last checkpoint, and a finished run is reused.
     """
     from thinkrank.cli.evaluate import LISTS, print_results, retrieval_systems, write_evaluation
-    from thinkrank.cli.settings import Layers, retrieve_settings
     from thinkrank.cli.train import train_retriever
-    from thinkrank.retrieve.presets import Preset
+    from thinkrank.recipes.presets import Preset
+    from thinkrank.recipes.settings import Layers, retrieve_settings
 
     started = time.perf_counter()
     settings = retrieve_settings(Preset.thinkrank, Layers(source="movielens-100k", assignments=DEMO_SETTINGS))
@@ -61,9 +61,9 @@ def demo(
 
 def _list_writer(folder: Path) -> None:
     """Train a small re-ranker, of which the report of the run around it will tell."""
-    from thinkrank.cli.report import write_reranking_report
     from thinkrank.cli.rerank import train_reranker
-    from thinkrank.cli.settings import Layers, rerank_settings
+    from thinkrank.recipes.reporting import write_reranking_report
+    from thinkrank.recipes.settings import Layers, rerank_settings
 
     sys.stderr.write("a list writer that pauses to think, in a made world\n")
     settings = rerank_settings(Layers(source="synthetic"))

@@ -35,7 +35,7 @@ def _report() -> dict[str, dict[str, Any]]:
     import torch
 
     from thinkrank._files import cache_folder
-    from thinkrank.language.backbone import default_device, default_dtype
+    from thinkrank.devices import default_device, default_dtype
 
     device = default_device()
     return {

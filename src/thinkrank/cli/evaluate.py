@@ -11,10 +11,9 @@ import typer
 from thinkrank.cli.train import Device
 
 if TYPE_CHECKING:
-    from thinkrank.baselines import SasrecOptions
     from thinkrank.data import Samples, Split
     from thinkrank.evaluate import Evaluation, Scorer
-    from thinkrank.retrieve import R2ec
+    from thinkrank.retrieve import R2ec, SasrecOptions
     from thinkrank.training import Run
 
 REFERENCE = "item-kNN"
@@ -49,10 +48,9 @@ def evaluate(
 
     Example: `thinkrank evaluate runs/demo --samples 2000 --think`
     """
-    from thinkrank.baselines import SasrecOptions
-    from thinkrank.cli.settings import RetrieveSettings, run_config
     from thinkrank.errors import ThinkrankError
-    from thinkrank.retrieve import R2ec
+    from thinkrank.recipes.settings import RetrieveSettings, run_config
+    from thinkrank.retrieve import R2ec, SasrecOptions
     from thinkrank.training import Run
 
     if part not in ("valid", "test"):
@@ -93,8 +91,7 @@ def retrieval_systems(
     model: "R2ec", split: "Split", *, think: bool, untrained: bool, sasrec: "SasrecOptions | None" = None
 ) -> "Mapping[str, Scorer]":
     """Everything a table compares, fitted on the train part; SASRec, if asked for, stops early on the valid part."""
-    from thinkrank.baselines import ItemKNN, Popularity, SASRec
-    from thinkrank.retrieve import R2ec
+    from thinkrank.retrieve import ItemKNN, Popularity, R2ec, SASRec
     from thinkrank.training import console_progress
 
     systems: dict[str, Scorer] = {
@@ -130,11 +127,11 @@ def write_evaluation(
     import json
     from dataclasses import replace
 
-    from thinkrank.cli.report import list_writing, retrieval_report
     from thinkrank.cli.rerank import open_reranker
-    from thinkrank.cli.settings import run_config
     from thinkrank.evaluate import evaluate_retrieval, write_comparisons, write_results
-    from thinkrank.evaluate.report import write_report
+    from thinkrank.recipes.reporting import list_writing, retrieval_report
+    from thinkrank.recipes.settings import run_config
+    from thinkrank.report import write_report
     from thinkrank.training import console_progress
 
     inside = run.folder / LISTS

@@ -18,10 +18,7 @@ def evaluate_ranker(
     """Rank candidate sets with every system, and write results.json, comparisons.json and report.html."""
     import numpy as np
 
-    from thinkrank.baselines import ItemKNN, Popularity, SASRec, SasrecOptions
     from thinkrank.cli.evaluate import REFERENCE, SASREC, _Advance, print_results
-    from thinkrank.cli.report import ranking_report
-    from thinkrank.cli.settings import RankSettings
     from thinkrank.data.candidates import candidate_sets
     from thinkrank.evaluate import (
         CandidateScorer,
@@ -34,8 +31,11 @@ def evaluate_ranker(
         write_comparisons,
         write_results,
     )
-    from thinkrank.evaluate.report import write_report
     from thinkrank.rank import R2Rank
+    from thinkrank.recipes.reporting import ranking_report
+    from thinkrank.recipes.settings import RankSettings
+    from thinkrank.report import write_report
+    from thinkrank.retrieve import ItemKNN, Popularity, SASRec, SasrecOptions
     from thinkrank.training import Run, console_progress
 
     settings = RankSettings.from_run(folder)

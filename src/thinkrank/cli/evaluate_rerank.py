@@ -13,9 +13,9 @@ def evaluate_reranker(folder: Path, part: str, samples: int, *, seed: int, devic
     import numpy as np
 
     from thinkrank.cli.evaluate import print_results
-    from thinkrank.cli.report import write_reranking_report
     from thinkrank.cli.rerank import open_reranker
     from thinkrank.errors import ThinkrankError
+    from thinkrank.recipes.reporting import write_reranking_report
 
     run, model, split = open_reranker(folder, device=device)
     lists = split.test if part == "test" else split.valid

@@ -30,9 +30,9 @@ def rank(
 
     Example: `thinkrank rank runs/rank candidates.csv --out ranked.csv`
     """
-    from thinkrank.cli.settings import RankSettings
     from thinkrank.errors import ThinkrankError
     from thinkrank.rank import R2Rank
+    from thinkrank.recipes.settings import RankSettings
 
     if not (run / "model" / "config.json").is_file():
         raise ThinkrankError(f"{run}: no trained ranker here; run `thinkrank train rank` first")

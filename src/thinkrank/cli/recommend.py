@@ -11,7 +11,7 @@ from thinkrank.cli.train import Device
 
 if TYPE_CHECKING:
     from thinkrank.data import Catalogue, History
-    from thinkrank.stages import Ranking
+    from thinkrank.stages.answers import Ranking
 
 
 def recommend(
@@ -61,7 +61,7 @@ def recommend(
 
 
 def _history_of(run: Path, user: str) -> "History":
-    from thinkrank.cli.settings import RetrieveSettings
+    from thinkrank.recipes.settings import RetrieveSettings
 
     return RetrieveSettings.from_run(run).data.load().history(user)
 

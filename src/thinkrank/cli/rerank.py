@@ -13,10 +13,10 @@ from thinkrank.cli.train import Device, given, kept_value
 if TYPE_CHECKING:
     import polars as pl
 
-    from thinkrank.cli.settings import RerankSettings
     from thinkrank.data import ImpressionDataset, ImpressionSplit
+    from thinkrank.recipes.settings import RerankSettings
     from thinkrank.rerank import EGLR
-    from thinkrank.stages import Slate
+    from thinkrank.stages.answers import Slate
     from thinkrank.training import Run
 
 PHASES = ("evaluator", "warm_start", "grpo")
@@ -47,8 +47,8 @@ def train(
     Examples: `thinkrank train rerank synthetic --out runs/rerank`,
     `thinkrank train rerank trivago --path trivago/ --set model.reasoning.max_steps=3`
     """
-    from thinkrank.cli.report import write_reranking_report
-    from thinkrank.cli.settings import rerank_settings
+    from thinkrank.recipes.reporting import write_reranking_report
+    from thinkrank.recipes.settings import rerank_settings
 
     settings = rerank_settings(given(source, path, option, None, config, assignments, split=None))
     split = settings.data.load_split()
@@ -98,7 +98,7 @@ def open_reranker(folder: Path, *, device: str = "auto") -> "tuple[Run, EGLR, Im
     Raises:
         ThinkrankError: if its training has not finished.
     """
-    from thinkrank.cli.settings import RerankSettings
+    from thinkrank.recipes.settings import RerankSettings
     from thinkrank.rerank import EGLR
     from thinkrank.training import Run
 
@@ -134,9 +134,9 @@ def rerank(
     Example: `thinkrank rerank runs/rerank table shop/ --out slates.csv`
     """
     from thinkrank.cli.rank import write_table
-    from thinkrank.cli.settings import parse_assignment, run_config
     from thinkrank.data import load_impressions
     from thinkrank.errors import ThinkrankError
+    from thinkrank.recipes.settings import parse_assignment, run_config
     from thinkrank.rerank import EGLR
 
     if not (run / "model" / "config.json").is_file():

@@ -10,8 +10,8 @@ import typer
 from thinkrank.cli.data import Filter, Json, Option, Path_
 
 if TYPE_CHECKING:
-    from thinkrank.cli.settings import Layers, RetrieveSettings
     from thinkrank.data import Split
+    from thinkrank.recipes.settings import Layers, RetrieveSettings
     from thinkrank.retrieve import R2ec
     from thinkrank.training import Run
 
@@ -56,9 +56,9 @@ def retrieve(
     Examples: `thinkrank train retrieve movielens-100k --out runs/ml`,
     `thinkrank train retrieve table --path shop/ --set model.prompt.noun=wine --set training.steps=600 --out runs/shop`
     """
-    from thinkrank.cli.settings import retrieve_settings
     from thinkrank.errors import ThinkrankError
-    from thinkrank.retrieve.presets import Preset
+    from thinkrank.recipes.presets import Preset
+    from thinkrank.recipes.settings import retrieve_settings
 
     if preset not in list(Preset):
         raise ThinkrankError(f"unknown preset {preset!r}: there are {', '.join(Preset)}")
@@ -68,7 +68,7 @@ def retrieve(
     is_reused = _is_finished(out)
     run, _ = train_retriever(settings, data, out, device=device)
     if not (is_reused and (out / "report.html").is_file()):
-        from thinkrank.cli.report import write_training_report
+        from thinkrank.recipes.reporting import write_training_report
 
         write_training_report(run, data)
     _print_training(run, data, json_output=json_output)
@@ -85,7 +85,7 @@ def given(
     split: str | None,
 ) -> "Layers":
     """What the command line says of settings; folders are made absolute, so that a run can be found from anywhere."""
-    from thinkrank.cli.settings import Layers
+    from thinkrank.recipes.settings import Layers
 
     return Layers(
         config=config,
@@ -110,7 +110,7 @@ def _is_finished(folder: Path) -> bool:
 
 def _print_training(run: "Run", split: "Split", *, json_output: bool) -> None:
     """Say how good the validations were, and where the model and the report are."""
-    from thinkrank.cli.report import open_recpo
+    from thinkrank.recipes.reporting import open_recpo
 
     folder, recpo = run.folder, open_recpo(run, split)
     best = {"valid_ndcg@10": kept_value(run.metrics(), "valid_ndcg@10", "best")}
@@ -137,7 +137,7 @@ def train_retriever(
     Training without reinforcement is logged in the folder itself. If RecPO follows, the model it starts from is kept in
     `warm-start/` and its own log in `recpo/`.
     """
-    from thinkrank.retrieve import R2ec, fit_contrastive, fit_recpo
+    from thinkrank.retrieve import R2ec, train_contrastive, train_recpo
     from thinkrank.training import Run, console_progress
 
     manifest = {"split": split.manifest(), "seed": settings.training.seed, "device": device}
@@ -152,12 +152,12 @@ def train_retriever(
         else:
             model = R2ec.create(settings.model, split.dataset.catalogue, seed=settings.training.seed, device=device)
             if settings.training.steps:
-                fit_contrastive(model, split, settings.training, run, progress=console_progress)
+                train_contrastive(model, split, settings.training, run, progress=console_progress)
         if settings.recpo.steps:
             model.save_pretrained(warm)
             phase = {**manifest, "seed": settings.recpo.seed}
             recpo = Run(folder / "recpo", settings.recpo.model_dump(mode="json"), phase)
-            fit_recpo(model, split, settings.recpo, recpo, progress=console_progress)
+            train_recpo(model, split, settings.recpo, recpo, progress=console_progress)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on from the last checkpoint\n")
         raise

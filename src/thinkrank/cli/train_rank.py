@@ -13,11 +13,10 @@ from thinkrank.cli.train import Device, given, kept_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thinkrank.cli.settings import RankSettings
     from thinkrank.data import Split
     from thinkrank.data.candidates import CandidateSets
     from thinkrank.rank import R2Rank
-    from thinkrank.rank.lists import TrainingList
+    from thinkrank.recipes.settings import RankSettings
     from thinkrank.training import Run
 
 
@@ -46,8 +45,8 @@ def rank(
     Examples: `thinkrank train rank movielens-100k --out runs/rank --set reinforce.steps=80`,
     `thinkrank train rank --set model.thinks=false --out runs/plain`
     """
-    from thinkrank.cli.report import write_ranking_training_report
-    from thinkrank.cli.settings import rank_settings
+    from thinkrank.recipes.reporting import write_ranking_training_report
+    from thinkrank.recipes.settings import rank_settings
 
     settings = rank_settings(given(source, path, option, filters, config, assignments, split=split))
     data = settings.data.load_split()
@@ -72,8 +71,8 @@ def train_ranker(
     `cold-start/` and its own log in `reinforce/`.
     """
     from thinkrank.data.popularity import with_popularity
-    from thinkrank.rank import R2Rank, fit_cold_start, fit_reinforce
-    from thinkrank.rank.lists import TrainingLists
+    from thinkrank.rank import R2Rank, train_cold_start, train_reinforce
+    from thinkrank.rank.r2rank.groups import TrainingGroups
     from thinkrank.training import Run, console_progress
 
     manifest = {"split": split.manifest(), "seed": settings.cold_start.seed, "device": device}
@@ -91,14 +90,14 @@ def train_ranker(
             if settings.cold_start.steps:
                 lists = cold_start_lists(settings, model, split, folder / "traces.jsonl")
                 sets = validation_sets(settings, split, settings.cold_start.validation_samples)
-                fit_cold_start(model, lists, sets, settings.cold_start, run, progress=console_progress)
+                train_cold_start(model, lists, sets, settings.cold_start, run, progress=console_progress)
         if settings.reinforce.steps:
             model.save_pretrained(cold)
             options = settings.reinforce
             phase = Run(folder / "reinforce", options.model_dump(mode="json"), {**manifest, "seed": options.seed})
-            lists = TrainingLists(split.train, negatives=options.negatives, seed=options.seed)
+            lists = TrainingGroups(split.train, negatives=options.negatives, seed=options.seed)
             sets = validation_sets(settings, split, options.validation_samples)
-            fit_reinforce(model, lists, sets, options, phase, progress=console_progress)
+            train_reinforce(model, lists, sets, options, phase, progress=console_progress)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on from where it was\n")
         raise
@@ -119,11 +118,11 @@ def validation_sets(settings: "RankSettings", split: "Split", samples: int) -> "
 
 def cold_start_lists(
     settings: "RankSettings", model: "R2Rank", split: "Split", traces: Path
-) -> "Sequence[TrainingList]":
+) -> "Sequence[TrainingGroup]":
     """What the cold start trains on; if the model thinks, with reasonings that a teacher wrote to a file."""
     from thinkrank.language import encode_text
-    from thinkrank.rank.lists import TrainingLists, with_traces
-    from thinkrank.rank.teachers import (
+    from thinkrank.rank.r2rank.groups import TrainingGroups, with_traces
+    from thinkrank.teachers import (
         JsonlTeacher,
         Pair,
         ReflectOptions,
@@ -136,9 +135,9 @@ def cold_start_lists(
 
     options, told, prompt = settings.cold_start, settings.traces.path, settings.model.prompt
     if not settings.model.thinks:
-        return TrainingLists(split.train, negatives=options.negatives, seed=options.seed)
+        return TrainingGroups(split.train, negatives=options.negatives, seed=options.seed)
     drawn = split.train.subset(settings.traces.lists, options.seed)
-    lists = TrainingLists(drawn, negatives=options.negatives, seed=options.seed)[:]
+    lists = TrainingGroups(drawn, negatives=options.negatives, seed=options.seed)[:]
     pairs = [Pair(one.position, one.history, row, label=row == one.rows[0]) for one in lists for row in one.rows]
     catalogue = split.dataset.catalogue
     teacher = RuleTeacher(split, RuleOptions(noun=prompt.noun)) if told is None else JsonlTeacher(told, catalogue)

@@ -3,23 +3,17 @@
 from thinkrank.data.candidates import CandidateSets, NegativeKind, candidate_sets
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
+from thinkrank.data.features import with_running_features
 from thinkrank.data.filters import FilterOptions, apply_filters, k_core
+from thinkrank.data.histories import Histories
 from thinkrank.data.history import History
-from thinkrank.data.impressions import (
-    LIST_SOURCES,
-    Histories,
-    ImpressionDataset,
-    ImpressionSplit,
-    ListWorld,
-    ListWorldOptions,
-    lists_from_retriever,
-    load_impressions,
-    with_running_features,
-)
+from thinkrank.data.impressions import ImpressionDataset, ImpressionSplit
 from thinkrank.data.popularity import with_popularity
 from thinkrank.data.sources import SOURCES, load_dataset
+from thinkrank.data.sources.lists import LIST_SOURCES, load_impressions
 from thinkrank.data.splits import Sample, Samples, Split, SplitKind, split_dataset
 from thinkrank.data.synthetic import RelayOptions, RelayWorld, World, WorldOptions, expected_ndcg, relay_split
+from thinkrank.data.synthetic.lists import ListWorld, ListWorldOptions
 
 __all__ = [
     "LIST_SOURCES",
@@ -47,7 +41,6 @@ __all__ = [
     "candidate_sets",
     "expected_ndcg",
     "k_core",
-    "lists_from_retriever",
     "load_dataset",
     "load_impressions",
     "relay_split",

@@ -5,37 +5,108 @@ Shape legend: B samples, N candidates of a set, I items of the catalogue, D item
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float, Int, Int32, Int64
+from jaxtyping import Bool, Float32, Int, Int32, Int64
 
 from thinkrank._files import atomic_write
 from thinkrank.data._fingerprint import fingerprint
 from thinkrank.data._nearest import did_you_mean
-from thinkrank.data.catalogue import read_own_parquet
+from thinkrank.data.catalogue import Catalogue, read_own_parquet
 from thinkrank.data.dataset import Dataset, read_record
 from thinkrank.data.history import History
+from thinkrank.data.requests import Requests, rows_of
 from thinkrank.data.splits import Samples
 from thinkrank.errors import ThinkrankError
 
 NegativeKind = Literal["uniform", "popularity", "list"]
 """Where the candidates that were not taken come from; see `candidate_sets`."""
 
-_SCORED_AT_ONCE = 256
 
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What there is to choose from for each request, and what is known of it before anybody chose.
 
-@runtime_checkable
-class FirstStage(Protocol):
-    """Whatever scores the whole catalogue: every retriever."""
+    Arrays are padded on the right to the longest list: -1 for items, 0 for everything else.
 
-    def scores(self, histories: Sequence[History]) -> np.ndarray:
-        """[B, I], higher is better."""
-        ...
+    Attributes:
+        items_BN: catalogue rows, each at most once in a list.
+        catalogue: whose rows they are; None for those of the stage that is asked.
+        numeric_BNF: what is known of each candidate: price, a score, ...; any unit, finite. None for nothing.
+        numeric_names: what these columns are.
+        categorical_BNC: codes from 1; 0 is unknown, and padding. None for nothing.
+        categorical_names: what these columns are.
+        categorical_values: what the codes of each column stand for, from code 1.
+        name: of the lists, for messages.
+
+    Raises:
+        ThinkrankError: if columns and names do not fit each other.
+    """
+
+    items_BN: Int32[np.ndarray, "B N"]
+    catalogue: Catalogue | None = None
+    numeric_BNF: Float32[np.ndarray, "B N F"] | None = None
+    numeric_names: tuple[str, ...] = ()
+    categorical_BNC: Int32[np.ndarray, "B N C"] | None = None
+    categorical_names: tuple[str, ...] = ()
+    categorical_values: tuple[tuple[str, ...], ...] = ()
+    name: str = "candidates"
+
+    def __post_init__(self) -> None:
+        for kind in ("numeric", "categorical"):
+            values = self.numeric_BNF if kind == "numeric" else self.categorical_BNC
+            names: tuple[str, ...] = getattr(self, f"{kind}_names")
+            shape = (*self.items_BN.shape, len(names))
+            if (values is not None or names) and (values is None or values.shape != shape):
+                found = None if values is None else values.shape
+                raise ThinkrankError(f"{self.name}: {kind} features of shape {found}, but items and names make it {shape}")
+
+    @classmethod
+    def of(cls, offered: Any, catalogue: Catalogue | None = None) -> "Candidates":
+        """Accept candidates, or plain items of each request.
+
+        Args:
+            offered: `Candidates`; or for each request a sequence of item ids (text) or of catalogue rows (whole
+                numbers; -1 pads). Lists may differ in length.
+            catalogue: in which ids are looked up.
+
+        Raises:
+            ThinkrankError: for anything else, and for an unknown id.
+        """
+        if isinstance(offered, Candidates):
+            return offered
+        if isinstance(offered, np.ndarray) and offered.ndim == 2 and offered.dtype.kind in "iu":
+            return cls(offered.astype(np.int32))
+        if isinstance(offered, str) or not isinstance(offered, Sequence | np.ndarray):
+            raise ThinkrankError(f"candidates cannot be made of {type(offered).__name__}: give a list for each request")
+        rows = [rows_of(one, f"candidate list {index}", catalogue) for index, one in enumerate(offered)]
+        return cls(_filled_up(rows, max(map(len, rows), default=0)))
+
+    def __len__(self) -> int:
+        return len(self.items_BN)
+
+    def __getitem__(self, part: slice) -> "Candidates":
+        return replace(
+            self,
+            items_BN=self.items_BN[part],
+            numeric_BNF=None if self.numeric_BNF is None else self.numeric_BNF[part],
+            categorical_BNC=None if self.categorical_BNC is None else self.categorical_BNC[part],
+        )
+
+    @property
+    def mask_BN(self) -> Bool[np.ndarray, "B N"]:
+        """True where there is a candidate."""
+        return np.asarray(self.items_BN >= 0)
+
+    @property
+    def lengths_B(self) -> Int64[np.ndarray, "B"]:
+        """Candidates of each list."""
+        return np.asarray(self.mask_BN.sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +160,19 @@ class CandidateSets:
         return self.samples.positions
 
     @cached_property
-    def histories(self) -> list[History]:
+    def requests(self) -> Requests:
+        """Who asks, without what came next."""
+        return self.samples.requests()
+
+    @property
+    def histories(self) -> Sequence[History]:
         """What each user did before, as views."""
-        return self.samples.histories()
+        return self.requests.histories
+
+    @property
+    def candidates(self) -> Candidates:
+        """What there is to choose from, without what was chosen."""
+        return Candidates(self.items_BN, self.samples.dataset.catalogue, name=self.samples.dataset.name)
 
     def shuffled(self, seed: int) -> "CandidateSets":
         """The same sets, each in another random order; what is filled up stays behind.
@@ -242,42 +323,22 @@ def _weighted(
     return np.argsort(waiting_I, kind="stable")[: min(count, np.count_nonzero(possible_I))]
 
 
-def _listed(samples: Samples, count: int, first_stage: FirstStage) -> list[Int[np.ndarray, "D"]]:
-    """The best other items than the target; of a list of count + 1 that lacks the target this loses the last."""
-    drawn, histories = [], samples.histories()
-    for start in range(0, len(histories), _SCORED_AT_ONCE):
-        part = slice(start, start + _SCORED_AT_ONCE)
-        scores_BI = _scores(first_stage, histories[part], len(samples.dataset.catalogue))
-        for scores_I, history, target in zip(scores_BI, histories[part], samples.targets[part], strict=True):
-            scores_I[history.items] = -np.inf
-            scores_I[target] = -np.inf
-            best = np.argsort(-scores_I, kind="stable")[:count]
-            drawn.append(best[~np.isneginf(scores_I[best])])
-    return drawn
-
-
-def _scores(first_stage: FirstStage, histories: Sequence[History], num_items: int) -> Float[np.ndarray, "B I"]:
-    scores_BI = np.array(first_stage.scores(histories))
-    if scores_BI.shape != (len(histories), num_items):
-        raise ThinkrankError(
-            f"the first stage answers with scores of shape {scores_BI.shape}, not {(len(histories), num_items)}: "
-            "it must have been trained on this data set"
-        )
-    if np.isnan(scores_BI).any():
-        raise ThinkrankError("the first stage's scores hold NaN, so they have no order")
-    return scores_BI
-
-
 def _assembled(
     samples: Samples, rows: Sequence[Int[np.ndarray, "_"]], size: int, negatives: str, seed: int
 ) -> CandidateSets:
     """Rows of different lengths as one array, filled up, with the columns of the targets."""
-    items_BN = np.full((len(rows), size), -1, dtype=np.int32)
-    for filled, row in zip(items_BN, rows, strict=True):
-        filled[: len(row)] = row
+    items_BN = _filled_up(rows, size)
     positive_B = (items_BN == samples.targets[:, None]).argmax(axis=1)
     return CandidateSets(samples, items_BN, positive_B.astype(np.int64), negatives, seed)
 
 
 def _generator(seed: int, position: int, purpose: Literal["negatives", "order"]) -> np.random.Generator:
     return np.random.default_rng([seed, position, ("negatives", "order").index(purpose)])
+
+
+def _filled_up(rows: Sequence[Int[np.ndarray, "_"] | Sequence[int]], size: int) -> Int32[np.ndarray, "B N"]:
+    """Rows of different lengths as one array, -1 behind their ends."""
+    items_BN = np.full((len(rows), size), -1, dtype=np.int32)
+    for filled, row in zip(items_BN, rows, strict=True):
+        filled[: len(row)] = row
+    return items_BN

@@ -1,11 +1,11 @@
 """The figures by which a reader judges a data set."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64
+
+from thinkrank.data.timestamps import date_range
 
 if TYPE_CHECKING:
     from thinkrank.data.dataset import Dataset
@@ -38,17 +38,6 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         rated = dataset.ratings_E[~np.isnan(dataset.ratings_E)]
         description["rating"] = _quantiles(rated) | {"missing": num_events - len(rated)}
     return description
-
-
-def date_range(times: Int64[np.ndarray, "T"]) -> dict[str, str] | None:
-    """Return the first and last of some times (seconds since 1970) in ISO 8601, UTC; None if there are none."""
-    if not len(times):
-        return None
-    return {"first": _iso(int(times.min())), "last": _iso(int(times.max()))}
-
-
-def _iso(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, tz=UTC).isoformat()
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 from jaxtyping import Bool
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
 from thinkrank.errors import ThinkrankError
+from thinkrank.options import Options
 
 
-class FilterOptions(BaseModel):
+class FilterOptions(Options):
     """What to keep, applied in the order of the attributes. None or False leaves a step out.
 
     Attributes:
@@ -29,8 +30,6 @@ class FilterOptions(BaseModel):
         k_core: users and items with at least this many interactions with each other; see `k_core`.
         seen_items_only: items with an interaction left.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_title_chars: int | None = Field(default=None, ge=1)
     max_title_words: int | None = Field(default=None, ge=1)

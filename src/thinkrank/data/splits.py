@@ -17,8 +17,9 @@ from jaxtyping import Bool, Int32, Int64
 
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.dataset import Dataset
-from thinkrank.data.describe import date_range
 from thinkrank.data.history import History
+from thinkrank.data.requests import Requests
+from thinkrank.data.timestamps import date_range
 from thinkrank.errors import ThinkrankError
 
 SplitKind = Literal["temporal", "leave-last-out"]
@@ -97,6 +98,10 @@ class Samples(Sequence[Sample]):
         return [
             self.dataset.events(start, end) for start, end in zip(starts.tolist(), self.positions.tolist(), strict=True)
         ]
+
+    def requests(self) -> Requests:
+        """Who asks and when, without what came next."""
+        return Requests(self.histories(), tuple(self.dataset.users[user] for user in self.users), self.times)
 
     def subset(self, n: int, seed: int) -> "Samples":
         """Return n samples drawn uniformly without replacement, in their usual order; all of them if n is enough.

@@ -1,9 +1,12 @@
 """Times in whichever unit a file has them, as seconds since 1970, UTC."""
 
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 import polars as pl
+from jaxtyping import Int64
 
 from thinkrank.data.reading import ROW, Table
 
@@ -114,3 +117,14 @@ def _parse_dates(raw: pl.Series) -> pl.Series:
         pl.when(offset == "Z").then(pl.lit("+00:00")).otherwise(offset.fill_null("+00:00")),
     )
     return part.select(full.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", strict=False).dt.epoch("s")).to_series()
+
+
+def date_range(times: Int64[np.ndarray, "T"]) -> dict[str, str] | None:
+    """Return the first and last of some times (seconds since 1970) in ISO 8601, UTC; None if there are none."""
+    if not len(times):
+        return None
+    return {"first": _iso(int(times.min())), "last": _iso(int(times.max()))}
+
+
+def _iso(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat()

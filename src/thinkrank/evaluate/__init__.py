@@ -1,11 +1,12 @@
 """Metrics, the protocols of all three stages, significance, result rows and the HTML report.
 
-Formulas stand in their own modules: `thinkrank.evaluate.metrics` (hit, ndcg, ...), `.beyond`,
+Formulas stand in their own modules: `thinkrank.metrics` (hit, ndcg, ...), `.beyond`,
 `.significance`.
 """
 
-from thinkrank.evaluate import metrics
-from thinkrank.evaluate.candidates import (
+from thinkrank import metrics
+from thinkrank.evaluate.position import PositionBias, kendall_tau, position_bias
+from thinkrank.evaluate.ranking import (
     CandidateScorer,
     bucket_rows,
     candidate_ranks,
@@ -15,9 +16,7 @@ from thinkrank.evaluate.candidates import (
     popularity_buckets,
     random_scores,
 )
-from thinkrank.evaluate.lists import ListEvaluation, evaluate_lists
-from thinkrank.evaluate.position import PositionBias, kendall_tau, position_bias
-from thinkrank.evaluate.protocol import Answers, Evaluation, Scorer, evaluate_retrieval
+from thinkrank.evaluate.reranking import ListEvaluation, evaluate_lists
 from thinkrank.evaluate.results import (
     Comparison,
     ResultRow,
@@ -27,6 +26,7 @@ from thinkrank.evaluate.results import (
     write_comparisons,
     write_results,
 )
+from thinkrank.evaluate.retrieval import Answers, Evaluation, Scorer, evaluate_retrieval
 from thinkrank.evaluate.significance import Interval, PairedTest, bootstrap_intervals, paired_test
 
 __all__ = [

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
+from thinkrank import metrics
 from thinkrank.data import CandidateSets
-from thinkrank.evaluate import metrics
-from thinkrank.evaluate.candidates import candidate_ranks
+from thinkrank.evaluate.ranking import candidate_ranks
 from thinkrank.evaluate.results import ResultRow
 from thinkrank.evaluate.significance import bootstrap_intervals
 

@@ -4,15 +4,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, FiniteFloat, TypeAdapter, ValidationError
 from rich.markup import escape
 from rich.table import Table
 
 from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
+from thinkrank.options import Options
 
 
-class ResultRow(BaseModel):
+class ResultRow(Options):
     """One figure: a metric of a system on a split.
 
     Attributes:
@@ -27,8 +28,6 @@ class ResultRow(BaseModel):
         seeds: seeds of the runs that `value` averages over; empty for a system without randomness.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     dataset: str
     split: str
     system: str
@@ -40,7 +39,7 @@ class ResultRow(BaseModel):
     seeds: tuple[int, ...]
 
 
-class Comparison(BaseModel):
+class Comparison(Options):
     """One paired test: a system against a reference on the same samples.
 
     Attributes:
@@ -55,8 +54,6 @@ class Comparison(BaseModel):
         p_value: two-sided.
         num_clusters: users (or samples, if no user has two) the test rests on.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
     split: str

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from thinkrank import metrics
 from thinkrank.errors import ThinkrankError
-from thinkrank.evaluate import metrics
 from thinkrank.evaluate.significance import Interval, PairedTest, bootstrap_intervals, paired_test
 
 

@@ -23,7 +23,7 @@ IMPLEMENTATION = "thinkrank"
 
 
 @runtime_checkable
-class Sight(Protocol):
+class AttentionPattern(Protocol):
     """What the tokens of one forward pass attend to."""
 
     def attend(
@@ -56,7 +56,7 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    sight: Sight | None = None,
+    sight: AttentionPattern | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,

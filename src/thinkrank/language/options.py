@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from thinkrank.options import Options
 
 DTypeName = Literal["auto", "float32", "bfloat16"]
 
@@ -10,10 +12,8 @@ FinishReason = Literal["closed", "end_of_turn", "length"]
 """Why a text ended: it wrote its closing, it ended its turn, or its token budget ran out."""
 
 
-class LoraOptions(BaseModel):
+class LoraOptions(Options):
     """A low-rank update W + (alpha / rank) B A of the linear layers (Hu et al. 2021)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: int = Field(16, ge=1, description="inner width of the update")
     alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
@@ -23,14 +23,12 @@ class LoraOptions(BaseModel):
     )
 
 
-class GenerationOptions(BaseModel):
+class GenerationOptions(Options):
     """How to write.
 
     Sampling (`temperature` above 0) draws from softmax(logits / temperature) cut to the `top_k` likeliest tokens and
     then to the smallest set whose probability reaches `top_p`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_new_tokens: int = Field(64, ge=1, description="token budget of one continuation")
     temperature: float = Field(0.0, ge=0, description="0 is greedy decoding")

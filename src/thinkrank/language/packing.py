@@ -16,12 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from thinkrank.language.attention import Sight, visible
+from thinkrank.language.attention import AttentionPattern, visible
 from thinkrank.language.backbone import Backbone
-from thinkrank.language.forest import Forest
+from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.states import forward
 
-Held: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
+PrefixKV: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values, (1, J, P, E) each, of a root's P tokens in every layer."""
 
 _BLOCK_TOKENS = 256
@@ -48,7 +48,7 @@ class Packing:
     """
 
     def __init__(
-        self, forest: Forest, device: torch.device | str = "cpu", *, held: Mapping[int, Held] | None = None
+        self, forest: PrefixTree, device: torch.device | str = "cpu", *, held: Mapping[int, PrefixKV] | None = None
     ) -> None:
         self.forest = forest
         self.device = torch.device(device)
@@ -132,7 +132,7 @@ class Packing:
         scale: float,
         window: int | None,
     ) -> Float[Tensor, "1 H T E"]:
-        """Attend block by block; see `Sight`."""
+        """Attend block by block; see `AttentionPattern`."""
         queries, keys, values = (x.split(self._sizes, dim=2) for x in (queries_BHTE, keys_BJTE, values_BJTE))
         keys, values = list(keys), list(values)
         for index, layers in self._held.items():
@@ -186,7 +186,7 @@ class Packing:
         return owners, self._tensor(p for node in nodes for p in range(forest.starts[node], forest.ends[node]))
 
 
-def _blocks(forest: Forest) -> list[_Block]:
+def _blocks(forest: PrefixTree) -> list[_Block]:
     """Cut a forest into blocks, parents first; neighbouring leaves under one parent share a block."""
     children: dict[int, list[int]] = {node: [] for node in range(-1, len(forest.ids))}
     for node, parent in enumerate(forest.parents):
@@ -210,7 +210,9 @@ def _blocks(forest: Forest) -> list[_Block]:
     return blocks
 
 
-def packed_states(backbone: Backbone, packing: Packing, *, sight: Sight | None = None) -> Float[Tensor, "T D"]:
+def packed_states(
+    backbone: Backbone, packing: Packing, *, sight: AttentionPattern | None = None
+) -> Float[Tensor, "T D"]:
     """The final (normed) hidden state of every token of the forest, in fp32, in one differentiable pass.
 
     Args:

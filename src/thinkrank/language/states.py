@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from thinkrank.errors import ThinkrankError
-from thinkrank.language.attention import IMPLEMENTATION, Sight
+from thinkrank.language.attention import IMPLEMENTATION, AttentionPattern
 from thinkrank.language.backbone import Backbone
 
 
@@ -59,7 +59,7 @@ def hidden_states(
 
 
 def forward(
-    backbone: Backbone, ids_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"], sight: Sight
+    backbone: Backbone, ids_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"], sight: AttentionPattern
 ) -> Float[Tensor, "B T D"]:
     """The final (normed) hidden states, in fp32, of tokens that see what `sight` shows them.
 

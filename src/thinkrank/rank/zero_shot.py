@@ -12,11 +12,11 @@ from jaxtyping import Float32, Int32
 
 from thinkrank.data import Catalogue, History
 from thinkrank.errors import ThinkrankError
-from thinkrank.language import Backbone, Forest, Packing, packed_states
+from thinkrank.language import Backbone, Packing, PrefixTree, packed_states
 from thinkrank.language.logprobs import logits
-from thinkrank.prompting.texts import HistoryTexts
-from thinkrank.rank.config import PairPromptOptions
-from thinkrank.stages import check_candidates, check_histories
+from thinkrank.prompts.history import HistoryTexts
+from thinkrank.prompts.options import PairPromptOptions
+from thinkrank.stages.checks import check_candidates, check_histories
 
 
 class ListPrompt:
@@ -65,7 +65,7 @@ class ListPrompt:
         scores_BN = np.full(candidates_BN.shape, -np.inf, dtype=np.float32)
         for to, history, items in zip(scores_BN, histories, candidates_BN, strict=True):
             shown = items[items >= 0]
-            packing = Packing(Forest.rows([self.prompt(history, shown.tolist())]), self.backbone.device)
+            packing = Packing(PrefixTree.rows([self.prompt(history, shown.tolist())]), self.backbone.device)
             at_V = logits(self.backbone, packed_states(self.backbone, packing)[-1:])[0]
             to[items >= 0] = at_V[self._spelt[: len(shown)]].cpu().numpy()
         return scores_BN

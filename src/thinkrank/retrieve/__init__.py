@@ -1,40 +1,5 @@
-"""R²ec: think once about a user, then score the whole catalogue from the thought's last hidden state."""
+"""Retrievers: R²ec, which can think before it scores the whole catalogue, and the classic ones."""
 
-from typing import TYPE_CHECKING
+import lazy_loader as lazy
 
-from thinkrank._lazy import lazy_names
-
-if TYPE_CHECKING:
-    from thinkrank.retrieve.config import ContrastiveOptions, R2ecConfig, RecpoOptions
-    from thinkrank.retrieve.contrastive import fit_contrastive
-    from thinkrank.retrieve.model import R2ec
-    from thinkrank.retrieve.presets import Preset, preset
-    from thinkrank.retrieve.recpo import fit_recpo
-    from thinkrank.retrieve.rules import RuleWriter
-
-__all__ = [
-    "ContrastiveOptions",
-    "Preset",
-    "R2ec",
-    "R2ecConfig",
-    "RecpoOptions",
-    "RuleWriter",
-    "fit_contrastive",
-    "fit_recpo",
-    "preset",
-]
-
-__getattr__ = lazy_names(
-    __name__,
-    {
-        "ContrastiveOptions": "config",
-        "Preset": "presets",
-        "R2ec": "model",
-        "R2ecConfig": "config",
-        "RecpoOptions": "config",
-        "RuleWriter": "rules",
-        "fit_contrastive": "contrastive",
-        "fit_recpo": "recpo",
-        "preset": "presets",
-    },
-)
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

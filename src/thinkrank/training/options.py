@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from thinkrank.options import Options
 
 
-class FitOptions(BaseModel):
+class TrainerOptions(Options):
     """What every training shares; a stage adds its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(300, ge=0, description="updates, or batches of rollouts; 0 leaves the training out")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's; where a head has a rate of its own, of the rest")
@@ -28,7 +28,7 @@ class FitOptions(BaseModel):
     seed: int = Field(0, ge=0, description="of the order of examples, the rollouts and the initial weights")
 
 
-class AdapterFitOptions(FitOptions):
+class AdapterTrainerOptions(TrainerOptions):
     """Training of a language model's adapter and of a head that scores."""
 
     head_learning_rate: float = Field(1e-2, gt=0, description="of the head that scores")

@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from thinkrank.baselines import ItemKNN, Popularity
 from thinkrank.data import History, RelayOptions, RelayWorld, load_dataset, relay_split
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import evaluate_retrieval
+from thinkrank.retrieve import ItemKNN, Popularity
 
 LENGTHS = [3, 4, 5, 12]
 

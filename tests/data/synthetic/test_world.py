@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from thinkrank.baselines import ItemKNN, Popularity
+from thinkrank import metrics
 from thinkrank.data import History, World, WorldOptions, expected_ndcg, split_dataset
 from thinkrank.errors import ThinkrankError
-from thinkrank.evaluate import evaluate_retrieval, metrics
-from thinkrank.stages import mask_seen, target_ranks
+from thinkrank.evaluate import evaluate_retrieval
+from thinkrank.retrieve import ItemKNN, Popularity
+from thinkrank.stages.order import mask_seen, target_ranks
 
 SMALL = WorldOptions(users=80, styles=8, kinds=9, items=40, events=12, days=20)
 DAY = 86_400

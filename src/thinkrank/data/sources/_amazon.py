@@ -3,16 +3,17 @@
 from typing import Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from thinkrank.data.download import download
 from thinkrank.data.reading import ROW, DataFile, Files, Table, read_json_lines
 from thinkrank.data.sources._columns import paragraph, price, text_list
 from thinkrank.data.validation import Untitled
 from thinkrank.errors import ThinkrankError
+from thinkrank.options import Options
 
 
-class AmazonOptions(BaseModel):
+class AmazonOptions(Options):
     """Options of the sources ``amazon-2018`` and ``amazon-2023``.
 
     Attributes:
@@ -20,8 +21,6 @@ class AmazonOptions(BaseModel):
             several in a folder.
         untitled: whether products without a title are dropped, or go by their id.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     category: Annotated[str, Field(pattern=r"^\w+$")] | None = None
     untitled: Untitled = "drop"

@@ -7,7 +7,7 @@ import polars as pl
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.reading import ROW, DataFile, Files, Table, read_delimited, read_json_lines, read_records
 from thinkrank.data.sources._amazon import AmazonOptions, category_name, fetch_category, find_category, read_metadata
-from thinkrank.data.sources._assemble import assemble
+from thinkrank.data.sources._assemble_events import assemble
 from thinkrank.data.validation import read_events
 
 NAME = "amazon-2023"

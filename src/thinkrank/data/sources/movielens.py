@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.download import download
 from thinkrank.data.reading import ROW, Files, Table, read_delimited
-from thinkrank.data.sources._assemble import assemble
+from thinkrank.data.sources._assemble_events import assemble
 from thinkrank.data.sources._movies import split_title
 from thinkrank.data.validation import read_events
 from thinkrank.errors import ThinkrankError
+from thinkrank.options import Options
 
 NAME = "movielens"
 _URL = "https://files.grouplens.org/datasets/movielens/{variant}.zip"
@@ -23,14 +23,12 @@ _MOVIE_FIELDS = ("movieId", "title", "genres")
 _EVENT_COLUMNS = {"user": "userId", "item": "movieId", "rating": "rating", "timestamp": "timestamp"}
 
 
-class MovieLensOptions(BaseModel):
+class MovieLensOptions(Options):
     """Options of the source ``movielens``.
 
     Attributes:
         variant: which set to download; without effect if a path is given.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     variant: Literal["ml-latest-small", "ml-1m", "ml-32m"] = "ml-latest-small"
 

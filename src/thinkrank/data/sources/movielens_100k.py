@@ -4,15 +4,15 @@ import importlib.util
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.download import cached, download
 from thinkrank.data.reading import ROW, DataFile, Files, Table, read_delimited
-from thinkrank.data.sources._assemble import assemble
+from thinkrank.data.sources._assemble_events import assemble
 from thinkrank.data.sources._movies import split_title
 from thinkrank.data.validation import read_events
 from thinkrank.errors import ThinkrankError
+from thinkrank.options import Options
 
 NAME = "movielens-100k"
 _URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
@@ -37,10 +37,8 @@ _GENRES = (
 _ITEM_FIELDS = ("item", "title", "release_date", "video_release_date", "url", *_GENRES)
 
 
-class MovieLens100KOptions(BaseModel):
+class MovieLens100KOptions(Options):
     """No options: there is one MovieLens-100K."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def load_movielens_100k(path: Path | None, options: MovieLens100KOptions) -> Dataset:

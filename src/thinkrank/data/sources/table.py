@@ -5,18 +5,19 @@ from itertools import chain
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.catalogue import TEXT_COLUMNS
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.reading import ROW, TABLE_SUFFIXES, DataFile, Files, Table, read_records
 from thinkrank.data.reading.table import require_columns
-from thinkrank.data.sources._assemble import assemble
+from thinkrank.data.sources._assemble_events import assemble
 from thinkrank.data.sources._columns import paragraph, price, text_list
 from thinkrank.data.timestamps import TimeUnit
 from thinkrank.data.validation import Untitled, read_events
 from thinkrank.errors import ThinkrankError
+from thinkrank.options import Options
 
 NAME = "table"
 _EVENT_ROLES = ("user", "item", "timestamp", "rating", "event")
@@ -24,7 +25,7 @@ _USUAL_NAMES = {"user": ("user", "user_id"), "item": ("item", "item_id"), "times
 _OPTIONAL_ROLES = {"rating", "event", "categories", "description", "price", "brand", "year"}
 
 
-class TableOptions(BaseModel):
+class TableOptions(Options):
     """Options of the source ``table``.
 
     Attributes:
@@ -37,8 +38,6 @@ class TableOptions(BaseModel):
         encoding: of text files.
         untitled: whether items without a title are dropped, or go by their id.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     interactions: Path | None = None
     items: Path | None = None

@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from thinkrank.data.synthetic.words import KINDS, STYLES
+from thinkrank.options import Options
 
 SECONDS_PER_DAY = 86_400
 
@@ -69,10 +70,8 @@ class WorldOptions(BaseModel):
         return days
 
 
-class RelayOptions(BaseModel):
+class RelayOptions(Options):
     """What a `RelayWorld` is like; also the options of the source ``synthetic-relay``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     users: int = Field(2000, ge=1, description="how many there are, each with one item to predict")
     styles: int = Field(12, ge=3, le=len(STYLES), description="first words of titles")

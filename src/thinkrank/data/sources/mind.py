@@ -1,0 +1,123 @@
+"""MIND, Microsoft's news: lists of headlines, several of them clicked, and what the user had clicked before.
+
+The official files are `behaviors.tsv` (impression id, user, time, history, impressions as ``N12-1 N7-0``) and
+`news.tsv` (id, category, subcategory, title, abstract, ...), neither with a header. A smaller layout with one row per
+list is read too: `lists.parquet` with user_id, timestamp, hist, items and clicks. MIND shuffled the slots, so the
+displayed order means nothing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from thinkrank.data.impressions import ImpressionDataset
+from thinkrank.data.reading import ROW, DataFile, Files, Table, read_delimited, read_records
+from thinkrank.data.sources._assemble_lists import (
+    HOUR,
+    LIST,
+    ListOptions,
+    LongLists,
+    assemble,
+    catalogue_of,
+    histories_from_text,
+    hour_columns,
+    recorded,
+)
+from thinkrank.data.timestamps import parse_times
+
+NAME = "mind"
+_BEHAVIORS = ("impression", "user_id", "timestamp", "hist", "shown")
+_NEWS = ("item", "category", "subcategory", "title", "description", "url", "title_entities", "abstract_entities")
+_TIME = "%m/%d/%Y %I:%M:%S %p"
+_SHOWN = r"^\S+-[01]( \S+-[01])*$"
+
+
+class MindOptions(ListOptions):
+    """Options of the source ``mind``."""
+
+
+def load_mind(path: Path, options: MindOptions) -> ImpressionDataset:
+    """Read one list per impression; its signal is ``click``. Several folders (train and dev) are read as one.
+
+    Histories have no times. Times are taken as UTC. Where there is `news.tsv`, category and subcategory are categories
+    of a candidate, and headline and abstract go into the catalogue.
+    """
+    files = Files.at(path)
+    found = files.find("lists.parquet") or files.find("behaviors.tsv", "behaviors.tsv.gz")
+    if not found:
+        files.require("behaviors.tsv", "lists.parquet")
+    tables = [_read_lists(file) if file.name == "lists.parquet" else _read_behaviors(file) for file in found]
+    lists = pl.concat(tables)
+    news_files = files.find("news.tsv", "news.tsv.gz")
+    news = _read_news(news_files) if news_files else None
+    history_ids = lists["hist"].unique().str.extract_all(r"\S+").explode()
+    catalogue = catalogue_of([lists["items"].explode(), history_ids], news)
+    histories = histories_from_text(catalogue, lists["hist"])
+    names = [file.name for file in (*found, *news_files)]
+    return assemble(
+        NAME, _long(lists, news), catalogue, histories, source=recorded(NAME, names, options), options=options
+    )
+
+
+def _read_lists(file: DataFile) -> pl.DataFrame:
+    table = Table.gather(file.name, read_records(file))
+    table.require("user_id", "timestamp", "hist", "items", "clicks")
+    unequal = pl.col("items").list.len() != pl.col("clicks").list.len()
+    table.refuse_where(unequal, "has not as many clicks as items. Mend or remove the row.")
+    table = parse_times(table, "timestamp", dates=table.frame.schema["timestamp"].is_temporal())
+    return table.frame.select(
+        pl.col("user_id").cast(pl.String),
+        "timestamp",
+        pl.col("hist").cast(pl.List(pl.String)).list.join(" ").fill_null(""),
+        pl.col("items").cast(pl.List(pl.String)),
+        pl.col("clicks").cast(pl.List(pl.Float32)),
+    )
+
+
+def _read_behaviors(file: DataFile) -> pl.DataFrame:
+    blocks = read_delimited(file, separator="\t", header=_BEHAVIORS, quoted=False)
+    table = Table.gather(file.name, blocks)
+    unlabelled = ~pl.col("shown").str.strip_chars().str.contains(_SHOWN).fill_null(value=False)
+    table.refuse_where(
+        unlabelled,
+        "impressions {value} do not say what was clicked (N12-1 N7-0). The test part of MIND has no clicks; use train "
+        "and dev.",
+        show="shown",
+    )
+    seconds = pl.col("timestamp").str.strip_chars().str.to_datetime(_TIME, strict=False).dt.epoch("s")
+    table.refuse_where(
+        seconds.is_null(), "time {value} is not like 11/15/2019 8:55:22 AM. Mend or remove the row.", show="timestamp"
+    )
+    shown = pl.col("shown").str.strip_chars().str.split(" ")
+    return table.frame.select(
+        "user_id",
+        seconds,
+        pl.col("hist").fill_null("").str.strip_chars(),
+        shown.list.eval(pl.element().str.slice(0, pl.element().str.len_chars() - 2)).alias("items"),
+        shown.list.eval(pl.element().str.ends_with("-1").cast(pl.Float32)).alias("clicks"),
+    )
+
+
+def _read_news(files: Sequence[DataFile]) -> pl.DataFrame:
+    """Category, subcategory and texts of each item, from as many files as there are."""
+    tables = [
+        Table.gather(file.name, read_delimited(file, separator="\t", header=_NEWS, quoted=False)) for file in files
+    ]
+    frame = pl.concat([table.frame for table in tables]).drop(ROW).unique("item", keep="first", maintain_order=True)
+    categories = pl.concat_list("category", "subcategory").list.drop_nulls().alias("categories")
+    return frame.select("item", "title", categories, "description", "category", "subcategory")
+
+
+def _long(lists: pl.DataFrame, news: pl.DataFrame | None) -> LongLists:
+    lists = lists.with_row_index(LIST)
+    slots = lists.select(pl.col(LIST).cast(pl.Int64), item="items", click="clicks").explode("item", "click")
+    categorical: tuple[str, ...] = ()
+    if news is not None:
+        categorical = ("category", "subcategory")
+        slots = slots.join(news.select("item", *categorical), on="item", how="left", maintain_order="left")
+    described = lists.select(
+        user="user_id",
+        time="timestamp",
+    ).with_columns(hour_columns(pl.col("time")))
+    return LongLists(lists=described, slots=slots, signals=("click",), categorical=categorical, context=HOUR)

@@ -1,0 +1,149 @@
+"""trivago, RecSys Challenge 2019: up to 25 hotels in displayed order, with prices, and the one that was clicked.
+
+The official files are `train.csv` (user_id, session_id, timestamp, step, action_type, reference, platform, city,
+device, current_filters, impressions, prices) and `item_metadata.csv` (item_id, properties). A smaller layout with one
+row per list is read too: `lists.parquet` with user_id, timestamp, device, items, prices, clicked_index and history.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.histories import Histories
+from thinkrank.data.impressions import ImpressionDataset
+from thinkrank.data.reading import ROW, Files, Table, read_delimited, read_records
+from thinkrank.data.sources._assemble_lists import (
+    HOUR,
+    LIST,
+    ListOptions,
+    LongLists,
+    assemble,
+    catalogue_of,
+    histories_from_text,
+    hour_columns,
+    recorded,
+    rows_of,
+    without_lists,
+)
+from thinkrank.data.timestamps import parse_times
+
+NAME = "trivago"
+_DEVICES = ("desktop", "mobile", "tablet")
+_LOG = ("user_id", "session_id", "timestamp", "step", "action_type", "reference", "device", "impressions", "prices")
+_ITEM_ACTIONS = r"^(interaction item|clickout item|search for item)"
+
+
+class TrivagoOptions(ListOptions):
+    """Options of the source ``trivago``."""
+
+
+def load_trivago(path: Path, options: TrivagoOptions) -> ImpressionDataset:
+    """Read one list per click-out; its signal ``click`` is 1 for the hotel that was clicked.
+
+    A history is what the user did with hotels earlier in the same session. A numeric feature is ``log_price``; the
+    context is the device and the hour (UTC). Lists whose clicked hotel is not among those shown are dropped.
+    """
+    files = Files.at(path)
+    if files.find("lists.parquet"):
+        return _load_lists(files, options)
+    return _load_log(files, options)
+
+
+def _load_lists(files: Files, options: TrivagoOptions) -> ImpressionDataset:
+    file = files.require("lists.parquet")
+    table = Table.gather(file.name, read_records(file))
+    table.require("user_id", "timestamp", "device", "items", "prices", "clicked_index", "history")
+    table = parse_times(table, "timestamp", dates=False)
+    unequal = pl.col("items").list.len() != pl.col("prices").list.len()
+    table.refuse_where(unequal, "has not as many prices as items. Mend or remove the row.")
+    shown = pl.col("clicked_index").is_between(0, pl.col("items").list.len() - 1)
+    lists = table.frame.with_columns(pl.col("items", "prices", "history").cast(pl.List(pl.String))).with_columns(
+        pl.when(shown).then(pl.col("items").list.get(pl.col("clicked_index"), null_on_oob=True)).alias("clicked")
+    )
+    history = lists["history"].list.join(" ")
+    catalogue = catalogue_of([lists["items"].explode(), lists["history"].explode()])
+    histories = histories_from_text(catalogue, history)
+    return assemble(
+        NAME, _long(lists), catalogue, histories, source=recorded(NAME, [file.name], options), options=options
+    )
+
+
+def _load_log(files: Files, options: TrivagoOptions) -> ImpressionDataset:
+    file = files.require("train.csv", "train.csv.gz")
+    blocks = []
+    for block in read_delimited(file):
+        Table(file.name, block).require(*_LOG)
+        # What concerns no hotel (filters, destinations) is left out at once: it is half of the log.
+        blocks.append(block.select(*_LOG, ROW).filter(pl.col("action_type").str.contains(_ITEM_ACTIONS)))
+    table = parse_times(Table.gather(file.name, blocks), "timestamp", dates=False)
+    step = pl.col("step").cast(pl.Int64, strict=False)
+    table.refuse_where(step.is_null(), "step {value} is not a number. Mend or remove the row.", show="step")
+    log = table.frame.with_columns(step).sort("user_id", "session_id", "timestamp", "step", maintain_order=True)
+    named = pl.col("reference").str.contains(r"^\d+$").fill_null(value=False)
+    unnamed = log.filter(~named & (pl.col("impressions").str.len_bytes() > 0)).height
+    notices = (f"dropped {unnamed:,} lists that do not say what was clicked",) if unnamed else ()
+    log = log.filter(named)
+    lists = log.with_row_index("event").filter(pl.col("impressions").str.len_bytes() > 0)
+    lists = lists.with_columns(
+        pl.col("impressions").str.split("|").alias("items"),
+        pl.col("prices").str.split("|"),
+        pl.col("reference").alias("clicked"),
+    )
+    unequal = pl.col("items").list.len() != pl.col("prices").list.len()
+    Table(file.name, lists).refuse_where(unequal, "has not as many prices as impressions. Mend or remove the row.")
+    metadata = files.find("item_metadata.csv", "item_metadata.csv.gz")
+    items = None
+    if metadata:
+        properties = Table.gather(metadata[0].name, read_delimited(metadata[0]))
+        properties.require("item_id", "properties")
+        items = properties.frame.select(item="item_id", categories=pl.col("properties").str.split("|"))
+    catalogue = catalogue_of([lists["items"].explode(), log["reference"]], items)
+    names = [file.name, *(found.name for found in metadata[:1])]
+    long = _long(lists)
+    return assemble(
+        NAME,
+        replace(long, notices=(*notices, *long.notices)),
+        catalogue,
+        _session_histories(catalogue, log, lists["event"]),
+        source=recorded(NAME, names, options),
+        options=options,
+    )
+
+
+def _session_histories(catalogue: Catalogue, log: pl.DataFrame, events: pl.Series) -> Histories:
+    """For each list, the events of its session before it, as views of the log."""
+    sessions = log.select(pl.struct("user_id", "session_id").rle_id()).to_series().to_numpy()
+    ends_L = events.to_numpy().astype(np.int64)
+    starts_L = np.searchsorted(sessions, sessions[ends_L]).astype(np.int64)
+    return Histories(rows_of(catalogue, log["reference"]), log["timestamp"].to_numpy().copy(), starts_L, ends_L)
+
+
+def _long(lists: pl.DataFrame) -> LongLists:
+    """From one row per list, with ``items``, ``prices`` (lists of text) and the id that was ``clicked``."""
+    lists = lists.with_row_index(LIST)
+    slots = lists.select(LIST, "clicked", item="items", price="prices").explode("item", "price")
+    slots = slots.select(
+        pl.col(LIST).cast(pl.Int64),
+        "item",
+        (pl.col("item") == pl.col("clicked")).fill_null(value=False).alias("click"),
+        pl.col("price").cast(pl.Float64, strict=False).clip(lower_bound=0).log1p().alias("log_price"),
+    )
+    described = lists.select(
+        pl.col("user_id").cast(pl.String).alias("user"),
+        pl.col("timestamp").alias("time"),
+        *((pl.col("device") == device).fill_null(value=False).alias(f"device_{device}") for device in _DEVICES),
+        *hour_columns(pl.col("timestamp")),
+    )
+    long = LongLists(
+        lists=described,
+        slots=slots,
+        signals=("click",),
+        numeric=("log_price",),
+        context=(*(f"device_{device}" for device in _DEVICES), *HOUR),
+    )
+    clicked = slots.group_by(LIST).agg(pl.col("click").any())
+    missed = clicked.filter(~pl.col("click"))[LIST].sort()
+    return without_lists(long, missed, "whose clicked item was not shown")

@@ -1,0 +1,36 @@
+"""Where tensors live, and in which number format."""
+
+import torch
+
+from thinkrank.errors import ThinkrankError
+
+
+def default_device() -> torch.device:
+    """CUDA if there is one, then Apple's GPU, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Bfloat16 where the device computes it fast, float32 elsewhere."""
+    fast = True
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def named_device(name: str) -> torch.device:
+    """A device by its name; ``auto`` is `default_device`.
+
+    Raises:
+        ThinkrankError: if torch knows no such device.
+    """
+    if name == "auto":
+        return default_device()
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ThinkrankError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:0 or mps") from error

@@ -1,0 +1,211 @@
+"""The protocol of ranking: order the candidates of fixed sets, and find where the true item stands.
+
+Policy, the same for every system of a table:
+
+- all systems rank the same sets (`thinkrank.data.CandidateSets`); what fills up a short set is never ranked;
+- ties are pessimistic (see `thinkrank.stages.target_ranks`): an item with an equal score stands before the true one;
+- figures are means over samples; intervals and tests draw whole users, as in `thinkrank.evaluate.retrieval`.
+
+Figures say how well a system tells the true item from so many others drawn so, not how well it retrieves: with sampled
+negatives systems may come out in another order than over the whole catalogue (Krichene & Rendle 2020).
+
+Shape legend: B sets, N candidates, I items of the catalogue.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int32, Int64, Integer
+
+from thinkrank.data import CandidateSets, History
+from thinkrank.evaluate.results import ResultRow
+from thinkrank.evaluate.retrieval import Answers, Evaluation, Progress, Scorer
+from thinkrank.stages.order import target_ranks, top_k
+
+CandidateScorer: TypeAlias = Callable[[Sequence[History], Int32[np.ndarray, "B N"]], Float[np.ndarray, "B N"]]
+"""Scores the candidates of each of some histories, higher is better: the `candidate_scores` method of a ranker. What it
+says of -1, which fills up a set, is not looked at."""
+
+
+def from_catalogue(scorer: Scorer) -> CandidateScorer:
+    """Make a scorer of candidates from one of the whole catalogue: the `scores` of a retriever or baseline."""
+
+    def score(histories: Sequence[History], items_BN: Int32[np.ndarray, "B N"]) -> Float[np.ndarray, "B N"]:
+        return np.take_along_axis(scorer(histories), np.maximum(items_BN, 0).astype(np.intp), axis=1)
+
+    return score
+
+
+def random_scores(sets: CandidateSets, seed: int = 0) -> Float32[np.ndarray, "B N"]:
+    """Scores that know nothing: the floor of every table."""
+    return np.random.default_rng(seed).random(sets.items_BN.shape, dtype=np.float32)
+
+
+def candidate_ranks(scores_BN: Float[np.ndarray, "B N"], sets: CandidateSets) -> Int64[np.ndarray, "B"]:
+    """1-based place of each set's true item among its candidates, ties pessimistic.
+
+    Args:
+        scores_BN: higher is better, any unit; anything where a set is filled up.
+        sets: of the same shape.
+
+    Raises:
+        ValueError: if the shapes differ, or a candidate's score is not finite.
+    """
+    return target_ranks(_masked(scores_BN, sets), sets.positive_B)
+
+
+def evaluate_candidates(
+    systems: Mapping[str, CandidateScorer | np.ndarray],
+    sets: CandidateSets,
+    *,
+    cutoffs: Sequence[int] = (1, 3, 5, 10),
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Rank the candidates of every set with every system.
+
+    Args:
+        systems: by the name they get in tables: a scorer, or its scores [B, N] of all sets, where it was asked before.
+        sets: histories, candidates and the item that came next.
+        cutoffs: the k of hit@k and ndcg@k; one beyond the size of the sets is the whole list.
+        batch_size: sets per call of a scorer.
+        progress: told after every batch.
+
+    Returns:
+        The answers; its metrics, intervals, tests and result rows are those of retrieval, but for what systems
+        recommend beside the true item.
+
+    Raises:
+        ValueError: without systems, sets or cut-offs, with a cut-off below 1, or if a system's scores are not finite
+            or of another shape; the message names the system.
+    """
+    cutoffs = tuple(sorted(set(cutoffs)))
+    if not systems or not len(sets) or not cutoffs:
+        raise ValueError("evaluation needs at least one system, one candidate set and one cut-off")
+    if cutoffs[0] < 1:
+        raise ValueError(f"cut-offs must be at least 1, got {cutoffs[0]}")
+    answers = {}
+    for name, system in systems.items():
+        began = time.perf_counter()
+        scores_BN = system if isinstance(system, np.ndarray) else _asked(name, system, sets, batch_size, progress)
+        seconds = time.perf_counter() - began
+        try:
+            answers[name] = _answers(scores_BN, sets, cutoffs[-1], seconds)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return Evaluation(
+        answers=answers,
+        users_S=sets.samples.users,
+        unreachable_S=np.zeros(len(sets), dtype=bool),
+        cutoffs=cutoffs,
+        num_items=len(sets.samples.dataset.catalogue),
+        filter_seen=True,
+        candidates=f"{sets.items_BN.shape[1]}: the true item and negatives ({sets.negatives}, seed {sets.seed})",
+    )
+
+
+def history_buckets(histories: Sequence[History]) -> dict[str, Bool[np.ndarray, "S"]]:
+    """Samples by the length of their history, in full: 1 to 3, 4 to 7, 8 and more events.
+
+    Source: ours; R2Rank is said to gain most where histories are short.
+    """
+    lengths_S = np.array([len(history) for history in histories], dtype=np.int64)
+    return {
+        "history 1-3": lengths_S <= 3,
+        "history 4-7": (lengths_S > 3) & (lengths_S <= 7),
+        "history 8+": lengths_S > 7,
+    }
+
+
+def popularity_buckets(
+    targets_S: Integer[np.ndarray, "S"], counts_I: Integer[np.ndarray, "I"]
+) -> dict[str, Bool[np.ndarray, "S"]]:
+    """Samples by how popular their target is in training.
+
+    The head are the fewest items that together have a third of all training interactions, the middle those up to two
+    thirds, the tail the rest that has any; cold items have none. Items with as many interactions as the last of the
+    head are head too, likewise for the middle.
+
+    Args:
+        targets_S: catalogue rows.
+        counts_I: training interactions of each item.
+
+    Raises:
+        ValueError: if there are none at all.
+
+    Source: ours.
+    """
+    if not counts_I.any():
+        raise ValueError("no item has training interactions, so none is popular")
+    falling_I = np.sort(counts_I)[::-1]
+    shares_I = np.cumsum(falling_I) / falling_I.sum()
+    head, middle = (int(falling_I[np.searchsorted(shares_I, bound - 1e-9)]) for bound in (1 / 3, 2 / 3))
+    taken_S = counts_I[targets_S]
+    return {
+        "target cold": taken_S == 0,
+        "target tail": (taken_S > 0) & (taken_S < middle),
+        "target middle": (taken_S >= max(1, middle)) & (taken_S < head),
+        "target head": taken_S >= max(1, head),
+    }
+
+
+def bucket_rows(
+    evaluation: Evaluation,
+    buckets: Mapping[str, Bool[np.ndarray, "S"]],
+    *,
+    dataset: str,
+    split: str,
+    seeds: Mapping[str, Sequence[int]] | None = None,
+) -> list[ResultRow]:
+    """Result rows of every bucket that holds samples; the split is called "test, history 1-3".
+
+    Args:
+        evaluation: of all samples.
+        buckets: which samples each name has.
+        dataset: name for the rows.
+        split: its beginning.
+        seeds: per system, the seeds it was trained with.
+    """
+    return [
+        row
+        for name, chosen_S in buckets.items()
+        if chosen_S.any()
+        for row in evaluation.where(chosen_S).rows(dataset=dataset, split=f"{split}, {name}", seeds=seeds)
+    ]
+
+
+def _asked(
+    name: str, scorer: CandidateScorer, sets: CandidateSets, batch_size: int, progress: Progress | None
+) -> Float[np.ndarray, "B N"]:
+    """Scores of all sets, batch by batch."""
+    parts = []
+    for start in range(0, len(sets), batch_size):
+        part = slice(start, start + batch_size)
+        scores_BN = np.asarray(scorer(sets.histories[part], sets.items_BN[part]))
+        if scores_BN.shape != sets.items_BN[part].shape:
+            raise ValueError(f"{name}: scores have shape {scores_BN.shape}, not {sets.items_BN[part].shape}")
+        parts.append(scores_BN)
+        if progress is not None:
+            progress(name, min(start + batch_size, len(sets)), len(sets))
+    return np.concatenate(parts)
+
+
+def _answers(scores_BN: np.ndarray, sets: CandidateSets, width: int, seconds: float) -> Answers:
+    masked_BN = _masked(scores_BN, sets)
+    columns_BK = top_k(masked_BN, sets.histories, width, filter_seen=False).items_BK
+    items_BK = np.take_along_axis(sets.items_BN, np.maximum(columns_BK, 0), axis=1)
+    items_BK[columns_BK < 0] = -1
+    return Answers(target_ranks(masked_BN, sets.positive_B), items_BK, seconds)
+
+
+def _masked(scores_BN: np.ndarray, sets: CandidateSets) -> Float32[np.ndarray, "B N"]:
+    """Scores with -inf where a set is filled up."""
+    if scores_BN.shape != sets.items_BN.shape:
+        raise ValueError(f"scores have shape {scores_BN.shape}, not {sets.items_BN.shape}")
+    masked_BN = np.where(sets.mask_BN, scores_BN, 0.0).astype(np.float32)
+    if not np.isfinite(masked_BN).all():
+        raise ValueError("the scores of candidates must be finite")
+    masked_BN[~sets.mask_BN] = -np.inf
+    return masked_BN

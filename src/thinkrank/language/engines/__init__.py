@@ -1,0 +1,1 @@
+"""Engines that write: transformers, the reference, and vLLM."""

@@ -1,0 +1,316 @@
+"""Keys and values of a forest while continuations of its leaves are being written.
+
+Each node's keys and values exist once, whatever hangs below it. In one step, level by level of the forest, all rows
+below a node are multiplied with that node's keys as one matrix; then every row with what it has written itself; one
+softmax goes over all of them.
+
+Shape legend: R rows, N nodes of a level, F rows below a node at most, P tokens of a level's longest node, O own tokens,
+H heads, J key-value heads, G = H / J, E head width, S seen tokens, D hidden width.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from thinkrank.language.backbone import Backbone
+from thinkrank.language.engines.prefix_cache import PrefixCache
+from thinkrank.language.packing import Packing, PrefixKV, packed_states
+from thinkrank.language.prefix_tree import PrefixTree
+from thinkrank.language.states import forward
+
+_PREFILL_TOKENS = 4096
+"""Tokens read in one pass, unless one tree alone has more."""
+
+
+class KVCache:
+    """What a sampler keeps of a forest's nodes and of the rows it writes.
+
+    Args:
+        backbone: the model.
+        forest: the prompts.
+        num_own: tokens each row may add.
+        limit: bytes of keys and values held at most.
+        prefixes: where the keys and values of roots are looked up first; None reads them here.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        forest: PrefixTree,
+        num_own: int,
+        limit: float,
+        prefixes: PrefixCache | None = None,
+    ) -> None:
+        self.backbone, self.forest, self.num_own, self.limit = backbone, forest, num_own, limit
+        self.prefixes = prefixes
+        config = backbone.model.config
+        heads = config.num_key_value_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.num_layers = int(config.num_hidden_layers)
+        self.groups = config.num_attention_heads // heads
+        self.shape = (int(heads), int(width))
+        self.dtype = torch.bfloat16 if backbone.dtype == torch.bfloat16 else torch.float32
+        self.token_bytes = 2 * self.num_layers * heads * width * self.dtype.itemsize
+        self.leaves: list[int] = []
+        self.levels: list[_Level] = []
+        self.own = [self._own(0) for _ in range(self.num_layers)]
+        self.written_R = torch.zeros(0, dtype=torch.long)
+        self._masks: dict[int | None, Tensor] = {}
+
+    def _empty(self, rows: int, tokens: int) -> tuple[Tensor, Tensor]:
+        heads, width = self.shape
+        keys, values = (
+            torch.zeros(rows, heads, tokens, width, dtype=self.dtype, device=self.backbone.device) for _ in range(2)
+        )
+        return keys, values
+
+    def _own(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Room for what rows write; the keys stand as columns, ready to be multiplied."""
+        keys, values = self._empty(rows, self.num_own)
+        return keys.transpose(2, 3).contiguous(), values
+
+    def fits(self, leaves: Sequence[int]) -> bool:
+        """Whether rows below these leaves (one each, a leaf may occur often) can be held together."""
+        tokens = len(leaves) * self.num_own
+        for nodes in self._nodes_by_level(leaves):
+            tokens += len(nodes) * max(len(self.forest.ids[node]) for node in nodes)
+        return tokens * self.token_bytes <= self.limit
+
+    def _nodes_by_level(self, leaves: Iterable[int]) -> list[list[int]]:
+        levels: list[dict[int, None]] = []
+        for leaf in dict.fromkeys(leaves):
+            for depth, node in enumerate(self.forest.path(leaf)):
+                if depth == len(levels):
+                    levels.append({})
+                levels[depth][node] = None
+        return [list(nodes) for nodes in levels]
+
+    def rebuild(self, kept: Sequence[int], joining: Sequence[int]) -> Float[Tensor, "N D"]:
+        """Drop all rows but `kept` (indices), add one below each leaf of `joining`, and read the nodes they need.
+
+        Returns:
+            the state at the last token of each joining row's prompt.
+        """
+        self.leaves = [self.leaves[row] for row in kept] + list(joining)
+        known = {node for level in self.levels for node in level.nodes}
+        before = {level.depth: level for level in self.levels}
+        self.levels = [
+            _Level(self, depth, nodes, before.get(depth))
+            for depth, nodes in enumerate(self._nodes_by_level(self.leaves))
+        ]
+        rows = torch.as_tensor(kept, dtype=torch.long, device=self.backbone.device)
+        for layer in range(self.num_layers):
+            keys, values = self.own[layer]
+            fresh_keys, fresh_values = self._own(len(joining))
+            self.own[layer] = (torch.cat([keys[rows], fresh_keys]), torch.cat([values[rows], fresh_values]))
+        states: dict[int, Tensor] = {}
+        for leaves in self._prefill_batches(joining):
+            states.update(self._prefill(leaves, known))
+        width = self.backbone.hidden_size
+        return torch.stack([states[leaf] for leaf in joining]) if joining else torch.empty(0, width)
+
+    def _prefill_batches(self, joining: Sequence[int]) -> Iterator[list[int]]:
+        """Cut leaves into batches of whole trees and bounded size."""
+        batch: list[int] = []
+        nodes: set[int] = set()
+        for leaf in dict.fromkeys(joining):
+            path = self.forest.path(leaf)
+            tokens = sum(len(self.forest.ids[node]) for node in nodes.union(path))
+            if batch and path[0] not in nodes and tokens > _PREFILL_TOKENS:
+                yield batch
+                batch, nodes = [], set()
+            batch.append(leaf)
+            nodes.update(path)
+        if batch:
+            yield batch
+
+    def _prefill(self, leaves: Sequence[int], known: set[int]) -> dict[int, Tensor]:
+        """Read the paths to these leaves, keep what is not known yet, and return the leaves' last states."""
+        nodes = sorted({node for leaf in leaves for node in self.forest.path(leaf)})
+        place = {node: i for i, node in enumerate(nodes)} | {-1: -1}
+        part = PrefixTree(
+            tuple(self.forest.ids[node] for node in nodes), tuple(place[self.forest.parents[node]] for node in nodes)
+        )
+        held = self._held(part)
+        packing = Packing(part, self.backbone.device, held=held)
+        fresh = [
+            (level, level.index[node], place[node])
+            for level in self.levels
+            for node in level.nodes
+            if node in place and node not in known and part.ids[place[node]]
+        ]
+        for level, n, node in fresh:
+            for layer, kept in enumerate(held.get(node, ())):
+                for to, was in zip(level.layers[layer], kept, strict=True):
+                    to[n, :, : was.shape[2]] = was[0]
+        pieces = [
+            (level, n, slice(packing.offsets[node], packing.offsets[node] + len(part.ids[node])))
+            for level, n, node in fresh
+            if node not in held
+        ]
+        states_TD = packed_states(self.backbone, packing, sight=_Recorder(packing, pieces))
+        return {leaf: states_TD[packing.last(place[leaf])] for leaf in leaves}
+
+    def _held(self, part: PrefixTree) -> dict[int, PrefixKV]:
+        """The roots with something below them, from the prefixes that are kept."""
+        if self.prefixes is None:
+            return {}
+        above = set(part.parents)
+        roots = [node for node, parent in enumerate(part.parents) if parent < 0 and node in above]
+        return dict(zip(roots, self.prefixes.read([part.ids[root] for root in roots]), strict=True))
+
+    def read(self, tokens: Sequence[int], written: Sequence[int]) -> Float[Tensor, "R D"]:
+        """Read one token per row and return its state.
+
+        Args:
+            tokens: the token of each row.
+            written: how many own tokens stand before it; those behind are forgotten.
+        """
+        device = self.backbone.device
+        self.written_R = torch.as_tensor(written, device=device)
+        self._masks.clear()
+        starts_R = torch.as_tensor([self.forest.ends[leaf] for leaf in self.leaves], device=device)
+        self.positions_R = starts_R + self.written_R
+        self.most_written = max(written) + 1
+        ids_R1 = torch.as_tensor(tokens, device=device)[:, None]
+        return forward(self.backbone, ids_R1, self.positions_R[:, None], self)[:, 0]
+
+    def attend(
+        self,
+        layer: int,
+        queries_BHTE: Float[Tensor, "R H 1 E"],
+        keys_BJTE: Float[Tensor, "R J 1 E"],
+        values_BJTE: Float[Tensor, "R J 1 E"],
+        *,
+        scale: float,
+        window: int | None,
+    ) -> Float[Tensor, "R H 1 E"]:
+        """Attend to the nodes above each row and to what it has written; see `AttentionPattern`."""
+        rows, heads, _, width = queries_BHTE.shape
+        own_keys, own_values = self.own[layer]
+        everyone = torch.arange(rows, device=queries_BHTE.device)
+        own_keys[everyone, :, :, self.written_R] = keys_BJTE[:, :, 0].to(self.dtype)
+        own_values[everyone, :, self.written_R] = values_BJTE[:, :, 0].to(self.dtype)
+        queries_RJGE = (queries_BHTE * scale).to(self.dtype).view(rows, -1, self.groups, width)
+        scores = [level.scores(layer, queries_RJGE) for level in self.levels]
+        scores.append(queries_RJGE @ own_keys[..., : self.most_written])
+        shares = (torch.cat(scores, dim=-1) + self._hidden(window)).softmax(dim=-1).to(self.dtype)
+        *above, own = shares.split([score.shape[-1] for score in scores], dim=-1)
+        mixed_RJGE = own @ own_values[:, :, : self.most_written]
+        for level, share in zip(self.levels, above, strict=True):
+            mixed_RJGE = mixed_RJGE + level.mix(layer, share)
+        return mixed_RJGE.view(rows, heads, 1, width).to(queries_BHTE.dtype)
+
+    def _hidden(self, window: int | None) -> Float[Tensor, "R 1 1 S"]:
+        """What rows must not see of the nodes above and of their own memory, as an additive mask, once per step."""
+        if window not in self._masks:
+            behind = [level.behind(self.positions_R) for level in self.levels]
+            behind.append(self.written_R[:, None] - torch.arange(self.most_written, device=self.written_R.device))
+            behind_RS = torch.cat(behind, dim=1)
+            hidden_RS = behind_RS < 0 if window is None else (behind_RS < 0) | (behind_RS >= window)
+            mask_RS = torch.zeros(hidden_RS.shape, device=hidden_RS.device).masked_fill_(hidden_RS, -torch.inf)
+            self._masks[window] = mask_RS[:, None, None, :]
+        return self._masks[window]
+
+
+class _Level:
+    """The nodes of one depth that some row needs: their keys and values, and which row is below which node."""
+
+    def __init__(self, memory: KVCache, depth: int, nodes: list[int], before: "_Level | None") -> None:
+        forest, device = memory.forest, memory.backbone.device
+        self.depth, self.nodes = depth, nodes
+        self.index = {node: n for n, node in enumerate(nodes)}
+        lengths = [len(forest.ids[node]) for node in nodes]
+        self.lengths_N = torch.tensor(lengths, device=device)
+        self.starts_N = torch.tensor([forest.starts[node] for node in nodes], device=device)
+        self.width = max(lengths)
+        self._seat_rows([forest.path(leaf) for leaf in memory.leaves], device)
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        moved = [(before.index[node], n) for node, n in self.index.items() if before and node in before.index]
+        old, new = (torch.tensor([pair[i] for pair in moved], dtype=torch.long, device=device) for i in range(2))
+        for _ in range(memory.num_layers):
+            here = memory._empty(len(nodes), self.width)
+            if before is not None:
+                for to, was in zip(here, before.layers.pop(0), strict=True):
+                    common = min(self.width, was.shape[2])
+                    to[new, :, :common] = was[old, :, :common]
+            self.layers.append(here)
+
+    def _seat_rows(self, paths: Sequence[tuple[int, ...]], device: torch.device) -> None:
+        """Give each row a seat below its node; every node has as many seats as the fullest needs."""
+        taken = [0] * len(self.nodes)
+        seats: list[tuple[int, int] | None] = []
+        for path in paths:
+            if self.depth < len(path):
+                n = self.index[path[self.depth]]
+                seats.append((n, taken[n]))
+                taken[n] += 1
+            else:
+                seats.append(None)
+        self.fan = max(taken)
+        place = [-1 if seat is None else seat[0] * self.fan + seat[1] for seat in seats]
+        self.in_order = place == list(range(len(self.nodes) * self.fan))
+        self.absent_R = torch.tensor([seat is None for seat in seats], device=device) if None in seats else None
+        rows = [row for row, seat in enumerate(place) if seat >= 0]
+        self.present = torch.tensor(rows, dtype=torch.long, device=device)
+        self.seats = torch.tensor([place[row] for row in rows], dtype=torch.long, device=device)
+        self.seats_R = torch.tensor([max(0, seat) for seat in place], dtype=torch.long, device=device)
+
+    def behind(self, positions_R: Tensor) -> Int[Tensor, "R P"]:
+        """How far each key lies behind its row's token; -1 for what is not there."""
+        indices_P = torch.arange(self.width, device=positions_R.device)
+        nodes_R = self.seats_R // self.fan
+        behind_RP = (positions_R - self.starts_N[nodes_R])[:, None] - indices_P
+        behind_RP = behind_RP.masked_fill(indices_P >= self.lengths_N[nodes_R][:, None], -1)
+        return behind_RP if self.absent_R is None else behind_RP.masked_fill(self.absent_R[:, None], -1)
+
+    def scores(self, layer: int, queries_RJGE: Tensor) -> Float[Tensor, "R J G P"]:
+        """Each row's dot products with the keys of its node."""
+        return self._each_node(queries_RJGE, self.layers[layer][0].transpose(2, 3))
+
+    def mix(self, layer: int, shares_RJGP: Tensor) -> Float[Tensor, "R J G E"]:
+        """Each row's weighted sum of the values of its node."""
+        return self._each_node(shares_RJGP, self.layers[layer][1])
+
+    def _each_node(self, x_RJGX: Tensor, y_NJXY: Tensor) -> Tensor:
+        """Multiply the rows below a node, as one matrix, with what belongs to the node."""
+        nodes, heads, groups = len(self.nodes), *x_RJGX.shape[1:3]
+        if not self.in_order:
+            seated = x_RJGX.new_zeros(nodes * self.fan, *x_RJGX.shape[1:])
+            x_RJGX = seated.index_copy_(0, self.seats, x_RJGX if self.absent_R is None else x_RJGX[self.present])
+        together = x_RJGX.view(nodes, self.fan, heads, groups, -1).transpose(1, 2)
+        product = (
+            (together.reshape(nodes, heads, self.fan * groups, -1) @ y_NJXY)
+            .view(nodes, heads, self.fan, groups, -1)
+            .transpose(1, 2)
+        )
+        product = product.reshape(nodes * self.fan, heads, groups, -1)
+        if self.in_order:
+            return product
+        product = product[self.seats_R]
+        return product if self.absent_R is None else product.masked_fill(self.absent_R[:, None, None, None], 0)
+
+
+class _Recorder:
+    """Attends as a packing does and keeps the keys and values of some nodes."""
+
+    def __init__(self, packing: Packing, pieces: list[tuple[_Level, int, slice]]) -> None:
+        self.packing, self.pieces = packing, pieces
+
+    def attend(
+        self,
+        layer: int,
+        queries_BHTE: Tensor,
+        keys_BJTE: Tensor,
+        values_BJTE: Tensor,
+        *,
+        scale: float,
+        window: int | None,
+    ) -> Tensor:
+        for level, n, part in self.pieces:
+            keys, values = level.layers[layer]
+            keys[n, :, : part.stop - part.start] = keys_BJTE[0, :, part]
+            values[n, :, : part.stop - part.start] = values_BJTE[0, :, part]
+        return self.packing.attend(layer, queries_BHTE, keys_BJTE, values_BJTE, scale=scale, window=window)

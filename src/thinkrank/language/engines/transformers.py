@@ -1,0 +1,292 @@
+"""Continue prompts token by token, and know the probability of every token that was written.
+
+Every setting is explicit. A model's own generation config (its temperature, penalties, lengths) never leaks in; of it,
+only the end-of-turn tokens are taken.
+
+Shape legend: R rows being written, V vocabulary, D width.
+"""
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.language.backbone import Backbone
+from thinkrank.language.engines.base import Completion
+from thinkrank.language.engines.kv_cache import KVCache
+from thinkrank.language.engines.prefix_cache import PrefixCache
+from thinkrank.language.logprobs import log_softmax, logits
+from thinkrank.language.options import FinishReason, GenerationOptions
+from thinkrank.language.prefix_tree import PrefixTree
+
+_CHUNK_LOGITS = 2**20
+"""Logits looked at together when tokens are chosen: 4 MiB in fp32."""
+
+
+def sampling_logprobs(logits_RV: Float[Tensor, "R V"], options: GenerationOptions) -> Float[Tensor, "R V"]:
+    """The log of the distribution that is really sampled: temperature, then top-k, then top-p, renormalised.
+
+    Tokens that were cut have -inf. With temperature 0 it is the model's own distribution.
+    """
+    logits_RV = logits_RV.float()
+    if options.temperature == 0:
+        return log_softmax(logits_RV)
+    logits_RV = logits_RV / options.temperature
+    if options.top_k is not None and options.top_k < logits_RV.shape[1]:
+        kth_R1 = logits_RV.topk(options.top_k, dim=-1).values[:, -1:]
+        logits_RV = logits_RV.masked_fill(logits_RV < kth_R1, -torch.inf)
+    if options.top_p < 1:
+        sorted_RV, order_RV = logits_RV.sort(dim=-1, descending=True)
+        before_RV = sorted_RV.softmax(dim=-1).cumsum(dim=-1) - sorted_RV.softmax(dim=-1)
+        cut_RV = (before_RV >= options.top_p).scatter(1, order_RV, before_RV >= options.top_p)
+        logits_RV = logits_RV.masked_fill(cut_RV, -torch.inf)
+    return log_softmax(logits_RV)
+
+
+class TransformersEngine:
+    """The reference engine: the model itself, as transformers runs it.
+
+    A node of the forest is read once, when the first row that needs it is admitted; its keys and values serve every row
+    below it and are dropped with the last. Rows join longest prompt first, as the memory allows, and leave when they
+    are done.
+
+    Draws are independent of the batch; log-probabilities agree with a lone run to rounding (about 1e-5 in fp32, .05
+    in bf16), so a batch may change a token only where two outcomes are that close.
+
+    Args:
+        backbone: the model; an adapter on it is active.
+        prefixes: keeps what prompts begin with between calls; None keeps nothing.
+    """
+
+    def __init__(self, backbone: Backbone, prefixes: PrefixCache | None = None) -> None:
+        self.backbone, self.prefixes = backbone, prefixes
+
+    def sample(
+        self,
+        prompts: PrefixTree,
+        options: GenerationOptions,
+        *,
+        num_samples: int = 1,
+        closing: str | None = None,
+        suffix: Sequence[int] = (),
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[Completion]]:
+        """Write `num_samples` continuations of every leaf of the forest; see `Engine`."""
+        seeds = range(len(prompts.leaves)) if seeds is None else seeds
+        rows = [
+            [
+                _Row(self.backbone, leaf, closing, tuple(suffix), _uniforms(options, seed, number))
+                for number in range(num_samples)
+            ]
+            for leaf, seed in zip(prompts.leaves, seeds, strict=True)
+        ]
+        root_of = [prompts.path(leaf)[0] for leaf in prompts.leaves]
+        longest: dict[int, int] = {}
+        for leaf, root in zip(prompts.leaves, root_of, strict=True):
+            longest[root] = max(longest.get(root, 0), prompts.ends[leaf])
+        order = sorted(
+            range(len(rows)), key=lambda i: (-longest[root_of[i]], root_of[i], prompts.path(prompts.leaves[i]))
+        )
+        self._run(prompts, options, deque(row for i in order for row in rows[i]), len(suffix))
+        return [[row.finished() for row in samples] for samples in rows]
+
+    @torch.inference_mode()
+    def _run(self, prompts: PrefixTree, options: GenerationOptions, waiting: "deque[_Row]", num_suffix: int) -> None:
+        memory = KVCache(
+            self.backbone, prompts, options.max_new_tokens + num_suffix, options.kv_gib * 2**30, self.prefixes
+        )
+        rows: list[_Row] = []
+        while waiting or rows:
+            clock = time.perf_counter()
+            going = [i for i, row in enumerate(rows) if row.feed]
+            if len(going) * 8 <= len(rows) * 7:
+                joining = self._admit(memory, [rows[i] for i in going], waiting, options)
+                states_JD = memory.rebuild(going, [row.leaf for row in joining])
+                rows = [rows[i] for i in going] + joining
+                self._write(joining, states_JD, options)
+            else:
+                states_RD = memory.read(*zip(*(row.next_read() for row in rows), strict=True))
+                fresh = [i for i, row in enumerate(rows) if row.arrived(states_RD[i])]
+                self._write([rows[i] for i in fresh], states_RD[fresh], options)
+            seconds = (time.perf_counter() - clock) / max(1, len(rows))
+            for row in rows:
+                row.seconds += seconds
+
+    def _admit(
+        self, memory: KVCache, going: "list[_Row]", waiting: "deque[_Row]", options: GenerationOptions
+    ) -> "list[_Row]":
+        """Take waiting rows as the memory allows."""
+        leaves = [row.leaf for row in going]
+        joining: list[_Row] = []
+        while waiting and len(leaves) < options.batch_size and memory.fits([*leaves, waiting[0].leaf]):
+            joining.append(waiting.popleft())
+            leaves.append(joining[-1].leaf)
+        if waiting and not leaves:
+            raise ThinkrankError(
+                f"a prompt of {memory.forest.ends[waiting[0].leaf]} tokens with {memory.num_own} new ones does not fit "
+                f"into the {options.kv_gib:g} GiB that keys and values may take: raise kv_gib or shorten the prompt"
+            )
+        return joining
+
+    def _write(self, rows: "list[_Row]", states_RD: Float[Tensor, "R D"], options: GenerationOptions) -> None:
+        """Choose the next token of each row from its state, a few rows at a time: their logits stay in the caches."""
+        few = max(1, _CHUNK_LOGITS // self.backbone.model.config.vocab_size)
+        logits_RV = logits(self.backbone, states_RD)
+        for start in range(0, len(rows), few):
+            part = slice(start, start + few)
+            uniforms = [row.uniforms[len(row.ids)] if row.uniforms else 0.0 for row in rows[part]]
+            chosen = choose(logits_RV[part], options, torch.tensor(uniforms, device=logits_RV.device))
+            for row, state_D, *written in zip(
+                rows[part], states_RD[part], *(number.tolist() for number in chosen), strict=True
+            ):
+                row.take(state_D, *written, last=len(row.ids) + 1 == options.max_new_tokens)
+
+
+def choose(
+    logits_RV: Float[Tensor, "R V"], options: GenerationOptions, uniforms_R: Float[Tensor, "R"]
+) -> tuple[Int[Tensor, "R"], Float[Tensor, "R"], Float[Tensor, "R"], Float[Tensor, "R"]]:
+    """Pick a token per row by inverting the cumulated distribution at the row's uniform draw.
+
+    Returns:
+        the token, its log-probability as sampled, its log-probability under the model, and the model's entropy.
+    """
+    own_RV = log_softmax(logits_RV)
+    p_RV = own_RV.exp()
+    entropies_R = -torch.linalg.vecdot(p_RV, own_RV)
+    if options.temperature == 0:
+        chosen_R, sampled_RV = own_RV.argmax(dim=-1), own_RV
+    else:
+        if options.temperature == 1 and options.top_k is None and options.top_p == 1:
+            sampled_RV = own_RV
+        else:
+            sampled_RV = sampling_logprobs(logits_RV, options)
+            p_RV = sampled_RV.exp()
+        mass_RV = p_RV.cumsum(dim=-1)
+        # the first token whose cumulated mass exceeds the draw: one of probability 0 never does
+        drawn_R1 = uniforms_R[:, None].clamp(max=1 - 1e-6) * mass_RV[:, -1:]
+        chosen_R = torch.searchsorted(mass_RV, drawn_R1, right=True)[:, 0]
+    index = chosen_R[:, None]
+    return chosen_R, sampled_RV.gather(1, index)[:, 0], own_RV.gather(1, index)[:, 0], entropies_R
+
+
+class _Row:
+    """One continuation while it is being written, then while its end is being read."""
+
+    def __init__(
+        self, backbone: Backbone, leaf: int, closing: str | None, suffix: tuple[int, ...], uniforms: list[float]
+    ) -> None:
+        self.backbone, self.leaf, self.closing, self.suffix, self.uniforms = backbone, leaf, closing, suffix, uniforms
+        self.ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.own_logprobs: list[float] = []
+        self.entropies: list[float] = []
+        self.text = ""
+        self.finish_reason: FinishReason | None = None
+        self.num_before_stop = 0
+        self.seconds = 0.0
+        self.feed: deque[int] = deque()
+        """Tokens to be read; the row is done when it is empty."""
+        self.num_read = 0
+        """Own tokens that the memory holds."""
+        self.prompt_state: Tensor | None = None
+        self.last_state: Tensor | None = None
+
+    def take(
+        self, state_D: Tensor, token: int, logprob: float, own_logprob: float, entropy: float, *, last: bool
+    ) -> None:
+        """Append a token that was chosen from this state, and decide what is to be read next."""
+        self.prompt_state = state_D if not self.ids else self.prompt_state
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        self.own_logprobs.append(own_logprob)
+        self.entropies.append(entropy)
+        if token in self.backbone.end_of_turn_ids:
+            self.finish_reason = "end_of_turn"
+        else:
+            self.num_before_stop = len(self.ids)
+            if self.closing is not None:
+                self._look_for(self.closing)
+            if last and self.finish_reason is None:
+                self.finish_reason = "length"
+        if self.finish_reason is None:
+            self.feed.append(token)
+            return
+        kept = (*self.ids[: self.num_before_stop], *self.suffix)
+        if not kept:
+            self.last_state = self.prompt_state
+        elif self.num_read == len(kept) and not self.suffix:  # else what was read is not what is kept
+            self.last_state = state_D
+        self.num_read = min(self.num_read, self.num_before_stop, max(0, len(kept) - 1))
+        if self.last_state is None:
+            self.feed.extend(kept[self.num_read :])
+
+    def _look_for(self, closing: str) -> None:
+        if (before := before_closing(self.backbone, self.ids, closing)) is not None:
+            self.finish_reason = "closed"
+            self.text, self.num_before_stop = before
+
+    def next_read(self) -> tuple[int, int]:
+        """The token to read and its place among the own ones; a row that is done reads anything, to no effect."""
+        return (self.feed[0], self.num_read) if self.feed else (self.ids[0], 0)
+
+    def arrived(self, state_D: Tensor) -> bool:
+        """Note that the token was read; say whether the next one is to be chosen from this state."""
+        if not self.feed:
+            return False
+        self.feed.popleft()
+        self.num_read += 1
+        if self.finish_reason is not None and not self.feed:
+            self.last_state = state_D
+        return self.finish_reason is None
+
+    def finished(self) -> Completion:
+        if self.finish_reason is None or self.last_state is None:
+            raise RuntimeError("this row is still being written")
+        text = self.text if self.finish_reason == "closed" else decode(self.backbone, self.ids[: self.num_before_stop])
+        return Completion(
+            tuple(self.ids),
+            text,
+            tuple(self.logprobs),
+            tuple(self.own_logprobs),
+            tuple(self.entropies),
+            self.finish_reason,
+            self.seconds,
+            self.num_before_stop,
+            self.last_state.clone(),  # outside inference mode, so that it may enter a gradient
+        )
+
+
+def decode(backbone: Backbone, ids: Sequence[int]) -> str:
+    """The text of sampled tokens as a stop is looked for in it: control tokens are written out."""
+    return str(backbone.tokenizer.decode(list(ids)))
+
+
+def before_closing(backbone: Backbone, ids: Sequence[int], closing: str) -> tuple[str, int] | None:
+    """The text before the closing, and how many tokens stand wholly in it; None if the closing is not written."""
+    text, found, _ = decode(backbone, ids).partition(closing)
+    if not found:
+        return None
+    count = len(ids)
+    while count and len(decode(backbone, ids[:count])) > len(text):
+        count -= 1
+    return text, count
+
+
+def completion_seed(options: GenerationOptions, seed: int, number: int) -> int:
+    """What the draws of one continuation depend on, 63 bits of it: the run's seed, its leaf's and its number."""
+    digest = hashlib.blake2b(f"{options.seed}/{seed}/{number}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def _uniforms(options: GenerationOptions, seed: int, number: int) -> list[float]:
+    """The random numbers of one continuation, one per token."""
+    if options.temperature == 0:
+        return []
+    random = torch.Generator().manual_seed(completion_seed(options, seed, number))
+    uniforms: list[float] = torch.rand(options.max_new_tokens, generator=random).tolist()
+    return uniforms

@@ -1,0 +1,49 @@
+"""Read prompts with the language model, many at a time.
+
+Shape legend: B prompts, D width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from thinkrank.language import Backbone, Packing, PrefixTree, Prompt, packed_states
+from thinkrank.language.packing import batches
+
+
+def read_last(backbone: Backbone, prompts: Sequence[Prompt]) -> Float[Tensor, "B D"]:
+    """The state at the last token of each prompt, in one differentiable pass; what all begin with is read once."""
+    return _read(backbone, PrefixTree.rows(prompt.ids for prompt in prompts))
+
+
+def _read(backbone: Backbone, forest: PrefixTree) -> Float[Tensor, "B D"]:
+    forest = forest.share()
+    packing = Packing(forest, backbone.device)
+    return packed_states(backbone, packing)[packing.last_tokens(forest.leaves)]
+
+
+@torch.no_grad()
+def read_all(backbone: Backbone, prompts: Sequence[Prompt], *, batch_tokens: int = 4096) -> Float[Tensor, "B D"]:
+    """The state at the last token of each prompt, without gradient, in batches of bounded size."""
+    parts = [read_last(backbone, prompts[part]) for part in batches([len(p) for p in prompts], batch_tokens)]
+    return torch.cat([torch.empty(0, backbone.hidden_size, device=backbone.device), *parts])
+
+
+@torch.no_grad()
+def read_behind(
+    backbone: Backbone, prompts: Sequence[Prompt], endings: Sequence[Sequence[int]], *, batch_tokens: int = 4096
+) -> Float[Tensor, "B D"]:
+    """The state at the end of each ending behind its prompt, without gradient.
+
+    Neighbours with the same prompt, such as the thoughts about one history, share one reading of it.
+    """
+    groups: list[tuple[tuple[int, ...], list[Sequence[int]]]] = []
+    for prompt, ending in zip(prompts, endings, strict=True):
+        if not groups or groups[-1][0] != prompt.ids:
+            groups.append((prompt.ids, []))
+        groups[-1][1].append(ending)
+    lengths = [len(ids) + sum(map(len, many)) for ids, many in groups]
+    parts = [_read(backbone, PrefixTree.groups(groups[part])) for part in batches(lengths, batch_tokens)]
+    return torch.cat([torch.empty(0, backbone.hidden_size, device=backbone.device), *parts])

@@ -1,0 +1,1 @@
+"""What the models read: histories, items, and the questions about them."""

@@ -1,0 +1,1 @@
+"""R2Rank: think about each (user, item) pair, score it, sort."""

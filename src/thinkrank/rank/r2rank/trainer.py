@@ -1,0 +1,130 @@
+"""What every training of R2Rank shares: which lists come next, how they are cut into passes, and validation.
+
+Shape legend: B lists, N candidates.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from thinkrank.data.candidates import CandidateSets
+from thinkrank.data.sample_stream import EpochOrder
+from thinkrank.errors import ThinkrankError
+from thinkrank.language import Completion, packed_states
+from thinkrank.language.adapters import adapter_state
+from thinkrank.policy import ndcg_reward
+from thinkrank.rank.r2rank.config import RankerTrainerOptions
+from thinkrank.rank.r2rank.groups import TrainingGroup
+from thinkrank.rank.r2rank.model import R2Rank
+from thinkrank.stages.order import target_ranks
+from thinkrank.training import AdapterTrainer, Run
+
+_STANDARDISING_LISTS = 16
+_SHOWN_THOUGHTS = 20
+_VALIDATED_TOGETHER = 16
+
+OptionsT = TypeVar("OptionsT", bound=RankerTrainerOptions)
+
+
+class RankerTrainer(AdapterTrainer[OptionsT]):
+    """One training of R2Rank in progress.
+
+    Args:
+        model: trained in place.
+        lists: what is trained on.
+        validation: candidate sets that choose the best weights; None measures nothing.
+        options: how to train.
+        run: the folder for checkpoints and the log.
+    """
+
+    def __init__(
+        self,
+        model: R2Rank,
+        lists: Sequence[TrainingGroup],
+        validation: CandidateSets | None,
+        options: OptionsT,
+        run: Run,
+    ) -> None:
+        if not len(lists):
+            raise ThinkrankError("there are no lists to train on; if traces were dropped, raise traces.lists")
+        super().__init__(adapter_state(model.backbone).values(), model.head.parameters(), options, run)
+        self.model, self.lists, self.validation = model, lists, validation
+        self._order = EpochOrder(len(lists), options.seed)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Adapter and head."""
+        adapter = {f"adapter/{name}": tensor.detach() for name, tensor in adapter_state(self.model.backbone).items()}
+        return adapter | {f"head/{name}": tensor.detach() for name, tensor in self.model.head.state_dict().items()}
+
+    def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy what `weights` returned back into the model."""
+        with torch.no_grad():
+            for name, tensor in self.weights().items():
+                tensor.copy_(tensors[name])
+
+    def prepare(self) -> None:
+        """Standardise an untrained head by the states that the untrained model has at the ends of some pairs."""
+        model = self.model
+        if model.head.is_prepared:
+            return
+        shown = [self.lists[self._order.index(draw)] for draw in range(min(_STANDARDISING_LISTS, len(self.lists)))]
+        states = []
+        for one in shown:
+            traces = None if one.traces is None else [[[trace] for trace in one.traces]]
+            episodes = model.episodes([one.history], [one.rows], traces)
+            with torch.no_grad():
+                states.append(packed_states(model.backbone, episodes.packing)[episodes.readouts])
+        model.head.standardise(torch.cat(states))
+
+    def next_lists(self) -> list[tuple[int, TrainingGroup]]:
+        """The lists of this step, each with its number in the order of draws."""
+        start = self.counters.drawn
+        self.counters.drawn += self.options.users
+        return [(draw, self.lists[self._order.index(draw)]) for draw in range(start, self.counters.drawn)]
+
+    def measure(self) -> dict[str, float]:
+        """NDCG@10, Hit@1 and the mean reciprocal rank on the validation sets."""
+        sets = self.validation
+        if sets is None:
+            return {}
+        ranks, thoughts = [], []
+        for start in range(0, len(sets), _VALIDATED_TOGETHER):
+            part = slice(start, start + _VALIDATED_TOGETHER)
+            answer = self.model.answer(sets.histories[part], sets.items_BN[part])
+            ranks.append(torch.from_numpy(target_ranks(answer.scores_BN, sets.positive_B[part])))
+            thoughts += answer.thoughts or []
+        ranks_B = torch.cat(ranks)
+        row = {
+            "valid_ndcg@10": ndcg_reward(ranks_B, 10).mean().item(),
+            "valid_hit@1": (ranks_B == 1).float().mean().item(),
+            "valid_mrr": ranks_B.float().reciprocal().mean().item(),
+        }
+        if thoughts:
+            written = [thought for own in thoughts for thought in own.values()]
+            row["valid_thought_tokens"] = sum(len(thought.ids) for thought in written) / len(written)
+            self._show(sets, thoughts, ranks_B.tolist())
+        return row
+
+    def _show(self, sets: CandidateSets, thoughts: Sequence[Mapping[int, Completion]], ranks: Sequence[int]) -> None:
+        """Keep some thoughts in the log, about positives and negatives in turn, to be compared with later ones."""
+        count = min(_SHOWN_THOUGHTS, len(thoughts))
+        shown = []
+        for number, user in enumerate(i * len(thoughts) // count for i in range(count)):
+            positive = int(sets.positive_B[user])
+            column = positive if number % 2 == 0 else (positive + 1) % sets.items_BN.shape[1]
+            item = int(sets.items_BN[user, column])
+            thought = thoughts[user][item]
+            shown.append(
+                {
+                    "position": int(sets.samples.positions[user]),
+                    "item": item,
+                    "label": column == positive,
+                    "text": thought.text.strip(),
+                    "tokens": len(thought.ids),
+                    "finish_reason": thought.finish_reason,
+                    "rank": ranks[user],
+                }
+            )
+        self.run.log({"step": self.counters.step, "thoughts": shown})

@@ -1,0 +1,32 @@
+"""Named configurations, each a TOML file beside this one; what it does not name has its default."""
+
+import tomllib
+from enum import StrEnum
+from importlib.resources import files
+
+from thinkrank.retrieve.r2ec.config import ContrastiveOptions, R2ecConfig, RecpoOptions
+
+
+class Preset(StrEnum):
+    """Named configurations of R²ec; docs/guide/recpo.md explains each line by line."""
+
+    thinkrank = "thinkrank"
+    paper = "paper"
+    released = "released"
+
+
+def preset(name: Preset, *, noun: str = "item") -> tuple[R2ecConfig, ContrastiveOptions, RecpoOptions]:
+    """Return the model, its training without reinforcement, and its RecPO.
+
+    Args:
+        name: which preset.
+        noun: what the catalogue holds, in the singular.
+    """
+    tables = tomllib.loads(files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    model = tables.get("model", {})
+    model["prompt"] = {**model.get("prompt", {}), "noun": noun}
+    return (
+        R2ecConfig.model_validate(model),
+        ContrastiveOptions.model_validate(tables.get("training", {})),
+        RecpoOptions.model_validate(tables.get("recpo", {})),
+    )

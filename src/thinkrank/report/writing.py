@@ -1,0 +1,106 @@
+"""The section of a list writer: whether its evaluator can be trusted, where it thinks, and some of its lists."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from thinkrank.report.curves import panel_figure
+from thinkrank.report.facts import facts_list
+from thinkrank.report.html import Html, item_text, tag
+from thinkrank.report.panels import Panel
+
+ENTROPY = Panel(
+    "entropy of the choice, nats, by place",
+    {
+        "entropy_at_start": "before reinforcement",
+        "entropy_before": "after it, before thinking",
+        "entropy_after": "after thinking",
+    },
+)
+THINKS = Panel("places that think", {"trigger_rate": "places that think"}, is_share=True)
+CALIBRATION = Panel(
+    "clicked, by predicted chance", {"clicked": "was clicked", "predicted": "was predicted"}, is_share=True
+)
+
+
+@dataclass(frozen=True)
+class WrittenItem:
+    """One place of a list.
+
+    Attributes:
+        title: of the item.
+        shown_at: its place in the displayed order, from 1.
+        was_clicked: where it was displayed.
+        entropy_before: of the choice before thinking, in nats.
+        entropy_after: the same after thinking.
+        thoughts: how often was thought.
+    """
+
+    title: str
+    shown_at: int
+    was_clicked: bool
+    entropy_before: float
+    entropy_after: float
+    thoughts: int
+
+
+@dataclass(frozen=True)
+class ListWriting:
+    """What there is to tell of a list writer.
+
+    Attributes:
+        told: what it is and what it was trained on, one sentence.
+        evaluator: facts about the evaluator that rewarded it.
+        calibration: per bin of predictions, ``predicted`` and ``clicked``; a bin without places is left out.
+        places: per place from 1, ``place`` and what `ENTROPY` and `THINKS` draw.
+        lists: some lists, by whom they are for.
+    """
+
+    told: str
+    evaluator: Mapping[str, Any]
+    calibration: Sequence[Mapping[str, float | int]] = ()
+    places: Sequence[Mapping[str, float | int]] = ()
+    lists: Sequence[tuple[str, Sequence[WrittenItem]]] = field(default_factory=tuple)
+
+
+def writing_section(writing: ListWriting | None) -> Html | None:
+    """The whole section; None without a writer."""
+    if writing is None:
+        return None
+    figures = [
+        panel_figure(writing.places, ENTROPY, "place"),
+        panel_figure(writing.places, THINKS, "place"),
+        panel_figure(writing.calibration, CALIBRATION, "predicted"),
+    ]
+    return tag(
+        "section",
+        tag("h2", "List writer"),
+        tag("p", writing.told, class_="lead", dir="auto"),
+        tag("div", *(figure for figure in figures if figure is not None), class_="panels"),
+        tag("h3", "The evaluator"),
+        tag("div", facts_list(writing.evaluator), class_="card"),
+        tag("h3", "Lists") if writing.lists else None,
+        *(_written(user, items) for user, items in writing.lists),
+        id="lists",
+    )
+
+
+def _written(user: str, items: Sequence[WrittenItem]) -> Html:
+    names = ("place", "item", "was shown at", "clicked there", "entropy before", "after", "thoughts")
+    header = tag("tr", *(tag("th", name, scope="col") for name in names))
+    body = [
+        tag(
+            "tr",
+            tag("td", str(place)),
+            tag("th", item_text(item.title), scope="row"),
+            tag("td", str(item.shown_at)),
+            tag("td", "yes" if item.was_clicked else "–"),
+            tag("td", f"{max(0.0, item.entropy_before):.2f}"),
+            tag("td", f"{max(0.0, item.entropy_after):.2f}"),
+            tag("td", str(item.thoughts) if item.thoughts else "–"),
+        )
+        for place, item in enumerate(items, start=1)
+    ]
+    caption = tag("caption", "For ", tag("bdi", user))
+    table = tag("table", caption, tag("thead", header), tag("tbody", *body), class_="figures written")
+    return tag("div", table, class_="scroll card", tabindex="0", role="region", aria_label=f"List for {user}")

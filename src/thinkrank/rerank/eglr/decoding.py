@@ -1,0 +1,364 @@
+"""Writing lists: the loop of choices and thoughts, for any generator.
+
+What the loop does at each place of the list, for all rows at once:
+
+1. score the candidates and take the entropy of the choice;
+2. while a row's gate says so, let it consume a thought and score again; only those rows are computed;
+3. choose among what is available, at the choosing temperature, and consume what was chosen.
+
+Rows are independent: each gets what it would get alone. Writing anew (`write`) and recomputing what was written
+(`replay`) are the same loop; in a replay items and the number of thoughts are given, because a gate that was asked
+again under changed weights would change what the probabilities are conditioned on.
+
+Stated behaviour. Candidates may be fewer than places: the list then ends early (column -1). With one candidate left
+there is no choice, so nothing is thought in any mode, and its probability is 1. Of equal scores the first candidate is
+chosen. With as many places as candidates the list is a permutation.
+
+Shape legend: B requests, R rows, A some of these rows, N candidates, K places, M lists per request.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from thinkrank.rerank.eglr.config import ReasoningOptions
+from thinkrank.rerank.eglr.generators.base import Context, Generator, Rows, Slot
+from thinkrank.rerank.eglr.reasoning import Reasoner, entropy, log_probabilities, masked_scores, normalised_entropy
+
+Gate = Callable[[int, int, Tensor | None, Tensor, Tensor], Tensor | None]
+"""Called with place, number of thoughts so far, indices of A rows (None: all R), the entropies of their choices, and
+how many candidates all R rows have left; returns which of the A think (once more), None if none does."""
+
+Choice = Callable[[int, Tensor], Tensor]
+"""Called with place and log-probabilities of the R rows' candidates; returns a column for each."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Lists, and how they came about. Places beyond the last candidate hold 0 (columns: -1).
+
+    Attributes:
+        columns_RK: which candidate stands at each place.
+        logprobs_RK: of that choice, in nats, under the distribution it is drawn from.
+        entropies_before_RK: of the choice before thinking, in nats, at the gate's temperature.
+        entropies_after_RK: the same after thinking; equal where nothing was thought.
+        thoughts_RK: how many thoughts preceded the choice.
+    """
+
+    columns_RK: Int[Tensor, "R K"]
+    logprobs_RK: Float[Tensor, "R K"]
+    entropies_before_RK: Float[Tensor, "R K"]
+    entropies_after_RK: Float[Tensor, "R K"]
+    steps_RK: Int[Tensor, "R K"]
+
+    @property
+    def chosen_RK(self) -> Bool[Tensor, "R K"]:
+        """True where there was a candidate to choose."""
+        return self.columns_RK >= 0
+
+    def best_of(self, values_BM: Float[Tensor, "B M"]) -> "Written":
+        """Of the M lists of each request, which follow one another, the one of largest value, of equal ones the first.
+
+        With an evaluator's judgement as the value this is the paper's Pass@K. With a metric of the true clicks it is an
+        oracle, an upper bound that no system reaches; label it so.
+        """
+        lists = values_BM.shape[1]
+        index_B = torch.arange(len(values_BM), device=values_BM.device) * lists + values_BM.argmax(dim=1)
+        return Written(*(getattr(self, field.name)[index_B] for field in fields(Written)))
+
+
+@dataclass(frozen=True)
+class Replayed(Written):
+    """Lists whose probabilities were recomputed.
+
+    Attributes:
+        choice_entropies_RK: of the distribution that items are drawn from, in nats.
+        wanted_logprobs_RK: of choosing any wanted candidate that is left; 0 where none is.
+    """
+
+    choice_entropies_RK: Float[Tensor, "R K"]
+    wanted_logprobs_RK: Float[Tensor, "R K"]
+
+
+def joined(parts: Sequence[Written]) -> Written:
+    """Several batches as one."""
+    return Written(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Written)))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The chance of a batch of lists, drawn before the first choice, so that a row's draws do not depend on others'.
+
+    Attributes:
+        choice_RKN: exponential draws; item i is chosen where log p_i - log draw_i is largest, so each with its
+            probability (Gumbel-max). Rows of ones choose greedily. None: every row does.
+        thinking_RK: uniform draws for the mode "random"; None for the others.
+    """
+
+    choice_RKN: Float[Tensor, "R K N"] | None = None
+    thinking_RK: Float[Tensor, "R K"] | None = None
+
+    @classmethod
+    def sample(
+        cls,
+        rows: int,
+        places: int,
+        candidates: int,
+        random: torch.Generator,
+        *,
+        greedy_every: int | None = None,
+    ) -> "Noise":
+        """Draw for rows that choose at random, and may think at random.
+
+        Args:
+            rows: R.
+            places: K.
+            candidates: N.
+            random: on the CPU.
+            greedy_every: every so many rows one chooses greedily, beginning with the first; None: none does.
+        """
+        choice_RKN = torch.empty(rows, places, candidates).exponential_(generator=random)
+        choice_RKN.clamp_(min=torch.finfo(choice_RKN.dtype).tiny)
+        if greedy_every is not None:
+            choice_RKN[::greedy_every] = 1.0
+        return cls(choice_RKN, torch.rand(rows, places, generator=random))
+
+    def to(self, device: torch.device) -> "Noise":
+        """The same draws on another device."""
+        return Noise(*(None if draws is None else draws.to(device) for draws in (self.choice_RKN, self.thinking_RK)))
+
+
+def write(
+    generator: Generator,
+    reasoner: Reasoner,
+    context: Context,
+    places: int,
+    draws: Noise | None = None,
+) -> Written:
+    """Write one list per row of the context, greedily or at random.
+
+    Args:
+        generator: scores and remembers.
+        reasoner: how it thinks, and when.
+        context: what `generator.encode` returned; a row for each list.
+        places: K, at least 1.
+        draws: chance; None chooses greedily.
+
+    Raises:
+        ValueError: if the mode is "entropy" and the threshold is not set, or "random" and there are no draws.
+    """
+    draws = draws or Noise()
+    trace = _loop((generator, reasoner), context, places, _gate(reasoner.options, draws), _choice(draws))
+    written = Written(**trace)
+    _check_lists(context.mask_RN, written.columns_RK)
+    return written
+
+
+def replay(
+    generator: Generator,
+    reasoner: Reasoner,
+    context: Context,
+    columns_RK: Int[Tensor, "R K"],
+    steps_RK: Int[Tensor, "R K"],
+    wanted_RN: Bool[Tensor, "R N"] | None = None,
+) -> Replayed:
+    """Recompute probabilities and entropies of lists that were written, with as many thoughts as there were.
+
+    Args:
+        generator: whose probabilities are asked for.
+        reasoner: how it thinks; its mode is not looked at.
+        context: a row for each list.
+        columns_RK: the candidates at each place; -1 from where a list ended.
+        steps_RK: thoughts before each choice.
+        wanted_RN: candidates whose probability, taken together, is asked for too; None: none is.
+
+    Raises:
+        ValueError: if a list repeats a candidate or names one that does not exist.
+    """
+    _check_lists(context.mask_RN, columns_RK)
+    chosen_RK = columns_RK.clamp(min=0)
+
+    def recorded(place: int, thoughts: int, rows_A: Tensor | None, *_: Tensor) -> Tensor:
+        return _some(steps_RK[:, place], rows_A) > thoughts
+
+    wanted_RN = torch.zeros_like(context.mask_RN) if wanted_RN is None else wanted_RN
+    trace = _loop(
+        (generator, reasoner),
+        context,
+        columns_RK.shape[1],
+        recorded,
+        lambda place, _: chosen_RK[:, place],
+        wanted_RN,
+    )
+    return Replayed(**trace)
+
+
+@dataclass(frozen=True)
+class _Moment(Rows):
+    """What each row is about to choose by.
+
+    Attributes:
+        state: the generator's.
+        scores_RN: masked.
+        entropies_R: of the choice, in nats, at the gate's temperature.
+    """
+
+    state: Rows
+    scores_RN: Float[Tensor, "R N"]
+    entropies_R: Float[Tensor, "R"]
+
+
+def _moment(generator: Generator, reasoner: Reasoner, context: Context, state: Rows, available_RN: Tensor) -> _Moment:
+    scores_RN = masked_scores(generator.logits(context, state), available_RN)
+    return _Moment(state, scores_RN, entropy(log_probabilities(scores_RN, reasoner.options.gate_temperature)))
+
+
+def _think(
+    writer: tuple[Generator, Reasoner],
+    context: Context,
+    moment: _Moment,
+    available_RN: Bool[Tensor, "R N"],
+    left_R: Int[Tensor, "R"],
+    place: int,
+    gate: Gate,
+) -> tuple[_Moment, Int[Tensor, "R"]]:
+    """Let rows think as long as their gate is open. Only these are computed, and the others stay as they are.
+
+    Returns:
+        The moment of choice, and how often each row thought.
+    """
+    generator, reasoner = writer
+    counts_R = torch.zeros_like(left_R)
+    open_R = gate(place, 0, None, moment.entropies_R, left_R)
+    rows_A = None if open_R is None else (open_R & (left_R > 1)).nonzero()[:, 0]
+    if rows_A is None or not len(rows_A):
+        return moment, counts_R
+    own, thoughts = moment, 0
+    if len(rows_A) < len(left_R):
+        own, context, available_RN = moment.take(rows_A), context.take(rows_A), available_RN.index_select(0, rows_A)
+    while True:
+        tokens_AD = reasoner.token(own.scores_RN, available_RN, context, own.state, thoughts)
+        state = generator.step(context, own.state, tokens_AD, Slot(place, thoughts))
+        own = _moment(generator, reasoner, context, state, available_RN)
+        thoughts += 1
+        open_A = gate(place, thoughts, rows_A, own.entropies_R, left_R)
+        more = rows_A[:0] if open_A is None else open_A.nonzero()[:, 0]
+        if open_A is None or not len(more):
+            counts_R.index_fill_(0, rows_A, thoughts)
+            return moment.put(rows_A, own), counts_R
+        if len(more) < len(rows_A):
+            done = (~open_A).nonzero()[:, 0]
+            rows_D = rows_A.index_select(0, done)
+            moment = moment.put(rows_D, own.take(done))
+            counts_R.index_fill_(0, rows_D, thoughts)
+            rows_A, own, context = rows_A.index_select(0, more), own.take(more), context.take(more)
+            available_RN = available_RN.index_select(0, more)
+
+
+def _loop(
+    writer: tuple[Generator, Reasoner],
+    context: Context,
+    places: int,
+    gate: Gate | None,
+    choice: Choice,
+    wanted_RN: Bool[Tensor, "R N"] | None = None,
+) -> dict[str, Tensor]:
+    """The fields of `Written` or, if it is said what is wanted, of `Replayed`."""
+    if places < 1:
+        raise ValueError(f"a list has at least one place, got {places}")
+    generator, reasoner = writer
+    available_RN, num_R = context.mask_RN, context.mask_RN.sum(dim=1)
+    first_R = torch.arange(len(num_R), device=num_R.device) * available_RN.shape[1]
+    state = generator.init_state(context)
+    trace: defaultdict[str, list[Tensor]] = defaultdict(list)
+    for place in range(places):
+        left_R = (num_R - place).clamp(min=0)
+        moment = _moment(generator, reasoner, context, state, available_RN)
+        trace["entropies_before_RK"].append(moment.entropies_R.clone())  # thinking may overwrite it
+        counts_R = torch.zeros_like(left_R)
+        if gate is not None:
+            moment, counts_R = _think(writer, context, moment, available_RN, left_R, place, gate)
+        logprobs_RN = log_probabilities(moment.scores_RN, reasoner.options.choose_temperature)
+        chosen_R = choice(place, logprobs_RN)
+        trace["columns_RK"].append(chosen_R)
+        trace["logprobs_RK"].append(logprobs_RN.gather(1, chosen_R[:, None])[:, 0])
+        trace["entropies_after_RK"].append(moment.entropies_R)
+        trace["steps_RK"].append(counts_R)
+        if wanted_RN is not None:
+            trace["choice_entropies_RK"].append(entropy(logprobs_RN))
+            trace["wanted_logprobs_RK"].append(_any_of(logprobs_RN, wanted_RN & available_RN))
+        if place + 1 < places:  # nobody asks what the last item changes
+            available_RN = available_RN.scatter(1, chosen_R[:, None], False)
+            tokens_RD = context.tokens_RND.flatten(0, 1).index_select(0, first_R + chosen_R)
+            state = generator.step(context, moment.state, tokens_RD, Slot(place, None))
+    ended_RK = torch.arange(places, device=num_R.device) >= num_R[:, None]
+    return {
+        name: torch.stack(column, dim=1).masked_fill(ended_RK, -1 if name == "columns_RK" else 0)
+        for name, column in trace.items()
+    }
+
+
+def _any_of(logprobs_RN: Float[Tensor, "R N"], wanted_RN: Bool[Tensor, "R N"]) -> Float[Tensor, "R"]:
+    """Log-probability of any wanted candidate, log Σ_{i wanted} p_i; 0 where nothing is wanted."""
+    nothing_R = ~wanted_RN.any(dim=1)
+    return (
+        logprobs_RN.masked_fill(~(wanted_RN | nothing_R[:, None]), -torch.inf).logsumexp(1).masked_fill(nothing_R, 0.0)
+    )
+
+
+def _gate(options: ReasoningOptions, draws: Noise) -> Gate | None:
+    """When a row thinks, by the configured mode; None if it never does."""
+    most, threshold, thinking_RK = options.max_steps, options.threshold, draws.thinking_RK
+    if options.mode == "none" or most == 0:
+        return None
+    if options.mode == "entropy" and threshold is None:
+        raise ValueError("the threshold of the entropy gate is not set; calibrate it, or give reasoning.threshold")
+    if options.mode == "random" and thinking_RK is None:
+        raise ValueError("thinking at random needs draws")
+
+    def opens(place: int, thoughts: int, rows_A: Tensor | None, entropies_A: Tensor, left_R: Tensor) -> Tensor | None:
+        if thoughts >= most or (options.mode == "prefix" and place > 0):
+            return None
+        if threshold is not None and options.mode == "entropy":
+            if options.normalised:
+                entropies_A = normalised_entropy(entropies_A, _some(left_R, rows_A))
+            return entropies_A > threshold
+        if thinking_RK is not None and options.mode == "random":
+            return _some(thinking_RK[:, place], rows_A) < options.random_rate
+        return torch.ones_like(entropies_A, dtype=torch.bool)
+
+    return opens
+
+
+def _some(values_R: Tensor, rows_A: Tensor | None) -> Tensor:
+    return values_R if rows_A is None else values_R.index_select(0, rows_A)
+
+
+def _choice(draws: Noise) -> Choice:
+    """Greedy, or at random by Gumbel-max."""
+    if draws.choice_RKN is None:
+        return lambda place, logprobs_RN: logprobs_RN.argmax(dim=1)
+    log_draws_RKN = draws.choice_RKN.log()
+    return lambda place, logprobs_RN: (logprobs_RN - log_draws_RKN[:, place]).argmax(dim=1)
+
+
+def _check_lists(mask_RN: Bool[Tensor, "R N"], columns_RK: Int[Tensor, "R K"]) -> None:
+    """Refuse lists that repeat a candidate, name padding, or end before their candidates do.
+
+    Raises:
+        ValueError: in that case.
+    """
+    places_K = torch.arange(columns_RK.shape[1], device=mask_RN.device)
+    there_RK = places_K < mask_RN.sum(dim=1, keepdim=True)
+    counts_RN = torch.zeros_like(mask_RN, dtype=torch.long)
+    in_range = bool((columns_RK < mask_RN.shape[1]).all()) and torch.equal(columns_RK >= 0, there_RK)
+    if in_range:
+        counts_RN.scatter_add_(1, columns_RK.clamp(min=0), there_RK.long())
+    if not in_range or bool((counts_RN > mask_RN).any()):
+        raise ValueError(
+            "a list repeats a candidate, names padding or ends too early; scores that are no numbers do that, too"
+        )

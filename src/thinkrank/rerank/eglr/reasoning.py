@@ -1,0 +1,171 @@
+"""Latent reasoning: when the next choice is uncertain, think before it is made.
+
+From the paper (arXiv 2601.13533, as readers of its method report): the entropy H_k of the distribution over the
+candidates at place k is compared with a threshold; above it, and at most S_max times per place, the generator consumes
+a reasoning token, a mixture of the candidates weighted by their probabilities at a higher temperature. Reconstructed:
+that the mixture is over what is still available, that the entropy is looked at again after every thought, its
+temperature, all numbers.
+
+A thought is a deterministic function of what precedes it, so it has no probability: log π(list) = Σ_k log π(item_k).
+
+Shape legend: R rows, A some of these rows, N candidates, M entropies, D width of tokens, S steps.
+"""
+
+import copy
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.rerank.eglr.config import ReasoningOptions, TokenKind
+from thinkrank.rerank.eglr.generators.base import Context, Rows, mean_token
+
+_PAUSE: TokenKind = "learned_pause"
+_WORST, _MASKED = -1e20, -1e30
+"""The lowest score a candidate can have, and the score of what is not available: finite at any temperature in fp32."""
+
+
+def masked_scores(logits_RN: Float[Tensor, "R N"], available_RN: Bool[Tensor, "R N"]) -> Float[Tensor, "R N"]:
+    """Logits in fp32 (or fp64) in which nothing that is available can be as low as what is not."""
+    scores_RN = logits_RN.to(torch.promote_types(logits_RN.dtype, torch.float32)).clamp(_WORST, -_WORST)
+    return scores_RN.where(available_RN, _MASKED)
+
+
+def log_probabilities(scores_RN: Float[Tensor, "R N"], temperature: float = 1.0) -> Float[Tensor, "R N"]:
+    """Natural log of softmax(z / τ), where the probability of what is masked is exactly 0 and its logarithm finite.
+
+    Args:
+        scores_RN: z, from `masked_scores`; a row in which everything is masked gives numbers without a meaning.
+        temperature: τ.
+    """
+    return (scores_RN if temperature == 1 else scores_RN / temperature).log_softmax(dim=1)
+
+
+def entropy(logprobs_RN: Float[Tensor, "R N"]) -> Float[Tensor, "R"]:
+    """H = -Σ_i p_i log p_i in nats, from `log_probabilities`; masked candidates add exactly 0."""
+    return -(logprobs_RN.exp() * logprobs_RN).sum(dim=1)
+
+
+def normalised_entropy(entropies_R: Float[Tensor, "R"], num_left_R: Tensor) -> Float[Tensor, "R"]:
+    """H / log(number of candidates left), between 0 and 1; 0 where at most one is left."""
+    return entropies_R / num_left_R.clamp(min=2).to(entropies_R.dtype).log()
+
+
+def calibrate_threshold(entropies_M: Float[Tensor, "M"], rate: float) -> float:
+    """The threshold that a share `rate` of some entropies exceeds, as nearly as their ties allow.
+
+    It lies half-way between two neighbouring entropies, so rounding does not move what exceeds it.
+
+    Args:
+        entropies_M: in the unit of the gate, one for each place.
+        rate: between 0, which none exceeds, and 1, which all do that are above 0.
+
+    Raises:
+        ValueError: if there are none, one is not finite, or the rate is out of range.
+
+    Source: reconstructed; the paper's threshold is a fixed number, which is not known.
+    """
+    if not entropies_M.numel() or not bool(entropies_M.isfinite().all()):
+        raise ValueError("a threshold is set from at least one entropy, and finite ones")
+    if not 0 <= rate <= 1:
+        raise ValueError(f"the trigger rate is a share between 0 and 1, got {rate}")
+    falling_M = entropies_M.double().sort(descending=True).values
+    count = round(rate * len(falling_M))
+    if count == 0:
+        return max(0.0, float(falling_M[0]))
+    if count == len(falling_M):
+        return max(0.0, float(falling_M[-1]) / 2)
+    above, below = float(falling_M[count - 1]), float(falling_M[count])
+    return max(0.0, (above + below) / 2)
+
+
+class Reasoner(nn.Module):
+    """Makes reasoning tokens. It has weights only for the kind "learned_pause" and with `step_codes`.
+
+    Kinds, with q = softmax(z / τ_think) over what is available:
+
+    - "soft_candidates": Σ_i q_i E_i, the paper's;
+    - "last_state": the generator's own state (the token of ReaRec);
+    - "learned_pause": one learned vector;
+    - "mean_candidates": the mean of what is available, so a mixture that knows nothing of the logits;
+    - "argmax_item": the likeliest candidate's E_i.
+
+    Args:
+        width: D, of the generator's tokens.
+        options: the kind, the temperature, and whether a gradient flows through.
+    """
+
+    def __init__(self, width: int, options: ReasoningOptions) -> None:
+        super().__init__()
+        self.options = options
+        if options.token == _PAUSE:
+            self.pause_D = nn.Parameter(torch.randn(width) / math.sqrt(width))
+        if options.step_codes:
+            self.codes_SD = nn.Parameter(torch.zeros(max(1, options.max_steps), width))
+
+    def under(self, options: ReasoningOptions) -> "Reasoner":
+        """The same weights with other options.
+
+        Raises:
+            ThinkrankError: if they need weights that are not there.
+        """
+        missing = options.token == _PAUSE and not hasattr(self, "pause_D")
+        codes = len(self.codes_SD) if hasattr(self, "codes_SD") else 0
+        if missing or (options.step_codes and options.max_steps > codes):
+            raise ThinkrankError(
+                "this way of thinking needs weights that were not trained: reasoning.token learned_pause, or "
+                f"step_codes for {options.max_steps} steps where there are {codes}"
+            )
+        other = copy.copy(self)
+        other.options = options
+        return other
+
+    def token(
+        self,
+        scores_RN: Float[Tensor, "R N"],
+        available_RN: Bool[Tensor, "R N"],
+        context: Context,
+        state: Rows,
+        thought: int,
+    ) -> Float[Tensor, "R D"]:
+        """What is thought next.
+
+        Args:
+            scores_RN: the generator's at this moment, masked.
+            available_RN: what may still be chosen; at least one in each row.
+            context: the candidates' tokens.
+            state: the generator's; read by the kind "last_state" only.
+            thought: how many thoughts precede it at this place.
+
+        Raises:
+            ThinkrankError: for the kind "last_state", if the state has no `hidden_RD` of the tokens' width.
+        """
+        tokens_RND = context.tokens_RND
+        match self.options.token:
+            case "soft_candidates":
+                weights_RN = log_probabilities(scores_RN, self.options.think_temperature).exp()
+                token_RD = (weights_RN.to(tokens_RND.dtype)[:, None] @ tokens_RND)[:, 0]
+            case "last_state":
+                token_RD = _own_state(state, tokens_RND.shape[2])
+            case "learned_pause":
+                token_RD = self.pause_D.expand(len(scores_RN), -1)
+            case "mean_candidates":
+                token_RD = mean_token(tokens_RND, available_RN)
+            case "argmax_item":
+                best_R = scores_RN.argmax(dim=1)
+                token_RD = tokens_RND[torch.arange(len(best_R), device=best_R.device), best_R]
+        if self.options.detach:
+            token_RD = token_RD.detach()
+        return token_RD + self.codes_SD[thought] if self.options.step_codes else token_RD
+
+
+def _own_state(state: Rows, width: int) -> Tensor:
+    hidden_RD = getattr(state, "hidden_RD", None)
+    if hidden_RD is None or hidden_RD.shape[1] != width:
+        raise ThinkrankError(
+            "reasoning.token is last_state, but this generator's states have no hidden_RD of the tokens' width; "
+            "give them one, or choose another kind of token"
+        )
+    return hidden_RD

@@ -1,0 +1,134 @@
+"""From a batch of displayed lists to new ones: encoder, generator and reasoner as one module.
+
+Shape legend: B requests, R rows (lists of requests), N candidates, K places.
+"""
+
+import copy
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.rerank.eglr.config import GeneratorOptions, ReasoningOptions
+from thinkrank.rerank.eglr.decoding import Noise, Replayed, Written, replay, write
+from thinkrank.rerank.eglr.generators import Context, Generator, make_generator
+from thinkrank.rerank.eglr.reasoning import Reasoner, calibrate_threshold, normalised_entropy
+from thinkrank.rerank.lists import ListBatch, ListEncoder
+from thinkrank.rerank.lists.encoder import joint_embeddings
+
+
+class ListWriter(nn.Module):
+    """Everything that reinforcement trains.
+
+    Args:
+        encoder: what is known of candidates and users.
+        generator_options: which generator, and its widths.
+        reasoning: when and how to think.
+        generator: one of your own instead: a module with the four functions of `Generator` whose tokens are
+            `generator_options.width` wide.
+
+    Raises:
+        ThinkrankError: if the given generator lacks one of the functions.
+    """
+
+    def __init__(
+        self,
+        encoder: ListEncoder,
+        generator_options: GeneratorOptions,
+        reasoning: ReasoningOptions,
+        generator: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        generator = generator or make_generator(2 * encoder.options.width, generator_options)
+        if not isinstance(generator, Generator):
+            raise ThinkrankError(
+                f"{type(generator).__name__} needs encode, init_state, step and logits to be a generator"
+            )
+        self.generator = generator
+        self.reasoner = Reasoner(generator_options.width, reasoning)
+
+    @property
+    def reasoning(self) -> ReasoningOptions:
+        """When and how it thinks."""
+        return self.reasoner.options
+
+    def thinking(self, reasoning: ReasoningOptions) -> "ListWriter":
+        """The same weights, thinking in another way.
+
+        Raises:
+            ThinkrankError: if that way needs weights that are not there.
+        """
+        other = copy.copy(self)
+        other._modules = {**self._modules, "reasoner": self.reasoner.under(reasoning)}
+        return other
+
+    def without_thinking(self) -> "ListWriter":
+        """The same weights, choosing at once."""
+        return self.thinking(self.reasoning.model_copy(update={"mode": "none"}))
+
+    def context(self, batch: ListBatch, lists: int = 1) -> Context:
+        """What the generator knows of the candidates: `lists` rows for each request, one after another."""
+        context: Context = self.generator.encode(joint_embeddings(self.encoder, batch), batch.mask_BN)
+        if lists == 1:
+            return context
+        return context.take(torch.arange(len(batch), device=batch.mask_BN.device).repeat_interleave(lists))
+
+    def write(self, context: Context, places: int, draws: Noise | None = None) -> Written:
+        """Write a list per row; see `thinkrank.rerank.eglr.decoding.write`."""
+        return write(self.generator, self.reasoner, context, places, draws)
+
+    def replay(
+        self,
+        context: Context,
+        columns_RK: Int[Tensor, "R K"],
+        steps_RK: Int[Tensor, "R K"],
+        wanted_RN: Tensor | None = None,
+    ) -> Replayed:
+        """Recompute lists that were written; see `thinkrank.rerank.eglr.decoding.replay`."""
+        return replay(self.generator, self.reasoner, context, columns_RK, steps_RK, wanted_RN)
+
+    @torch.no_grad()
+    def calibrate(self, contexts: list[Context], places: int, *, rounds: int = 3) -> float:
+        """Set the threshold of the entropy gate so that `reasoning.trigger_rate` of all places think.
+
+        The first threshold is the quantile of the entropies when nothing is thought. Thoughts change what follows, so
+        lists are written anew, thinking, and the quantile taken of what their entropies were before thinking, `rounds`
+        times; the threshold whose rate came nearest is kept.
+
+        Args:
+            contexts: of validation lists.
+            places: of the lists to write.
+            rounds: 0 keeps the first threshold.
+
+        Returns:
+            The share of places that think with the new threshold.
+
+        Source: reconstructed.
+        """
+        wanted = self.reasoning.trigger_rate
+        gated = self.reasoning.model_copy(update={"mode": "entropy", "max_steps": max(1, self.reasoning.max_steps)})
+        tried: list[tuple[float, float, float]] = []
+        values_M, _ = self._gate_values(self.without_thinking(), contexts, places)
+        for _ in range(rounds + 1):
+            threshold = calibrate_threshold(values_M, wanted)
+            thinker = self.thinking(gated.model_copy(update={"threshold": threshold}))
+            values_M, rate = self._gate_values(thinker, contexts, places)
+            tried.append((abs(rate - wanted), threshold, rate))
+        _, threshold, rate = min(tried)
+        self.reasoner.options = self.reasoning.model_copy(update={"threshold": threshold})
+        return rate
+
+    def _gate_values(self, writer: "ListWriter", contexts: list[Context], places: int) -> tuple[Tensor, float]:
+        """What the gate compared at every place before thinking, and the share of places that thought."""
+        values, thought = [], []
+        for context in contexts:
+            written = writer.write(context, places)
+            entropies_RK = written.entropies_before_RK
+            if self.reasoning.normalised:
+                left_RK = context.mask_RN.sum(dim=1, keepdim=True) - torch.arange(places, device=entropies_RK.device)
+                entropies_RK = normalised_entropy(entropies_RK.flatten(), left_RK.flatten()).view_as(entropies_RK)
+            values.append(entropies_RK[written.chosen_RK])
+            thought.append(written.steps_RK[written.chosen_RK] > 0)
+        return torch.cat(values), float(torch.cat(thought).float().mean())

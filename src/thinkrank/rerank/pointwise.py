@@ -1,0 +1,58 @@
+"""Each candidate for itself: a network on its own features and the user's, trained by clicks.
+
+What any list-wise model must beat: it sees the others only through features in units of the list.
+"""
+
+from typing import Annotated, Literal
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from thinkrank.rerank.lists import ListBatch, ListEncoder
+from thinkrank.rerank.losses import point_loss
+from thinkrank.rerank.network import ListBaseline, ListNetwork, ListTraining
+
+
+class PointwiseOptions(ListTraining):
+    """Options of `Pointwise`."""
+
+    model: Literal["pointwise"] = "pointwise"
+    hidden: int = Field(64, ge=1, description="width of the hidden layer")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="after it")
+
+
+class PointwiseNetwork(ListNetwork):
+    """A hidden layer on the candidate's and the user's vectors.
+
+    Args:
+        encoder: gives these vectors.
+        options: widths.
+    """
+
+    def __init__(self, encoder: ListEncoder, options: PointwiseOptions) -> None:
+        super().__init__(encoder)
+        self.head = nn.Sequential(
+            nn.Linear(2 * encoder.options.width, options.hidden),
+            nn.GELU(),
+            nn.Dropout(options.dropout),
+            nn.Linear(options.hidden, 1),
+        )
+
+    def scores(self, batch: ListBatch) -> Float[Tensor, "B N"]:
+        """Logits of a click."""
+        return self.head(self.joint(batch))[:, :, 0]
+
+    def loss(self, batch: ListBatch) -> Float[Tensor, ""]:
+        """Binary cross-entropy, candidate by candidate."""
+        return point_loss(self.scores(batch), batch.feedback_BN, batch.mask_BN)
+
+
+class Pointwise(ListBaseline[PointwiseOptions]):
+    """The pointwise network as a re-ranker; see the head of the file."""
+
+    config_class = PointwiseOptions
+
+    def build(self, encoder: ListEncoder) -> PointwiseNetwork:
+        """A network with fresh weights."""
+        return PointwiseNetwork(encoder, self.config)

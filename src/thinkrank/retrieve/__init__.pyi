@@ -1,0 +1,14 @@
+from .ease import EASE as EASE
+from .ease import EASEConfig as EASEConfig
+from .item_knn import ItemKNN as ItemKNN
+from .item_knn import ItemKNNConfig as ItemKNNConfig
+from .popularity import Popularity as Popularity
+from .popularity import PopularityConfig as PopularityConfig
+from .r2ec.config import ContrastiveOptions as ContrastiveOptions
+from .r2ec.config import R2ecConfig as R2ecConfig
+from .r2ec.config import RecpoOptions as RecpoOptions
+from .r2ec.contrastive import train_contrastive as train_contrastive
+from .r2ec.model import R2ec as R2ec
+from .r2ec.recpo import train_recpo as train_recpo
+from .sasrec import SASRec as SASRec
+from .sasrec import SasrecOptions as SasrecOptions

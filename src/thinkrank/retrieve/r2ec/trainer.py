@@ -1,0 +1,137 @@
+"""What every training of R²ec shares: the item table, and validation with or without a thought.
+
+Shape legend: I items of the catalogue, S samples, N some items, D width.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
+
+from thinkrank.data import Samples, Split
+from thinkrank.errors import ThinkrankError
+from thinkrank.language import Completion
+from thinkrank.language.adapters import adapter_state
+from thinkrank.language.reading import read_last
+from thinkrank.policy import ndcg_reward
+from thinkrank.retrieve.r2ec.config import RetrieverTrainerOptions
+from thinkrank.retrieve.r2ec.model import R2ec
+from thinkrank.retrieve.r2ec.weights import set_weights, weights
+from thinkrank.stages.order import mask_seen, target_ranks
+from thinkrank.training import AdapterTrainer, Run
+
+_SHOWN_THOUGHTS = 20
+"""Thoughts that a validation keeps in the log, always of the same samples."""
+
+OptionsT = TypeVar("OptionsT", bound=RetrieverTrainerOptions)
+
+
+class RetrieverTrainer(AdapterTrainer[OptionsT]):
+    """One training of R²ec in progress.
+
+    Args:
+        model: trained in place.
+        split: train and valid parts are used, test is not touched.
+        options: how to train.
+        run: the folder for checkpoints and the log.
+    """
+
+    ways: tuple[bool, ...] = (False,)
+    """How validations answer, with a thought or without; the first one is what the best weights are chosen by."""
+
+    def __init__(self, model: R2ec, split: Split, options: OptionsT, run: Run) -> None:
+        if not len(split.train):
+            raise ThinkrankError("the split has no training samples")
+        super().__init__(adapter_state(model.backbone).values(), model.head.parameters(), options, run)
+        self.model, self.split = model, split
+        self.validation = split.valid.subset(options.validation_samples, options.seed)
+        self.encoded_at_I = torch.zeros(len(model.catalogue), dtype=torch.long)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Adapter, head and item table."""
+        return weights(self.model)
+
+    def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy what `weights` returned back into the model."""
+        set_weights(self.model, tensors)
+
+    def extra_tensors(self) -> dict[str, Tensor]:
+        """When each row of the item table was encoded."""
+        return {"encoded_at": self.encoded_at_I}
+
+    def restore_extra(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `extra_tensors` gave."""
+        self.encoded_at_I = tensors["encoded_at"]
+
+    def encode(self, items_N: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
+        """Text states of items with gradient; the table takes over their values, so its rows are as fresh as can be."""
+        states_ND = read_last(self.model.backbone, [self.model.prompts.item(row) for row in items_N.tolist()])
+        self.model.table_ID = self.model.table_ID.index_copy(0, items_N, states_ND.detach())
+        self.encoded_at_I[items_N.cpu()] = self.counters.step
+        return states_ND
+
+    def after_step(self, *, validates: bool) -> None:
+        """Encode the whole item table under the present weights where it is due."""
+        if not validates and self.counters.step % self.options.refresh_every:
+            return
+        started = time.perf_counter()
+        self.model.refresh_table()
+        self.encoded_at_I.fill_(self.counters.step)
+        self.counters.seconds += time.perf_counter() - started
+
+    def measure(self) -> dict[str, float]:
+        """NDCG@10 and Hit@10 on the validation subset, in each of the `ways`."""
+        row: dict[str, float] = {}
+        for think in self.ways if len(self.validation) else ():
+            thoughts = self.model.think(self.validation.histories()) if think else None
+            ranks = torch.from_numpy(sample_ranks(self.model, self.validation, thoughts))
+            name = "valid_thinking" if think else "valid"
+            row[f"{name}_ndcg@10"] = ndcg_reward(ranks, 10).mean().item()
+            row[f"{name}_hit@10"] = (ranks <= 10).float().mean().item()
+            if thoughts is not None:
+                row["valid_thought_tokens"] = sum(len(thought.ids) for thought in thoughts) / len(thoughts)
+                self._show(thoughts, ranks.tolist())
+        return row
+
+    def log(self, **values: float) -> None:
+        """Append a row to the run's log."""
+        super().log(temperature=self.model.head.log_temperature.exp().item(), **values)
+
+    def _show(self, thoughts: Sequence[Completion], ranks: Sequence[int]) -> None:
+        """Keep some thoughts in the log, to be compared with those of other steps."""
+        count = min(_SHOWN_THOUGHTS, len(thoughts))
+        chosen = [i * len(thoughts) // count for i in range(count)]
+        shown = [
+            {
+                "position": int(self.validation.positions[i]),
+                "text": thoughts[i].text.strip(),
+                "tokens": len(thoughts[i].ids),
+                "finish_reason": thoughts[i].finish_reason,
+                "rank": ranks[i],
+            }
+            for i in chosen
+        ]
+        self.run.log({"step": self.counters.step, "thoughts": shown})
+
+
+def sample_ranks(
+    model: R2ec, samples: Samples, thoughts: Sequence[Completion] | None = None, *, batch_size: int = 64
+) -> Int64[np.ndarray, "S"]:
+    """1-based rank of each sample's target over the whole catalogue, seen items left out.
+
+    Args:
+        model: what ranks.
+        samples: what to predict.
+        thoughts: what was written about each history; None to answer without.
+        batch_size: samples scored at a time.
+    """
+    histories, ranks = samples.histories(), []
+    for start in range(0, len(histories), batch_size):
+        part = slice(start, start + batch_size)
+        scores_BI = model.scores_after(histories[part], None if thoughts is None else thoughts[part])
+        ranks.append(target_ranks(mask_seen(scores_BI, histories[part]), samples.targets[part]))
+    return np.concatenate(ranks)

@@ -1,0 +1,50 @@
+"""What training changes of an R²ec model, and what an untrained head must be told first.
+
+Shape legend: N states, D width.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from thinkrank.data.splits import Split
+from thinkrank.language.adapters import adapter_state
+from thinkrank.retrieve.r2ec.model import R2ec
+
+_TABLE = "table"
+
+
+def prepare_head(model: R2ec, split: Split, states_ND: Float[Tensor, "N D"], is_line_N: Bool[Tensor, "N"]) -> None:
+    """Fix what an untrained head decides before the first update: origins, first biases, who may have a residual.
+
+    Args:
+        model: untrained.
+        split: of its train part the items are counted.
+        states_ND: some user states.
+        is_line_N: which of them stand at the end of a history line.
+    """
+    events = np.concatenate([history.items for history in split.train_histories()])
+    device = model.backbone.device
+    model.head.prepare(torch.from_numpy(np.bincount(events, minlength=len(model.catalogue))).to(device))
+    if model.config.head.centred:
+        model.head.center_on(states_ND, is_line_N.to(device), model.table_ID)
+
+
+def weights(model: R2ec) -> dict[str, Tensor]:
+    """Everything training changes, as live tensors."""
+    adapter = {f"adapter/{name}": tensor.detach() for name, tensor in adapter_state(model.backbone).items()}
+    head = {f"head/{name}": tensor.detach() for name, tensor in model.head.state_dict().items()}
+    return {**adapter, **head, _TABLE: model.table_ID}
+
+
+def set_weights(model: R2ec, tensors: Mapping[str, Tensor]) -> None:
+    """Copy what `weights` returned back into the model."""
+    with torch.no_grad():
+        for name, tensor in weights(model).items():
+            if name == _TABLE:
+                model.table_ID = tensors[name].clone().to(tensor.device)
+            else:
+                tensor.copy_(tensors[name])

@@ -1,0 +1,13 @@
+from .answers import Ranking as Ranking
+from .answers import Slate as Slate
+from .answers import Thought as Thought
+from .answers import thought_of as thought_of
+from .checks import check_candidates as check_candidates
+from .checks import check_histories as check_histories
+from .order import mask_seen as mask_seen
+from .order import slate_from_scores as slate_from_scores
+from .order import target_ranks as target_ranks
+from .order import top_k as top_k
+from .protocols import Ranker as Ranker
+from .protocols import Reranker as Reranker
+from .protocols import Retriever as Retriever

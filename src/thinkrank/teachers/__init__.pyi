@@ -1,0 +1,16 @@
+from .endpoint import EndpointOptions as EndpointOptions
+from .endpoint import EndpointTeacher as EndpointTeacher
+from .history_rules import RuleWriter as RuleWriter
+from .jsonl import JsonlTeacher as JsonlTeacher
+from .local import ModelOptions as ModelOptions
+from .local import ModelTeacher as ModelTeacher
+from .pairs import Pair as Pair
+from .pairs import Teacher as Teacher
+from .pairs import Trace as Trace
+from .pairs import Verdict as Verdict
+from .rules import RuleOptions as RuleOptions
+from .rules import RuleTeacher as RuleTeacher
+from .traces import ReflectOptions as ReflectOptions
+from .traces import TraceCounts as TraceCounts
+from .traces import read_traces as read_traces
+from .traces import write_traces as write_traces

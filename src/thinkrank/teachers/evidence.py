@@ -1,0 +1,227 @@
+"""What speaks for and against an item coming next, from texts and train counts alone.
+
+The pieces add up to log-odds in the manner of naive Bayes: how much likelier an item with such features is the next
+choice of this user than a draw from the catalogue (reconstructed: R2Rank's teacher is a large language model).
+
+- popularity: log of the item's train count against the catalogue's mean.
+- taste: per attribute value of the item, log of its share in the history against its share of all train interactions;
+  the mean over the values, those above and those below 0 apart.
+- era: the same for its decade.
+- title: distinctive words that a title of the history has too, by their rarity.
+- repeat: the item is in the history.
+
+Shares of a history weigh recent items more, and are drawn towards the share of all users by a few items of prior.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from thinkrank.data import Catalogue
+from thinkrank.data.popularity import log_popularity
+from thinkrank.teachers.attributes import (
+    RECENCY,
+    Column,
+    attribute_columns,
+    implied_values,
+    joined,
+    plain,
+    recency_weights,
+    short_title,
+)
+
+Kind = Literal["popularity", "taste", "era", "title", "repeat"]
+
+PRIOR = 5.0
+"""How many of a user's newest items the shares of all users weigh in the shares of one."""
+
+WEIGHTS: dict[Kind, float] = {"popularity": 1.0, "taste": 0.7, "era": 1.0, "title": 0.15, "repeat": 3.0}
+"""What each kind counts. Naive Bayes would say 1, but the values of an item depend on each other, as its words do.
+
+Logistic regression on targets and uniform draws, of the validation parts of MovieLens-100K and Amazon's office
+products, gives 1.1 and .75 for popularity, 1.0 and .7 for taste, 1.05 for the era and .15 twice for titles.
+"""
+
+_MOST_TITLE_EVIDENCE = 1.5
+_LONG_WORD = re.compile(r"[^\W\d_]{4,}")
+_COMMON_WORD = 0.01  # share of titles
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One reason.
+
+    Attributes:
+        kind: what it is about.
+        weight: log-odds, above 0 if it speaks for the item.
+        values: of a taste, the attribute values it is about, the weightiest first; of a title, the shared words.
+        rows: of the history, those that have the first of the values, newest first.
+    """
+
+    kind: Kind
+    weight: float
+    values: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a history shows.
+
+    Attributes:
+        rows: the history, newest first.
+        total: what all its items weigh.
+        tastes: weight of each attribute value.
+        eras: weight of each decade.
+        holders: of each attribute value, the rows that have it, newest first.
+        words: distinctive title words, each with the newest row that has it.
+    """
+
+    rows: tuple[int, ...]
+    total: float
+    tastes: Mapping[str, float]
+    eras: Mapping[str, float]
+    holders: Mapping[str, tuple[int, ...]]
+    words: Mapping[str, int]
+
+    def holding(self, values: Sequence[str]) -> tuple[int, ...]:
+        """The rows that have all of one or more values, newest first."""
+        first, *others = (self.holders.get(value, ()) for value in values)
+        return tuple(row for row in first if all(row in rows for rows in others)) if others else first
+
+
+class Facts:
+    """What is known about the items of a catalogue.
+
+    Args:
+        catalogue: the items.
+        counts_I: train interactions of each item.
+    """
+
+    def __init__(self, catalogue: Catalogue, counts_I: Int64[np.ndarray, "I"]) -> None:
+        num_items = len(catalogue)
+        columns = attribute_columns(catalogue)
+        self.titles = [short_title(title) for title in catalogue.titles]
+        self.brand_names = {name for names in columns.get("brand", ()) for name in names}
+        self.values = joined(columns.values(), num_items)
+        self.implied = implied_values(self.values)
+        self.years: list[int | None] = (
+            catalogue.frame["year"].to_list() if "year" in catalogue.frame.columns else [None] * num_items
+        )
+        self._decades: Column = [(decade(year),) if year and year >= 1000 else () for year in self.years]
+        smoothed_I = counts_I + 1.0
+        self._value_shares = _shares(self.values, smoothed_I)
+        self._decade_shares = _shares(self._decades, smoothed_I)
+        self._popularity_I = log_popularity(counts_I)
+        self._words, self._rarity = _distinctive_words(catalogue.titles)
+
+    def profile(self, rows: Sequence[int]) -> Profile:
+        """Sum up a history, oldest first."""
+        words: dict[str, int] = {}
+        holders: dict[str, tuple[int, ...]] = {}
+        for row in rows:
+            words.update(dict.fromkeys(self._words[row], row))
+            for value in self.values[row]:
+                holders[value] = (row, *holders.get(value, ()))
+        return Profile(
+            rows=tuple(reversed(rows)),
+            total=math.fsum(RECENCY**age for age in range(len(rows))),
+            tastes=recency_weights([self.values[row] for row in rows]),
+            eras=recency_weights([self._decades[row] for row in rows]),
+            holders=holders,
+            words=words,
+        )
+
+    def evidence(self, profile: Profile, item: int) -> list[Evidence]:
+        """Everything for and against an item, the weightiest first. The weights sum to the item's log-odds."""
+        pieces = [
+            Evidence("popularity", float(self._popularity_I[item])),
+            *self._tastes(profile, item),
+            *self._era(profile, item),
+            *self._title(profile, item),
+        ]
+        if item in profile.rows:
+            pieces.append(Evidence("repeat", 1.0, rows=(item,)))
+        weighted = [Evidence(p.kind, WEIGHTS[p.kind] * p.weight, p.values, p.rows) for p in pieces if p.weight]
+        return sorted(weighted, key=lambda piece: -abs(piece.weight))
+
+    def specific(self, values: Iterable[str]) -> tuple[str, ...]:
+        """The values without those that another one implies: of pens and gel pens, gel pens; of equals, the first."""
+        kept: list[str] = []
+        for value in values:
+            if not any(value in self.implied[other] for other in kept):
+                kept = [*(other for other in kept if other not in self.implied[value]), value]
+        return tuple(kept)
+
+    def _tastes(self, profile: Profile, item: int) -> list[Evidence]:
+        lifts = {value: _lift(profile, profile.tastes, self._value_shares, value) for value in self.values[item]}
+        pieces = []
+        for sign in (1, -1):
+            # what is not there at all ties: then a kind tells more than a brand, and a common one more than a rare one
+            chosen = sorted(
+                (value for value in lifts if sign * lifts[value] > 0),
+                key=lambda v: (-sign * round(lifts[v], 9), v in self.brand_names, -self._value_shares[v], v),
+            )
+            if chosen:
+                weight = sum(lifts[value] for value in chosen) / len(lifts)
+                pieces.append(Evidence("taste", weight, tuple(chosen), profile.holding(chosen[:1])))
+        return pieces
+
+    def _era(self, profile: Profile, item: int) -> list[Evidence]:
+        return [
+            Evidence(
+                "era",
+                _lift(profile, profile.eras, self._decade_shares, own),
+                (own,),
+                tuple(row for row in profile.rows if own in self._decades[row]),
+            )
+            for own in self._decades[item]
+        ]
+
+    def _title(self, profile: Profile, item: int) -> list[Evidence]:
+        """The title of the history that shares the rarest words with this one: two or more, or all that either has."""
+        met: dict[int, list[str]] = {}
+        for word in self._words[item]:
+            if word in profile.words and profile.words[word] != item:
+                met.setdefault(profile.words[word], []).append(word)
+        fewest = len(self._words[item])
+        met = {row: words for row, words in met.items() if len(words) >= min(2, fewest, len(self._words[row]))}
+        if not met:
+            return []
+        rarity = {row: sum(self._rarity[word] for word in words) for row, words in met.items()}
+        row = max(rarity, key=lambda row: (rarity[row], -row))
+        return [Evidence("title", min(rarity[row], _MOST_TITLE_EVIDENCE / WEIGHTS["title"]), tuple(met[row]), (row,))]
+
+
+def decade(year: int) -> str:
+    """As in "1990s"."""
+    return f"{year // 10}0s"
+
+
+def _shares(column: Column, weights_I: Float64[np.ndarray, "I"]) -> dict[str, float]:
+    """The share of all weight that items with each value have."""
+    shares: dict[str, float] = {}
+    for values, weight in zip(column, (weights_I / max(1.0, weights_I.sum())).tolist(), strict=True):
+        for value in values:
+            shares[value] = shares.get(value, 0.0) + weight
+    return shares
+
+
+def _lift(profile: Profile, weights: Mapping[str, float], shares: Mapping[str, float], value: str) -> float:
+    expected = shares[value]
+    return math.log((weights.get(value, 0.0) + PRIOR * expected) / ((profile.total + PRIOR) * expected))
+
+
+def _distinctive_words(titles: Sequence[str]) -> tuple[list[tuple[str, ...]], dict[str, float]]:
+    """Per title its long words that few others have, and the rarity of each: -log of its share of the titles."""
+    found = [tuple(dict.fromkeys(word.lower() for word in _LONG_WORD.findall(plain(title)))) for title in titles]
+    counts = Counter(word for words in found for word in words)
+    most = max(2.0, _COMMON_WORD * len(titles))
+    words = [tuple(word for word in words if 2 <= counts[word] <= most) for words in found]
+    return words, {word: math.log(len(titles) / count) for word, count in counts.items()}

@@ -1,0 +1,119 @@
+"""What a reasoning must not say: how it went, and titles that nobody showed.
+
+Both are searched for by their words, so both are heuristics: they are meant to drop a harmless trace now and then
+rather than to keep a bad one.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from thinkrank.data import Catalogue
+from thinkrank.teachers.attributes import plain, short_title
+
+_CHOSE = (
+    r"(?:b(?:ought|uy)|purchased?|watch(?:ed)?|saw|see|ch(?:o|oo)se|pick(?:ed)?|select(?:ed)?|click(?:ed)?|order(?:ed)?"
+    r"|took|take|skip(?:ped)?|reject(?:ed)?)"
+)
+LEAKS: dict[str, str] = {
+    "what really happened": rf"(?:actually|really|indeed|eventually|ultimately|in fact|did(?: not|n['’]t)?) {_CHOSE}\b",
+    "how it went on": r"(?:went on to|ended up|wound up|turn(?:s|ed) out|(?:did not|didn['’]t) go on to)\b",
+    "the truth": r"(?:ground[- ]truth|(?:true|correct|right|real|gold) (?:label|answer|verdict|choice))\b",
+    "what the label says": r"label (?:is|was|says|said|shows|showed|confirms|confirmed|indicates|indicated)\b",
+    "the label": r"label(?=s?\b|l?ed\b)",
+    "the outcome": r"(?:outcome|in (?:hindsight|retrospect)|with hindsight|answer key|the (?:actual|final) choice)\b",
+    "the test": (
+        r"(?:target item|held[- ]out|test (?:item|set)|(?:positive|negative) (?:sample|example|candidate|pair))\b"
+    ),
+    "an earlier verdict": (
+        r"(?:(?:earlier|previous|prior|first|initial|original) (?:verdict|answer|judge?ment|assessment|attempt)"
+        r"|on (?:second thought|reflection)|re-?examin\w*|reconsider\w*"
+        r"|(?:was|were) (?:wrong|mistaken|incorrect|right|correct))\b"
+    ),
+    "being told": r"(?:(?:was|am|been|were) told|th(?:e|is) (?:feedback|correction|remark|hint)|did not hold)\b",
+}
+"""Wordings that give a label away, by what they speak of; whole words in any case."""
+
+_PATTERNS = {name: re.compile(rf"\b{pattern}", re.IGNORECASE) for name, pattern in LEAKS.items()}
+_WORD = re.compile(r"[^\W_]+")
+_SENTENCE_END = re.compile(r"[.!?]\s*$")
+_LEAST_LETTERS = 3
+_FURTHER = ("categories", "brand")
+
+
+class Screen:
+    """Knows the titles of a catalogue.
+
+    Args:
+        catalogue: the items.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._texts = list(_item_texts(catalogue))
+        self._titles: dict[str, set[tuple[str, ...]]] = {}
+        for title in catalogue.titles:
+            for form in {tuple(_words(title)), tuple(_words(short_title(title)))}:
+                if sum(map(len, form)) >= _LEAST_LETTERS and not all(word.isdigit() for word in form):
+                    self._titles.setdefault(form[0], set()).add(form)
+
+    def leak(self, reasoning: str, shown: Iterable[int]) -> str | None:
+        """What a reasoning gives away, by its name in `LEAKS`, or None.
+
+        Args:
+            reasoning: any text.
+            shown: rows of the items it may speak of; wordings that stand in their texts are no leak.
+        """
+        shown_text = self._shown_text(shown)
+        for name, pattern in _PATTERNS.items():
+            for match in pattern.finditer(reasoning):
+                if " ".join(_words(match.group())).casefold() not in shown_text:
+                    return name
+        return None
+
+    def foreign_title(self, reasoning: str, shown: Iterable[int]) -> str | None:
+        """A title in the reasoning that stands in none of the texts of the items shown, or None.
+
+        Titles count in full or cut short, as `short_title` cuts them, letter for letter but for punctuation. One word
+        does not count where a sentence begins with it: "Money is no object" names no film.
+
+        Args:
+            reasoning: any text.
+            shown: rows of the items it may speak of.
+        """
+        shown_text = self._shown_text(shown)
+        found = list(_WORD.finditer(reasoning))
+        index = 0
+        while index < len(found):
+            title = self._title_at(reasoning, found, index)
+            if title and f" {' '.join(title)} ".casefold() not in shown_text:
+                return " ".join(title)
+            index += max(1, len(title))
+        return None
+
+    def _title_at(self, reasoning: str, found: Sequence[re.Match[str]], index: int) -> tuple[str, ...]:
+        """The longest title that begins with this word, empty if there is none."""
+        first = found[index]
+        begins_sentence = not reasoning[: first.start()].strip() or _SENTENCE_END.search(reasoning[: first.start()])
+        named = (
+            form
+            for form in self._titles.get(first.group(), ())
+            if form == tuple(match.group() for match in found[index : index + len(form)])
+            and not (len(form) == 1 and begins_sentence)
+        )
+        return max(named, key=len, default=())
+
+    def _shown_text(self, shown: Iterable[int]) -> str:
+        return "\n".join(self._texts[row] for row in shown)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(plain(text))
+
+
+def _item_texts(catalogue: Catalogue) -> Iterator[str]:
+    """The words of each item's title, categories and brand, in lower case, apart from each other."""
+    columns = [catalogue.frame[name].to_list() for name in _FURTHER if name in catalogue.frame.columns]
+    for row, title in enumerate(catalogue.titles):
+        cells = (column[row] for column in columns)
+        texts = [title, short_title(title)]
+        texts += (text for cell in cells for text in ([cell] if isinstance(cell, str) else cell or []) if text)
+        yield "|".join(f" {' '.join(_words(text))} " for text in texts).casefold()

@@ -1,0 +1,17 @@
+from .checkpoint import Checkpoint as Checkpoint
+from .checkpoint import latest_checkpoint as latest_checkpoint
+from .checkpoint import write_checkpoint as write_checkpoint
+from .optimizer import load_optimizer_tensors as load_optimizer_tensors
+from .optimizer import optimizer_tensors as optimizer_tensors
+from .options import AdapterTrainerOptions as AdapterTrainerOptions
+from .options import TrainerOptions as TrainerOptions
+from .progress import Progress as Progress
+from .progress import console_progress as console_progress
+from .progress import no_progress as no_progress
+from .run import Run as Run
+from .schedule import warmup_factor as warmup_factor
+from .trainer import AdapterTrainer as AdapterTrainer
+from .trainer import Counters as Counters
+from .trainer import Trainer as Trainer
+from .trainer import train as train
+from .trainer import under as under

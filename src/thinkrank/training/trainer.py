@@ -1,0 +1,254 @@
+"""The loop that every training runs in.
+
+The order of examples, the weights and the log are functions of the configuration and the seed, so a run killed at any
+moment and started again ends with the same weights, bit for bit on one CPU process.
+"""
+
+import logging
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.training.checkpoint import latest_checkpoint, write_checkpoint
+from thinkrank.training.optimizer import load_optimizer_tensors, optimizer_tensors
+from thinkrank.training.options import AdapterTrainerOptions, TrainerOptions
+from thinkrank.training.progress import Progress, no_progress
+from thinkrank.training.run import Run
+from thinkrank.training.schedule import warmup_factor
+
+OptionsT = TypeVar("OptionsT", bound=TrainerOptions)
+AdapterOptionsT = TypeVar("AdapterOptionsT", bound=AdapterTrainerOptions)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Counters:
+    """What a resumed run must remember beside its tensors.
+
+    Attributes:
+        step: steps made.
+        examples: predictions, or lists, trained on.
+        tokens: tokens read with gradient; 0 where no language model is trained.
+        drawn: training samples drawn so far, where a step draws samples.
+        seconds: of training, validations included.
+        best: highest value of a validation; None before the first.
+        best_step: where it was.
+        validations_since_best: for `patience`.
+        stopped: why the run ended early; empty if it has not.
+    """
+
+    step: int = 0
+    examples: int = 0
+    tokens: int = 0
+    drawn: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    validations_since_best: int = 0
+    stopped: str = ""
+
+
+class Trainer(ABC, Generic[OptionsT]):
+    """One training in progress: what a method adds is a step, a validation, and what its weights are.
+
+    Args:
+        groups: of the optimiser, each with ``params``, ``lr`` and ``weight_decay``.
+        clipped: parameters whose gradient is clipped.
+        options: how to train.
+        run: the folder for checkpoints and the log.
+    """
+
+    def __init__(
+        self, groups: Sequence[dict[str, Any]], clipped: Sequence[Tensor], options: OptionsT, run: Run
+    ) -> None:
+        self.options, self.run = options, run
+        self.counters = Counters()
+        self.clipped = clipped
+        self.rates = [group["lr"] for group in groups]
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
+        self.best: dict[str, Tensor] = {}
+        self.clock: dict[str, float] = {}
+
+    @abstractmethod
+    def step(self) -> str:
+        """Make one step and return a short note on it for the progress bar."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]:
+        """Everything training changes, as live tensors."""
+
+    @abstractmethod
+    def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy what `weights` returned back into the model."""
+
+    @abstractmethod
+    def measure(self) -> dict[str, Any]:
+        """Validate. The first value, higher is better, chooses the best weights; none if nothing is held out."""
+
+    def prepare(self) -> None:
+        """Decide what is decided before the first step."""
+
+    def extra_tensors(self) -> dict[str, Tensor]:
+        """What else a checkpoint must keep."""
+        return {}
+
+    def restore_extra(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `extra_tensors` gave."""
+
+    def after_step(self, *, validates: bool) -> None:
+        """Do what has to be done between a step and the validation that may follow it."""
+
+    def start(self) -> None:
+        """Continue from the newest checkpoint, or prepare a fresh run."""
+        checkpoint = latest_checkpoint(self.run.checkpoints)
+        if checkpoint is None:
+            torch.manual_seed(self.options.seed)
+            self.prepare()
+            self.run.rewind(-1)
+            self.validate()
+            return
+        self.set_weights(under("now/", checkpoint.tensors))
+        self.best = under("best/", checkpoint.tensors)
+        self.restore_extra(under("extra/", checkpoint.tensors))
+        load_optimizer_tensors(self.optimizer, checkpoint.tensors)
+        torch.set_rng_state(checkpoint.tensors["torch_rng"])
+        self.counters = Counters(**checkpoint.state)
+        self.run.rewind(checkpoint.step)
+
+    def finish(self) -> None:
+        """Do what is left to do with the final weights."""
+
+    def train(self, progress: Progress) -> None:
+        """Step, validate and save as the options say, until the last step, the time limit or `patience`."""
+        options, counters = self.options, self.counters
+        with progress("training", options.steps) as advance:
+            advance(counters.step)
+            while counters.step < options.steps and not counters.stopped:
+                note = self.step()
+                over = options.max_minutes is not None and counters.seconds > 60 * options.max_minutes
+                if over and counters.step < options.steps:
+                    counters.stopped = f"{options.max_minutes:g} minutes are over"
+                last = counters.step == options.steps or bool(counters.stopped)
+                validates = last or counters.step % options.validate_every == 0
+                self.after_step(validates=validates)
+                if validates:
+                    self.validate()
+                if last or counters.stopped or counters.step % options.checkpoint_every == 0:
+                    self.save()
+                advance(1, note=note if counters.best is None else f"{note}, best validation {counters.best:.4f}")
+        if counters.stopped:
+            logger.warning("training stopped after %d of %d steps: %s", counters.step, options.steps, counters.stopped)
+        if self.best:
+            self.set_weights(self.best)
+            if counters.step > counters.best_step == 0:
+                logger.warning("no validation was better than that before the first step, so nothing learnt was kept")
+        self.finish()
+
+    def learning_rate(self) -> float:
+        """Set the rates of this step and return the first group's."""
+        options = self.options
+        factor = warmup_factor(
+            self.counters.step, warmup_steps=options.warmup_steps, total_steps=options.steps, decay=options.schedule
+        )
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        return self.rates[0] * factor
+
+    def update(self) -> float:
+        """Clip the gradient, step the optimiser, and return the norm before clipping.
+
+        Raises:
+            ThinkrankError: if the gradient is not finite.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.clipped, self.options.grad_clip).item()
+        if not math.isfinite(norm):
+            raise ThinkrankError(
+                f"the gradient of step {self.counters.step + 1} is not finite: lower learning_rate and start anew"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    def validate(self) -> None:
+        """Measure, log, keep the best weights, and stop when `patience` is over."""
+        started, counters, options = time.perf_counter(), self.counters, self.options
+        row = self.measure()
+        if not row:
+            return
+        value = next(iter(row.values()))
+        if counters.best is None or value > counters.best:
+            counters.best, counters.best_step, counters.validations_since_best = value, counters.step, 0
+            if options.keep == "best":
+                self.best = {name: tensor.clone() for name, tensor in self.weights().items()}
+        else:
+            counters.validations_since_best += 1
+        counters.seconds += time.perf_counter() - started
+        self.log(**row)
+        waited = options.patience is not None and counters.validations_since_best >= options.patience
+        if waited and counters.step < options.steps:
+            counters.stopped = f"no better validation in {options.patience} tries"
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        tensors = {
+            **{f"now/{name}": tensor for name, tensor in self.weights().items()},
+            **{f"best/{name}": tensor for name, tensor in self.best.items()},
+            **{f"extra/{name}": tensor for name, tensor in self.extra_tensors().items()},
+            **optimizer_tensors(self.optimizer),
+            "torch_rng": torch.get_rng_state(),
+        }
+        write_checkpoint(self.run.checkpoints, self.counters.step, tensors, vars(self.counters))
+
+    def log(self, **values: Any) -> None:
+        """Append a row to the run's log."""
+        counters = self.counters
+        row = {"step": counters.step, "examples": counters.examples, "tokens": counters.tokens}
+        self.run.log({**row, "seconds": round(counters.seconds, 3), **values})
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the wall time of a block to the clock of this name; a step clears `clock` when it begins."""
+        started = time.perf_counter()
+        yield
+        self.clock[name] = self.clock.get(name, 0.0) + time.perf_counter() - started
+
+
+class AdapterTrainer(Trainer[AdapterOptionsT]):
+    """Training of a language model's adapter and of a head.
+
+    Args:
+        adapter: parameters of the language model; their gradient is clipped.
+        head: parameters of the head; those that want no gradient are left out.
+        options: how to train.
+        run: the folder for checkpoints and the log.
+    """
+
+    def __init__(self, adapter: Iterable[Tensor], head: Iterable[Tensor], options: AdapterOptionsT, run: Run) -> None:
+        self.adapter = list(adapter)
+        self.head_parameters = [parameter for parameter in head if parameter.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": self.adapter, "lr": options.learning_rate, "weight_decay": options.weight_decay},
+            {"params": self.head_parameters, "lr": options.head_learning_rate, "weight_decay": 0.0},
+        ]
+        super().__init__([group for group in groups if group["params"]], self.adapter, options, run)
+
+
+def train(fit: Trainer[Any], progress: Progress = no_progress) -> Run:
+    """Start or resume a training and bring it to its end."""
+    fit.start()
+    fit.train(progress)
+    return fit.run
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, named without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

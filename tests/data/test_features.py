@@ -1,0 +1,121 @@
+"""What was known at display time, against a system that really counts along."""
+
+import math
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts import random_lists, widened
+from thinkrank.data import with_running_features
+from thinkrank.data.features import RUNNING_NAMES, histories_before
+
+
+def counted_along(lists, known_L):
+    """Play the log second by second: first show, then learn."""
+    shown, taken, shown_to = defaultdict(int), defaultdict(int), defaultdict(int)
+    expected = np.zeros((*lists.items_LN.shape, 7))
+    for now in range(int(max(lists.times_L.max(), known_L.max())) + 1):
+        for index in np.flatnonzero(lists.times_L == now):
+            events = lists.histories[int(index)].items.tolist()[::-1]
+            candidates = lists.items_LN[index, : lists.lengths_L[index]].tolist()
+            met = [item for item in events if item in candidates]
+            for slot, item in enumerate(candidates):
+                lately = 1 / (1 + events.index(item)) if item in events else 0
+                places = slot - candidates.index(met[0]) if met else 0
+                times = (shown[item], taken[item], shown_to[lists.users_L[index], item], events.count(item))
+                expected[index, slot] = [
+                    *np.log1p(times[:2]),
+                    (times[1] + 1) / (times[0] + 20),
+                    *np.log1p(times[2:]),
+                    lately,
+                    math.copysign(math.log1p(abs(places)), places),
+                ]
+        for index in np.flatnonzero(known_L == now):
+            for slot, item in enumerate(lists.items_LN[index].tolist()):
+                if item >= 0:
+                    shown[item] += 1
+                    shown_to[lists.users_L[index], item] += 1
+                    taken[item] += lists.feedback_LNS[index, slot, 0] > 0
+    return expected
+
+
+@given(seed=st.integers(0, 30), delay=st.integers(0, 40), grades=st.integers(1, 3))
+def test_running_features_are_what_a_counting_system_knows(seed, delay, grades):
+    lists = random_lists(seed, grades=grades)
+    known_L = lists.times_L + np.random.default_rng(seed).integers(0, delay + 1, len(lists))
+    with_features = with_running_features(lists, known_L=known_L)
+    assert with_features.numeric_names == (*lists.numeric_names, *RUNNING_NAMES)
+    np.testing.assert_allclose(with_features.numeric_LNF[:, :, 2:], counted_along(lists, known_L), rtol=1e-5)
+    assert np.array_equal(with_features.numeric_LNF[:, :, :2], lists.numeric_LNF)
+
+
+def test_later_lists_change_nothing():
+    lists = random_lists(num_lists=30)
+    cut = int(np.median(lists.times_L))
+    before = lists.subset(np.flatnonzero(lists.times_L <= cut))
+    late = np.flatnonzero(lists.times_L > cut)
+    feedback = lists.feedback_LNS.copy()
+    feedback[late] = lists.mask_LN[late][:, :, None]
+    changed = with_running_features(replace(lists, feedback_LNS=feedback))
+    kept = changed.subset(np.flatnonzero(lists.times_L <= cut))
+    assert np.array_equal(kept.numeric_LNF, with_running_features(before).numeric_LNF)
+
+
+def test_padding_changes_nothing():
+    lists = random_lists(3)
+    wide = with_running_features(widened(lists, 4))
+    assert np.array_equal(wide.numeric_LNF[:, :6], with_running_features(lists).numeric_LNF)
+    assert not wide.numeric_LNF[:, 6:].any()
+
+
+def test_another_signal_can_count():
+    lists = random_lists(1)
+    swapped = replace(lists, signals=("like", "click"))
+    assert not np.array_equal(
+        with_running_features(lists, signal="like").numeric_LNF, with_running_features(lists).numeric_LNF
+    )
+    assert np.array_equal(
+        with_running_features(swapped, signal="click").numeric_LNF,
+        with_running_features(lists, signal="like").numeric_LNF,
+    )
+
+
+@given(
+    events=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 20)), max_size=30),
+    lists=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 21)), max_size=8),
+)
+def test_a_history_is_what_the_user_did_in_earlier_seconds(events, lists):
+    def columns(rows, width):
+        return np.array(rows, dtype=np.int64).reshape(-1, width).T
+
+    users_E, items_E, times_E = columns(events, 3)
+    histories = histories_before(users_E, items_E, times_E, *columns(lists, 2))
+    for (user, time), history in zip(lists, histories, strict=True):
+        mine = sorted((event for event in events if event[0] == user and event[2] < time), key=lambda event: event[2])
+        assert history.items.tolist() == [item for _, item, _ in mine]
+        assert history.times.tolist() == [then for _, _, then in mine]
+
+
+def test_only_the_newest_events_count_as_seen(monkeypatch):
+    monkeypatch.setattr("thinkrank.data.features.NEWEST", 2)
+    lists = random_lists(2, num_lists=40)
+    recent = with_running_features(lists).numeric_LNF[:, :, -2]
+    assert set(np.unique(recent)) <= {0, 0.5, 1}
+
+
+def test_blocks_of_lists_are_joined(monkeypatch):
+    lists = random_lists(5)
+    whole = with_running_features(lists).numeric_LNF
+    monkeypatch.setattr("thinkrank.data.features._LISTS_AT_ONCE", 3)
+    assert np.array_equal(with_running_features(lists).numeric_LNF, whole)
+    assert len(with_running_features(lists.subset(np.zeros(0, np.int64)))) == 0
+
+
+@pytest.mark.parametrize("signal", ["nothing"])
+def test_an_unknown_signal_is_refused(signal):
+    with pytest.raises(ValueError, match="no signal"):
+        with_running_features(random_lists(), signal=signal)

@@ -1,0 +1,189 @@
+"""Reinforcement against gradients of pairs read one by one."""
+
+import math
+
+import pytest
+import torch
+
+from contracts import KilledError, kill_at
+from thinkrank.data.candidates import candidate_sets
+from thinkrank.errors import ThinkrankError
+from thinkrank.language import hidden_states, pad
+from thinkrank.language.adapters import adapter_state
+from thinkrank.language.logprobs import log_softmax, logits
+from thinkrank.language.options import GenerationOptions
+from thinkrank.policy import ListReward, rationale_advantages
+from thinkrank.policy.plackett_luce import expected_ndcg
+from thinkrank.rank import R2Rank, ReinforceOptions
+from thinkrank.rank.r2rank.groups import TrainingGroups
+from thinkrank.rank.r2rank.reinforce import ReinforceTrainer
+from thinkrank.training import Run, no_progress, train
+
+
+@pytest.fixture(scope="session")
+def options():
+    return ReinforceOptions(
+        steps=4, users=2, negatives=2, group_size=3, warmup_steps=1, validate_every=2, checkpoint_every=2,
+        rollout=GenerationOptions(max_new_tokens=4, temperature=1.0), learning_rate=5e-3,
+    )  # fmt: skip
+
+
+def make_fit(config, dataset, split, options, folder, validation=None):
+    model = R2Rank.create(config, dataset.catalogue)
+    random = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in [*adapter_state(model.backbone).values(), *model.head.parameters()]:
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
+    lists = TrainingGroups(split.train, negatives=options.negatives, seed=0)
+    return ReinforceTrainer(model, lists, validation, options, Run(folder, options.model_dump(mode="json"), {}))
+
+
+def gradients(fit, rollouts, advantages):
+    kept = []
+    fit.update = lambda: kept.extend(p.grad.clone() for p in [*fit.adapter, *fit.head_parameters]) or 0.0
+    fit._update(rollouts, advantages)
+    for parameter in [*fit.adapter, *fit.head_parameters]:
+        parameter.grad = None
+    return kept
+
+
+def alone(model, one, row, written):
+    """Score of one pair, and the log-probabilities of what was written about it, from a reading of its own."""
+    prompt = (*model.prompts.prefix(one.history), *model.prompts.candidate(row))
+    kept = written.ids[: written.num_before_stop]
+    read = hidden_states(model.backbone, *pad([(*prompt, *kept, *model.prompts.closing_ids)], model.backbone.pad_id))[0]
+    acted = hidden_states(model.backbone, *pad([(*prompt, *written.ids)], model.backbone.pad_id))[0]
+    at = acted[len(prompt) - 1 : len(prompt) - 1 + len(written.ids)]
+    table = log_softmax(logits(model.backbone, at))
+    return model.head(read[-1][None])[0], torch.stack([table[t, token] for t, token in enumerate(written.ids)])
+
+
+@pytest.mark.parametrize(
+    ("credit", "estimator"),
+    [("plgrad", "exact"), ("list", "exact"), ("counterfactual", "exact"), ("pointwise", "exact")],
+)
+def test_an_update_is_the_policy_gradient_of_pairs_read_alone(
+    config, dataset, split, options, tmp_path, credit, estimator
+):
+    options = options.model_copy(update={"credit": credit, "estimator": estimator, "kl_coefficient": 0.0})
+    fit = make_fit(config, dataset, split, options, tmp_path)
+    fit.start()
+    drawn = fit.next_lists()
+    rollouts, _ = fit._rollouts(drawn)
+    model, num_users, size = fit.model, len(drawn), options.negatives + 1
+    written = model.sample(
+        [one.history for _, one in drawn], [one.rows for _, one in drawn],
+        options.rollout, num_samples=options.group_size, seeds=[draw for draw, _ in drawn],
+    )  # fmt: skip
+    scores = torch.zeros(num_users, options.group_size, size)
+    token_loss, read = 0.0, {}
+    for b, (_, one) in enumerate(drawn):
+        for n, row in enumerate(one.rows):
+            for g in range(options.group_size):
+                read[b, g, n] = alone(model, one, row, written[b][n][g])
+                scores[b, g, n] = read[b, g, n][0].detach()
+    ours = torch.stack([rollout.scores_GN for rollout in rollouts])
+    torch.testing.assert_close(ours, scores, rtol=1e-4, atol=1e-4)
+    gains = torch.zeros(num_users, size)
+    gains[:, 0] = 1
+    advantages = rationale_advantages(scores, gains, ListReward(), credit=credit)
+    for (b, g, n), (_, logprobs) in read.items():
+        token_loss = token_loss - advantages[b, g, n] * logprobs.mean() / len(read)
+    worth = 0.0
+    for b in range(num_users):
+        for g in range(options.group_size):
+            own = torch.stack([read[b, g, n][0] for n in range(size)])
+            worth = worth + expected_ndcg(own[None], torch.tensor([0]), 1.0)[0] / (num_users * options.group_size)
+    parameters = [*fit.adapter, *fit.head_parameters]
+    expected = torch.autograd.grad(token_loss - worth, parameters, allow_unused=True)
+    for mine, theirs in zip(gradients(fit, rollouts, advantages), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=2e-6)
+
+
+def test_parts_of_the_loss_reach_what_they_should(config, dataset, split, options, tmp_path):
+    def reached(folder, **changes):
+        fit = make_fit(config, dataset, split, options.model_copy(update=changes), tmp_path / folder)
+        fit.start()
+        rollouts, _ = fit._rollouts(fit.next_lists())
+        advantages = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
+        for parameter in [*fit.adapter, *fit.head_parameters]:
+            parameter.grad = torch.zeros_like(parameter)
+        found = gradients(fit, rollouts, advantages)
+        adapter = sum(g.abs().sum() for g in found[: len(fit.adapter)])
+        head = sum(g.abs().sum() for g in found[len(fit.adapter) :])
+        return bool(adapter > 0), bool(head > 0)
+
+    assert reached("both") == (True, True)
+    assert reached("tokens", score_weight=0.0) == (True, False)
+    assert reached("scores", token_weight=0.0) == (True, True)
+    assert reached("head", token_weight=0.0, joint=False) == (False, True)
+
+
+def test_divergence_is_measured_from_the_start(config, dataset, split, options, tmp_path):
+    options = options.model_copy(update={"kl_coefficient": 0.1, "updates": 2})
+    fit = make_fit(config, dataset, split, options, tmp_path)
+    fit.start()
+    rollouts, _ = fit._rollouts(fit.next_lists())
+    advantages = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
+    first, second = fit._update(rollouts, advantages), fit._update(rollouts, advantages)
+    assert first["token_ratio"] == pytest.approx(1, abs=1e-5)
+    assert first["token_kl"] == pytest.approx(0, abs=1e-6)
+    assert second["token_kl"] > 1e-8
+    assert abs(second["token_ratio"] - 1) > 1e-6
+
+
+def test_without_thoughts_the_reward_of_the_list_is_followed_exactly(config, dataset, split, options, tmp_path):
+    fit = make_fit(config.model_copy(update={"thinks": False}), dataset, split, options, tmp_path)
+    fit.start()
+    rollouts, facts = fit._rollouts(fit.next_lists())
+    scores = torch.cat([rollout.scores_GN for rollout in rollouts])
+    assert facts["reward"] == pytest.approx(
+        float(expected_ndcg(scores, torch.zeros(len(scores), dtype=torch.long), 1.0).mean()), abs=1e-5
+    )
+    assert fit._update(rollouts, torch.zeros(2, 1, 3))["score_loss"] == pytest.approx(-facts["reward"], abs=1e-4)
+
+
+def test_scores_can_be_trained_pair_by_pair(config, dataset, split, options, tmp_path):
+    options = options.model_copy(update={"score_loss": "pointwise", "token_weight": 0.0, "temperature": 0.5})
+    fit = make_fit(config, dataset, split, options, tmp_path)
+    fit.start()
+    rollouts, _ = fit._rollouts(fit.next_lists())
+    loss = 0.0
+    for rollout in rollouts:
+        for scores in rollout.scores_GN.tolist():
+            for n, score in enumerate(scores):
+                chance = 1 / (1 + math.exp(-score / 0.5))
+                loss -= math.log(chance if n == 0 else 1 - chance) / (2 * options.group_size * len(scores))
+    assert fit._update(rollouts, torch.zeros(2, options.group_size, 3))["score_loss"] == pytest.approx(loss, abs=1e-4)
+
+
+@pytest.mark.parametrize("point", ["_rollouts", "_update", "validate", "save"])
+def test_killed_and_resumed_it_ends_the_same(config, dataset, split, options, tmp_path, point):
+    sets = candidate_sets(split.valid.subset(2, 0), size=3, seed=0)
+    options = options.model_copy(update={"estimator": "pl_rank", "num_permutations": 4, "steps": 3})
+
+    def fit(folder):
+        return make_fit(config, dataset, split, options, tmp_path / folder, sets)
+
+    whole = fit("whole")
+    whole.start()
+    whole.train(no_progress)
+    killed = fit("killed")
+    kill_at(killed, point, 2)
+    with pytest.raises(KilledError):
+        train(killed)
+    resumed = fit("killed")
+    resumed.start()
+    resumed.train(no_progress)
+    for name, tensor in whole.weights().items():
+        assert torch.equal(tensor, resumed.weights()[name]), name
+
+
+def test_what_trains_nothing_is_refused(config, dataset, split, options, tmp_path):
+    plain = config.model_copy(update={"thinks": False, "readout": "yes_no"})
+    with pytest.raises(ThinkrankError, match="nothing would be trained"):
+        make_fit(plain, dataset, split, options.model_copy(update={"joint": False}), tmp_path)
+    with pytest.raises(ValueError, match="both 0"):
+        ReinforceOptions(token_weight=0, score_weight=0)
+    with pytest.raises(ValueError, match="rank_return"):
+        ReinforceOptions(credit="rank_return")

@@ -1,0 +1,368 @@
+"""The report holds what was found, and nothing that data says can act."""
+
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from contracts import two_tribes
+from thinkrank.data import Samples, split_dataset
+from thinkrank.evaluate import ResultRow, evaluate_retrieval
+from thinkrank.report import (
+    ListWriting,
+    PastItem,
+    RankedItem,
+    Report,
+    ThoughtChange,
+    ThoughtPair,
+    UserCase,
+    WrittenItem,
+    WrittenThought,
+    render_report,
+    thought_change,
+    user_cases,
+    write_report,
+)
+from thinkrank.retrieve import ItemKNN, Popularity
+from thinkrank.stages.answers import Thought
+
+ELEMENTS = (
+    "html head meta title style body header main nav a section article figure figcaption div span p h1 h2 h3 h4 bdi b "
+    "small code blockquote ol ul li dl dt dd details summary table caption thead tbody tr th td svg path"
+)
+HOSTILE = "</style></title><script>alert(1)</script><img src=x onerror=alert(1)>\" onload='x' \u202e\x00"
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: its elements, attributes, and the text inside each kind of element."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: dict[str, str] = {}
+        self.open: list[str] = []
+        self.feed(markup)
+        self.close()
+
+    def handle_starttag(self, name, attributes):
+        self.elements.append((name, dict(attributes)))
+        if name != "meta":
+            self.open.append(name)
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name, f"{name} closes out of order"
+
+    def handle_data(self, data):
+        for name in self.open:
+            self.text[name] = self.text.get(name, "") + data
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for found, attributes in self.elements if found == name]
+
+
+def thought(text: str, finish_reason: str = "closed") -> Thought:
+    size = len(text.split())
+    zeros = np.zeros(size, dtype=np.float32)
+    return Thought(text, np.zeros(size, dtype=np.int32), zeros, zeros, finish_reason, 0.1)
+
+
+def change(samples: Samples) -> ThoughtChange | None:
+    told = {"text": "cooks", "tokens": 2, "finish_reason": "closed", "rank": 1}
+    row = {"step": 0, "thoughts": [{"position": position, **told} for position in samples.positions.tolist()]}
+    return thought_change([row], samples.dataset, is_best=False)
+
+
+def writing(words: str) -> ListWriting:
+    return ListWriting(
+        told=words,
+        evaluator={words: words, "auc": 0.75},
+        calibration=[{"predicted": 0.1, "clicked": 0.2}, {"predicted": 0.6, "clicked": 0.5}],
+        places=[
+            {"place": 1, "entropy_at_start": 2.0, "entropy_before": 1.5, "entropy_after": 1.0, "trigger_rate": 0.5},
+            {"place": 2, "entropy_at_start": 1.0, "entropy_before": 0.5, "entropy_after": 0.5, "trigger_rate": 0.0},
+        ],
+        lists=[(words, [WrittenItem(words, 3, True, 1.5, 1.0, 2), WrittenItem("lamp", 1, False, -1e-9, -1e-9, 0)])],
+    )
+
+
+def full_report() -> Report:
+    dataset = two_tribes()
+    split = split_dataset(dataset)
+    systems = {"popularity": Popularity().fit(split), "item-knn": ItemKNN().fit(split)}
+    evaluation = evaluate_retrieval({name: model.scores for name, model in systems.items()}, split.test)
+    few = split.test.subset(3, seed=0)
+    ranks = evaluate_retrieval({"knn": systems["item-knn"].scores}, few).answers["knn"].ranks_S
+    return Report(
+        title="Two tribes",
+        subtitle="A test",
+        data_card=dataset.describe(),
+        manifest=split.manifest(),
+        rows=evaluation.rows(dataset="two-tribes", split="test", counts_I=np.bincount(dataset.items_E, minlength=11)),
+        comparisons=evaluation.comparisons("popularity", dataset="two-tribes", split="test"),
+        policy=evaluation.policy,
+        curves={
+            "Warm start": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "valid_ndcg@10": 0.5}],
+            "RecPO": [{"step": 1, "reward": 0.25, "tied_share": 0.5}],
+        },
+        thoughts=change(few),
+        users=user_cases(
+            few,
+            systems["item-knn"].retrieve(few.histories(), 10),
+            ranks,
+            catalogue=dataset.catalogue,
+            user_ids=dataset.users,
+        ),
+        writing=writing("writes lists"),
+        notes=["Mind the gap."],
+    )
+
+
+def hostile_report() -> Report:
+    row = ResultRow(
+        dataset=HOSTILE, split=HOSTILE, system=HOSTILE, metric=HOSTILE, value=1.0, low=0.0, high=1.0, n=1, seeds=()
+    )
+    case = UserCase(
+        user=HOSTILE,
+        past=[PastItem(HOSTILE, HOSTILE, 5.0)],
+        past_length=1,
+        items=[RankedItem(HOSTILE, 1.0)],
+        target=HOSTILE,
+        target_rank=3,
+        thought=thought(HOSTILE),
+    )
+    written = WrittenThought(HOSTILE, 3, "length", 4)
+    pair = ThoughtPair(HOSTILE, [PastItem(HOSTILE, HOSTILE, 5.0)], 1, HOSTILE, written, written)
+    return Report(
+        title=HOSTILE,
+        subtitle=HOSTILE,
+        data_card={HOSTILE: HOSTILE, "nested": {HOSTILE: [HOSTILE]}},
+        manifest={"parts": {HOSTILE: {"samples": 1, "dates": {"first": HOSTILE, "last": HOSTILE}}}, "x": HOSTILE},
+        rows=[row],
+        policy={HOSTILE: HOSTILE},
+        curves={HOSTILE: [{HOSTILE: 1}]},
+        thoughts=ThoughtChange(0, 5, True, [pair]),
+        users=[case],
+        writing=writing(HOSTILE),
+        notes=[HOSTILE],
+    )
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return Page(render_report(full_report()))
+
+
+@pytest.mark.parametrize("report", [full_report(), hostile_report(), Report("Nothing yet")])
+def test_only_expected_elements_and_attributes_arise(report):
+    page = Page(render_report(report))
+    assert {name for name, _ in page.elements} <= set(ELEMENTS.split())
+    attributes = {key for _, attributes in page.elements for key in attributes}
+    assert not any(key.startswith("on") for key in attributes)
+    assert page.open == []
+
+
+def test_a_hostile_title_is_shown_as_it_is_written():
+    page = Page(render_report(hostile_report()))
+    shown = HOSTILE.replace("\u202e", "‹U+202E›").replace("\x00", "␀")
+    for element in ("title", "h1", "h3", "bdi", "blockquote", "small", "dt", "dd", "th", "figcaption"):
+        assert shown in page.text[element], element
+
+
+def test_nothing_is_loaded_and_nothing_can_run():
+    markup = render_report(full_report())
+    page = Page(markup)
+    assert not any(key in attributes for _, attributes in page.elements for key in ("src", "srcset", "data", "action"))
+    assert all(str(link["href"]).startswith("#") for link in page.all("a"))
+    assert "url(" not in page.text["style"]
+    assert "@import" not in page.text["style"]
+    assert any("default-src 'none'" in str(meta.get("content")) for meta in page.all("meta"))
+
+
+def test_links_lead_to_the_sections_there_are(page):
+    assert [link["href"] for link in page.all("a")] == [f"#{section['id']}" for section in page.all("section")]
+    assert [section["id"] for section in page.all("section")] == [
+        "results",
+        "curves",
+        "thoughts",
+        "users",
+        "lists",
+        "data",
+        "notes",
+    ]
+
+
+def test_an_empty_report_has_a_title_and_no_sections():
+    page = Page(render_report(Report("Nothing yet")))
+    assert page.text["h1"] == "Nothing yet"
+    assert page.all("section") == page.all("nav") == []
+
+
+def test_every_header_cell_says_what_it_heads_and_every_plot_what_it_shows(page):
+    assert {cell.get("scope") for cell in page.all("th")} == {"col", "row"}
+    assert all(plot["role"] == "img" and plot["aria-label"] for plot in page.all("svg"))
+    labels = [str(plot["aria-label"]) for plot in page.all("svg")]
+    assert any(label.startswith("item-knn: ndcg@10 .") and "interval" in label for label in labels)
+    assert "loss over step 1 to 2: from 2 to 1, lowest 1, highest 2" in labels
+
+
+def test_a_list_shows_where_its_items_stood_and_what_it_thought(page):
+    labels = [str(plot["aria-label"]) for plot in page.all("svg")]
+    assert any(
+        "before reinforcement from 2 to 1" in label and "after thinking from 1 to 0.5" in label for label in labels
+    )
+    assert any(label.startswith("places that think over place 1 to 2: from 50 % to 0 %") for label in labels)
+    markup = render_report(full_report())
+    assert "<td>1</td>" in markup
+    row = markup[markup.index("writes lists</bdi></th>") :]
+    assert row[: row.index("</tr>")].endswith("<td>3</td><td>yes</td><td>1.50</td><td>1.00</td><td>2</td>")
+    assert "<td>1</td><td>–</td><td>0.00</td><td>0.00</td><td>–</td>" in markup
+
+
+def test_tables_that_scroll_can_be_reached_by_keyboard(page):
+    scrolling = [box for box in page.all("div") if "scroll" in str(box.get("class"))]
+    assert scrolling
+    assert all(box["tabindex"] == "0" and box["aria-label"] for box in scrolling)
+
+
+def test_results_show_values_intervals_tests_and_policy(page):
+    report = full_report()
+    row = next(row for row in report.rows if (row.system, row.metric) == ("item-knn", "hit@10"))
+    assert f"{row.value:.4f}".replace("0.", ".", 1) in page.text["table"] or "1.000" in page.text["table"]
+    assert re.search(r"[+−]\.\d{4}, p [<=] \.\d{3}", page.text["table"])
+    assert "reference" in page.text["th"]
+    assert "coverage@10" in page.text["table"]
+    assert "pessimistic" in page.text["dl"]
+
+
+def test_the_data_card_shows_counts_parts_and_the_whole_fingerprint(page):
+    assert two_tribes().fingerprint in page.text["code"]
+    assert "Parts of the split" in page.text["caption"]
+
+
+def case(**changes) -> UserCase:
+    fields = {
+        "user": "u",
+        "past": [],
+        "past_length": 0,
+        "items": [RankedItem("A", 2.0), RankedItem("B", 1.0)],
+        "target": "C",
+        "target_rank": 1_234,
+        "thought": None,
+    }
+    return UserCase(**fields | changes)
+
+
+def text_of(*cases: UserCase, element: str = "section") -> str:
+    return Page(render_report(Report("t", users=cases))).text[element]
+
+
+def test_a_true_item_in_the_list_is_marked_in_its_place():
+    page = Page(render_report(Report("t", users=[case(items=[RankedItem("A", 2.0, True)], target_rank=1)])))
+    assert [item["class"] for item in page.all("li") if "class" in item] == ["target"]
+    assert "For 1 of these 1 users" in page.text["section"]
+
+
+def test_a_true_item_beyond_the_list_is_added_below_it_with_its_place():
+    assert "1,234C" in text_of(case(), element="ol")
+    assert "true item at place 1,234" in text_of(case())
+
+
+def test_a_true_item_that_was_already_seen_is_said_to_be_so():
+    assert "took something seen before" in text_of(case(target_rank=None))
+
+
+def test_a_thought_is_told_with_its_length_and_its_end():
+    told = text_of(case(thought=thought("likes\nspace films", "length")))
+    assert "likes\nspace films" in told
+    assert "3 tokens; the model was cut off by the token budget." in told
+    assert "The thought is empty." in text_of(case(thought=thought("")))
+
+
+def test_an_empty_history_and_an_empty_list_can_be_shown():
+    assert "Nothing yet." in text_of(case(items=[]))
+
+
+def test_cases_are_told_from_the_samples():
+    report = full_report()
+    split = split_dataset(two_tribes())
+    for told, sample in zip(report.users, split.test.subset(3, seed=0), strict=True):
+        assert told.user == split.dataset.users[sample.user]
+        assert told.target == split.dataset.catalogue.titles[sample.target]
+        assert [item.title for item in told.past] == [split.dataset.catalogue.titles[i] for i in sample.history.items]
+        assert told.past_length == len(sample.history)
+        assert told.past[0].when == "1970-01-01" or told.past[0].when.startswith("1970")
+        places = [place for place, item in enumerate(told.items, start=1) if item.is_target]
+        # Ties stand before the target in its rank, but in row order in the list.
+        assert all(place <= told.target_rank for place in places)
+
+
+def curves(*rows: dict) -> Page:
+    return Page(render_report(Report("t", curves={"Training": rows})))
+
+
+def labels(page: Page) -> list[str]:
+    return [str(plot["aria-label"]).split(":")[0] for plot in page.all("svg")]
+
+
+def test_each_logged_figure_gets_a_curve_over_the_steps_it_was_logged_at():
+    page = curves({"step": 5, "seconds": 1.0, "loss": 3.0}, {"step": 10, "seconds": 2.0, "loss": 2.0, "new_one": 0.1})
+    assert labels(page) == ["loss over step 5 to 10", "new one over step 10 to 10"]
+
+
+def test_each_training_has_its_own_curves_in_the_words_of_people():
+    warm = [{"step": 1, "loss": 2.0, "valid_ndcg@10": 0.1}]
+    recpo = [{"step": 1, "tied_share": 0.25, "reward_ndcg": 0.1, "thought_tokens": 9.5, "token_kl": 0.0, "sth": 1}]
+    page = Page(render_report(Report("t", curves={"Warm start": warm, "RecPO": recpo, "Never begun": []})))
+    assert page.text["h3"] == "Warm startRecPO"
+    assert page.text["h4"] == "ValidationUpdatesRewardThoughtsOther"
+    assert [label.split(" over ")[0] for label in labels(page)] == [
+        *("NDCG@10", "loss"),
+        *("NDCG part", "tied groups", "tokens per thought", "KL to the start, nats", "sth"),
+    ]
+    assert "25 %" in page.text["figure"]
+
+
+def test_answers_with_and_without_a_thought_share_a_plot():
+    page = curves({"step": 3, "valid_ndcg@10": 0.25, "valid_thinking_ndcg@10": 0.5})
+    assert labels(page) == ["NDCG@10 over step 3 to 3"]
+    assert "no thought from 0.25 to 0.25" in str(page.all("svg")[0]["aria-label"])
+    assert [line["class"] for line in page.all("li")] == ["line-0", "line-1"]
+    assert "thought first 0.5" in page.text["li"]
+    alone = curves({"step": 3, "valid_thinking_ndcg@10": 0.5})
+    assert [line["class"] for line in alone.all("li")] == ["line-1"]
+
+
+def test_the_shares_of_time_are_one_plot_in_per_cent():
+    page = curves({"step": 1, "share_sampling": 0.5, "share_scoring": 0.2, "share_update": 0.3})
+    assert labels(page) == ["share of a step's time over step 1 to 1"]
+    assert page.text["li"] == "sampling 50 %scoring 20 %update 30 %"
+
+
+def test_curves_for_the_curious_are_folded_away():
+    page = curves({"step": 1, "reward": 1.0, "learning_rate": 0.1})
+    assert page.text["summary"] == "More curves"
+    assert "learning rate" in page.text["details"]
+    assert "reward" not in page.text["details"]
+
+
+def test_faint_lines_are_explained_where_there_are_any():
+    assert "A faint" not in curves({"step": 1, "loss": 1.0}).text["section"]
+    noisy = curves(*({"step": step, "loss": float(step % 2)} for step in range(100)))
+    assert "A faint" in noisy.text["section"]
+
+
+def test_values_that_are_no_number_are_left_out_and_lost_ones_counted():
+    page = curves({"step": 1, "loss": math.nan, "note": "hi", "done": True}, {"step": 2, "loss": 1.0})
+    assert len(page.all("svg")) == 1
+    assert "1 not finite, left out" in page.text["figure"]
+
+
+def test_nothing_to_draw_is_no_section():
+    assert "section" not in curves({"step": 1, "note": "hi", "thoughts": [{"rank": 1}]}).text
+
+
+def test_the_file_is_the_page(tmp_path):
+    write_report(tmp_path / "deep" / "report.html", full_report())
+    assert (tmp_path / "deep" / "report.html").read_text(encoding="utf-8") == render_report(full_report())

@@ -1,0 +1,264 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import thinkrank
+from contracts import random_lists
+from thinkrank.errors import ThinkrankError
+from thinkrank.rerank import EGLR, EvaluatorTrainerOptions, ReasoningOptions
+from thinkrank.stages.answers import Slate
+from thinkrank.stages.protocols import Reranker
+from thinkrank.training import Run
+
+NONE = ReasoningOptions(mode="none")
+
+
+@pytest.fixture
+def ready(trusted) -> EGLR:
+    """A model whose weights are not at their start, and whose gate is set."""
+    torch.manual_seed(3)
+    for module in (trusted.writer, trusted.evaluator):
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(0.4 * torch.randn_like(parameter))
+    trusted.writer.reasoner.options = trusted.writer.reasoning.model_copy(update={"threshold": 0.9})
+    return trusted
+
+
+def same(one: Slate, other: Slate, atol=0.0):
+    np.testing.assert_array_equal(one.items_BK, other.items_BK)
+    np.testing.assert_array_equal(one.steps_BK, other.steps_BK)
+    np.testing.assert_allclose(one.scores_BK, other.scores_BK, atol=atol)
+
+
+def test_it_is_a_reranker_under_its_fixed_name():
+    assert thinkrank.EGLR is EGLR
+    reranker: Reranker = EGLR.__new__(EGLR)
+    assert callable(reranker.rerank)
+
+
+def test_a_slate_names_items_and_says_how_they_were_chosen(ready, lists):
+    slate = ready.rerank(lists, 4)
+    assert slate.items_BK.shape == (60, 4)
+    for row in range(60):
+        length = min(4, int(lists.lengths_L[row]))
+        chosen = slate.columns_BK[row, :length]
+        assert len(set(chosen.tolist())) == length
+        np.testing.assert_array_equal(slate.items_BK[row, :length], lists.items_LN[row, chosen])
+        assert (slate.items_BK[row, length:] == -1).all()
+        assert (slate.columns_BK[row, length:] == -1).all()
+        assert (slate.scores_BK[row, length:] == -np.inf).all()
+        assert (slate.scores_BK[row, :length] <= 0).all()
+    thought = slate.steps_BK > 0
+    assert thought.any()
+    assert not thought.all()
+    assert (slate.entropies_before_BK[thought] > 0.9).all()
+    np.testing.assert_array_equal(slate.entropies_before_BK[~thought], slate.entropies_after_BK[~thought])
+
+
+def test_as_many_places_as_candidates_give_a_permutation_and_more_are_filled_up(ready, lists):
+    slate = ready.rerank(lists, 8)
+    for row, length in enumerate(lists.lengths_L):
+        np.testing.assert_array_equal(np.sort(slate.columns_BK[row])[8 - length :], np.arange(length))
+        assert (slate.columns_BK[row, length:] == -1).all()
+
+
+def test_company_padding_and_feedback_do_not_matter(ready, lists):
+    from dataclasses import replace
+
+    whole = ready.rerank(lists, 4)
+    parts = [ready.rerank(lists.subset(np.array([row])), 4) for row in range(0, 60, 7)]
+    for row, part in zip(range(0, 60, 7), parts, strict=True):
+        np.testing.assert_array_equal(part.items_BK[0], whole.items_BK[row])
+        np.testing.assert_allclose(part.scores_BK[0], whole.scores_BK[row], atol=1e-5)
+    same(ready.rerank(lists, 4, batch_size=7), whole, atol=1e-5)
+    same(ready.rerank(replace(lists, feedback_LNS=np.zeros_like(lists.feedback_LNS)), 4), whole)
+
+
+def test_no_lists_give_no_rows(ready, lists):
+    assert ready.rerank(lists.subset(np.array([], dtype=np.int64)), 3).items_BK.shape == (0, 3)
+
+
+def test_no_steps_and_no_mode_are_the_same_answer(ready, lists):
+    plain = ready.rerank(lists, 4, reasoning=NONE)
+    assert not plain.steps_BK.any()
+    same(ready.rerank(lists, 4, reasoning=ReasoningOptions(max_steps=0)), plain)
+    assert (ready.rerank(lists, 4).steps_BK > 0).any()
+
+
+@pytest.mark.parametrize("mode", ["entropy", "fixed", "prefix", "random"])
+def test_it_can_be_told_to_think_in_another_way(ready, lists, mode):
+    slate = ready.rerank(lists, 4, reasoning=ReasoningOptions(mode=mode, threshold=1.2, max_steps=1))
+    assert (slate.steps_BK > 0).any()
+    assert ready.config.reasoning.threshold == 0.9
+
+
+def test_a_gate_without_a_threshold_is_told_how_to_get_one(trusted, lists):
+    with pytest.raises(ThinkrankError, match=r"reasoning\.threshold is not set"):
+        trusted.rerank(lists, 3)
+
+
+def test_several_samples_are_picked_from_by_the_evaluator(ready, lists):
+    one, several = ready.rerank(lists, 3), ready.rerank(lists, 3, samples=6)
+    again = ready.rerank(lists, 3, samples=6)
+    same(several, again)
+
+    def worth(slate):
+        columns = torch.from_numpy(slate.columns_BK.astype(np.int64))
+        from thinkrank.rerank.lists import list_batch
+
+        batch = list_batch(lists, np.arange(len(lists)), max_history=3)
+        return ready.evaluator.rewards(ready.evaluator.joint(batch), columns, "mean").sum(dim=1)
+
+    gain = worth(several) - worth(one)
+    assert (gain > -1e-6).all()  # the greedy list is among the samples
+    assert (gain > 1e-4).any()
+    ready.report = None
+    with pytest.raises(ThinkrankError, match="needs an evaluator that was trained"):
+        ready.rerank(lists, 3, samples=2)
+
+
+def test_calibration_hits_its_rate_although_thoughts_change_what_follows(ready, lists):
+    from thinkrank.rerank.lists import list_batch
+
+    many = random_lists(num_lists=400, longest=6, seed=4)
+    contexts = [ready.writer.context(list_batch(many, np.arange(s, s + 200), max_history=3)) for s in (0, 200)]
+    for rate in (0.2, 0.5):
+        ready.writer.reasoner.options = ready.writer.reasoning.model_copy(
+            update={"threshold": None, "trigger_rate": rate, "max_steps": 2}
+        )
+        realised = ready.writer.calibrate(contexts, 5)
+        assert ready.config.reasoning.threshold is not None
+        slate = ready.rerank(many, 5)
+        there = slate.columns_BK >= 0
+        assert (slate.steps_BK[there] > 0).mean() == pytest.approx(realised, abs=1e-6)
+        assert realised == pytest.approx(rate, abs=0.03)
+
+
+def test_a_saved_model_comes_back_with_the_same_answers(ready, lists, tmp_path):
+    ready.save_pretrained(tmp_path / "model")
+    loaded = EGLR.from_pretrained(tmp_path / "model", device="cpu")
+    assert loaded.config == ready.config
+    assert loaded.report == ready.report
+    same(loaded.rerank(lists, 4), ready.rerank(lists, 4))
+    same(loaded.rerank(lists, 4, samples=3), ready.rerank(lists, 4, samples=3))
+    assert not any(parameter.requires_grad for parameter in loaded.evaluator.parameters())
+    names = {file.name for file in (tmp_path / "model").iterdir()}
+    assert names == {
+        "config.json", "schema.json", "writer.safetensors", "evaluator.safetensors", "evaluator_report.json",
+        "catalogue.parquet", "README.md",
+    }  # fmt: skip
+    assert "entropy, at most 2 latent thoughts" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_item_vectors_are_kept_with_the_weights(config, split, lists, tmp_path):
+    vectors = torch.randn(len(lists.catalogue), 5)
+    model = EGLR.create(config, split.train, item_vectors_IE=vectors, device="cpu")
+    model.save_pretrained(tmp_path)
+    loaded = EGLR.from_pretrained(tmp_path, device="cpu")
+    assert torch.equal(loaded.writer.encoder.item_vectors_IE, vectors)
+    same(loaded.rerank(lists, 3, reasoning=NONE), model.rerank(lists, 3, reasoning=NONE))
+
+
+DAMAGE = [
+    ("config.json", b"{}x"),
+    ("config.json", b'{"generator": {"width": 7}}'),
+    ("writer.safetensors", b"\x00" * 20),
+    ("schema.json", b'{"num_items": 3}'),
+    ("catalogue.parquet", b"none"),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGE, ids=str)
+def test_a_damaged_folder_is_named(ready, tmp_path, name, content):
+    ready.save_pretrained(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ThinkrankError, match=str(tmp_path)):
+        EGLR.from_pretrained(tmp_path)
+
+
+def test_a_folder_without_a_model_and_lists_of_other_columns_are_refused(ready, lists, tmp_path):
+    from dataclasses import replace
+
+    with pytest.raises(ThinkrankError, match="no saved model here"):
+        EGLR.from_pretrained(tmp_path)
+    with pytest.raises(ThinkrankError, match="numeric_names"):
+        ready.rerank(replace(lists, numeric_names=("price", "age")), 3)
+
+
+def test_equal_seeds_give_equal_weights(config, split):
+    one, two, other = (EGLR.create(config, split.train, seed=seed, device="cpu") for seed in (1, 1, 2))
+    weights = [list(model.writer.state_dict().values()) for model in (one, two, other)]
+    assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
+
+
+class Own(nn.Module):
+    """A user's own generator: it prefers what is like the mean of what it consumed."""
+
+    def __init__(self, joint):
+        super().__init__()
+        self.project = nn.Linear(joint, 8)
+
+    def encode(self, joint_BNE, mask_BN):
+        from thinkrank.rerank import Context
+
+        return Context(self.project(joint_BNE), mask_BN)
+
+    def init_state(self, context):
+        from thinkrank.rerank.eglr.generators.base import Hidden
+
+        return Hidden(torch.ones(len(context.mask_RN), 8))
+
+    def step(self, context, state, tokens_RD, slot):
+        return type(state)((state.hidden_RD + tokens_RD) / 2)
+
+    def logits(self, context, state):
+        return (context.tokens_RND @ state.hidden_RD[:, :, None])[:, :, 0]
+
+
+def test_a_generator_of_your_own_is_trained_thinks_and_is_saved(config, split, lists, tmp_path):
+    model = EGLR.create(config, split.train, generator=Own(16), device="cpu")
+    model.writer.reasoner.options = model.writer.reasoning.model_copy(update={"threshold": 0.5})
+    from thinkrank.rerank import WarmStartOptions
+
+    model.fit(split, WarmStartOptions(steps=3, batch_size=8, length=4), Run(tmp_path / "run", {}, {}))
+    model.save_pretrained(tmp_path / "model")
+    loaded = EGLR.from_pretrained(tmp_path / "model", generator=Own(16), device="cpu")
+    slate = loaded.rerank(lists, 3)
+    same(slate, model.rerank(lists, 3))
+    assert (slate.steps_BK > 0).any()
+    with pytest.raises(ThinkrankError, match="needs encode, init_state, step and logits"):
+        EGLR.create(config, split.train, generator=nn.Linear(16, 8))
+
+
+def test_the_config_is_strict_and_round_trips(config):
+    assert type(config).model_validate(json.loads(config.model_dump_json())) == config
+    with pytest.raises(ValueError, match="Extra inputs"):
+        EvaluatorTrainerOptions(stepz=3)
+    with pytest.raises(ValueError, match="twice the heads"):
+        type(config.generator)(width=12, heads=4)
+
+
+def test_an_oracle_picks_by_the_feedback_and_is_only_asked_by_name(ready, lists):
+    from thinkrank.rerank.eglr.orders import click_ndcg
+
+    feedback = torch.from_numpy(lists.feedback())
+
+    def ndcg(slate):
+        return click_ndcg(torch.from_numpy(slate.columns_BK.astype(np.int64)), feedback)
+
+    greedy, picked = ready.rerank(lists, 3), ready.rerank(lists, 3, samples=6)
+    ready.report = None
+    oracle = ready.rerank(lists, 3, samples=6, pick="oracle")
+    assert (ndcg(oracle) >= ndcg(greedy)).all()
+    assert (ndcg(oracle) >= ndcg(picked)).all()
+    assert ndcg(oracle).mean() > ndcg(picked).mean()
+
+
+def test_both_encoders_must_read_the_same_history(config):
+    with pytest.raises(ValueError, match="give both the same"):
+        type(config)(lists=config.lists.model_copy(update={"max_history": 9}))

@@ -1,0 +1,531 @@
+"""RecPO against hand-written loops: one row per trajectory, no packing, no sharing, the paper's formulas spelt out."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from contracts import KilledError, kill_at, timeless
+from thinkrank.errors import ThinkrankError
+from thinkrank.language import GenerationOptions, hidden_states, pad, tiny_backbone
+from thinkrank.language.adapters import adapter_state
+from thinkrank.language.trajectories import Trajectories, reference_logprobs
+from thinkrank.policy import grpo_advantages
+from thinkrank.recipes.presets import Preset, preset
+from thinkrank.retrieve import R2ec, RecpoOptions, train_contrastive, train_recpo
+from thinkrank.retrieve.r2ec.recpo import RecpoTrainer
+from thinkrank.retrieve.r2ec.rollouts import Group
+from thinkrank.retrieve.r2ec.weights import weights
+from thinkrank.training import Run, no_progress
+
+
+@pytest.fixture
+def recpo():
+    return RecpoOptions(
+        steps=6,
+        users=3,
+        group_size=3,
+        rollout=GenerationOptions(max_new_tokens=4, temperature=1.5),
+        learning_rate=5e-3,
+        warmup_steps=0,
+        validate_every=3,
+        validation_samples=10,
+        checkpoint_every=2,
+        refresh_every=4,
+        grad_clip=1e9,
+    )
+
+
+def make_fit(config, split, options, folder, *, shaken=0.1, **model_changes):
+    config = config.model_copy(update=model_changes)
+    model = R2ec.create(config, split.dataset.catalogue, backbone=tiny_backbone(split.dataset.catalogue.titles))
+    random = torch.Generator().manual_seed(7)  # an adapter without effect would hide which weights act
+    with torch.no_grad():
+        for tensor in adapter_state(model.backbone).values():
+            tensor.add_(shaken * torch.randn(tensor.shape, generator=random))
+    return RecpoTrainer(model, split, options, Run(folder, {}, {}))
+
+
+def plain_states(model, group, written):
+    """States of one trajectory alone: along prompt, thought and closing, and along prompt and sampled ids."""
+    ids = [*group.prompt.prompt.ids, *written.ids_before_stop, *model.prompts.closing_ids]
+    acted = [*group.prompt.prompt.ids, *written.ids]
+    return tuple(hidden_states(model.backbone, *pad([row], model.backbone.pad_id))[0] for row in (ids, acted))
+
+
+def plain_logprobs(model, group, written):
+    """Log-probability of each sampled token, from the whole vocabulary's logits."""
+    _, states = plain_states(model, group, written)
+    start = len(group.prompt.prompt)
+    logits = model.backbone.model.get_output_embeddings()(states).double()
+    return torch.stack([logits[start + t - 1].log_softmax(0)[token] for t, token in enumerate(written.ids)])
+
+
+def plain_vector(model, item, live):
+    """An item's vector: its text read now, with gradient, or its row of the table."""
+    if item in live:
+        state = hidden_states(model.backbone, *pad([model.prompts.item(item).ids], model.backbone.pad_id))[0, -1:]
+    else:
+        state = model.table_ID[item][None]
+    return model.head.item_vectors(state, torch.tensor([item]))
+
+
+def plain_choice(model, user, target, candidates, seen, live):
+    """Log-probability of the target among candidate rows, scored one by one."""
+    scores = {
+        item: model.head.scores(user, plain_vector(model, item, live), torch.tensor([item]))[0, 0]
+        for item in sorted(set(candidates))
+        if item == target or item not in seen
+    }
+    return scores[target] - torch.stack(list(scores.values())).logsumexp(0)
+
+
+def plain_objective(fit, groups, candidates, live):
+    """The loss of a first update, row by row: every term that the options name."""
+    options, model, total, size = fit.options, fit.model, 0.0, len(groups) * fit.options.group_size
+    num_lines = sum(len(group.prompt.line_ends) for group in groups)
+    for group in groups:
+        advantages = grpo_advantages(group.rewards_G[None], epsilon=options.advantage_epsilon)[0].tolist()
+        best = max(range(len(advantages)), key=lambda g: advantages[g])
+        history, target = group.sample.history.items.tolist(), group.sample.target
+        for g, written in enumerate(group.written):
+            if options.token_weight:
+                surprise = -plain_logprobs(model, group, written).sum() / size
+                total = total + options.token_weight * advantages[g] * surprise
+            chosen = g == best if options.selection == "best" else advantages[g] > 0
+            user = model.head.user_vectors(plain_states(model, group, written)[0][-1:])
+            choice = plain_choice(model, user, target, candidates, set(history), live)
+            total = total - (options.item_weight * chosen * advantages[g] + options.item_floor) * choice / size
+        events, shown = [*history, target], len(group.prompt.line_ends)
+        for line, end in enumerate(group.prompt.line_ends if options.line_weight else ()):
+            place = len(events) - shown + line
+            user = model.head.user_vectors(
+                plain_states(model, group, group.written[0])[0][end][None], torch.tensor([True])
+            )
+            everything = range(len(model.catalogue))
+            choice = plain_choice(model, user, events[place], everything, set(events[:place]), set())
+            total = total - options.line_weight * choice / num_lines
+    return total
+
+
+def gradients(fit, parts):
+    caught = []
+    hook = fit.optimizer.register_step_pre_hook(lambda *_: caught.extend(p.grad.clone() for p in fit.adapter))
+    fit._update(parts)
+    hook.remove()
+    return caught
+
+
+def assert_same_gradients(ours, theirs):
+    scale = max(g.abs().max() for g in theirs)
+    assert scale > 1e-5
+    for one, two in zip(ours, theirs, strict=True):
+        assert (one - two).abs().max() < 2e-4 * scale
+
+
+def test_the_update_is_the_papers_objective(config, split, recpo, tmp_path):
+    """J of equation 8 with sums over tokens, the best thought's item action, and the batch's targets as candidates."""
+    fit = make_fit(config, split, recpo.model_copy(update={"normalisation": "sum"}), tmp_path)
+    groups, _ = fit._rollouts()
+    targets = {group.sample.target for group in groups}
+    theirs = torch.autograd.grad(plain_objective(fit, groups, targets, live=targets), fit.adapter)
+    assert_same_gradients(gradients(fit, fit._compare(groups)), theirs)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 10**6])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"candidates": "memory", "memory": 7},
+        {"candidates": "catalogue", "selection": "positive"},
+        {"candidates": "catalogue", "live_items": 2, "item_floor": 0.4},
+        {"token_weight": 0.0, "item_weight": 0.0, "item_floor": 0.0, "line_weight": 0.7},
+        {"candidates": "memory", "memory": 7, "line_weight": 0.7, "item_floor": 0.4},
+    ],
+    ids=str,
+)
+def test_every_term_is_what_it_says_however_the_batch_is_cut(config, split, recpo, tmp_path, changes, batch_tokens):
+    """Among earlier targets, the whole catalogue, live items; at line ends of histories that the window cuts."""
+    prompt = config.prompt.model_copy(update={"history_window": 3})
+    options = recpo.model_copy(update={"normalisation": "sum", "batch_tokens": batch_tokens, **changes})
+    fit = make_fit(config, split, options, tmp_path, prompt=prompt)
+    fit.counters.drawn, fit.counters.step = 20, 4
+    fit._drawn_before = fit.counters.drawn
+    groups, _ = fit._rollouts()
+    targets = sorted({group.sample.target for group in groups})
+    earlier = [int(split.train.targets[fit.draws.sample(draw)]) for draw in range(13, 20)]
+    candidates = range(24) if options.candidates == "catalogue" else [*targets, *earlier]
+    live = set(targets)
+    if options.candidates == "catalogue":
+        drawn = np.random.default_rng([options.seed, 4]).permutation(len(targets))[: options.live_items]
+        live = {targets[i] for i in drawn}
+    theirs = torch.autograd.grad(plain_objective(fit, groups, candidates, live), fit.adapter, allow_unused=True)
+    theirs = [torch.zeros_like(p) if g is None else g for g, p in zip(theirs, fit.adapter, strict=True)]
+    assert_same_gradients(gradients(fit, fit._compare(groups)), theirs)
+
+
+def test_the_divergence_is_from_the_model_at_the_start(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo.model_copy(update={"kl_coefficient": 0.1}), tmp_path / "a")
+    untouched = make_fit(config, split, recpo, tmp_path / "b").model
+    fit.start()
+    for _ in range(3):
+        fit.step()
+    groups, _ = fit._rollouts()
+    (part,) = fit._compare(groups)
+    reference_RT = reference_logprobs(fit.model.backbone, part.episodes, fit.at_start)
+    for row, (group, written) in zip(reference_RT, [(g, w) for g in groups for w in g.written], strict=True):
+        with torch.no_grad():
+            expected = plain_logprobs(untouched, group, written).float()
+            now = plain_logprobs(fit.model, group, written).float()
+        torch.testing.assert_close(row[: len(expected)], expected, atol=1e-4, rtol=1e-4)
+        assert (now - expected).abs().max() > 1e-3
+
+
+def test_rewards_of_ones_own_and_of_the_options_are_added(config, split, recpo, tmp_path):
+    changed = {"format_weight": 0.3, "length_weight": 0.2, "free_tokens": 1, "diversity_weight": 0.1}
+    plain = make_fit(config, split, recpo, tmp_path / "plain")
+    fit = make_fit(config, split, recpo.model_copy(update=changed), tmp_path / "more")
+    fit.reward_terms.append((2.0, lambda group: [float(answer.rank) for answer in group]))
+    for one, more in zip(plain._rollouts()[0], fit._rollouts()[0], strict=True):
+        for g, written in enumerate(more.written):
+            others = {token for h, other in enumerate(more.written) if h != g for token in other.ids}
+            own = set(written.ids)
+            added = 2.0 * int(more.ranks_G[g]) + 0.3 * (written.finish_reason == "closed")
+            added += -0.2 * (len(written.ids) - 1) / 3 + 0.1 * len(own - others) / len(own)
+            assert float(more.rewards_G[g] - one.rewards_G[g]) == pytest.approx(added, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ratio_level": "sequence", "updates": 2},
+        {"normalisation": "constant"},
+        {"entropy_coefficient": 0.1},
+        {"advantages": "centred"},
+        {"advantages": "rloo", "filter_seen": False},
+        {"credit": "group_mean", "selection": "top_k", "selection_k": 2},
+    ],
+    ids=str,
+)
+def test_every_option_trains_and_resumes(config, split, recpo, tmp_path, changes):
+    options = recpo.model_copy(update={**changes, "steps": 2, "checkpoint_every": 1, "validation_samples": 2})
+    whole = make_fit(config, split, options, tmp_path / "whole")
+    before = weights(whole.model)["adapter/" + next(iter(adapter_state(whole.model.backbone)))].clone()
+    whole.start()
+    whole.step()
+    whole.save()
+    resumed = make_fit(config, split, options, tmp_path / "whole")
+    resumed.start()
+    facts = [fit.step() for fit in (whole, resumed)]
+    assert facts[0] == facts[1]
+    for name, tensor in weights(resumed.model).items():
+        assert torch.equal(tensor, weights(whole.model)[name])
+    after = weights(whole.model)["adapter/" + next(iter(adapter_state(whole.model.backbone)))]
+    assert not torch.equal(before, after)
+
+
+def test_what_could_not_work_is_refused(config, split, recpo, tmp_path):
+    with pytest.raises(ThinkrankError, match="never sampled"):
+        make_fit(config, split, recpo, tmp_path, thinker="base")
+    make_fit(config, split, recpo.model_copy(update={"credit": "group_mean"}), tmp_path, thinker="base")
+    with pytest.raises(ValueError, match="nothing to train"):
+        RecpoOptions(token_weight=0.0, item_weight=0.0)
+    with pytest.raises(ValueError, match="belong to the token loss"):
+        RecpoOptions(token_weight=0.0, kl_coefficient=0.1)
+
+
+def test_thoughts_are_trained_as_long_as_they_are_asked_for():
+    for name in Preset:
+        model, _, options = preset(name)
+        assert model.thought.max_new_tokens == options.rollout.max_new_tokens
+
+
+def test_cutting_a_batch_into_passes_changes_no_gradient(config, split, recpo, tmp_path):
+    def of(batch_tokens, folder):
+        changed = {"batch_tokens": batch_tokens, "line_weight": 0.3, "item_floor": 0.2, "normalisation": "token"}
+        fit = make_fit(config, split, recpo.model_copy(update=changed), tmp_path / folder)
+        groups, _ = fit._rollouts()
+        parts = fit._compare(groups)
+        return len(parts), gradients(fit, parts)
+
+    (one, whole), (three, cut) = of(10**6, "whole"), of(1, "cut")
+    assert (one, three) == (1, 3)
+    assert_same_gradients(cut, whole)
+
+
+def test_the_gradient_is_the_slope_of_the_loss(config, split, recpo, tmp_path):
+    """Central differences along the gradient, probability ratios and clipping included."""
+    fit = make_fit(config, split, recpo.model_copy(update={"selection": "positive"}), tmp_path)
+    groups, _ = fit._rollouts()
+    parts = fit._compare(groups)
+    slope = gradients(fit, parts)  # this also moves the weights, so the old log-probabilities are another policy's
+    slope = gradients(fit, parts)
+    fit.optimizer = torch.optim.SGD(fit.adapter, lr=0.0)
+    slope = gradients(fit, parts)
+    norm = math.sqrt(sum(float((g**2).sum()) for g in slope))
+
+    def loss_at(step):
+        with torch.no_grad():
+            for tensor, g in zip(fit.adapter, slope, strict=True):
+                tensor.add_(step * g / norm)
+        facts = fit._update(parts)
+        with torch.no_grad():
+            for tensor, g in zip(fit.adapter, slope, strict=True):
+                tensor.sub_(step * g / norm)
+        return facts["token_loss"] + facts["item_loss"]
+
+    step = 2e-3
+    assert (loss_at(step) - loss_at(-step)) / (2 * step) == pytest.approx(norm, rel=0.03)
+
+
+@pytest.mark.parametrize("name", list(Preset))
+def test_only_the_released_preset_gives_reasoning_tokens_no_gradient(config, split, recpo, tmp_path, name):
+    model, _, named = preset(name)
+    kept = {"steps", "users", "group_size", "rollout", "batch_tokens"}
+    options = named.model_copy(
+        update={
+            **recpo.model_dump(include=kept - {"rollout"}),
+            **dict.fromkeys(["item_weight", "item_floor", "line_weight"], 0.0),
+            "rollout": recpo.rollout,
+            "users": 8,
+            "grad_clip": 1e9,
+        }
+    )
+    fit = make_fit(config, split, options, tmp_path, shaken=0.5, thinker=model.thinker)
+    # of nearly tied groups rounding errors are a large share, and GRPO scales them up
+    groups = [group for group in fit._rollouts()[0] if group.rewards_G.std() > 1e-2]
+    assert groups
+    ours = max(float(g.abs().max()) for g in gradients(fit, fit._compare(groups)))
+    theirs = max(
+        float(g.abs().max())
+        for g in gradients(fit, fit_with_own_credit(fit)._compare(groups))
+    )  # fmt: skip
+    assert theirs > 1e-4
+    if name is Preset.released:
+        assert ours < 1e-5 * theirs
+    else:
+        assert ours > 1e-4
+
+
+def fit_with_own_credit(fit):
+    fit.options = fit.options.model_copy(update={"credit": "own"})
+    return fit
+
+
+def test_a_thought_above_its_siblings_becomes_likelier(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo.model_copy(update={"item_weight": 0.0, "advantages": "rloo"}), tmp_path)
+    groups, _ = fit._rollouts()
+    group = next(group for group in groups if not group.is_tied)
+    best, worst = int(group.rewards_G.argmax()), int(group.rewards_G.argmin())
+
+    def margin():
+        with torch.no_grad():
+            sums = [plain_logprobs(fit.model, group, group.written[g]).sum() for g in (best, worst)]
+        return float(sums[0] - sums[1])
+
+    before = margin()
+    fit.learning_rate()
+    fit._update(fit._compare([group]))
+    assert margin() > before
+
+
+def test_rewards_are_those_of_the_whole_catalogue(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo, tmp_path)
+    groups, _ = fit._rollouts()
+    model = fit.model
+    for group in groups:
+        seen = set(group.sample.history.items.tolist())
+        for g, written in enumerate(group.written):
+            with torch.no_grad():
+                state = plain_states(model, group, written)[0][-1]
+                scores = model.catalogue_scores(state[None])[0].tolist()
+            own = scores[group.sample.target]
+            rivals = [s for i, s in enumerate(scores) if i != group.sample.target and i not in seen]
+            rank = 1 + sum(s >= own for s in rivals)
+            share = math.exp(own) / (math.exp(own) + sum(map(math.exp, rivals)))
+            assert int(group.ranks_G[g]) == rank
+            assert float(group.similarity_G[g]) == pytest.approx(share, rel=1e-3)
+            assert float(group.rewards_G[g]) == pytest.approx(0.95 / math.log2(rank + 1) + 0.05 * share, rel=1e-4)
+
+
+def test_targets_are_encoded_before_they_are_scored(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo, tmp_path)
+    fit.model.table_ID = torch.zeros_like(fit.model.table_ID)
+    fit.counters.step = 5
+    groups, _ = fit._rollouts()
+    for target in {group.sample.target for group in groups}:
+        fresh = fit.model.encode_items([target])[0]
+        torch.testing.assert_close(fit.model.table_ID[target], fresh, atol=1e-5, rtol=1e-4)
+        assert fit.encoded_at_I[target] == 5
+    assert (fit.encoded_at_I == 0).sum() == 24 - len({group.sample.target for group in groups})
+
+
+def test_the_oldest_rows_are_refreshed_first(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo.model_copy(update={"refresh_rows": 5}), tmp_path)
+    fit.encoded_at_I = torch.arange(24).flip(0)
+    fit.counters.step = 30
+    fit._refresh_oldest()
+    assert (fit.encoded_at_I[-5:] == 30).all()
+    assert (fit.encoded_at_I[:-5] < 30).all()
+
+
+def test_tied_groups_are_replaced_on_request(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo.model_copy(update={"redraw": 2}), tmp_path)
+    score, calls = fit._score, itertools.count()
+
+    def first_ties(samples):
+        groups = score(samples)
+        if next(calls) == 0:
+            tied = groups[1].rewards_G.fill_(0.5)
+            assert groups[1].is_tied, tied
+        return groups
+
+    fit._score = first_ties
+    groups, facts = fit._rollouts()
+    assert len(groups) == 3
+    assert not any(group.is_tied for group in groups)
+    assert facts["redrawn"] >= 1
+    assert fit.counters.drawn == 3 + facts["redrawn"]
+
+
+def test_a_second_update_has_real_ratios_and_a_divergence(config, split, recpo, tmp_path):
+    fit = make_fit(config, split, recpo.model_copy(update={"kl_coefficient": 0.1}), tmp_path)
+    groups, _ = fit._rollouts()
+    parts = fit._compare(groups)
+    fit.learning_rate()
+    first, second = fit._update(parts), fit._update(parts)
+    assert first["token_ratio"] == pytest.approx(1, abs=1e-6)
+    assert first["token_kl"] == pytest.approx(0, abs=1e-6)
+    assert abs(second["token_ratio"] - 1) > 1e-5
+    assert second["token_kl"] > 1e-8
+
+
+def test_importance_weights_are_one_where_the_sampler_is_the_policy(config, split, recpo, tmp_path):
+    def weight(temperature, folder):
+        rollout = recpo.rollout.model_copy(update={"temperature": temperature})
+        changed = {"importance_weights": True, "weight_cap": 100.0, "rollout": rollout}
+        fit = make_fit(config, split, recpo.model_copy(update=changed), tmp_path / folder)
+        return fit._update(fit._compare(fit._rollouts()[0]))["token_importance_weight"]
+
+    assert weight(1.0, "same") == pytest.approx(1, abs=1e-4)
+    assert abs(weight(2.5, "hotter") - 1) > 1e-2
+
+
+def test_a_closing_spelt_with_other_tokens_is_still_an_action(config, split, recpo, tmp_path):
+    """The model may write its closing in pieces that differ from the closing's own ids."""
+    changed = config.prompt.model_copy(update={"closing": "<answer>"})
+    fit = make_fit(config, split, recpo, tmp_path, prompt=changed)
+    model, closing = fit.model, fit.model.prompts.closing_ids
+    assert len(closing) > 1
+    groups, _ = fit._rollouts()
+    one = groups[0]
+    other = [token + 1 for token in closing]
+    spelt = [
+        (tuple(one.written[0].ids_before_stop) + tuple(closing), one.written[0].num_before_stop),
+        ((7, 8, *other), 2),
+        (tuple(other), 0),
+    ]
+    written = tuple(
+        type(one.written[0])(
+            ids, "", (0.0,) * len(ids), (0.0,) * len(ids), (0.0,) * len(ids), "closed", 0.0, kept,
+            one.written[0].last_state,
+        )
+        for ids, kept in spelt
+    )  # fmt: skip
+    group = Group(one.sample, one.prompt, written, one.ranks_G, one.ndcg_G, one.similarity_G, one.rewards_G)
+    from thinkrank.language import PrefixTree, packed_states, selective_logprobs
+
+    prompts = PrefixTree.rows(g.prompt.prompt.ids for g in (group, groups[1])).share()
+    episodes = Trajectories(prompts, [written, groups[1].written], closing, model.backbone.device)
+    with torch.no_grad():
+        states = packed_states(model.backbone, episodes.packing)
+        ours = selective_logprobs(model.backbone, states[episodes.predictors], episodes.tokens_A).logprobs_N
+        rows = [plain_logprobs(model, g, w).float() for g in (group, groups[1]) for w in g.written]
+        ends = [plain_states(model, g, w)[0][-1] for g in (group, groups[1]) for w in g.written]
+    torch.testing.assert_close(ours, torch.cat(rows), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(states[episodes.readouts], torch.stack(ends), atol=1e-4, rtol=1e-4)
+    matrix = episodes.matrix(ours)
+    for row, expected in zip(matrix, rows, strict=True):
+        torch.testing.assert_close(row[: len(expected)], expected, atol=1e-4, rtol=1e-4)
+        assert not row[len(expected) :].any()
+
+
+def test_a_frozen_writer_writes_what_it_wrote_before(config, split, recpo, tmp_path):
+    changes = {"token_weight": 0.0, "item_weight": 0.0, "item_floor": 1.0}
+    fit = make_fit(config, split, recpo.model_copy(update=changes), tmp_path / "run", thinker="frozen")
+    histories = split.valid.histories()[:5]
+    before = fit.model.think(histories)
+    fit.start()
+    for _ in range(3):
+        fit.step()
+    after = fit.model.think(histories)
+    assert [thought.ids for thought in before] == [thought.ids for thought in after]
+    assert not torch.equal(before[0].last_state, fit.model.user_states(histories[:1], [after[0].ids_before_stop])[0])
+    fit.model.save_pretrained(tmp_path / "saved")
+    loaded = R2ec.from_pretrained(tmp_path / "saved", backbone=tiny_backbone(split.dataset.catalogue.titles))
+    assert [thought.ids for thought in loaded.think(histories)] == [thought.ids for thought in before]
+
+
+CANDIDATES = [{"candidates": "memory", "memory": 6}, {"candidates": "catalogue", "live_items": 2}, {"updates": 2}]
+
+
+@pytest.mark.parametrize("changes", CANDIDATES, ids=str)
+def test_every_kind_of_candidates_trains_the_items_that_were_chosen(config, split, recpo, tmp_path, changes):
+    options = recpo.model_copy(update={**changes, "item_floor": 1.0, "token_weight": 0.0, "steps": 20})
+    config = config.model_copy(update={"thinker": "trained"})
+    model = R2ec.create(config, split.dataset.catalogue, backbone=tiny_backbone(split.dataset.catalogue.titles))
+    run = train_recpo(model, split, options, Run(tmp_path, {}, {}))
+    losses = [row["item_cross_entropy"] for row in run.metrics() if "item_cross_entropy" in row]
+    assert np.mean(losses[-6:]) < np.mean(losses[:6])
+
+
+POINTS = [
+    ("_score", 1), ("_score", 4), ("model.sample", 2), ("model.sample", 5), ("_compare", 3), ("_token_surrogate", 2),
+    ("_token_surrogate", 9), ("_item_logprobs", 4), ("optimizer.step", 2), ("optimizer.step", 5),
+    ("model.refresh_table", 1), ("validate", 2), ("save", 1), ("save", 2), ("encode", 7), ("_refresh_oldest", 3),
+]  # fmt: skip
+
+
+def test_killed_anywhere_and_resumed_it_ends_the_same(config, split, recpo, tmp_path):
+    """At every point, before and after the call, between checkpoints: sampling, update, refresh, checkpoint."""
+    options = recpo.model_copy(
+        update={"steps": 5, "updates": 2, "redraw": 1, "kl_coefficient": 0.05, "refresh_rows": 2, "memory": 5,
+                "candidates": "memory", "item_floor": 0.5, "validation_samples": 4}
+    )  # fmt: skip
+
+    def to_the_end(folder, kill=None):
+        fit = make_fit(config, split, options, folder)
+        if kill is not None:
+            kill_at(fit, *kill[:2], after=kill[2])
+        fit.start()
+        fit.train(no_progress)
+        return fit
+
+    whole = to_the_end(tmp_path / "whole")
+    log = timeless(whole.run)
+    for number, point in enumerate(POINTS):
+        folder = tmp_path / str(number)
+        with pytest.raises(KilledError):
+            to_the_end(folder, (*point, number % 2 == 1))
+        resumed = to_the_end(folder)
+        expected = weights(whole.model)
+        for name, tensor in weights(resumed.model).items():
+            assert torch.equal(tensor, expected[name]), (point, name)
+        assert timeless(resumed.run) == log, point
+
+
+def test_it_follows_a_cold_start(config, split, options, recpo, tmp_path):
+    """Thoughts by rules first, then reinforcement: both phases run on one model and the log tells of both ways."""
+    model = R2ec.create(config, split.dataset.catalogue, backbone=tiny_backbone(split.dataset.catalogue.titles))
+    cold = options.model_copy(update={"thought_share": 0.5, "steps": 40, "learning_rate": 1e-2})
+    warm = train_contrastive(model, split, cold, Run(tmp_path / "warm", {}, {}))
+    losses = [row["thought_loss"] for row in warm.metrics() if "thought_loss" in row]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    run = train_recpo(model, split, recpo, Run(tmp_path / "recpo", {}, {}))
+    rows = run.metrics()
+    assert {"valid_thinking_ndcg@10", "valid_ndcg@10"} <= {key for row in rows for key in row}
+    shown = [row["thoughts"] for row in rows if "thoughts" in row]
+    assert len(shown) == 3
+    assert [thought["position"] for thought in shown[0]] == [thought["position"] for thought in shown[-1]]

@@ -1,0 +1,293 @@
+"""SASRec against a forward pass written out by hand, and on data whose right answer is known."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import Tensor
+
+from contracts import LearnsTasteContract, two_tribes
+from contracts.tiny_world import COLD_ITEM
+from thinkrank.data import Catalogue, Dataset, History, split_dataset
+from thinkrank.errors import ThinkrankError
+from thinkrank.evaluate import evaluate_retrieval
+from thinkrank.retrieve import Popularity, SASRec, SasrecOptions, sasrec
+from thinkrank.retrieve.sasrec import CausalEncoder, next_item_loss, windows
+
+SMALL = SasrecOptions(width=16, heads=2, max_length=6, learning_rate=1e-2, max_epochs=12, dropout=0.1)
+NUM_WINES = 12
+
+
+def walks(*starts: int, length: int = 8) -> Dataset:
+    """Users who each begin at some wine and go on to the next one, from the last back to the first."""
+    titles = [f"wine {n:02d}" for n in range(NUM_WINES)]
+    rows = [
+        (f"u{user:02d}", titles[(start + step) % NUM_WINES], 1000 * user + step)
+        for user, start in enumerate(starts)
+        for step in range(length)
+    ]
+    interactions = pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
+    return Dataset("walks", interactions, Catalogue(pl.DataFrame({"item": titles, "title": titles})))
+
+
+def encoder_of(num_items: int = 9, **options: object) -> CausalEncoder:
+    """An encoder in double precision with every parameter drawn at random, biases and gains included."""
+    torch.manual_seed(0)
+    encoder = CausalEncoder(num_items, SMALL.model_copy(update={"dropout": 0.0, **options})).double()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.normal_(std=0.3)
+    return encoder
+
+
+class TestSASRec(LearnsTasteContract):
+    @classmethod
+    def fit(cls, dataset):
+        return SASRec(SMALL, device="cpu").fit(dataset)
+
+
+class TestSASRecOfManyShortWindows(LearnsTasteContract):
+    @classmethod
+    def fit(cls, dataset):
+        return SASRec(SMALL.model_copy(update={"max_length": 2, "norm": "post"}), device="cpu").fit(dataset)
+
+
+def written_out(encoder: CausalEncoder, items: list[int], *, heads: int, norm: str) -> Tensor:
+    """The state after the newest item, place by place and head by head, from the formulas of the paper."""
+    weights = dict(encoder.named_parameters())
+    width = encoder.items.embedding_dim
+
+    def normalised(x: Tensor, name: str) -> Tensor:
+        spread = ((x - x.mean()) ** 2).mean()
+        return (x - x.mean()) / (spread + 1e-5).sqrt() * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    def attended(xs: list[Tensor], name: str) -> list[Tensor]:
+        projected = [weights[f"{name}.in_proj_weight"] @ x + weights[f"{name}.in_proj_bias"] for x in xs]
+        outputs = []
+        for place in range(len(xs)):
+            parts = []
+            for head in range(heads):
+                size = width // heads
+                here = slice(head * size, (head + 1) * size)
+                query = projected[place][:width][here]
+                scores = [query @ p[width : 2 * width][here] / math.sqrt(size) for p in projected[: place + 1]]
+                exponentials = [score.exp() for score in scores]
+                values = [p[2 * width :][here] for p in projected[: place + 1]]
+                parts.append(sum(e * v for e, v in zip(exponentials, values, strict=True)) / sum(exponentials))
+            outputs.append(weights[f"{name}.out_proj.weight"] @ torch.cat(parts) + weights[f"{name}.out_proj.bias"])
+        return outputs
+
+    def fed_forward(x: Tensor, name: str) -> Tensor:
+        inner = (weights[f"{name}.linear1.weight"] @ x + weights[f"{name}.linear1.bias"]).clamp(min=0)
+        return weights[f"{name}.linear2.weight"] @ inner + weights[f"{name}.linear2.bias"]
+
+    xs = [weights["items.weight"][i] * math.sqrt(width) + weights["positions.weight"][t] for t, i in enumerate(items)]
+    for block in range(2):
+        name = f"blocks.layers.{block}"
+        if norm == "pre":
+            attention = attended([normalised(x, f"{name}.norm1") for x in xs], f"{name}.self_attn")
+            xs = [x + a for x, a in zip(xs, attention, strict=True)]
+            xs = [x + fed_forward(normalised(x, f"{name}.norm2"), name) for x in xs]
+        else:
+            attention = attended(xs, f"{name}.self_attn")
+            xs = [normalised(x + a, f"{name}.norm1") for x, a in zip(xs, attention, strict=True)]
+            xs = [normalised(x + fed_forward(x, name), f"{name}.norm2") for x in xs]
+    return normalised(xs[-1], "blocks.norm") if norm == "pre" else xs[-1]
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_loss_and_gradients_are_those_of_the_formulas_written_out(norm):
+    encoder = encoder_of(norm=norm)
+    histories = [[3, 1, 4, 1], [5, 8], [2, 7, 0]]
+    losses = []
+    for history in histories:
+        for place in range(1, len(history)):
+            state = written_out(encoder, history[:place], heads=2, norm=norm)
+            scores = [state @ embedding for embedding in encoder.items.weight]
+            losses.append(-scores[history[place]] + sum(score.exp() for score in scores).log())
+    expected = sum(losses) / len(losses)
+    expected_gradients = torch.autograd.grad(expected, list(encoder.parameters()))
+
+    items_BT = torch.tensor([[3, 1, 4], [5, 6, 6], [2, 7, 6]])
+    targets_BT = torch.tensor([[1, 4, 1], [8, 6, 6], [7, 0, 6]])
+    real_BT = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0]]).bool()
+    loss = next_item_loss(encoder, items_BT, targets_BT, real_BT)
+    torch.testing.assert_close(loss, expected)
+    for gradient, wanted in zip(torch.autograd.grad(loss, list(encoder.parameters())), expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("changed", range(1, 6))
+def test_a_later_event_changes_no_earlier_state(changed):
+    encoder = encoder_of()
+    items_BT = torch.tensor([[3, 1, 4, 1, 5, 2]])
+    other_BT = items_BT.clone()
+    other_BT[0, changed] = 8
+    before, after = encoder(items_BT)[0], encoder(other_BT)[0]
+    assert torch.equal(before[:changed], after[:changed])
+    assert (before[changed:] != after[changed:]).any(dim=1).all()
+
+
+def test_the_blocks_begin_with_weights_of_their_own():
+    first, second = CausalEncoder(9, SMALL).blocks.layers
+    assert not torch.equal(first.linear1.weight, second.linear1.weight)
+
+
+@given(length=st.integers(0, 40), max_length=st.integers(1, 9), seed=st.integers(0, 99))
+def test_every_event_but_the_first_is_predicted_once_from_the_events_right_before_it(length, max_length, seed):
+    predicted = []
+    for window in windows(np.arange(length), max_length, np.random.default_rng(seed)):
+        assert 2 <= len(window) <= max_length + 1
+        assert (np.diff(window) == 1).all()
+        predicted += window[1:].tolist()
+    assert predicted == list(range(1, length))
+
+
+def test_long_histories_are_cut_at_changing_places():
+    generator = np.random.default_rng(0)
+    firsts = {len(next(windows(np.arange(20), 4, generator))) for _ in range(60)}
+    assert firsts == {2, 3, 4, 5}
+
+
+@pytest.fixture(scope="module")
+def walker():
+    """A model that has seen the walk, with its split."""
+    split = split_dataset(walks(*range(NUM_WINES), *range(NUM_WINES)), "leave-last-out")
+    options = SMALL.model_copy(update={"max_epochs": 40, "patience": 8})
+    return SASRec(options, device="cpu").fit(split), split
+
+
+def test_a_cycle_is_learnt_where_popularity_knows_nothing(walker):
+    model, split = walker
+    evaluation = evaluate_retrieval(
+        {"sasrec": model.scores, "popularity": Popularity().fit(split).scores}, split.test, cutoffs=[10]
+    )
+    assert evaluation.values("sasrec", "ndcg@10").mean() > 0.99
+    assert evaluation.values("popularity", "ndcg@10").mean() < 0.7
+
+
+def test_the_weights_of_the_best_validation_are_kept_and_waiting_has_an_end(walker):
+    model, split = walker
+    again = evaluate_retrieval({"sasrec": model.scores}, split.valid).values("sasrec", "ndcg@10").mean()
+    assert again == pytest.approx(max(model.validations), abs=1e-6)
+    assert len(model.validations) == int(np.argmax(model.validations)) + 1 + model.config.patience
+
+
+def test_weights_that_got_worse_are_given_back(monkeypatch):
+    split = split_dataset(walks(*range(NUM_WINES)), "leave-last-out")
+
+    def fit_as_if_judged(*judgements: float, **options: int) -> SASRec:
+        told = iter(judgements)
+        monkeypatch.setattr(sasrec, "_validate", lambda *_: next(told))
+        return SASRec(SMALL.model_copy(update=options), device="cpu").fit(split)
+
+    stopped = fit_as_if_judged(0.1, 0.5, 0.2, 0.3, 0.9, patience=2)
+    assert stopped.validations == [0.1, 0.5, 0.2, 0.3]
+    best = fit_as_if_judged(0.1, 0.5, max_epochs=2)
+    asked = [History.of([0, 1]), History.of([7])]
+    np.testing.assert_array_equal(stopped.scores(asked), best.scores(asked))
+
+
+def test_a_whole_data_set_is_learnt_for_all_epochs():
+    told = []
+
+    class Bar:
+        def __init__(self, title, total):
+            told.append(total)
+
+        def __enter__(self):
+            return lambda n=1, note="": told.append(note)
+
+        def __exit__(self, *fault):
+            return None
+
+    model = SASRec(SMALL, device="cpu").fit(two_tribes(), progress=Bar)
+    assert model.validations == []
+    assert told[0] == SMALL.max_epochs == len(told) - 1
+    assert "loss" in told[-1]
+
+
+def test_company_and_filling_up_change_no_score(walker):
+    model, _ = walker
+    histories = [History.of([3]), History.of(list(range(12))), History.of([]), History.of([5, 5, 6])]
+    together = model.scores(histories)
+    for row, history in zip(together, histories, strict=True):
+        np.testing.assert_allclose(model.scores([history])[0], row, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(model.scores(histories * 100)[-4:], together, rtol=0, atol=1e-5)
+
+
+def test_only_the_newest_items_are_read(walker):
+    model, _ = walker
+    newest = [4, 5, 6, 7, 8, 9]
+    np.testing.assert_array_equal(
+        model.scores([History.of([1, 2, 3, *newest])]), model.scores([History.of([9, 0, *newest])])
+    )
+    order = model.scores([History.of(newest), History.of([5, 4, *newest[2:]])])
+    assert (order[0] != order[1]).any()
+
+
+@pytest.mark.parametrize("history", [History.of([]), History.of([COLD_ITEM]), History.of([COLD_ITEM, COLD_ITEM])])
+def test_a_history_of_which_nothing_is_known_is_answered_with_popularity(history):
+    dataset = two_tribes()
+    model = SASRec(SMALL, device="cpu").fit(dataset)
+    np.testing.assert_array_equal(model.scores([history]), Popularity().fit(dataset).scores([history]))
+
+
+def test_items_that_training_never_saw_are_left_out_of_a_history():
+    model = SASRec(SMALL, device="cpu").fit(two_tribes())
+    np.testing.assert_array_equal(
+        model.scores([History.of([1, COLD_ITEM, 2, COLD_ITEM])]), model.scores([History.of([1, 2])])
+    )
+
+
+def test_the_seed_decides_and_the_world_outside_does_not():
+    torch.manual_seed(1)
+    first = SASRec(SMALL, device="cpu").fit(two_tribes())
+    after = torch.rand(3)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(3), after)
+    second = SASRec(SMALL, device="cpu").fit(two_tribes())
+    other = SASRec(SMALL.model_copy(update={"seed": 1}), device="cpu").fit(two_tribes())
+    asked = [History.of([0, 1])]
+    np.testing.assert_array_equal(first.scores(asked), second.scores(asked))
+    assert (first.scores(asked) != other.scores(asked)).any()
+
+
+def test_config_and_device_survive_the_disk_and_other_shapes_are_refused(tmp_path):
+    SASRec(SMALL, device="cpu").fit(two_tribes()).save_pretrained(tmp_path)
+    restored = SASRec.from_pretrained(tmp_path, device="cpu")
+    assert restored.config == SMALL
+    assert restored.encoder.device == restored.device == torch.device("cpu")
+    other = SMALL.model_copy(update={"width": 8})
+    (tmp_path / "config.json").write_text(other.model_dump_json())
+    with pytest.raises(ThinkrankError, match="does not fit its config"):
+        SASRec.from_pretrained(tmp_path)
+
+
+def test_another_baseline_is_refused_by_name(tmp_path):
+    Popularity().fit(two_tribes()).save_pretrained(tmp_path)
+    with pytest.raises(ThinkrankError, match="is not of SASRec"):
+        SASRec.from_pretrained(tmp_path)
+
+
+def test_senseless_options_are_errors():
+    with pytest.raises(ValidationError, match="multiple of the heads"):
+        SasrecOptions(width=10, heads=4)
+    with pytest.raises(ValidationError, match="hidden"):
+        SasrecOptions(hidden=3)
+    with pytest.raises(ThinkrankError, match="unknown device"):
+        SASRec(device="abacus")
+
+
+def test_nothing_to_learn_or_nothing_learnt_is_an_error(tmp_path):
+    with pytest.raises(ThinkrankError, match="no user has two"):
+        SASRec(SMALL, device="cpu").fit(walks(1, 2, length=1))
+    with pytest.raises(ThinkrankError, match="call fit first"):
+        SASRec().scores([History.of([])])
+    with pytest.raises(ThinkrankError, match="call fit first"):
+        SASRec().save_pretrained(tmp_path)
