@@ -1,46 +1,158 @@
-"""Folders of saved models: where they are found, how they are read and written."""
+"""Folders of saved stages: what kind each is, where it is found, how it is read, written and refused."""
 
+import importlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel
-from safetensors import SafetensorError
-from safetensors.torch import save
-from torch import Tensor
+from pydantic import BaseModel, ValidationError
 
 from thinkrank._files import atomic_write
+from thinkrank._version import __version__
 from thinkrank.errors import ThinkrankError
 
-_FILES = ["*.json", "*.safetensors", "catalogue.parquet"]
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+CONFIG_FILE = "config.json"
+FORMAT = 2
+"""Of the folders written now. Format 1 is the bare configuration, without kind and version."""
+
+KINDS = {
+    "r2ec": "thinkrank.retrieve.r2ec.model:R2ec",
+    "popularity": "thinkrank.retrieve.popularity:Popularity",
+    "item-knn": "thinkrank.retrieve.item_knn:ItemKNN",
+    "ease": "thinkrank.retrieve.ease:EASE",
+    "sasrec": "thinkrank.retrieve.sasrec.model:SASRec",
+    "r2rank": "thinkrank.rank.r2rank.model:R2Rank",
+    "eglr": "thinkrank.rerank.eglr.model:EGLR",
+    "pointwise": "thinkrank.rerank.pointwise:Pointwise",
+    "dlcm": "thinkrank.rerank.dlcm:DLCM",
+    "prm": "thinkrank.rerank.prm:PRM",
+    "setrank": "thinkrank.rerank.setrank:SetRank",
+    "seq2slate": "thinkrank.rerank.seq2slate:Seq2Slate",
+}
+"""Where the stage of each kind is defined."""
+
+_SIGNS = {"r2ec": "thinker", "r2rank": "thinks", "eglr": "generator"}
+"""A key by which the bare configuration of format 1 tells its kind; the others have a key ``model``."""
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def load(where: str | Path, **options: Any) -> Any:
+    """Load a saved stage of any kind.
+
+    Args:
+        where: the folder of a saved stage, or of the run that trained it, or a hub id such as `owner/name`.
+        options: passed on to the stage's `from_pretrained`: device, backbone, engine.
+
+    Raises:
+        ThinkrankError: if there is no saved stage, its kind is unknown, or it was written by a newer version.
+    """
+    folder = local_folder(where)
+    kind = str(_read_header(folder)["kind"])
+    if kind not in KINDS:
+        raise ThinkrankError(
+            f"{folder} holds a stage of kind {kind!r}, which thinkrank does not know: import its class and call its "
+            "from_pretrained"
+        )
+    return imported(KINDS[kind]).from_pretrained(folder, **options)
+
+
+def imported(name: str) -> Any:
+    """Import what a dotted name such as `package.module:Name` stands for.
+
+    Raises:
+        ThinkrankError: if it is not of this form, or not there.
+    """
+    module, colon, attribute = name.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise ThinkrankError(f"{name!r} is not a dotted name of the form package.module:Name")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ThinkrankError(f"{name}: cannot be imported: {error}") from error
 
 
 def local_folder(where: str | Path) -> Path:
-    """The folder itself, or for a hub id the place of its downloaded files; of a repository only ours are taken.
+    """Find the folder of a saved stage.
+
+    Args:
+        where: the folder itself; a run's folder, whose model is taken; or a hub id: only our files are fetched.
 
     Raises:
-        ThinkrankError: if there is no saved model.
+        ThinkrankError: if there is no saved stage.
     """
-    folder = Path(where)
+    folder = Path(where).expanduser()
     if not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(where)):
         from huggingface_hub import snapshot_download
 
         try:
-            folder = Path(
-                snapshot_download(str(where), allow_patterns=["*.json", "*.safetensors", "catalogue.parquet"])
-            )
+            patterns = ["*.json", "*.safetensors", "catalogue.parquet"]
+            folder = Path(snapshot_download(str(where), allow_patterns=patterns))
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ThinkrankError(f"{where}: neither a folder here nor to be had from the hub ({reason})") from error
-    if not (folder / "config.json").is_file():
-        raise ThinkrankError(f"{folder}: no saved model here (no config.json). Give the folder a training run made.")
+    inside = folder / "model"
+    folder = inside if (inside / CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file() else folder
+    if not (folder / CONFIG_FILE).is_file():
+        raise ThinkrankError(f"{folder}: no saved model here (no {CONFIG_FILE}). Give the folder a training run made.")
     return folder
+
+
+def read_config(folder: Path, kind: str, config: type[ConfigT]) -> ConfigT:
+    """Read the configuration of a saved stage.
+
+    Args:
+        folder: where.
+        kind: it must be of.
+        config: what it must hold.
+
+    Raises:
+        ThinkrankError: if the stage is of another kind, was written by a newer version, or does not fit.
+    """
+    header = _read_header(folder)
+    if header["kind"] != kind:
+        raise ThinkrankError(f"{folder} holds a stage of kind {header['kind']!r}, not {kind!r}: use thinkrank.load")
+    try:
+        return config.model_validate(header["config"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ThinkrankError(f"{folder / CONFIG_FILE} is not of kind {kind!r}: {key}: {first['msg']}") from error
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    """Kind, format and configuration of a saved stage, whichever format it has."""
+    try:
+        raw = json.loads((folder / CONFIG_FILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ThinkrankError(f"{folder / CONFIG_FILE}: the saved model is damaged: {error}") from error
+    if not isinstance(raw, dict):
+        raise ThinkrankError(f"{folder / CONFIG_FILE}: the saved model is damaged: not a JSON object")
+    if "format" not in raw:
+        told = [kind for kind, sign in _SIGNS.items() if sign in raw] or [str(raw.get("model", "unknown"))]
+        return {"kind": told[0], "format": 1, "config": raw}
+    if not isinstance(raw["format"], int) or raw["format"] > FORMAT:
+        raise ThinkrankError(
+            f"{folder} has format {raw['format']}, written by thinkrank {raw.get('version', '(unknown)')}; "
+            f"this is {__version__}, which reads formats up to {FORMAT}: install a newer thinkrank"
+        )
+    if not {"kind", "config"} <= raw.keys():
+        raise ThinkrankError(f"{folder / CONFIG_FILE}: the saved model is damaged: no kind or no config in it")
+    return raw
 
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
     """Turn whatever a damaged folder raises into one plain error."""
+    from safetensors import SafetensorError
+
     try:
         yield
     except ThinkrankError:
@@ -50,10 +162,21 @@ def reading(folder: Path) -> Iterator[None]:
         raise ThinkrankError(f"{folder}: the saved model is damaged or its files do not fit: {reason}") from error
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> None:
     """Write tensors as safetensors, whole or not at all."""
+    from safetensors.torch import save
+
     with atomic_write(path) as file:
         file.write(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
+    """Write arrays as safetensors, whole or not at all."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    with atomic_write(path) as file:
+        file.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
 def write_json(path: Path, model: BaseModel) -> None:
@@ -62,8 +185,18 @@ def write_json(path: Path, model: BaseModel) -> None:
         file.write((model.model_dump_json(indent=2) + "\n").encode())
 
 
-def finish(folder: Path, config: BaseModel, card: str) -> None:
-    """Write the model card and, last, the configuration: a folder with a config is a whole model."""
-    with atomic_write(folder / "README.md") as file:
-        file.write(card.encode())
-    write_json(folder / "config.json", config)
+def finish(folder: Path, kind: str, config: BaseModel, card: str | None = None) -> None:
+    """Write the model card and, last, the configuration: a folder with a configuration is a whole model.
+
+    Args:
+        folder: of the stage.
+        kind: of the stage, by which `load` finds its class.
+        config: the whole configuration.
+        card: Markdown for people; None for none.
+    """
+    if card is not None:
+        with atomic_write(folder / "README.md") as file:
+            file.write(card.encode())
+    record = {"kind": kind, "format": FORMAT, "version": __version__, "config": config.model_dump(mode="json")}
+    with atomic_write(folder / CONFIG_FILE) as file:
+        file.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())

@@ -1,47 +1,70 @@
-"""Candidate lists from interactions and a first stage: what there is to re-order where nobody logged lists.
+"""From one stage to the next: what a retriever finds becomes what rankers and re-rankers learn from.
 
-Shape legend: B histories, I items, N candidates, S samples.
+Shape legend: B requests, I items, N candidates, S samples.
 """
 
-from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int32, Int64
 
+from thinkrank.data.candidates import CandidateSets, sets_of
 from thinkrank.data.histories import Histories
-from thinkrank.data.history import History
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.splits import Samples
 from thinkrank.errors import ThinkrankError
+from thinkrank.stages.answers import Ranking
+from thinkrank.stages.protocols import Retriever
 
 Targets = Literal["found", "all"]
 """Which samples become lists: those whose target the retriever found, or all of them."""
 
+_ASKED_AT_ONCE = 256
 
-@runtime_checkable
-class Scores(Protocol):
-    """What is asked of a first stage; every `thinkrank.stages.Retriever` has it."""
 
-    def scores(self, histories: Sequence[History]) -> Float32[np.ndarray, "B I"]:
-        """Score every catalogue item for every history; higher is better."""
-        ...
+def candidates_from_retriever(
+    samples: Samples, retriever: Retriever, size: int = 20, *, seed: int = 0
+) -> CandidateSets:
+    """Make a set for every sample of its target and the `size - 1` best other items that a retriever finds.
+
+    The history is left out. If the target is not among the `size` best it takes the place of the last: the task is then
+    to rank, given that retrieval succeeded. Items that the user comes to later may be among them; to leave them out
+    would tell the future.
+
+    Args:
+        samples: what is to be predicted.
+        retriever: the first stage, trained on this data set.
+        size: N, at least 2.
+        seed: of the order.
+
+    Raises:
+        ThinkrankError: if the size is below 2, or the retriever answers with items that are not in the catalogue.
+    """
+    if size < 2:
+        raise ThinkrankError(f"a set holds the positive and at least one negative, so its size is not {size}")
+    found = _retrieved(samples, retriever, size, filter_seen=True)
+    others = [
+        items[(items >= 0) & (items != target)][: size - 1]
+        for items, target in zip(found.items_BK, samples.targets, strict=True)
+    ]
+    return sets_of(samples, others, size, negatives="list", seed=seed)
 
 
 def lists_from_retriever(
     samples: Samples,
-    retriever: Scores,
+    retriever: Retriever,
     n: int,
     *,
     targets: Targets = "found",
     filter_seen: bool = True,
-    batch_size: int = 256,
+    name: str = "retriever",
     seed: int = 0,
 ) -> ImpressionDataset:
-    """One list per sample: the n items that a retriever scores best, among them the one the user took.
+    """Make one list per sample: the n items that a retriever scores best, among them the one the user took.
 
-    - ``found`` keeps the samples whose target is among the n best, in the order of the scores, which are a numeric
-      feature. It is what a cascade would re-rank; how many samples were lost is in the notices.
+    - ``found`` keeps the samples whose target is among the n best, in the order of the scores, which are the numeric
+      feature ``name.score`` (see `Ranking.candidates`). It is what a cascade would re-rank; how many samples were lost
+      is in the notices.
     - ``all`` puts the target in the place of the n-th where it was not found. Place and score would then give it away,
       so the order is random and the scores are left out. What gives it away still is that the others were found.
 
@@ -53,7 +76,7 @@ def lists_from_retriever(
         n: candidates of a list, at least 2.
         targets: which samples become lists.
         filter_seen: leave out items of the history; a target among them is never found, and so never in a list.
-        batch_size: histories scored at once.
+        name: of the retriever, for its feature.
         seed: of the random order.
 
     Raises:
@@ -62,40 +85,48 @@ def lists_from_retriever(
     num_items = len(samples.dataset.catalogue)
     if not 2 <= n <= num_items:
         raise ThinkrankError(f"lists of {n} cannot be made from {num_items} items; n must be 2 to {num_items}")
-    histories, targets_S = samples.histories(), samples.targets.astype(np.int64)
-    items, scores, kept = [], [], []
-    for start in range(0, len(histories), batch_size):
-        part = slice(start, start + batch_size)
-        scores_BI = retriever.scores(histories[part]).astype(np.float32)
-        if filter_seen:
-            for row, history in zip(scores_BI, histories[part], strict=True):
-                row[history.items] = -np.inf
-        best_BN = np.argsort(-scores_BI, axis=1, kind="stable")[:, :n]
-        found_B = (best_BN == targets_S[part, None]).any(axis=1)
-        reachable_B = ~np.isneginf(scores_BI[np.arange(len(scores_BI)), targets_S[part]])
-        if targets == "all":
-            best_BN[~found_B, -1] = targets_S[part][~found_B]
-        # A user who saw nearly everything leaves fewer than n items to recommend.
-        best_scores_BN = np.take_along_axis(scores_BI, best_BN, axis=1)
-        wanted_B = reachable_B & (found_B | (targets == "all")) & ~np.isneginf(best_scores_BN).any(axis=1)
-        kept.append(start + np.flatnonzero(wanted_B))
-        items.append(best_BN[wanted_B])
-        scores.append(best_scores_BN[wanted_B])
-    kept_S = np.concatenate([np.zeros(0, np.int64), *kept])
+    ranking = _retrieved(samples, retriever, n, filter_seen=filter_seen)
+    items_SN, targets_S = ranking.items_BK.copy(), samples.targets
+    found_S = (items_SN == targets_S[:, None]).any(axis=1)
+    met_S = np.array([target in past.items for target, past in zip(targets_S, samples.histories(), strict=True)])
+    if targets == "all":
+        items_SN[~found_S, -1] = targets_S[~found_S]
+    # A user who saw nearly everything leaves fewer than n items to recommend.
+    wanted_S = (found_S | (targets == "all")) & ~(met_S & filter_seen) & (ranking.items_BK >= 0).all(axis=1)
+    kept_S = np.flatnonzero(wanted_S)
     if not len(kept_S):
         raise ThinkrankError(f"{samples.dataset.name}: the retriever finds no target among its {n} best; raise n")
-    items_SN, scores_SN = np.concatenate(items), np.concatenate(scores)
+    items_SN = items_SN[kept_S]
     if targets == "all":
         lots_SN = np.random.default_rng(seed).random(items_SN.shape)
         items_SN = np.take_along_axis(items_SN, np.argsort(lots_SN, axis=1), axis=1)
-    return _lists(samples, kept_S, items_SN, scores_SN[:, :, None] if targets == "found" else None)
+        return _lists(samples, kept_S, items_SN, None, ())
+    offered = ranking.candidates(name)
+    assert offered.numeric_BNF is not None  # noqa: S101 - the score
+    return _lists(samples, kept_S, items_SN, offered.numeric_BNF[kept_S], offered.numeric_names)
+
+
+def _retrieved(samples: Samples, retriever: Retriever, k: int, *, filter_seen: bool) -> Ranking:
+    """The k best items of every sample, asked for some at a time."""
+    parts = [
+        retriever.retrieve(part, k, filter_seen=filter_seen) for _, part in samples.requests().batches(_ASKED_AT_ONCE)
+    ]
+    items_SK = np.concatenate([np.zeros((0, k), np.int32), *(part.items_BK for part in parts)])
+    scores_SK = np.concatenate([np.zeros((0, k), np.float32), *(part.scores_BK for part in parts)])
+    if items_SK.max(initial=-1) >= len(samples.dataset.catalogue):
+        raise ThinkrankError(
+            f"the retriever answers with item {items_SK.max()} of {len(samples.dataset.catalogue)}: it must have been "
+            "trained on this data set"
+        )
+    return Ranking(items_SK, scores_SK)
 
 
 def _lists(
     samples: Samples,
     kept_S: Int64[np.ndarray, "S"],
-    items_SN: Int64[np.ndarray, "S N"],
-    scores_SN1: Float32[np.ndarray, "S N 1"] | None,
+    items_SN: Int32[np.ndarray, "S N"],
+    numeric_SNF: Float32[np.ndarray, "S N F"] | None,
+    numeric_names: tuple[str, ...],
 ) -> ImpressionDataset:
     dataset = samples.dataset
     lists, width = items_SN.shape
@@ -105,15 +136,15 @@ def _lists(
     return ImpressionDataset(
         name=dataset.name,
         catalogue=dataset.catalogue,
-        items_LN=items_SN.astype(np.int32),
+        items_LN=items_SN,
         feedback_LNS=(items_SN == samples.targets[kept_S, None])[:, :, None].astype(np.float32),
         signals=("click",),
         times_L=samples.times[kept_S],
         users=tuple(dataset.users),
         users_L=samples.users[kept_S],
         histories=Histories(dataset.items_E, dataset.times_E, starts_S, ends_S),
-        numeric_LNF=np.zeros((lists, width, 0), np.float32) if scores_SN1 is None else scores_SN1,
-        numeric_names=() if scores_SN1 is None else ("score",),
+        numeric_LNF=np.zeros((lists, width, 0), np.float32) if numeric_SNF is None else numeric_SNF,
+        numeric_names=numeric_names,
         categorical_LNC=np.zeros((lists, width, 0), np.int32),
         categorical_names=(),
         categorical_values=(),

@@ -1,6 +1,6 @@
 """What users did: data sets, displayed lists, their sources, filters and splits."""
 
-from thinkrank.data.candidates import CandidateSets, NegativeKind, candidate_sets
+from thinkrank.data.candidates import Candidates, CandidateSets, NegativeKind, candidate_sets
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.features import with_running_features
@@ -9,6 +9,7 @@ from thinkrank.data.histories import Histories
 from thinkrank.data.history import History
 from thinkrank.data.impressions import ImpressionDataset, ImpressionSplit
 from thinkrank.data.popularity import with_popularity
+from thinkrank.data.requests import Requests
 from thinkrank.data.sources import SOURCES, load_dataset
 from thinkrank.data.sources.lists import LIST_SOURCES, load_impressions
 from thinkrank.data.splits import Sample, Samples, Split, SplitKind, split_dataset
@@ -19,6 +20,7 @@ __all__ = [
     "LIST_SOURCES",
     "SOURCES",
     "CandidateSets",
+    "Candidates",
     "Catalogue",
     "Dataset",
     "FilterOptions",
@@ -31,6 +33,7 @@ __all__ = [
     "NegativeKind",
     "RelayOptions",
     "RelayWorld",
+    "Requests",
     "Sample",
     "Samples",
     "Split",

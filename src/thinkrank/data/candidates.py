@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -25,7 +25,7 @@ from thinkrank.data.splits import Samples
 from thinkrank.errors import ThinkrankError
 
 NegativeKind = Literal["uniform", "popularity", "list"]
-"""Where the candidates that were not taken come from; see `candidate_sets`."""
+"""Where the candidates that were not taken come from; see `candidate_sets` and `thinkrank.cascade.training_data`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,9 @@ class Candidates:
             shape = (*self.items_BN.shape, len(names))
             if (values is not None or names) and (values is None or values.shape != shape):
                 found = None if values is None else values.shape
-                raise ThinkrankError(f"{self.name}: {kind} features of shape {found}, but items and names make it {shape}")
+                raise ThinkrankError(
+                    f"{self.name}: {kind} features of shape {found}, but items and names make it {shape}"
+                )
 
     @classmethod
     def of(cls, offered: Any, catalogue: Catalogue | None = None) -> "Candidates":
@@ -249,17 +251,13 @@ def candidate_sets(
     *,
     negatives: NegativeKind | str = "uniform",
     seed: int = 0,
-    first_stage: FirstStage | None = None,
 ) -> CandidateSets:
     """Draw for every sample its target and `size - 1` items that the user did not choose.
 
     - "uniform": each item of the catalogue that the user touches nowhere in the data, before or after, is as likely as
       any other;
     - "popularity": likewise, but in proportion to an item's interactions in the whole data set, drawn one after the
-      other; an item that nobody took is never drawn. Harder, for taste and popularity no longer go together;
-    - "list": the `size` best of a first stage, the history left out. If the target is not among them it takes the place
-      of the last: the task is then to rank, given that retrieval succeeded. Items that the user comes to later may be
-      among them; to leave them out would tell the future.
+      other; an item that nobody took is never drawn. Harder, for taste and popularity no longer go together.
 
     What is drawn for a sample depends on data, seed and sample only, not on which others there are. Where the user left
     too few items to draw from, the set is shorter and filled up.
@@ -267,27 +265,37 @@ def candidate_sets(
     Args:
         samples: what is to be predicted.
         size: N, at least 2.
-        negatives: which of the three.
+        negatives: which of the two.
         seed: of negatives and order.
-        first_stage: for "list"; asked for 256 histories at a time.
 
     Raises:
-        ThinkrankError: if the kind is unknown, the size is below 2, "list" lacks a first stage or another kind has one,
-            or its scores are NaN or of another shape.
+        ThinkrankError: if the kind is unknown or the size is below 2.
 
     Source: R2Rank has 1 positive and 19 negatives in random order; that they are drawn uniformly is reconstructed.
     """
-    kinds = ["uniform", "popularity", "list"]
+    kinds = ["uniform", "popularity"]
     if negatives not in kinds:
         raise ThinkrankError(f"unknown negatives {negatives!r}{did_you_mean(negatives, kinds)}. Use one of: {kinds}.")
     if size < 2:
         raise ThinkrankError(f"a set holds the positive and at least one negative, so its size is not {size}")
-    if (negatives == "list") != (first_stage is not None):
-        raise ThinkrankError('a first stage belongs to negatives "list", and to no other: give both or neither')
-    drawn = _listed(samples, size - 1, first_stage) if first_stage else _drawn(samples, size - 1, negatives, seed)
+    return sets_of(samples, _drawn(samples, size - 1, negatives, seed), size, negatives=negatives, seed=seed)
+
+
+def sets_of(
+    samples: Samples, others: Sequence[Int[np.ndarray, "D"]], size: int, *, negatives: str, seed: int
+) -> CandidateSets:
+    """Mix each sample's target with other items, in an order that tells nothing.
+
+    Args:
+        samples: whose sets they are.
+        others: catalogue rows for each sample, none of them its target; at most `size - 1`.
+        size: N; what is missing is filled up.
+        negatives: where the others come from.
+        seed: of the order.
+    """
     rows = [
         _generator(seed, position, "order").permutation(np.append(items_D, target))
-        for items_D, target, position in zip(drawn, samples.targets, samples.positions.tolist(), strict=True)
+        for items_D, target, position in zip(others, samples.targets, samples.positions.tolist(), strict=True)
     ]
     return _assembled(samples, rows, size, negatives, seed)
 

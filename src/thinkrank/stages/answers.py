@@ -1,20 +1,26 @@
 """What every stage answers with.
 
-Shape legend: B requests, K length of the answer, T tokens.
+Shape legend: B requests, K places, N candidates, T tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
+import polars as pl
 from jaxtyping import Float32, Int32
 
+from thinkrank.data.candidates import Candidates
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.requests import Requests
+from thinkrank.errors import ThinkrankError
 from thinkrank.language.engines.base import Completion
 from thinkrank.language.options import FinishReason
 
 
 @dataclass(frozen=True)
 class Thought:
-    """What a model wrote before it answered.
+    """Hold what a model wrote before it answered.
 
     Attributes:
         text: the thought, without its closing tag.
@@ -33,44 +39,151 @@ class Thought:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """The best items for each of B histories, best first.
+@dataclass(frozen=True, eq=False)
+class Latent:
+    """Tell of thinking that is not in words: where a list writer paused, and what it gained.
 
     Attributes:
-        items_BK: catalogue rows; -1 where fewer than K items could be recommended.
-        scores_BK: the scores the items were sorted by; -inf beside each -1.
-        thoughts: one per history, or None if the stage did not think about histories.
-        reasons: for each history one thought per answered item, in the answer's order; None if the stage did not think
+        entropies_before_BK: of each choice before thinking, in nats.
+        entropies_after_BK: the same after thinking; equal where nothing was thought.
+        steps_BK: how many latent thoughts preceded each choice.
+    """
+
+    entropies_before_BK: Float32[np.ndarray, "B K"]
+    entropies_after_BK: Float32[np.ndarray, "B K"]
+    steps_BK: Int32[np.ndarray, "B K"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Tell what an answer cost.
+
+    Attributes:
+        seconds: wall time of all requests together.
+        tokens: written by a language model.
+    """
+
+    seconds: float
+    tokens: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Answer each of B requests with items, best first.
+
+    Attributes:
+        items_BK: catalogue rows; -1 where fewer than K items could be answered.
+        scores_BK: what each item stands there for: its score, or the log-probability of choosing it there among what
+            was left; -inf beside each -1.
+        columns_BK: where each item stood among the candidates, from 0; -1 beside each -1. None if there were none.
+        thoughts: one per request; None if the stage did not think about requests.
+        reasons: for each request one thought per answered item, in the answer's order; None if the stage did not think
             about pairs.
+        latent: thinking without words; None if there was none.
+        cost: of all requests; None if it was not measured.
     """
 
     items_BK: Int32[np.ndarray, "B K"]
     scores_BK: Float32[np.ndarray, "B K"]
+    columns_BK: Int32[np.ndarray, "B K"] | None = None
     thoughts: tuple[Thought, ...] | None = None
     reasons: tuple[tuple[Thought, ...], ...] | None = None
+    latent: Latent | None = None
+    cost: Cost | None = None
+
+    def __len__(self) -> int:
+        return len(self.items_BK)
+
+    def first(self, k: int) -> "Ranking":
+        """Keep the first k places."""
+        latent = self.latent
+        return replace(
+            self,
+            items_BK=self.items_BK[:, :k],
+            scores_BK=self.scores_BK[:, :k],
+            columns_BK=None if self.columns_BK is None else self.columns_BK[:, :k],
+            reasons=None if self.reasons is None else tuple(own[:k] for own in self.reasons),
+            latent=latent and Latent(*(getattr(latent, field.name)[:, :k] for field in fields(latent))),
+        )
+
+    def scores_given(self, num_candidates: int) -> Float32[np.ndarray, "B N"]:
+        """Return each candidate's score in the order in which candidates were given; -inf for what was not answered.
+
+        Args:
+            num_candidates: N, of the longest list.
+
+        Raises:
+            ThinkrankError: if there were no candidates.
+        """
+        if self.columns_BK is None:
+            raise ThinkrankError("this ranking chose from the whole catalogue, not from candidates")
+        scores_BN = np.full((len(self), num_candidates), -np.inf, dtype=np.float32)
+        rows, places = np.nonzero(self.columns_BK >= 0)
+        scores_BN[rows, self.columns_BK[rows, places]] = self.scores_BK[rows, places]
+        return scores_BN
+
+    def table(self, catalogue: Catalogue, requests: Requests | None = None) -> pl.DataFrame:
+        """Return one row per answered place, with the user's own ids and titles.
+
+        Columns are request (from 0), user where known, place (from 1), item, title and score; shown_at (from 1) where
+        there were candidates; entropy_before, entropy_after (nats) and steps where something was thought without
+        words; reason and thought where they were written.
+
+        Args:
+            catalogue: whose rows the items are.
+            requests: that were answered; they tell the users.
+        """
+        rows, places = np.nonzero(self.items_BK >= 0)
+        items = self.items_BK[rows, places]
+        columns: dict[str, Any] = {"request": rows}
+        if requests is not None and requests.users is not None:
+            columns["user"] = [requests.users[row] for row in rows]
+        columns |= {
+            "place": places + 1,
+            "item": [catalogue.ids[item] for item in items],
+            "title": [catalogue.titles[item] for item in items],
+            "score": self.scores_BK[rows, places],
+        }
+        if self.columns_BK is not None:
+            columns["shown_at"] = self.columns_BK[rows, places] + 1
+        if self.latent is not None:
+            columns["entropy_before"] = self.latent.entropies_before_BK[rows, places]
+            columns["entropy_after"] = self.latent.entropies_after_BK[rows, places]
+            columns["steps"] = self.latent.steps_BK[rows, places]
+        if self.reasons is not None:
+            columns["reason"] = [self.reasons[row][place].text for row, place in zip(rows, places, strict=True)]
+        if self.thoughts is not None:
+            columns["thought"] = [self.thoughts[row].text for row in rows]
+        return pl.DataFrame(columns)
+
+    def candidates(self, name: str, catalogue: Catalogue | None = None) -> Candidates:
+        """Offer the answer to the next stage; its score becomes the feature ``name.score``.
+
+        Scores of different stages have different units, so they are standardised: in standard deviations from the mean
+        of their own list, 0 where a list does not vary.
+
+        Args:
+            name: of the stage that answered.
+            catalogue: whose rows the items are; None for those of the stage that is asked next.
+        """
+        return Candidates(
+            items_BN=self.items_BK,
+            catalogue=catalogue,
+            numeric_BNF=standardised(self.scores_BK, self.items_BK >= 0)[:, :, None],
+            numeric_names=(f"{name}.score",),
+            name=name,
+        )
 
 
-@dataclass(frozen=True)
-class Slate:
-    """The final list for each of B displayed lists, first place first.
-
-    Attributes:
-        items_BK: catalogue rows; -1 where a list had fewer than K candidates.
-        columns_BK: where each item stood among the candidates, from 0; -1 beside each -1.
-        scores_BK: what each item was put there by: its score, or the log-probability of choosing it there among what
-            was left; -inf beside each -1.
-        entropies_before_BK: of each choice before thinking, in nats; None if the stage does not choose place by place.
-        entropies_after_BK: the same after thinking; equal where nothing was thought.
-        thoughts_BK: how many latent thoughts preceded each choice; None if the stage does not think.
-    """
-
-    items_BK: Int32[np.ndarray, "B K"]
-    columns_BK: Int32[np.ndarray, "B K"]
-    scores_BK: Float32[np.ndarray, "B K"]
-    entropies_before_BK: Float32[np.ndarray, "B K"] | None = None
-    entropies_after_BK: Float32[np.ndarray, "B K"] | None = None
-    steps_BK: Int32[np.ndarray, "B K"] | None = None
+def standardised(scores_BN: Float32[np.ndarray, "B N"], mask_BN: np.ndarray) -> Float32[np.ndarray, "B N"]:
+    """Express scores in standard deviations from the mean of their own list; 0 where a list does not vary."""
+    finite_BN = np.where(mask_BN, scores_BN, 0.0).astype(np.float64)
+    count_B1 = np.maximum(mask_BN.sum(axis=1, keepdims=True), 1)
+    centred_BN = np.where(mask_BN, finite_BN - finite_BN.sum(axis=1, keepdims=True) / count_B1, 0.0)
+    deviation_B1 = np.sqrt((centred_BN**2).sum(axis=1, keepdims=True) / count_B1)
+    least_B1 = 1e-6 * np.abs(finite_BN).max(axis=1, keepdims=True, initial=0.0)
+    scaled_BN = np.divide(centred_BN, deviation_B1, out=np.zeros_like(centred_BN), where=deviation_B1 > least_B1)
+    return scaled_BN.astype(np.float32)
 
 
 def thought_of(written: Completion) -> Thought:

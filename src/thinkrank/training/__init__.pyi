@@ -9,6 +9,7 @@ from .progress import Progress as Progress
 from .progress import console_progress as console_progress
 from .progress import no_progress as no_progress
 from .run import Run as Run
+from .run import UnsavedRun as UnsavedRun
 from .schedule import warmup_factor as warmup_factor
 from .trainer import AdapterTrainer as AdapterTrainer
 from .trainer import Counters as Counters

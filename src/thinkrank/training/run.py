@@ -35,6 +35,9 @@ class Run:
         ThinkrankError: if the folder holds a run with another configuration or other data.
     """
 
+    saves = True
+    """Whether there is a folder to write into."""
+
     def __init__(self, folder: str | Path, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         self.config = _without_none(config)
@@ -109,6 +112,28 @@ class Run:
     def _read_config(self) -> dict[str, Any] | None:
         path = self.folder / "config.toml"
         return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+class UnsavedRun(Run):
+    """Training that keeps its log in memory: it writes no checkpoint and cannot be resumed."""
+
+    saves = False
+
+    def __init__(self) -> None:
+        self.config, self.manifest = {}, {}
+        self._rows: list[dict[str, Any]] = []
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Keep one row."""
+        self._rows.append(dict(row))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the rows."""
+        return list(self._rows)
+
+    def rewind(self, step: int) -> None:
+        """Drop rows of later updates."""
+        self._rows = [row for row in self._rows if row["step"] <= step]
 
 
 def _write_text(path: Path, text: str) -> None:

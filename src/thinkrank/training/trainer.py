@@ -1,4 +1,4 @@
-"""The loop that every training runs in.
+"""The loop that every training of the package runs in.
 
 The order of examples, the weights and the log are functions of the configuration and the seed, so a run killed at any
 moment and started again ends with the same weights, bit for bit on one CPU process.
@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from thinkrank.distributed.world import SINGLE, World
 from thinkrank.errors import ThinkrankError
 from thinkrank.training.checkpoint import latest_checkpoint, write_checkpoint
 from thinkrank.training.optimizer import load_optimizer_tensors, optimizer_tensors
@@ -65,16 +66,29 @@ class Trainer(ABC, Generic[OptionsT]):
         clipped: parameters whose gradient is clipped.
         options: how to train.
         run: the folder for checkpoints and the log.
+        world: the processes that train together.
     """
 
+    betas: tuple[float, float] = (0.9, 0.99)
+    """AdamW's."""
+    validates_first = True
+    """Whether the untrained weights are validated too, and kept if none were better."""
+    title = "training"
+    """What progress calls it."""
+
     def __init__(
-        self, groups: Sequence[dict[str, Any]], clipped: Sequence[Tensor], options: OptionsT, run: Run
+        self,
+        groups: Sequence[dict[str, Any]],
+        clipped: Sequence[Tensor],
+        options: OptionsT,
+        run: Run,
+        world: World = SINGLE,
     ) -> None:
-        self.options, self.run = options, run
+        self.options, self.run, self.world = options, run, world
         self.counters = Counters()
         self.clipped = clipped
         self.rates = [group["lr"] for group in groups]
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.AdamW(groups, betas=self.betas)
         self.best: dict[str, Tensor] = {}
         self.clock: dict[str, float] = {}
 
@@ -104,24 +118,34 @@ class Trainer(ABC, Generic[OptionsT]):
     def restore_extra(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `extra_tensors` gave."""
 
+    def extra_state(self) -> dict[str, Any]:
+        """Return what else a checkpoint must keep that is no tensor, as plain JSON values."""
+        return {}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+
     def after_step(self, *, validates: bool) -> None:
         """Do what has to be done between a step and the validation that may follow it."""
 
     def start(self) -> None:
         """Continue from the newest checkpoint, or prepare a fresh run."""
-        checkpoint = latest_checkpoint(self.run.checkpoints)
+        checkpoint = latest_checkpoint(self.run.checkpoints) if self.run.saves else None
         if checkpoint is None:
             torch.manual_seed(self.options.seed)
             self.prepare()
             self.run.rewind(-1)
-            self.validate()
+            if self.validates_first:
+                self.validate()
             return
         self.set_weights(under("now/", checkpoint.tensors))
         self.best = under("best/", checkpoint.tensors)
         self.restore_extra(under("extra/", checkpoint.tensors))
         load_optimizer_tensors(self.optimizer, checkpoint.tensors)
         torch.set_rng_state(checkpoint.tensors["torch_rng"])
-        self.counters = Counters(**checkpoint.state)
+        state = dict(checkpoint.state)
+        self.restore_state(state.pop("extra", {}))
+        self.counters = Counters(**state)
         self.run.rewind(checkpoint.step)
 
     def finish(self) -> None:
@@ -130,7 +154,7 @@ class Trainer(ABC, Generic[OptionsT]):
     def train(self, progress: Progress) -> None:
         """Step, validate and save as the options say, until the last step, the time limit or `patience`."""
         options, counters = self.options, self.counters
-        with progress("training", options.steps) as advance:
+        with progress(self.title, options.steps) as advance:
             advance(counters.step)
             while counters.step < options.steps and not counters.stopped:
                 note = self.step()
@@ -169,6 +193,7 @@ class Trainer(ABC, Generic[OptionsT]):
         Raises:
             ThinkrankError: if the gradient is not finite.
         """
+        self.world.sum_(parameter.grad for group in self.optimizer.param_groups for parameter in group["params"])
         norm = torch.nn.utils.clip_grad_norm_(self.clipped, self.options.grad_clip).item()
         if not math.isfinite(norm):
             raise ThinkrankError(
@@ -198,7 +223,9 @@ class Trainer(ABC, Generic[OptionsT]):
             counters.stopped = f"no better validation in {options.patience} tries"
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint, if this process writes and there is a folder to write into."""
+        if not self.world.is_first or not self.run.saves:
+            return
         tensors = {
             **{f"now/{name}": tensor for name, tensor in self.weights().items()},
             **{f"best/{name}": tensor for name, tensor in self.best.items()},
@@ -206,11 +233,15 @@ class Trainer(ABC, Generic[OptionsT]):
             **optimizer_tensors(self.optimizer),
             "torch_rng": torch.get_rng_state(),
         }
-        write_checkpoint(self.run.checkpoints, self.counters.step, tensors, vars(self.counters))
+        extra = self.extra_state()
+        state = {**vars(self.counters), **({"extra": extra} if extra else {})}
+        write_checkpoint(self.run.checkpoints, self.counters.step, tensors, state)
 
     def log(self, **values: Any) -> None:
         """Append a row to the run's log."""
         counters = self.counters
+        if not self.world.is_first:
+            return
         row = {"step": counters.step, "examples": counters.examples, "tokens": counters.tokens}
         self.run.log({**row, "seconds": round(counters.seconds, 3), **values})
 
@@ -242,11 +273,11 @@ class AdapterTrainer(Trainer[AdapterOptionsT]):
         super().__init__([group for group in groups if group["params"]], self.adapter, options, run)
 
 
-def train(fit: Trainer[Any], progress: Progress = no_progress) -> Run:
+def train(trainer: Trainer[Any], progress: Progress = no_progress) -> Run:
     """Start or resume a training and bring it to its end."""
-    fit.start()
-    fit.train(progress)
-    return fit.run
+    trainer.start()
+    trainer.train(progress)
+    return trainer.run
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

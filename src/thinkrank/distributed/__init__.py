@@ -1,0 +1,1 @@
+"""Several processes that train one model: who has which share, and how they add up."""
