@@ -1,0 +1,128 @@
+"""Whoever asks is understood or refused in one line, and shows nothing of what came next."""
+
+from dataclasses import fields
+
+import numpy as np
+import polars as pl
+import pytest
+
+from thinkrank.data import Candidates, Catalogue, Histories, History, Requests
+from thinkrank.errors import ThinkrankError
+
+CATALOGUE = Catalogue(pl.DataFrame({"item": ["a", "b", "c"], "title": ["A", "B", "C"]}))
+
+
+def rows(requests: Requests) -> list[list[int]]:
+    return [history.items.tolist() for history in requests.histories]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ([History.of([0, 2])], [[0, 2]]),
+        (History.of([1]), [[1]]),
+        ([["a", "c"], []], [[0, 2], []]),
+        ([[0, 2], (1,)], [[0, 2], [1]]),
+        (np.array([[0, 2], [1, 1]]), [[0, 2], [1, 1]]),
+        ([np.array([2], dtype=np.int64)], [[2]]),
+        (Histories.of([History.of([2, 1]), History.of([])]), [[2, 1], []]),
+        ([], []),
+    ],
+)
+def test_histories_ids_and_rows_are_accepted(asked, expected):
+    assert rows(Requests.of(asked, CATALOGUE)) == expected
+
+
+def test_requests_pass_through():
+    requests = Requests([History.of([1])], users=("ann",))
+    assert Requests.of(requests) is requests
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("abc", "cannot be made of str"),
+        (3, "cannot be made of int"),
+        ([[0.5]], "request 0 holds 0.5"),
+        ([[True]], "request 0 holds True"),
+        ([["a"], ["x"]], "no item has the id 'x'"),
+        (["a"], "request 0 is 'a'"),
+        ([None], "request 0 is None"),
+        ({"ann": [1]}, "cannot be made of dict"),
+    ],
+)
+def test_what_is_neither_is_refused_in_one_line(asked, message):
+    with pytest.raises(ThinkrankError, match=message) as error:
+        Requests.of(asked, CATALOGUE)
+    assert "\n" not in str(error.value)
+
+
+def test_ids_need_a_catalogue():
+    with pytest.raises(ThinkrankError, match="request 0 holds 'a'"):
+        Requests.of([["a"]])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"users": ("ann", "bob")},
+        {"times_B": np.array([1, 2])},
+        {"context_BX": np.zeros((2, 1), np.float32), "context_names": ("hour",)},
+        {"context_BX": np.zeros((1, 1), np.float32)},
+    ],
+)
+def test_parts_of_different_numbers_are_refused(more):
+    with pytest.raises(ThinkrankError, match="requests: "):
+        Requests([History.of([1])], **more)
+
+
+def test_a_batch_keeps_what_belongs_to_its_requests():
+    requests = Requests(
+        [History.of([row]) for row in range(3)],
+        users=("ann", "bob", "cy"),
+        times_B=np.array([5, 6, 7]),
+        context_BX=np.arange(3, dtype=np.float32)[:, None],
+        context_names=("hour",),
+    )
+    (first, two), (second, one) = requests.batches(2)
+    assert (first, second) == (slice(0, 2), slice(2, 4))
+    assert two.users == ("ann", "bob")
+    assert rows(one) == [[2]]
+    assert one.times_B.tolist() == [7]
+    assert one.context_BX.tolist() == [[2.0]]
+
+
+@pytest.mark.parametrize(
+    ("offered", "expected"),
+    [
+        ([[2, 0], [1]], [[2, 0], [1, -1]]),
+        ([["c"], ["a", "b"]], [[2, -1], [0, 1]]),
+        (np.array([[1, -1]]), [[1, -1]]),
+        ([], []),
+    ],
+)
+def test_candidates_of_rows_and_ids_are_accepted(offered, expected):
+    assert Candidates.of(offered, CATALOGUE).items_BN.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("offered", "message"),
+    [("abc", "cannot be made of str"), ([1, 2], "candidate list 0 is 1"), ([["x"]], "no item has the id")],
+)
+def test_candidates_of_anything_else_are_refused_in_one_line(offered, message):
+    with pytest.raises(ThinkrankError, match=message) as error:
+        Candidates.of(offered, CATALOGUE)
+    assert "\n" not in str(error.value)
+
+
+def test_features_without_a_name_and_names_without_features_are_refused():
+    items = np.array([[0, 1]], dtype=np.int32)
+    with pytest.raises(ThinkrankError, match="numeric features of shape"):
+        Candidates(items, numeric_BNF=np.zeros((1, 2, 1), np.float32))
+    with pytest.raises(ThinkrankError, match="categorical features of shape None"):
+        Candidates(items, categorical_names=("kind",))
+
+
+def test_neither_type_has_a_place_for_feedback():
+    names = {field.name for kind in (Requests, Candidates) for field in fields(kind)}
+    assert not [name for name in names if any(word in name for word in ("feedback", "target", "label", "click"))]
