@@ -5,25 +5,28 @@ Shape legend: S samples, M metrics.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Integer
 
 from thinkrank.evaluate.results import Comparison, ResultRow
-from thinkrank.evaluate.significance import PairedTest, bootstrap_intervals, paired_test
+from thinkrank.evaluate.significance import CONFIDENCE, NUM_RESAMPLES, PairedTest, bootstrap_intervals, paired_test
 
 
 class Figures(ABC):
-    """What every evaluation offers once it knows a metric per sample.
+    """Offer tables and tests once a metric is known per sample.
 
     A metric may be NaN for samples on which it says nothing, the same ones for every system: they are left out of its
     mean, and `n` says how many are left.
 
     Attributes:
         users_S: whose sample each is; samples of one user are resampled together.
+        cutoffs: the k of the metrics.
     """
 
     users_S: Integer[np.ndarray, "S"]
+    cutoffs: tuple[int, ...]
 
     @property
     @abstractmethod
@@ -34,6 +37,21 @@ class Figures(ABC):
     @abstractmethod
     def metrics(self) -> tuple[str, ...]:
         """The names `values` knows."""
+
+    @property
+    @abstractmethod
+    def policy(self) -> dict[str, str | int | bool]:
+        """How the figures came about, for manifests and reports."""
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """The policy, and what stands behind intervals and tests, for the file beside the figures."""
+        return {
+            **self.policy,
+            "cut-offs": list(self.cutoffs),
+            "intervals": f"{CONFIDENCE:.0%} percentile bootstrap, users drawn {NUM_RESAMPLES:,} times",
+            "tests": "paired, two-sided, by flipping the signs of users; not corrected for their number",
+        }
 
     @abstractmethod
     def values(self, system: str, metric: str) -> Float64[np.ndarray, "S"]:

@@ -1,7 +1,8 @@
-"""The protocol of ranking: order the candidates of fixed sets, and find where the true item stands.
+"""The protocol of ranking: order the candidates of fixed sets and find where the true item stands.
 
 Policy, the same for every system of a table:
 
+- a system sees requests and candidates, never what came next;
 - all systems rank the same sets (`thinkrank.data.CandidateSets`); what fills up a short set is never ranked;
 - ties are pessimistic (see `thinkrank.stages.target_ranks`): an item with an equal score stands before the true one;
 - figures are means over samples; intervals and tests draw whole users, as in `thinkrank.evaluate.retrieval`.
@@ -13,38 +14,29 @@ Shape legend: B sets, N candidates, I items of the catalogue.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int32, Int64, Integer
+from jaxtyping import Bool, Float, Float32, Int64, Integer
 
-from thinkrank.data import CandidateSets, History
+from thinkrank.data.candidates import Candidates, CandidateSets
+from thinkrank.data.history import History
+from thinkrank.evaluate._asking import checked_cutoffs, detached, named, ordered_columns, tokens_of
 from thinkrank.evaluate.results import ResultRow
-from thinkrank.evaluate.retrieval import Answers, Evaluation, Progress, Scorer
-from thinkrank.stages.order import target_ranks, top_k
-
-CandidateScorer: TypeAlias = Callable[[Sequence[History], Int32[np.ndarray, "B N"]], Float[np.ndarray, "B N"]]
-"""Scores the candidates of each of some histories, higher is better: the `candidate_scores` method of a ranker. What it
-says of -1, which fills up a set, is not looked at."""
-
-
-def from_catalogue(scorer: Scorer) -> CandidateScorer:
-    """Make a scorer of candidates from one of the whole catalogue: the `scores` of a retriever or baseline."""
-
-    def score(histories: Sequence[History], items_BN: Int32[np.ndarray, "B N"]) -> Float[np.ndarray, "B N"]:
-        return np.take_along_axis(scorer(histories), np.maximum(items_BN, 0).astype(np.intp), axis=1)
-
-    return score
+from thinkrank.evaluate.retrieval import Answers, Evaluation
+from thinkrank.stages.answers import Cost, Ranking
+from thinkrank.stages.order import order_candidates, target_ranks
+from thinkrank.stages.protocols import Ranker
+from thinkrank.training.progress import Advance, Progress, no_progress
 
 
 def random_scores(sets: CandidateSets, seed: int = 0) -> Float32[np.ndarray, "B N"]:
-    """Scores that know nothing: the floor of every table."""
+    """Draw scores that know nothing: the floor of every table."""
     return np.random.default_rng(seed).random(sets.items_BN.shape, dtype=np.float32)
 
 
 def candidate_ranks(scores_BN: Float[np.ndarray, "B N"], sets: CandidateSets) -> Int64[np.ndarray, "B"]:
-    """1-based place of each set's true item among its candidates, ties pessimistic.
+    """Return the 1-based place of each set's true item among its candidates, ties pessimistic.
 
     Args:
         scores_BN: higher is better, any unit; anything where a set is filled up.
@@ -56,45 +48,45 @@ def candidate_ranks(scores_BN: Float[np.ndarray, "B N"], sets: CandidateSets) ->
     return target_ranks(_masked(scores_BN, sets), sets.positive_B)
 
 
-def evaluate_candidates(
-    systems: Mapping[str, CandidateScorer | np.ndarray],
+def evaluate_ranking(
+    systems: Mapping[str, Ranker | np.ndarray],
     sets: CandidateSets,
     *,
     cutoffs: Sequence[int] = (1, 3, 5, 10),
     batch_size: int = 256,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Evaluation:
     """Rank the candidates of every set with every system.
 
     Args:
-        systems: by the name they get in tables: a scorer, or its scores [B, N] of all sets, where it was asked before.
-        sets: histories, candidates and the item that came next.
+        systems: by the name they get in tables: a ranker (dense retrievers are rankers too), or its scores [B, N] of
+            all sets, where it was asked before.
+        sets: histories, candidates and the item that came next. Systems see the first two.
         cutoffs: the k of hit@k and ndcg@k; one beyond the size of the sets is the whole list.
-        batch_size: sets per call of a scorer.
-        progress: told after every batch.
+        batch_size: sets per question.
+        progress: shows the sets of all systems.
 
     Returns:
         The answers; its metrics, intervals, tests and result rows are those of retrieval, but for what systems
         recommend beside the true item.
 
     Raises:
-        ValueError: without systems, sets or cut-offs, with a cut-off below 1, or if a system's scores are not finite
-            or of another shape; the message names the system.
+        ValueError: without systems, sets or cut-offs, with a cut-off below 1, or if an answer is not an order of all
+            candidates by finite scores; the message names the system.
     """
-    cutoffs = tuple(sorted(set(cutoffs)))
-    if not systems or not len(sets) or not cutoffs:
-        raise ValueError("evaluation needs at least one system, one candidate set and one cut-off")
-    if cutoffs[0] < 1:
-        raise ValueError(f"cut-offs must be at least 1, got {cutoffs[0]}")
+    cutoffs = checked_cutoffs(systems, len(sets), "candidate set", cutoffs)
     answers = {}
-    for name, system in systems.items():
-        began = time.perf_counter()
-        scores_BN = system if isinstance(system, np.ndarray) else _asked(name, system, sets, batch_size, progress)
-        seconds = time.perf_counter() - began
-        try:
-            answers[name] = _answers(scores_BN, sets, cutoffs[-1], seconds)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+    with progress("evaluating", len(sets) * len(systems)) as advance:
+        for name, system in systems.items():
+            with named(name):
+                if isinstance(system, np.ndarray):
+                    scores_BN, cost = system, Cost(0.0)
+                    advance(len(sets), note=name)
+                else:
+                    scores_BN, cost = _scores(name, system, sets, batch_size, advance)
+                masked_BN = _masked(scores_BN, sets)
+                items_BK = order_candidates(sets.candidates, masked_BN, cutoffs[-1]).items_BK
+                answers[name] = Answers(target_ranks(masked_BN, sets.positive_B), items_BK, cost)
     return Evaluation(
         answers=answers,
         users_S=sets.samples.users,
@@ -107,7 +99,7 @@ def evaluate_candidates(
 
 
 def history_buckets(histories: Sequence[History]) -> dict[str, Bool[np.ndarray, "S"]]:
-    """Samples by the length of their history, in full: 1 to 3, 4 to 7, 8 and more events.
+    """Group samples by the length of their history, in full: 1 to 3, 4 to 7, 8 and more events.
 
     Source: ours; R2Rank is said to gain most where histories are short.
     """
@@ -122,7 +114,7 @@ def history_buckets(histories: Sequence[History]) -> dict[str, Bool[np.ndarray, 
 def popularity_buckets(
     targets_S: Integer[np.ndarray, "S"], counts_I: Integer[np.ndarray, "I"]
 ) -> dict[str, Bool[np.ndarray, "S"]]:
-    """Samples by how popular their target is in training.
+    """Group samples by how popular their target is in training.
 
     The head are the fewest items that together have a third of all training interactions, the middle those up to two
     thirds, the tail the rest that has any; cold items have none. Items with as many interactions as the last of the
@@ -159,7 +151,7 @@ def bucket_rows(
     split: str,
     seeds: Mapping[str, Sequence[int]] | None = None,
 ) -> list[ResultRow]:
-    """Result rows of every bucket that holds samples; the split is called "test, history 1-3".
+    """Return the result rows of every bucket that holds samples; the split is called "test, history 1-3".
 
     Args:
         evaluation: of all samples.
@@ -176,28 +168,29 @@ def bucket_rows(
     ]
 
 
-def _asked(
-    name: str, scorer: CandidateScorer, sets: CandidateSets, batch_size: int, progress: Progress | None
-) -> Float[np.ndarray, "B N"]:
-    """Scores of all sets, batch by batch."""
-    parts = []
-    for start in range(0, len(sets), batch_size):
-        part = slice(start, start + batch_size)
-        scores_BN = np.asarray(scorer(sets.histories[part], sets.items_BN[part]))
-        if scores_BN.shape != sets.items_BN[part].shape:
-            raise ValueError(f"{name}: scores have shape {scores_BN.shape}, not {sets.items_BN[part].shape}")
-        parts.append(scores_BN)
-        if progress is not None:
-            progress(name, min(start + batch_size, len(sets)), len(sets))
-    return np.concatenate(parts)
+def _scores(
+    name: str, ranker: Ranker, sets: CandidateSets, batch_size: int, advance: Advance
+) -> tuple[Float32[np.ndarray, "B N"], Cost]:
+    """Scores of all sets in the order of their candidates, asked batch by batch, and what they cost."""
+    parts, seconds, tokens = [], 0.0, 0
+    for part, batch in sets.requests.batches(batch_size):
+        requests, candidates = detached(batch), sets.candidates[part]
+        began = time.perf_counter()
+        ranking = ranker.rank(requests, candidates)
+        seconds += time.perf_counter() - began
+        _check_order(ranking, candidates)
+        parts.append(ranking.scores_given(candidates.items_BN.shape[1]))
+        tokens += tokens_of(ranking)
+        advance(len(requests), note=name)
+    return np.concatenate(parts), Cost(seconds, tokens)
 
 
-def _answers(scores_BN: np.ndarray, sets: CandidateSets, width: int, seconds: float) -> Answers:
-    masked_BN = _masked(scores_BN, sets)
-    columns_BK = top_k(masked_BN, sets.histories, width, filter_seen=False).items_BK
-    items_BK = np.take_along_axis(sets.items_BN, np.maximum(columns_BK, 0), axis=1)
-    items_BK[columns_BK < 0] = -1
-    return Answers(target_ranks(masked_BN, sets.positive_B), items_BK, seconds)
+def _check_order(ranking: Ranking, candidates: Candidates) -> None:
+    """Refuse an answer that is not an order of all candidates by falling scores: figures are read off the scores."""
+    ordered_columns(ranking, candidates)
+    rising_B = (ranking.scores_BK[:, 1:] > ranking.scores_BK[:, :-1]).any(axis=1)
+    if rising_B.any():
+        raise ValueError(f"the answer to set {int(rising_B.argmax())} does not stand in the order of its scores")
 
 
 def _masked(scores_BN: np.ndarray, sets: CandidateSets) -> Float32[np.ndarray, "B N"]:

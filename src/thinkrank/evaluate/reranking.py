@@ -2,6 +2,7 @@
 
 Policy, the same for every system of a table:
 
+- a system sees requests and candidates, never the feedback;
 - a system orders all candidates of every list, and none is added;
 - relevance is one signal of the log, what users did with the order that was displayed to them. It says nothing of what
   they would have done with another one;
@@ -16,26 +17,31 @@ Shape legend: L lists, N candidates, K places.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Integer
 
 from thinkrank import metrics
-from thinkrank.data import ImpressionDataset
+from thinkrank.data.impressions import ImpressionDataset
+from thinkrank.evaluate._asking import checked_cutoffs, detached, named, ordered_columns, tokens_of
 from thinkrank.evaluate._figures import Figures
 from thinkrank.evaluate.results import ResultRow
 from thinkrank.metrics import Divisor
+from thinkrank.stages.answers import Cost, Ranking
 from thinkrank.stages.protocols import Reranker
+from thinkrank.training.progress import Progress, no_progress
 
 
 @dataclass(frozen=True, eq=False)
-class ListEvaluation(Figures):
-    """The orders of all systems: every figure, interval and test follows without asking again.
+class RerankingEvaluation(Figures):
+    """Hold the orders of all systems: every figure, interval and test follows without asking again.
 
     Attributes:
         columns_LN: per system, where each item of the new order stood in the displayed one; -1 after a list's end.
-        seconds: per system, wall time spent in it.
-        feedback_LN: what is relevant, in displayed order.
+        cost: per system, wall time spent in it, and the tokens it wrote where its answer tells.
+        signal: what is relevant.
+        feedback_LN: that signal, in displayed order.
         mask_LN: where there are candidates.
         users_S: whose list it is.
         cutoffs: the k of the metrics.
@@ -43,7 +49,8 @@ class ListEvaluation(Figures):
     """
 
     columns_LN: Mapping[str, Int32[np.ndarray, "L N"]]
-    seconds: Mapping[str, float]
+    cost: Mapping[str, Cost]
+    signal: str
     feedback_LN: Float32[np.ndarray, "L N"]
     mask_LN: Bool[np.ndarray, "L N"]
     users_S: Integer[np.ndarray, "L"]
@@ -61,7 +68,7 @@ class ListEvaluation(Figures):
         return (*(f"{name}@{k}" for name in ("ndcg", "map", "hit") for k in self.cutoffs), "mrr", "auc")
 
     @property
-    def policy(self) -> dict[str, str | int]:
+    def policy(self) -> dict[str, str | int | bool]:
         """How the figures came about, for manifests and reports."""
         return {
             "candidates": "the displayed list",
@@ -74,6 +81,11 @@ class ListEvaluation(Figures):
             "lists without feedback": int((~(self.feedback_LN > 0).any(axis=1)).sum()),
             "users": len(np.unique(self.users_S)),
         }
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """The policy, what is relevant, and what stands behind intervals and tests."""
+        return {"relevant": self.signal, **super().protocol}
 
     def relevance(self, system: str) -> Float32[np.ndarray, "L N"]:
         """The feedback in a system's order, 0 after a list's end."""
@@ -117,54 +129,52 @@ class ListEvaluation(Figures):
         ]
 
 
-def evaluate_lists(
-    systems: Mapping[str, Reranker],
+def evaluate_reranking(
+    systems: Mapping[str, Reranker | Ranking],
     lists: ImpressionDataset,
     *,
     cutoffs: Sequence[int] = (1, 5, 10),
     signal: str | None = None,
     map_divisor: Divisor = "relevant",
-) -> ListEvaluation:
-    """Let every system order every list.
+    progress: Progress = no_progress,
+) -> RerankingEvaluation:
+    """Let every system order every list, and read the feedback along.
 
     Args:
-        systems: by name.
-        lists: the displayed lists.
+        systems: by name: a re-ranker, or an answer made beforehand, as that of an oracle which has to see feedback.
+        lists: the displayed lists. Systems see who asks and what was displayed.
         cutoffs: the k of NDCG, MAP and hit.
         signal: what is relevant; None for the data set's first.
         map_divisor: see `metrics.average_precision`.
+        progress: shows the lists of all systems.
 
     Raises:
-        ValueError: without systems, lists or cut-offs, with a cut-off below 1, or if a system's answer is not an order
-            of all candidates; the message names the system.
+        ValueError: without systems, lists or cut-offs, with a cut-off below 1, or if an answer is not an order of all
+            candidates; the message names the system.
         ThinkrankError: if there is no such signal.
     """
-    cutoffs = tuple(sorted(set(cutoffs)))
-    if not systems or not len(lists) or not cutoffs:
-        raise ValueError("evaluation needs at least one system, one list and one cut-off")
-    if cutoffs[0] < 1:
-        raise ValueError(f"cut-offs must be at least 1, got {cutoffs[0]}")
-    columns_LN, seconds = {}, {}
-    for name, system in systems.items():
-        began = time.perf_counter()
-        columns_LN[name] = system.rerank(lists, lists.items_LN.shape[1]).columns_BK
-        seconds[name] = time.perf_counter() - began
-        _check_order(name, columns_LN[name], lists.mask_LN)
-    return ListEvaluation(
+    cutoffs = checked_cutoffs(systems, len(lists), "list", cutoffs)
+    feedback_LN = lists.feedback(signal)
+    requests, candidates = detached(lists.requests), lists.candidates
+    columns_LN, cost = {}, {}
+    with progress("evaluating", len(lists) * len(systems)) as advance:
+        for name, system in systems.items():
+            with named(name):
+                if isinstance(system, Ranking):
+                    ranking, cost[name] = system, system.cost or Cost(0.0)
+                else:
+                    began = time.perf_counter()
+                    ranking = system.rerank(requests, candidates, candidates.items_BN.shape[1])
+                    cost[name] = Cost(time.perf_counter() - began, tokens_of(ranking))
+                columns_LN[name] = ordered_columns(ranking, candidates)
+            advance(len(lists), note=name)
+    return RerankingEvaluation(
         columns_LN=columns_LN,
-        seconds=seconds,
-        feedback_LN=lists.feedback(signal),
+        cost=cost,
+        signal=lists.signals[0] if signal is None else signal,
+        feedback_LN=feedback_LN,
         mask_LN=lists.mask_LN,
         users_S=lists.users_L,
         cutoffs=cutoffs,
         map_divisor=map_divisor,
     )
-
-
-def _check_order(name: str, columns_LN: Int32[np.ndarray, "L N"], mask_LN: Bool[np.ndarray, "L N"]) -> None:
-    """A row must hold every place of its list once, then -1."""
-    expected_LN = np.where(mask_LN, np.arange(mask_LN.shape[1]), mask_LN.shape[1])
-    found_LN = np.where(columns_LN >= 0, columns_LN, mask_LN.shape[1])
-    wrong_L = (np.sort(found_LN, axis=1) != expected_LN).any(axis=1) | ((columns_LN >= 0) != mask_LN).any(axis=1)
-    if wrong_L.any():
-        raise ValueError(f"{name}: the answer to list {int(wrong_L.argmax())} is not an order of its candidates")

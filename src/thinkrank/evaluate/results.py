@@ -1,10 +1,11 @@
 """Result rows: the one table format of every command, as a file, on the terminal and in Markdown."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError, model_validator
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,7 +15,7 @@ from thinkrank.options import Options
 
 
 class ResultRow(Options):
-    """One figure: a metric of a system on a split.
+    """Hold one figure: a metric of a system on a split.
 
     Attributes:
         dataset: name of the data set.
@@ -40,7 +41,7 @@ class ResultRow(Options):
 
 
 class Comparison(Options):
-    """One paired test: a system against a reference on the same samples.
+    """Hold one paired test: a system against a reference on the same samples.
 
     Attributes:
         dataset: name of the data set.
@@ -67,17 +68,41 @@ class Comparison(Options):
     num_clusters: int
 
 
+class Comparisons(Options):
+    """Hold what comparisons.json says.
+
+    Attributes:
+        protocol: how the figures came about; empty if the file was written before it said so.
+        comparisons: paired tests.
+    """
+
+    protocol: dict[str, Any]
+    comparisons: tuple[Comparison, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_protocol(cls, found: Any) -> Any:
+        return {"protocol": {}, "comparisons": found} if isinstance(found, list) else found
+
+
 _ROWS = TypeAdapter(list[ResultRow])
+_Read = TypeVar("_Read")
 
 
 def write_results(path: str | Path, rows: Sequence[ResultRow]) -> None:
     """Write rows as a JSON list. A reader sees the old file or the whole new one, never half of it."""
-    _write(path, rows)
+    _write(path, [row.model_dump(mode="json") for row in rows])
 
 
-def write_comparisons(path: str | Path, comparisons: Sequence[Comparison]) -> None:
-    """Write paired tests as a JSON list, in a file beside the results."""
-    _write(path, comparisons)
+def write_comparisons(path: str | Path, comparisons: Sequence[Comparison], protocol: Mapping[str, Any]) -> None:
+    """Write paired tests into a file beside the results, with the protocol that holds for both.
+
+    Args:
+        path: of the file.
+        comparisons: the tests.
+        protocol: of the evaluation they come from; ready for JSON.
+    """
+    _write(path, {"protocol": dict(protocol), "comparisons": [row.model_dump(mode="json") for row in comparisons]})
 
 
 def read_results(path: str | Path) -> list[ResultRow]:
@@ -87,23 +112,37 @@ def read_results(path: str | Path) -> list[ResultRow]:
         ThinkrankError: if the file is missing or not JSON, or a row lacks a key, has one too many, or holds something
             else than it should; the message names the row.
     """
+    return _read(path, _ROWS.validate_json)
+
+
+def read_comparisons(path: str | Path) -> Comparisons:
+    """Read paired tests and their protocol back; a plain list of tests, as files once were, has none.
+
+    Raises:
+        ThinkrankError: as `read_results`.
+    """
+    return _read(path, Comparisons.model_validate_json)
+
+
+def _read(path: str | Path, validate: Callable[[bytes], _Read]) -> _Read:
     try:
-        return _ROWS.validate_json(Path(path).read_bytes())
+        return validate(Path(path).read_bytes())
     except FileNotFoundError as error:
         raise ThinkrankError(f"{path}: no such file") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ", ".join(f"row {part}" if isinstance(part, int) else f"key {part!r}" for part in first["loc"][:2])
+        at = first["loc"][1:] if first["loc"][:1] == ("comparisons",) and len(first["loc"]) > 1 else first["loc"]
+        where = ", ".join(f"row {part}" if isinstance(part, int) else f"key {part!r}" for part in at[:2])
         raise ThinkrankError(f"{path}{', ' if where else ''}{where}: {first['msg']}") from error
 
 
-def _write(path: str | Path, rows: Sequence[BaseModel]) -> None:
+def _write(path: str | Path, content: Any) -> None:
     with atomic_write(Path(path)) as file:
-        file.write(json.dumps([row.model_dump(mode="json") for row in rows], indent=1).encode() + b"\n")
+        file.write(json.dumps(content, indent=1).encode() + b"\n")
 
 
 def results_table(rows: Sequence[ResultRow]) -> Table:
-    """A terminal table, one line per data set, split and system, one column per metric, in the order of the rows.
+    """Make a terminal table, one line per data set, split and system, one column per metric, in the order of the rows.
 
     What all rows share (the data set, the split, the number of samples) stands in the title and takes no column.
     """
@@ -124,7 +163,7 @@ def results_table(rows: Sequence[ResultRow]) -> Table:
 
 
 def results_markdown(rows: Sequence[ResultRow]) -> str:
-    """The same table in Markdown, intervals in brackets."""
+    """Make the same table in Markdown, intervals in brackets."""
     metrics, lines = _pivot(rows)
     header = ["dataset", "split", "system", *metrics]
     body = [
@@ -154,7 +193,7 @@ def _figure(row: ResultRow, interval_format: str) -> str:
 
 
 def format_value(value: float) -> str:
-    """Four decimals below 1, as metrics are printed in this field; fewer above; no zero before the point."""
+    """Print four decimals below 1, as metrics are printed in this field; fewer above; no zero before the point."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) >= 1:

@@ -1,10 +1,12 @@
-"""The protocol of retrieval: rank the whole catalogue for every sample, and find where the true item stands.
+"""The protocol of retrieval: find where the true item of every sample stands in the whole catalogue.
 
 Shape legend: B samples of a batch, S samples, I items, K length of the kept lists, M metrics.
 
 Policy, the same for every system of a table:
 
 - every item of the catalogue is a candidate; nothing is sampled (Krichene & Rendle 2020);
+- a system answers requests, which do not hold what came next; it then tells the place of that item, and what it tells
+  must fit what it answered;
 - items of a sample's history are left out if `filter_seen`. A target that stands in its own history (a repurchase) can
   then never be found: it counts as a miss and is reported as unreachable;
 - ties are pessimistic (see `thinkrank.stages.target_ranks`); the kept lists, which only describe what is recommended,
@@ -13,45 +15,45 @@ Policy, the same for every system of a table:
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32, Int64, Integer
+from jaxtyping import Bool, Float64, Int32, Int64, Integer
 
 from thinkrank import metrics
-from thinkrank.data import History, Samples
+from thinkrank.data.requests import Requests
+from thinkrank.data.splits import Samples
 from thinkrank.evaluate import beyond
+from thinkrank.evaluate._asking import checked_cutoffs, detached, named, tokens_of
 from thinkrank.evaluate._figures import Figures
 from thinkrank.evaluate.results import ResultRow
-from thinkrank.stages.order import mask_seen, target_ranks, top_k
+from thinkrank.stages.answers import Cost, Ranking
+from thinkrank.stages.protocols import Retriever, answer_with_ranks
+from thinkrank.training.progress import Advance, Progress, no_progress
 
-Scorer: TypeAlias = Callable[[Sequence[History]], Float32[np.ndarray, "B I"]]
-"""Scores the whole catalogue for each of some histories, higher is better: the `scores` method of a retriever."""
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Told after every batch: the system, samples done, samples in all."""
+SLACK = 1e-3
+"""Share of an answer's range of scores by which two of them must differ before their order counts as told."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What one system answered to the S samples.
+    """Hold what one system answered to the S samples.
 
     Attributes:
         ranks_S: 1-based place of the target; one more than the catalogue holds if it was left out of the ranking.
         items_SK: the best items, best first, K being the largest cut-off; -1 where fewer could be recommended.
-        seconds: wall time spent in the scorer.
+        cost: wall time spent in the system, and the tokens it wrote where its answers tell.
     """
 
     ranks_S: Int64[np.ndarray, "S"]
     items_SK: Int32[np.ndarray, "S K"]
-    seconds: float
+    cost: Cost
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Figures):
-    """The answers of all systems to the same samples: every figure, interval and test follows without asking again.
+    """Hold the answers of all systems to the same samples: every figure and test follows without asking again.
 
     Attributes:
         answers: per system.
@@ -75,6 +77,11 @@ class Evaluation(Figures):
     def systems(self) -> tuple[str, ...]:
         """What was evaluated."""
         return tuple(self.answers)
+
+    @property
+    def cost(self) -> dict[str, Cost]:
+        """What each system's answers cost."""
+        return {system: answers.cost for system, answers in self.answers.items()}
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -113,10 +120,10 @@ class Evaluation(Figures):
         """The same answers to some of the samples only; coverage and the like are then of their lists.
 
         Args:
-            chosen_S: which; `seconds` stay those of all.
+            chosen_S: which; the cost stays that of all.
         """
         answers = {
-            system: Answers(answer.ranks_S[chosen_S], answer.items_SK[chosen_S], answer.seconds)
+            system: Answers(answer.ranks_S[chosen_S], answer.items_SK[chosen_S], answer.cost)
             for system, answer in self.answers.items()
         }
         return replace(
@@ -176,83 +183,104 @@ class Evaluation(Figures):
 
 
 def evaluate_retrieval(
-    systems: Mapping[str, Scorer],
+    systems: Mapping[str, Retriever],
     samples: Samples,
     *,
     cutoffs: Sequence[int] = (5, 10, 20),
     filter_seen: bool = True,
     batch_size: int = 256,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Evaluation:
-    """Rank the whole catalogue for every sample with every system.
-
-    No more than one batch of scores is held at a time: 4 * batch_size * I bytes, three times over while it is sorted.
+    """Find the place of every sample's target with every system.
 
     Args:
-        systems: scorers by the name they get in tables.
+        systems: retrievers by the name they get in tables. One that is to answer in another way than it is configured
+            is given as `thinkrank.stages.Configured`.
         samples: histories and the item that came next.
         cutoffs: the k of hit@k and ndcg@k.
         filter_seen: leave the items of a sample's history out of its ranking.
-        batch_size: samples per call of a scorer.
-        progress: told after every batch.
+        batch_size: samples per question.
+        progress: shows the samples of all systems.
 
     Raises:
-        ValueError: without systems, samples or cut-offs, with a cut-off below 1, or if a system answers with NaN or
-            with another shape than that of its first batch; the message names the system.
+        ValueError: without systems, samples or cut-offs, with a cut-off below 1, or if an answer has another shape
+            than asked for, holds NaN or what is not in the catalogue, or does not fit the place told; the message
+            names the system.
     """
-    cutoffs = tuple(sorted(set(cutoffs)))
-    if not systems or not len(samples) or not cutoffs:
-        raise ValueError("evaluation needs at least one system, one sample and one cut-off")
-    if cutoffs[0] < 1:
-        raise ValueError(f"cut-offs must be at least 1, got {cutoffs[0]}")
-    histories, targets_S = samples.histories(), np.asarray(samples.targets)
-    seen_S = np.array([target in history.items for target, history in zip(targets_S, histories, strict=True)])
-    run = _Run(histories, targets_S, cutoffs[-1], filter_seen, batch_size, progress)
-    answers, widths = {}, {}
-    for name, scorer in systems.items():
-        answers[name], widths[name] = run.ask(name, scorer)
-    if len(set(widths.values())) > 1:
-        raise ValueError(f"the systems score catalogues of different sizes: {widths}")
+    cutoffs = checked_cutoffs(systems, len(samples), "sample", cutoffs)
+    requests, targets_S = samples.requests(), np.asarray(samples.targets)
+    seen_S = np.array([target in past.items for target, past in zip(targets_S, requests.histories, strict=True)])
+    asking = _Asking(requests, targets_S, len(samples.dataset.catalogue), cutoffs[-1], filter_seen, batch_size)
+    with progress("evaluating", len(samples) * len(systems)) as advance:
+        answers = {name: asking.ask(name, system, advance) for name, system in systems.items()}
     return Evaluation(
         answers=answers,
         users_S=np.asarray(samples.users),
         unreachable_S=seen_S & filter_seen,
         cutoffs=cutoffs,
-        num_items=next(iter(widths.values())),
+        num_items=asking.num_items,
         filter_seen=filter_seen,
     )
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Asking:
     """The part of an evaluation that is the same for every system."""
 
-    histories: Sequence[History]
+    requests: Requests
     targets_S: Integer[np.ndarray, "S"]
+    num_items: int
     width: int
     filter_seen: bool
     batch_size: int
-    progress: Progress | None
 
-    def ask(self, name: str, scorer: Scorer) -> tuple[Answers, int]:
-        """Answers of one system, and the size of the catalogue it scores."""
-        ranks, items, seconds, num_items = [], [], 0.0, None
-        total = len(self.histories)
-        for start in range(0, total, self.batch_size):
-            histories = self.histories[start : start + self.batch_size]
+    def ask(self, name: str, system: Retriever, advance: Advance) -> Answers:
+        """Put the samples to one system, batch by batch."""
+        items, ranks, seconds, tokens = [], [], 0.0, 0
+        for part, batch in self.requests.batches(self.batch_size):
+            requests, targets_B = detached(batch), self.targets_S[part]
             began = time.perf_counter()
-            scores_BI = scorer(histories)
-            seconds += time.perf_counter() - began
-            num_items = num_items or scores_BI.shape[-1]
-            if scores_BI.shape != (len(histories), num_items):
-                raise ValueError(f"{name}: scores have shape {scores_BI.shape}, not {(len(histories), num_items)}")
-            if np.isnan(scores_BI).any():
-                raise ValueError(f"{name}: scores hold NaN, so they have no order")
-            if self.filter_seen:
-                scores_BI = mask_seen(scores_BI, histories)
-            ranks.append(target_ranks(scores_BI, self.targets_S[start : start + self.batch_size]))
-            items.append(top_k(scores_BI, histories, self.width, filter_seen=False).items_BK)
-            if self.progress is not None:
-                self.progress(name, min(start + self.batch_size, total), total)
-        assert num_items is not None  # noqa: S101 - there is at least one sample
-        return Answers(np.concatenate(ranks), np.concatenate(items), seconds), num_items
+            with named(name):
+                ranking, ranks_B = answer_with_ranks(
+                    system, requests, self.width, targets_B, filter_seen=self.filter_seen
+                )
+                seconds += time.perf_counter() - began
+                self._check(ranking, ranks_B, targets_B)
+            items.append(ranking.items_BK)
+            ranks.append(ranks_B)
+            tokens += tokens_of(ranking)
+            advance(len(requests), note=name)
+        return Answers(np.concatenate(ranks), np.concatenate(items), Cost(seconds, tokens))
+
+    def _check(
+        self, ranking: Ranking, ranks_B: Integer[np.ndarray, "..."], targets_B: Integer[np.ndarray, "B"]
+    ) -> None:
+        """Refuse answers that cannot be judged."""
+        shape, items_BK = (len(targets_B), self.width), ranking.items_BK
+        if items_BK.shape != shape:
+            raise ValueError(f"the answer has shape {items_BK.shape}, not {shape}")
+        if np.isnan(ranking.scores_BK).any():
+            raise ValueError("scores hold NaN, so they have no order")
+        if items_BK.min() < -1 or items_BK.max() >= self.num_items:
+            raise ValueError(f"the answer holds items that are not of the catalogue's {self.num_items}")
+        if ranks_B.shape != shape[:1]:
+            raise ValueError(f"the places of targets have shape {ranks_B.shape}, not {shape[:1]}")
+        if ranks_B.min() < 1 or ranks_B.max() > self.num_items + 1:
+            raise ValueError(f"the places of targets must be 1 to {self.num_items + 1}, the last for one left out")
+        early_B = ranks_B <= _num_before(ranking, targets_B)
+        if early_B.any():
+            at = int(early_B.argmax())
+            raise ValueError(f"it tells place {ranks_B[at]} of a target that its answer puts behind more items")
+
+
+def _num_before(ranking: Ranking, targets_B: Integer[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
+    """Items of each answer that clearly stand before the target, which is in it or behind its end."""
+    scores_BK = ranking.scores_BK.astype(np.float64)
+    is_target_BK = ranking.items_BK == targets_B[:, None]
+    place_B1 = np.where(is_target_BK.any(axis=1), is_target_BK.argmax(axis=1), -1)[:, None]
+    target_B1 = np.take_along_axis(scores_BK, place_B1, axis=1)  # behind the end: at most the last item's
+    finite_BK = np.isfinite(scores_BK)
+    highest_B1 = scores_BK.max(axis=1, keepdims=True, initial=-np.inf, where=finite_BK)
+    lowest_B1 = scores_BK.min(axis=1, keepdims=True, initial=np.inf, where=finite_BK)
+    margin_B1 = np.where(np.isfinite(target_B1), SLACK * (highest_B1 - lowest_B1), 0.0)
+    return np.asarray(np.count_nonzero(scores_BK > target_B1 + margin_B1, axis=1))

@@ -14,6 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+CONFIDENCE = 0.95
+"""Probability mass of an interval unless another is asked for."""
+
+NUM_RESAMPLES = 2000
+"""Means that an interval is made of unless another number is asked for."""
+
 BLOCK_CELLS = 4_000_000
 """Resamples are drawn in blocks of about this many numbers, so memory stays near 32 MB whatever the number of users."""
 
@@ -50,8 +56,8 @@ def bootstrap_intervals(
     values_SM: Float64[np.ndarray, "S M"],
     clusters_S: Shaped[np.ndarray, "S"] | None = None,
     *,
-    confidence: float = 0.95,
-    num_resamples: int = 2000,
+    confidence: float = CONFIDENCE,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> list[Interval]:
     """Percentile bootstrap interval of the mean of every column.
@@ -95,7 +101,7 @@ def paired_test(
     reference_S: Float64[np.ndarray, "S"],
     clusters_S: Shaped[np.ndarray, "S"] | None = None,
     *,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     num_resamples: int = 10_000,
     seed: int = 0,
 ) -> PairedTest:
