@@ -33,7 +33,7 @@ COMPARED = {
     "r2rank/two-clues": (("sft", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
     "eglr": (("gru", "greedy"), ("ndcg@10", "ndcg@5", "map@10", "mrr")),
 }
-"""Per method, or study of one, arm and way that the others are tested against, and metrics."""
+"""Per method, or study of one, arm and mode that the others are tested against, and metrics."""
 
 
 def filled(text: str) -> str:
@@ -65,15 +65,15 @@ def filled(text: str) -> str:
 
 
 def by_bucket(folder: Path) -> str:
-    """NDCG@10 of each arm and way on the parts of the samples that the arm `baselines` has written down."""
+    """NDCG@10 of each arm and mode on the parts of the samples that the arm `baselines` has written down."""
     buckets = json.loads((folder / "baselines-0.json").read_text(encoding="utf-8"))["buckets"]
     held = {name: samples for name, samples in buckets.items() if samples}
-    lines = [["arm", "way", *(f"{name} ({len(samples)})" for name, samples in held.items())]]
+    lines = [["arm", "mode", *(f"{name} ({len(samples)})" for name, samples in held.items())]]
     lines.append(["---"] * 2 + ["---:"] * len(held))
     for answers in read_study(folder):
         values_S = answers.values("ndcg@10").mean(axis=0)
         means = [f"{values_S[samples].mean():.3f}".replace("0.", ".", 1) for samples in held.values()]
-        lines.append([answers.arm, answers.way, *means])
+        lines.append([answers.arm, answers.mode, *means])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -86,11 +86,11 @@ def by_place_shown(folder: Path) -> str:
     header = ["system", "Kendall's τ", "deviation of ndcg@10", *(f"shown at {first}-{last}" for first, last in bounds)]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for system in dict.fromkeys(row["system"] for row in rows):
-        own = {row["metric"]: row for row in rows if row["system"] == system}
-        tau, deviation = own["kendall tau over orders"], own["ndcg@10 deviation over orders"]
+        figures = {row["metric"]: row for row in rows if row["system"] == system}
+        tau, deviation = figures["kendall tau over orders"], figures["ndcg@10 deviation over orders"]
         line = [system, f"{tau['value']:.3f} [{tau['low']:.3f}–{tau['high']:.3f}]", f"{deviation['value']:.4f}"]
         for first, last in bounds:
-            part = [own[name] for place in range(first, last + 1) if (name := f"{shown}{place}") in own]
+            part = [figures[name] for place in range(first, last + 1) if (name := f"{shown}{place}") in figures]
             line.append(f"{np.average([row['value'] for row in part], weights=[row['n'] for row in part]):.3f}")
         lines.append(line)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -103,21 +103,23 @@ def thinking(folder: Path) -> str:
         result = json.loads(file.read_text(encoding="utf-8"))
         if "trigger_rate" in result:
             found.setdefault(result["arm"], []).append(result)
-    without = {(arm, result["seed"]): result["answer_seconds"] for arm, own in found.items() for result in own}
+    without = {(arm, result["seed"]): result["answer_seconds"] for arm, results in found.items() for result in results}
     header = ["arm", "places that think", "thoughts per place", "entropy before", "after", "time of an answer", "seeds"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
-    for arm, own in found.items():
-        plain = own[0]["settings"]["model"]["generator"]["kind"]  # the arm that never thinks is called like it
-        judged = [result for result in own if (plain, result["seed"]) in without]
+    for arm, results in found.items():
+        plain = results[0]["settings"]["model"]["generator"]["kind"]  # the arm that never thinks is called like it
+        judged = [result for result in results if (plain, result["seed"]) in without]
         ratios = [result["answer_seconds"] / without[plain, result["seed"]] for result in judged]
-        entropies = [[np.mean(result[f"entropy_{when}_by_place"]) for result in own] for when in ("before", "after")]
+        entropies = [
+            [np.mean(result[f"entropy_{when}_by_place"]) for result in results] for when in ("before", "after")
+        ]
         figures = [
-            f"{100 * np.mean([result['trigger_rate'] for result in own]):.0f} %",
-            f"{np.mean([result['mean_thoughts'] for result in own]):.2f}",
+            f"{100 * np.mean([result['trigger_rate'] for result in results]):.0f} %",
+            f"{np.mean([result['mean_thoughts'] for result in results]):.2f}",
             *(f"{np.mean(values):.3f}" for values in entropies),
             f"{np.median(ratios):.2f}",
         ]
-        lines.append([arm, *figures, str(len(own))])
+        lines.append([arm, *figures, str(len(results))])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

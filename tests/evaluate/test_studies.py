@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 def test_a_metric_is_the_mean_over_samples_and_seeds(folder):
     better, plain = read_study(folder)
-    assert (better.arm, better.way, better.seeds) == ("better", "no thought", (0, 1))
+    assert (better.arm, better.mode, better.seeds) == ("better", "no thought", (0, 1))
     ranks = [
         rank
         for seed in (0, 1)
@@ -44,18 +44,18 @@ def test_arms_are_tested_on_the_same_samples(folder):
     assert study_test(plain, plain, "ndcg@10").p_value == 1
 
 
-def test_the_table_has_a_line_per_arm_and_way_and_no_test_of_the_reference_against_itself(folder):
+def test_the_table_has_a_line_per_arm_and_mode_and_no_test_of_the_reference_against_itself(folder):
     lines = study_markdown(read_study(folder), ("plain", "no thought"), SHOWN).splitlines()
     assert len(lines) == 4
     assert "< .001" in lines[2]
     assert lines[3].split("|")[-4].strip() == "–"
 
 
-def test_a_way_that_not_every_seed_was_judged_by_is_left_out(folder):
+def test_a_mode_that_not_every_seed_was_judged_by_is_left_out(folder):
     once = json.loads((folder / "plain-0.json").read_text())
     once["ranks"]["filler"] = once["ranks"]["no thought"]
     (folder / "plain-0.json").write_text(json.dumps(once))
-    assert "filler" in {answers.way for answers in read_study(folder)}
+    assert "filler" in {answers.mode for answers in read_study(folder)}
     assert "filler" not in study_markdown(read_study(folder), ("plain", "no thought"), SHOWN)
 
 

@@ -19,12 +19,12 @@ from thinkrank.evaluate.significance import Interval, PairedTest, bootstrap_inte
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """How one arm answered in one way, with every seed.
+class ArmAnswers:
+    """Hold how one arm answered in one mode, with every seed.
 
     Attributes:
         arm: its name.
-        way: with its own thought, without one, after a control, greedily, ...
+        mode: with its own thought, without one, after a control, greedily, ...
         about: what the arm is.
         seeds: K of them.
         places: for each seed and sample the 1-based places on which what is relevant came to stand, rising.
@@ -33,7 +33,7 @@ class Answers:
     """
 
     arm: str
-    way: str
+    mode: str
     about: str
     seeds: tuple[int, ...]
     places: tuple[tuple[tuple[int, ...], ...], ...]
@@ -62,7 +62,7 @@ class Answers:
         return self._per_seed(_CUT[name](self._relevance, int(k)))
 
     def spread(self, metric: str) -> tuple[float, float]:
-        """Lowest and highest mean of a seed."""
+        """Return the lowest and the highest mean of a seed."""
         means_K = self.values(metric).mean(axis=1)
         return float(means_K.min()), float(means_K.max())
 
@@ -82,10 +82,10 @@ class Answers:
 _CUT = {"hit": metrics.hit, "ndcg": metrics.ndcg, "map": metrics.average_precision}
 
 
-def read_study(folder: Path) -> list[Answers]:
+def read_study(folder: Path) -> list[ArmAnswers]:
     """Read the results of a study, one file per arm and seed; arms in order of their names.
 
-    A file says under ``ranks``, for each way and sample, on which place the one relevant item came to stand, or on
+    A file says under ``ranks``, for each mode and sample, on which place the one relevant item came to stand, or on
     which places the several, and under ``values`` what else was measured of each sample.
 
     Raises:
@@ -94,22 +94,22 @@ def read_study(folder: Path) -> list[Answers]:
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
-        for way in result["ranks"]:
-            if way != "thought_tokens":
-                found.setdefault((result["arm"], way), []).append(result)
+        for mode in result["ranks"]:
+            if mode != "thought_tokens":
+                found.setdefault((result["arm"], mode), []).append(result)
     if not found:
         raise ThinkrankError(f"{folder}: no results of a study here")
-    return [_answers(arm, way, results) for (arm, way), results in found.items()]
+    return [_answers(arm, mode, results) for (arm, mode), results in found.items()]
 
 
-def _answers(arm: str, way: str, results: Sequence[dict[str, Any]]) -> Answers:
-    ranks = [result["ranks"][way] for result in results]
+def _answers(arm: str, mode: str, results: Sequence[dict[str, Any]]) -> ArmAnswers:
+    ranks = [result["ranks"][mode] for result in results]
     if len({len(of_seed) for of_seed in ranks}) > 1:
         raise ThinkrankError(f"the seeds of arm {arm!r} judged different numbers of samples: run them again")
-    measured = [result.get("values", {}).get(way, {}) for result in results]
-    return Answers(
+    measured = [result.get("values", {}).get(mode, {}) for result in results]
+    return ArmAnswers(
         arm=arm,
-        way=way,
+        mode=mode,
         about=results[0]["about"],
         seeds=tuple(int(result["seed"]) for result in results),
         places=tuple(tuple(tuple(np.atleast_1d(sample).tolist()) for sample in of_seed) for of_seed in ranks),
@@ -118,13 +118,13 @@ def _answers(arm: str, way: str, results: Sequence[dict[str, Any]]) -> Answers:
     )
 
 
-def study_interval(answers: Answers, metric: str) -> Interval:
-    """Mean over seeds and samples with its bootstrap interval, samples drawn and seeds averaged."""
+def study_interval(answers: ArmAnswers, metric: str) -> Interval:
+    """Return the mean over seeds and samples with its bootstrap interval, samples drawn and seeds averaged."""
     return bootstrap_intervals(answers.values(metric).mean(axis=0)[:, None])[0]
 
 
-def study_test(answers: Answers, reference: Answers, metric: str) -> PairedTest:
-    """Whether two arms differ on the same samples, their seeds averaged.
+def study_test(answers: ArmAnswers, reference: ArmAnswers, metric: str) -> PairedTest:
+    """Test whether two arms differ on the same samples, their seeds averaged.
 
     Raises:
         ThinkrankError: if they judged different numbers of samples.
@@ -134,18 +134,18 @@ def study_test(answers: Answers, reference: Answers, metric: str) -> PairedTest:
     return paired_test(answers.values(metric).mean(axis=0), reference.values(metric).mean(axis=0))
 
 
-def study_markdown(study: Sequence[Answers], reference: tuple[str, str], shown: Sequence[str]) -> str:
-    """A table of all arms and ways: means with intervals, spread of the seeds, and a test against a reference.
+def study_markdown(study: Sequence[ArmAnswers], reference: tuple[str, str], shown: Sequence[str]) -> str:
+    """Make a table of all arms and modes: means with intervals, spread of the seeds, and a test against a reference.
 
-    A way that was not judged under every seed of its arm is left out.
+    A mode that was not judged under every seed of its arm is left out.
 
     Args:
         study: what `read_study` gave.
-        reference: arm and way that the others are compared with, in the first metric.
+        reference: arm and mode that the others are compared with, in the first metric.
         shown: metrics, one column each.
     """
-    against = next((answers for answers in study if (answers.arm, answers.way) == reference), None)
-    header = ["arm", "way", *shown, f"seeds' {shown[0]}", "p", "seeds", "minutes"]
+    against = next((answers for answers in study if (answers.arm, answers.mode) == reference), None)
+    header = ["arm", "mode", *shown, f"seeds' {shown[0]}", "p", "seeds", "minutes"]
     lines = [header, ["---"] * 2 + ["---:"] * (len(header) - 2)]
     num_seeds = {answers.arm: 0 for answers in study}
     for answers in study:
@@ -160,17 +160,8 @@ def study_markdown(study: Sequence[Answers], reference: tuple[str, str], shown: 
         low, high = answers.spread(shown[0])
         p_value = "–" if against is None or answers is against else _p(study_test(answers, against, shown[0]).p_value)
         minutes = f"{np.mean(answers.seconds) / 60:.1f}"
-        lines.append(
-            [
-                answers.arm,
-                answers.way,
-                *cells,
-                f"{_figure(low)}–{_figure(high)}",
-                p_value,
-                str(len(answers.seeds)),
-                minutes,
-            ]
-        )
+        spread = f"{_figure(low)}–{_figure(high)}"
+        lines.append([answers.arm, answers.mode, *cells, spread, p_value, str(len(answers.seeds)), minutes])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
