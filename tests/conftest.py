@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import pkgutil
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads that wait for each other are slower than one
@@ -9,11 +10,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads that wait 
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-install_import_hook("thinkrank", "beartype.beartype")
+PACKAGE = importlib.util.find_spec("thinkrank").submodule_search_locations
+CHECKED = [f"thinkrank.{module.name}" for module in pkgutil.iter_modules(PACKAGE) if module.name != "testing"]
+install_import_hook(CHECKED, "beartype.beartype")  # pytest rewrites the assertions of the other
 
 import pytest  # noqa: E402 - after the hook, which must see every import of the package
-
-pytest.register_assert_rewrite("contracts")
 
 settings.register_profile("thinkrank", deadline=None)  # the first example pays for imports
 settings.load_profile("thinkrank")

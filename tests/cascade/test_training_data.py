@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from contracts import two_tribes
 from thinkrank.cascade.training_data import lists_from_retriever
 from thinkrank.data import World, WorldOptions, split_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.retrieve import Popularity
 from thinkrank.stages.order import mask_seen
+from thinkrank.testing import two_tribes
 
 
 @pytest.fixture(scope="module")

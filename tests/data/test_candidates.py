@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts import two_tribes
 from thinkrank.data import CandidateSets, Catalogue, Dataset, Samples, candidate_sets, split_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.retrieve import ItemKNN
+from thinkrank.testing import two_tribes
 
 
 def shop(num_items: int = 12, events: str = "ann a 1,ann b 2,ann c 3,bob a 1,bob d 2,bob e 9,cy b 4,cy d 5") -> Dataset:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import random_lists, widened
 from thinkrank.data import with_running_features
 from thinkrank.data.features import RUNNING_NAMES, histories_before
+from thinkrank.testing import random_lists, widened
 
 
 def counted_along(lists, known_L):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import random_lists, widened
 from thinkrank.data import Catalogue, Histories, History
 from thinkrank.errors import ThinkrankError
+from thinkrank.testing import random_lists, widened
 
 
 def test_lengths_and_mask_say_where_candidates_are():

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts import two_tribes
 from thinkrank.data import candidate_sets, split_dataset
 from thinkrank.evaluate import kendall_tau, position_bias
+from thinkrank.testing import two_tribes
 
 
 def tau_b(first, second):

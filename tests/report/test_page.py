@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from contracts import two_tribes
 from thinkrank.data import Samples, split_dataset
 from thinkrank.evaluate import ResultRow, evaluate_retrieval
 from thinkrank.report import (
@@ -27,6 +26,7 @@ from thinkrank.report import (
 )
 from thinkrank.retrieve import ItemKNN, Popularity
 from thinkrank.stages.answers import Thought
+from thinkrank.testing import two_tribes
 
 ELEMENTS = (
     "html head meta title style body header main nav a section article figure figcaption div span p h1 h2 h3 h4 bdi b "

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from contracts import two_tribes
 from thinkrank.data import split_dataset
 from thinkrank.report import ThoughtChange, ThoughtPair, WrittenThought, thought_change
 from thinkrank.report.thoughts import thoughts_section
+from thinkrank.testing import two_tribes
 
 SPLIT = split_dataset(two_tribes())
 POSITIONS = SPLIT.valid.positions[:3].tolist()

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import random_lists
 from thinkrank.rerank.lists import list_batch
 from thinkrank.rerank.losses import attention_weights, point_loss, softmax_loss
+from thinkrank.testing import random_lists
 
 
 def lists_and_logits(seed: int, grades: int = 2):

@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from contracts import random_lists, widened
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import evaluate_lists
 from thinkrank.rerank import (
@@ -28,6 +27,7 @@ from thinkrank.rerank.lists import ListEncoder, ListEncoderOptions, batches, lis
 from thinkrank.rerank.network import _train
 from thinkrank.rerank.seq2slate import _left
 from thinkrank.stages.protocols import Reranker
+from thinkrank.testing import random_lists, widened
 
 ENCODER = ListEncoderOptions(width=8, embedding_width=4, dropout=0, min_count=1)
 SHARED = {"lists": ENCODER, "learning_rate": 1e-2, "max_epochs": 15, "batch_size": 32}

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from contracts import random_lists
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import FeatureOrder, InitialOrder
 from thinkrank.stages.protocols import Reranker
+from thinkrank.testing import random_lists
 
 
 def test_the_initial_order_is_the_displayed_one():

@@ -1,7 +1,7 @@
 """Every baseline is a retriever."""
 
-from contracts import LearnsTasteContract, RetrieverContract
 from thinkrank.retrieve import EASE, EASEConfig, ItemKNN, Popularity, PopularityConfig
+from thinkrank.testing import LearnsTasteContract, RetrieverContract
 
 
 class TestPopularity(RetrieverContract):

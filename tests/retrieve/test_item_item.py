@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import two_tribes
-from contracts.tiny_world import COLD_ITEM
 from thinkrank.data import Catalogue, Dataset, History
 from thinkrank.errors import ThinkrankError
 from thinkrank.retrieve import EASE, EASEConfig, ItemKNN, ItemKNNConfig, Popularity, interactions
 from thinkrank.retrieve.interactions import UserItems
+from thinkrank.testing import two_tribes
+from thinkrank.testing.worlds import COLD_ITEM
 
 NUM_ITEMS = 7
 user_lists = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), max_size=10), max_size=8)

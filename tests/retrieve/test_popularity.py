@@ -4,10 +4,10 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from contracts import two_tribes
 from thinkrank.data import Catalogue, Dataset, History, split_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.retrieve import Popularity, PopularityConfig
+from thinkrank.testing import two_tribes
 
 DAY = 86_400
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from contracts import LearnsTasteContract, two_tribes
-from contracts.tiny_world import COLD_ITEM
 from thinkrank.data import Catalogue, Dataset, History, split_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import evaluate_retrieval
 from thinkrank.retrieve import Popularity, SASRec, SasrecOptions, sasrec
 from thinkrank.retrieve.sasrec import CausalEncoder, next_item_loss, windows
+from thinkrank.testing import LearnsTasteContract, two_tribes
+from thinkrank.testing.worlds import COLD_ITEM
 
 SMALL = SasrecOptions(width=16, heads=2, max_length=6, learning_rate=1e-2, max_epochs=12, dropout=0.1)
 NUM_WINES = 12

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from contracts import KilledError, kill_at
 from thinkrank.data.candidates import candidate_sets
 from thinkrank.language import hidden_states, pad
 from thinkrank.language.logprobs import log_softmax, logits
@@ -12,6 +11,7 @@ from thinkrank.language.trajectories import Given
 from thinkrank.rank import ColdStartOptions, R2Rank
 from thinkrank.rank.r2rank.cold_start import ColdStartTrainer, train_cold_start
 from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
+from thinkrank.testing import KilledError, kill_at
 from thinkrank.training import Run, no_progress
 
 

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from contracts import KilledError, kill_at
 from thinkrank.data.candidates import candidate_sets
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import hidden_states, pad
@@ -17,6 +16,7 @@ from thinkrank.policy.plackett_luce import expected_ndcg
 from thinkrank.rank import R2Rank, ReinforceOptions
 from thinkrank.rank.r2rank.groups import TrainingGroups
 from thinkrank.rank.r2rank.reinforce import ReinforceTrainer
+from thinkrank.testing import KilledError, kill_at
 from thinkrank.training import Run, no_progress, train
 
 

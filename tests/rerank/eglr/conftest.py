@@ -2,11 +2,11 @@
 
 import pytest
 
-from contracts import random_lists
 from thinkrank.data import ImpressionSplit
 from thinkrank.rerank import EGLR, EGLRConfig, EvaluatorOptions, GeneratorOptions, ReasoningOptions
 from thinkrank.rerank.eglr.report import Worth, evaluator_report
 from thinkrank.rerank.lists import ListEncoderOptions, batches
+from thinkrank.testing import random_lists
 
 
 @pytest.fixture(scope="session")

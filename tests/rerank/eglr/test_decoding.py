@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from contracts.generator import JOINT, WIDTH, make_case
 from thinkrank.rerank import Context, GeneratorOptions, Rows
 from thinkrank.rerank.eglr.decoding import Noise, Written, joined
 from thinkrank.rerank.eglr.generators import make_generator
+from thinkrank.testing.generator import JOINT, WIDTH, make_case
 
 
 @dataclass(frozen=True)

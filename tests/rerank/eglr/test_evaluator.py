@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import random_lists
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import EvaluatorOptions
 from thinkrank.rerank.eglr.evaluator import Evaluator, click_loss, place_rewards
 from thinkrank.rerank.eglr.orders import displayed_places, ordered
 from thinkrank.rerank.eglr.report import auc, calibration, evaluator_report
 from thinkrank.rerank.lists import ListEncoder, list_batch
+from thinkrank.testing import random_lists
 
 KINDS = ["gru", "transformer", "five_channel"]
 

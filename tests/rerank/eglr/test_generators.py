@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.generator import JOINT, WIDTH, GeneratorContract, make_case
 from thinkrank.rerank import Context, GeneratorOptions, Rows, Slot
 from thinkrank.rerank.eglr.attention import sinusoid
 from thinkrank.rerank.eglr.generators import make_generator
+from thinkrank.testing.generator import JOINT, WIDTH, GeneratorContract, make_case
 
 
 def make(kind):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from contracts import KilledError, kill_at, timeless
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import EGLR, GrpoOptions, Slot
 from thinkrank.rerank.eglr.decoding import Written
 from thinkrank.rerank.eglr.grpo import GrpoTrainer, by_place, returns_to_go
+from thinkrank.testing import KilledError, kill_at, timeless
 from thinkrank.training import Run, no_progress, train
 
 

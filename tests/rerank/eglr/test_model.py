@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 import thinkrank
-from contracts import random_lists
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import EGLR, EvaluatorTrainerOptions, ReasoningOptions
 from thinkrank.stages.answers import Slate
 from thinkrank.stages.protocols import Reranker
+from thinkrank.testing import random_lists
 from thinkrank.training import Run
 
 NONE = ReasoningOptions(mode="none")

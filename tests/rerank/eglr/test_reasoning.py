@@ -5,7 +5,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.generator import JOINT, WIDTH, make_case
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import GeneratorOptions, ReasoningOptions, Rows
 from thinkrank.rerank.eglr.generators import Context, make_generator
@@ -17,6 +16,7 @@ from thinkrank.rerank.eglr.reasoning import (
     masked_scores,
     normalised_entropy,
 )
+from thinkrank.testing.generator import JOINT, WIDTH, make_case
 
 LOGITS = st.lists(st.floats(-50, 50), min_size=1, max_size=8)
 

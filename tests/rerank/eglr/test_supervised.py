@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from contracts import KilledError, kill_at, timeless
 from thinkrank.data import ListWorld, ListWorldOptions
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import EGLR, EvaluatorTrainerOptions, WarmStartOptions
 from thinkrank.rerank.eglr.orders import ordered
 from thinkrank.rerank.eglr.supervised import EvaluatorTrainer, WarmStartTrainer, left_before
 from thinkrank.rerank.lists import list_batch
+from thinkrank.testing import KilledError, kill_at, timeless
 from thinkrank.training import Run, train
 
 

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import random_lists
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank.lists import batches, list_batch
+from thinkrank.testing import random_lists
 
 
 def test_a_batch_is_the_lists_it_was_asked_for_as_wide_as_the_longest():

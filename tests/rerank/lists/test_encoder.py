@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts import random_lists, widened
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank.lists import ListEncoder, ListEncoderOptions, list_batch
+from thinkrank.testing import random_lists, widened
 
 OPTIONS = ListEncoderOptions(width=8, embedding_width=4, user_ids=True, min_count=1)
 

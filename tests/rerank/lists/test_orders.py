@@ -3,10 +3,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import random_lists
 from thinkrank import metrics
 from thinkrank.rerank.lists import ndcg
 from thinkrank.stages.order import slate_from_scores
+from thinkrank.testing import random_lists
 
 
 @given(seed=st.integers(0, 60), k=st.integers(1, 9), grades=st.integers(1, 3))

@@ -5,12 +5,12 @@ import polars as pl
 import pytest
 import torch
 
-from contracts import random_lists, widened
 from thinkrank.data import Catalogue
 from thinkrank.data.histories import Histories
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank.lists import ListEncoder, ListEncoderOptions, ListSchema, list_batch
 from thinkrank.rerank.lists.schema import NameMap
+from thinkrank.testing import random_lists, widened
 
 OPTIONS = ListEncoderOptions(width=8, embedding_width=4, user_ids=True, min_count=1)
 

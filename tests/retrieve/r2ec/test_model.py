@@ -5,14 +5,14 @@ import polars as pl
 import pytest
 import torch
 
-from contracts import RetrieverContract, two_tribes
-from contracts.retriever import COOK, HISTORIES
 from thinkrank import ThinkrankError
 from thinkrank.data import Catalogue, Dataset, History, split_dataset
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.options import GenerationOptions, LoraOptions
 from thinkrank.recipes.presets import Preset, preset
 from thinkrank.retrieve import ContrastiveOptions, R2ec, R2ecConfig, train_contrastive
+from thinkrank.testing import RetrieverContract, two_tribes
+from thinkrank.testing.retriever import COOK, HISTORIES
 from thinkrank.training import Run
 
 CONFIG = R2ecConfig(

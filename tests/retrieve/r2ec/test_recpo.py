@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from contracts import KilledError, kill_at, timeless
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import GenerationOptions, hidden_states, pad, tiny_backbone
 from thinkrank.language.adapters import adapter_state
@@ -18,6 +17,7 @@ from thinkrank.retrieve import R2ec, RecpoOptions, train_contrastive, train_recp
 from thinkrank.retrieve.r2ec.recpo import RecpoTrainer
 from thinkrank.retrieve.r2ec.rollouts import Group
 from thinkrank.retrieve.r2ec.weights import weights
+from thinkrank.testing import KilledError, kill_at, timeless
 from thinkrank.training import Run, no_progress
 
 

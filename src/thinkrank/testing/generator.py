@@ -1,6 +1,10 @@
-"""What every generator of lists must do. Inherit, say how to make one, and the tests come with it."""
+"""Contract of a generator of lists: what is written can be replayed, with gradient, in any company and padding.
+
+Shape legend: R rows, N candidates, K places, E width of joint embeddings.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -8,10 +12,11 @@ from torch import Tensor, nn
 
 from thinkrank.rerank.eglr.config import ReasoningOptions
 from thinkrank.rerank.eglr.decoding import Noise, replay, write
-from thinkrank.rerank.eglr.generators import Context, Generator
+from thinkrank.rerank.eglr.generators.base import Context, Generator
 from thinkrank.rerank.eglr.reasoning import Reasoner, calibrate_threshold
 
 JOINT, WIDTH = 6, 8
+"""Of the joint embeddings a generator under test reads, and of its tokens."""
 LENGTHS = (6, 3, 1, 5, 2)
 MODES = ["none", "entropy", "fixed", "prefix", "random"]
 TOKENS = ["soft_candidates", "last_state", "learned_pause", "mean_candidates", "argmax_item"]
@@ -21,23 +26,28 @@ TOKENS = ["soft_candidates", "last_state", "learned_pause", "mean_candidates", "
 class Case:
     """A generator with its requests, one row each, in fp64."""
 
-    generator: nn.Module
+    generator: Any
     reasoner: Reasoner
     joint: Tensor
     mask: Tensor
 
     def context(self) -> Context:
-        return self.generator.encode(self.joint, self.mask)
+        """Encode the candidates."""
+        context: Context = self.generator.encode(self.joint, self.mask)
+        return context
 
     def draws(self, places: int, seed: int = 1) -> Noise:
+        """Draw what sampling lists of so many places needs."""
         rows, candidates = self.mask.shape
         return Noise.sample(rows, places, candidates, torch.Generator().manual_seed(seed))
 
-    def write(self, places: int, draws: Noise | None = None):
+    def write(self, places: int, draws: Noise | None = None) -> Any:
+        """Write a list for each row; the most likely ones without draws."""
         with torch.no_grad():
             return write(self.generator, self.reasoner, self.context(), places, draws)
 
-    def replay(self, written, wanted: Tensor | None = None):
+    def replay(self, written: Any, wanted: Tensor | None = None) -> Any:
+        """Compute the probabilities of what was written, with gradient."""
         return replay(self.generator, self.reasoner, self.context(), written.columns_RK, written.steps_RK, wanted)
 
     def alone(self, row: int) -> "Case":
@@ -46,10 +56,16 @@ class Case:
         return Case(self.generator, self.reasoner, self.joint[row : row + 1, :width], self.mask[row : row + 1, :width])
 
 
-def make_case(generator: nn.Module, seed: int = 0, lengths: tuple[int, ...] = LENGTHS, **reasoning) -> Case:
-    """Random requests of some lengths, and a reasoner of the given options.
+def make_case(generator: nn.Module, seed: int = 0, lengths: tuple[int, ...] = LENGTHS, **reasoning: Any) -> Case:
+    """Make random requests of some lengths, and a reasoner of the given options.
 
     Without a threshold it is set so that about half of the places think.
+
+    Args:
+        generator: under test; it is turned to fp64 and to evaluation.
+        seed: of requests and reasoner.
+        lengths: candidates of each request.
+        reasoning: of `ReasoningOptions`.
     """
     torch.manual_seed(seed)
     options = ReasoningOptions(**{"mode": "entropy", "max_steps": 3, **reasoning})
@@ -82,14 +98,15 @@ class GeneratorContract:
     @pytest.fixture(scope="class")
     @classmethod
     def generator(cls) -> nn.Module:
+        """Make it once for all tests of the class."""
         torch.manual_seed(5)
         return cls.make()
 
-    def test_it_is_known_by_its_four_functions(self, generator):
+    def test_it_is_known_by_its_four_functions(self, generator: nn.Module) -> None:
         assert isinstance(generator, Generator)
 
     @pytest.mark.parametrize("token", TOKENS)
-    def test_a_replay_gives_the_probabilities_of_the_rollout(self, generator, token):
+    def test_a_replay_gives_the_probabilities_of_the_rollout(self, generator: nn.Module, token: str) -> None:
         case = make_case(generator, token=token, step_codes=True)
         written = case.write(6, case.draws(6))
         assert (written.steps_RK > 0).any()
@@ -101,7 +118,7 @@ class GeneratorContract:
             assert float(difference.abs().max()) <= 1e-15, name
 
     @pytest.mark.parametrize(("mode", "sampled"), [(mode, True) for mode in MODES] + [("entropy", False)])
-    def test_a_row_gets_what_it_would_get_alone(self, generator, mode, sampled):
+    def test_a_row_gets_what_it_would_get_alone(self, generator: nn.Module, mode: str, sampled: bool) -> None:
         case = make_case(generator, mode=mode)
         chance = case.draws(5)
         together = case.write(5, chance if sampled else Noise())
@@ -113,13 +130,13 @@ class GeneratorContract:
             for name in ("logprobs_RK", "entropies_before_RK", "entropies_after_RK"):
                 torch.testing.assert_close(getattr(single, name)[0], getattr(together, name)[row], atol=1e-12, rtol=0)
 
-    def test_rows_think_at_different_places_and_for_different_times(self, generator):
+    def test_rows_think_at_different_places_and_for_different_times(self, generator: nn.Module) -> None:
         """Else the tests above compare less than they seem to."""
         case = make_case(generator)
         thoughts = case.write(5, case.draws(5)).steps_RK
         assert len({tuple(row) for row in thoughts.tolist()}) > 2
 
-    def test_padding_may_hold_anything(self, generator):
+    def test_padding_may_hold_anything(self, generator: nn.Module) -> None:
         case = make_case(generator)
         written = case.write(4)
         case.joint = case.joint.masked_fill(~case.mask[:, :, None], 1e3)
@@ -127,7 +144,7 @@ class GeneratorContract:
         assert torch.equal(again.columns_RK, written.columns_RK)
         torch.testing.assert_close(again.logprobs_RK, written.logprobs_RK, atol=1e-12, rtol=0)
 
-    def test_it_learns_through_its_thoughts(self, generator):
+    def test_it_learns_through_its_thoughts(self, generator: nn.Module) -> None:
         """The gradient of the log-probabilities against finite differences, with thoughts in between."""
         case = make_case(generator, mode="fixed", max_steps=2, lengths=(4, 3))
         written = case.write(3, case.draws(3))
@@ -135,7 +152,8 @@ class GeneratorContract:
         weights = torch.randn(written.logprobs_RK.shape, dtype=torch.float64)
 
         def value() -> Tensor:
-            return (case.replay(written).logprobs_RK * weights).sum()
+            summed: Tensor = (case.replay(written).logprobs_RK * weights).sum()
+            return summed
 
         gradients = torch.autograd.grad(value(), parameters, allow_unused=True)
         random = torch.Generator().manual_seed(3)
