@@ -1,23 +1,27 @@
 """Ranking fixed candidate sets: figures against loops, the floor of a random ranker, buckets, and baselines."""
 
 import math
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from contracts import two_tribes
-from thinkrank.data import CandidateSets, Catalogue, Dataset, Samples, candidate_sets, split_dataset
+from thinkrank.data import CandidateSets, Catalogue, Dataset, Requests, Samples, candidate_sets, split_dataset
+from thinkrank.data.candidates import Candidates
 from thinkrank.evaluate import (
     bucket_rows,
     candidate_ranks,
-    evaluate_candidates,
-    from_catalogue,
+    evaluate_ranking,
     history_buckets,
     popularity_buckets,
     random_scores,
 )
 from thinkrank.retrieve import EASE, EASEConfig, ItemKNN, Popularity, SASRec, SasrecOptions
+from thinkrank.stages import Cost, Ranking, order_candidates
+from thinkrank.testing import two_tribes
 
 
 def crowd(num_users: int, num_items: int = 40, events_each: int = 2) -> Samples:
@@ -45,6 +49,17 @@ def with_ranks(sets: CandidateSets, ranks: list[int]) -> np.ndarray:
     return scores
 
 
+@dataclass
+class Scoring:
+    """A ranker made of scores of candidates; its answer may be changed before it is given."""
+
+    scores: Callable
+    change: Callable = lambda ranking: ranking
+
+    def rank(self, requests: Requests, candidates: Candidates) -> Ranking:
+        return self.change(order_candidates(candidates, self.scores(requests.histories, candidates.items_BN)))
+
+
 def noise(histories, items_BN):
     """Scores of each (history, item) that do not depend on the rest of the batch or on the column."""
     return np.array(
@@ -58,7 +73,7 @@ def noise(histories, items_BN):
 
 def test_every_place_of_the_true_item_gives_the_metrics_of_that_place():
     sets = candidate_sets(crowd(20), 20)
-    evaluation = evaluate_candidates({"given": with_ranks(sets, list(range(1, 21)))}, sets)
+    evaluation = evaluate_ranking({"given": with_ranks(sets, list(range(1, 21)))}, sets)
     assert evaluation.answers["given"].ranks_S.tolist() == list(range(1, 21))
     for k in (1, 3, 5, 10):
         assert evaluation.values("given", f"hit@{k}").tolist() == [float(rank <= k) for rank in range(1, 21)]
@@ -73,7 +88,7 @@ def test_every_place_of_the_true_item_gives_the_metrics_of_that_place():
 
 def test_random_scores_come_out_at_that_floor():
     sets = candidate_sets(crowd(4000), 20)
-    evaluation = evaluate_candidates({"random": random_scores(sets, seed=3)}, sets)
+    evaluation = evaluate_ranking({"random": random_scores(sets, seed=3)}, sets)
     for metric, value in {"ndcg@1": 0.050, "ndcg@5": 0.147, "ndcg@10": 0.227, "hit@10": 0.500, "mrr": 0.180}.items():
         found = evaluation.values("random", metric)
         assert abs(found.mean() - value) < 4 * found.std() / len(found) ** 0.5
@@ -82,7 +97,7 @@ def test_random_scores_come_out_at_that_floor():
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_ranks_are_those_of_a_loop_with_ties_against_the_true_item(batch_size):
     sets = candidate_sets(crowd(40, events_each=3), 6)
-    evaluation = evaluate_candidates({"noise": noise}, sets, batch_size=batch_size)
+    evaluation = evaluate_ranking({"noise": Scoring(noise)}, sets, batch_size=batch_size)
     for row, items in enumerate(sets.items_BN):
         scores = noise(sets.histories[row : row + 1], items[None])[0]
         positive = sets.positive_B[row]
@@ -104,7 +119,7 @@ def test_what_fills_up_a_set_is_never_ranked(filler):
     assert not sets.mask_BN.all()
     scores = random_scores(sets) - 1
     scores[~sets.mask_BN] = filler
-    evaluation = evaluate_candidates({"random": scores}, sets, cutoffs=(9,))
+    evaluation = evaluate_ranking({"random": scores}, sets, cutoffs=(9,))
     for row, mask in enumerate(sets.mask_BN):
         rank = sum(scores[row][mask] >= scores[row, sets.positive_B[row]])
         assert evaluation.answers["random"].ranks_S[row] == rank
@@ -115,14 +130,14 @@ def test_what_fills_up_a_set_is_never_ranked(filler):
 def test_the_order_the_candidates_are_shown_in_does_not_matter_to_a_pointwise_system():
     sets = candidate_sets(crowd(30), 10)
     shuffled = sets.shuffled(5)
-    ranks = [evaluate_candidates({"noise": noise}, some).answers["noise"].ranks_S for some in (sets, shuffled)]
+    ranks = [evaluate_ranking({"noise": Scoring(noise)}, some).answers["noise"].ranks_S for some in (sets, shuffled)]
     assert (ranks[0] == ranks[1]).all()
 
 
 def test_rows_tests_and_policy_are_those_of_retrieval_without_what_was_not_chosen():
     sets = candidate_sets(crowd(30, events_each=4), 20, seed=6)
     systems = {"random": random_scores(sets), "given": with_ranks(sets, [1 + row % 3 for row in range(len(sets))])}
-    evaluation = evaluate_candidates(systems, sets)
+    evaluation = evaluate_ranking(systems, sets)
     rows = {(row.system, row.metric): row for row in evaluation.rows(dataset="crowd", split="test")}
     assert {metric for _, metric in rows} == set(evaluation.metrics)
     row = rows["given", "ndcg@10"]
@@ -137,7 +152,7 @@ def test_rows_tests_and_policy_are_those_of_retrieval_without_what_was_not_chose
 
 def test_answers_to_some_samples_are_the_same_answers():
     sets = candidate_sets(crowd(30, events_each=3), 8)
-    evaluation = evaluate_candidates({"noise": noise}, sets)
+    evaluation = evaluate_ranking({"noise": Scoring(noise)}, sets)
     chosen = np.arange(len(sets)) % 3 == 0
     part = evaluation.where(chosen)
     assert (part.values("noise", "mrr") == evaluation.values("noise", "mrr")[chosen]).all()
@@ -169,7 +184,7 @@ def test_samples_fall_into_buckets_by_the_popularity_of_their_target():
 
 def test_rows_of_buckets_have_their_own_samples():
     sets = candidate_sets(crowd(5, events_each=7), 10)
-    evaluation = evaluate_candidates({"random": random_scores(sets)}, sets)
+    evaluation = evaluate_ranking({"random": random_scores(sets)}, sets)
     rows = bucket_rows(evaluation, history_buckets(sets.histories), dataset="crowd", split="test")
     counts = {row.split: row.n for row in rows}
     assert counts == {"test, history 1-3": 15, "test, history 4-7": 15}  # nobody has 8
@@ -197,8 +212,8 @@ def tribes():
 def test_baselines_rank_candidates_as_they_rank_the_catalogue(tribes, baseline, negatives):
     sets = candidate_sets(tribes.test, 8, negatives=negatives)
     baseline.fit(tribes)
-    ranks = evaluate_candidates({"it": from_catalogue(baseline.scores)}, sets, batch_size=3).answers["it"].ranks_S
-    for row, scores in enumerate(baseline.scores(sets.histories)):
+    ranks = evaluate_ranking({"it": baseline}, sets, batch_size=3).answers["it"].ranks_S
+    for row, scores in enumerate(baseline.scores(sets.requests)):
         items = [item for item in sets.items_BN[row].tolist() if item >= 0]
         target = int(sets.samples.targets[row])
         assert abs(ranks[row] - sum(scores[item] >= scores[target] for item in items)) <= (type(baseline) is SASRec)
@@ -207,23 +222,83 @@ def test_baselines_rank_candidates_as_they_rank_the_catalogue(tribes, baseline, 
         assert (1 / ranks).mean() > (1 / floor).mean() + 0.2
 
 
-def test_progress_is_told_after_every_batch():
-    sets, told = candidate_sets(crowd(5), 4), []
-    evaluate_candidates({"noise": noise}, sets, batch_size=2, progress=lambda *state: told.append(state))
-    assert told == [("noise", 2, 5), ("noise", 4, 5), ("noise", 5, 5)]
+def test_progress_counts_the_sets_of_all_systems():
+    sets, seen = candidate_sets(crowd(5), 4), []
+
+    @contextmanager
+    def progress(title: str, total: int):
+        seen.append((title, total))
+        yield lambda n=1, note="": seen.append((n, note))
+
+    evaluate_ranking({"noise": Scoring(noise), "random": random_scores(sets)}, sets, batch_size=2, progress=progress)
+    assert seen == [("evaluating", 10), (2, "noise"), (2, "noise"), (1, "noise"), (5, "random")]
+
+
+def test_cost_is_kept_where_an_answer_tells_it():
+    sets = candidate_sets(crowd(5), 4)
+    telling = Scoring(noise, lambda ranking: replace(ranking, cost=Cost(seconds=1e9, tokens=11)))
+    systems = {"telling": telling, "silent": Scoring(noise), "random": random_scores(sets)}
+    cost = evaluate_ranking(systems, sets, batch_size=2).cost
+    assert {name: spent.tokens for name, spent in cost.items()} == {"telling": 33, "silent": 0, "random": 0}
+    assert 0 < cost["telling"].seconds < 1e3
+    assert cost["random"].seconds == 0
+
+
+def test_a_system_that_reaches_for_what_came_next_finds_requests_and_candidates_alone():
+    sets = candidate_sets(crowd(20, events_each=4), 6)
+
+    @dataclass
+    class Peeking(Scoring):
+        def rank(self, requests: Requests, candidates: Candidates) -> Ranking:
+            assert (type(requests), type(candidates)) == (Requests, Candidates)
+            for name in ("samples", "targets", "positive_B", "positions", "feedback"):
+                assert not hasattr(requests, name)
+                assert not hasattr(candidates, name)
+            assert all(history.items.base is None and history.times.base is None for history in requests.histories)
+            return super().rank(requests, candidates)
+
+    peeking, plain = evaluate_ranking({"peeking": Peeking(noise), "plain": Scoring(noise)}, sets).answers.values()
+    assert (peeking.ranks_S == plain.ranks_S).all()
 
 
 def test_faulty_systems_and_empty_requests_are_refused_by_name():
     sets = candidate_sets(crowd(5), 4)
     with pytest.raises(ValueError, match="lost: the scores of candidates must be finite"):
-        evaluate_candidates({"lost": np.full((5, 4), np.nan, dtype=np.float32)}, sets)
+        evaluate_ranking({"lost": np.full((5, 4), np.nan, dtype=np.float32)}, sets)
     with pytest.raises(ValueError, match=r"short: scores have shape \(5, 3\)"):
-        evaluate_candidates({"short": np.zeros((5, 3), dtype=np.float32)}, sets)
-    with pytest.raises(ValueError, match=r"short: scores have shape \(1, 4\)"):
-        evaluate_candidates({"short": lambda histories, items: np.zeros((1, 4), dtype=np.float32)}, sets)
+        evaluate_ranking({"short": np.zeros((5, 3), dtype=np.float32)}, sets)
+    with pytest.raises(ValueError, match="lost: scores hold NaN"):
+        evaluate_ranking({"lost": Scoring(lambda histories, items: np.full(items.shape, np.nan))}, sets)
+    with pytest.raises(ValueError, match="lost: the scores of candidates must be finite"):
+        evaluate_ranking({"lost": Scoring(lambda histories, items: np.full(items.shape, -np.inf))}, sets)
     empty = candidate_sets(crowd(5)[:0], 4)
-    for systems, some, cutoffs in [({}, sets, (5,)), ({"n": noise}, empty, (5,)), ({"n": noise}, sets, ())]:
+    for systems, some, cutoffs in [
+        ({}, sets, (5,)),
+        ({"n": Scoring(noise)}, empty, (5,)),
+        ({"n": Scoring(noise)}, sets, ()),
+    ]:
         with pytest.raises(ValueError, match="at least one"):
-            evaluate_candidates(systems, some, cutoffs=cutoffs)
+            evaluate_ranking(systems, some, cutoffs=cutoffs)
     with pytest.raises(ValueError, match="cut-offs"):
-        evaluate_candidates({"n": noise}, sets, cutoffs=(0, 5))
+        evaluate_ranking({"n": Scoring(noise)}, sets, cutoffs=(0, 5))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ranking: ranking.first(3), r"odd: the answer has shape \(5, 3\), not \(5, 4\)"),
+        (lambda ranking: replace(ranking, columns_BK=None), "odd: the answer does not say where"),
+        (lambda ranking: replace(ranking, columns_BK=ranking.columns_BK * 0), "odd: .* list 0 is not an order"),
+        (lambda ranking: replace(ranking, items_BK=ranking.items_BK + 1), "odd: .* list 0 names other items"),
+        (
+            lambda ranking: replace(ranking, scores_BK=-ranking.scores_BK),
+            "odd: .* not stand in the order of its scores",
+        ),
+    ],
+)
+def test_an_answer_that_is_no_order_of_its_candidates_by_scores_is_refused(change, message):
+    sets = candidate_sets(crowd(5), 4)
+    distinct = Scoring(lambda histories, items: -items.astype(np.float32))
+    assert evaluate_ranking({"sound": distinct}, sets).systems == ("sound",)
+    with pytest.raises(ValueError, match=message):
+        evaluate_ranking({"odd": replace(distinct, change=change)}, sets)

@@ -10,7 +10,16 @@ from rich.console import Console
 
 from thinkrank import _files
 from thinkrank.errors import ThinkrankError
-from thinkrank.evaluate import ResultRow, read_results, results_markdown, results_table, write_results
+from thinkrank.evaluate import (
+    Comparison,
+    ResultRow,
+    read_comparisons,
+    read_results,
+    results_markdown,
+    results_table,
+    write_comparisons,
+    write_results,
+)
 
 
 def row(system: str = "popularity", metric: str = "ndcg@10", value: float = 0.0311, **changes) -> ResultRow:
@@ -68,6 +77,53 @@ def test_a_damaged_file_is_refused_with_the_row_and_key_at_fault(tmp_path: Path,
 def test_a_missing_file_is_refused_by_name(tmp_path: Path):
     with pytest.raises(ThinkrankError, match="no such file"):
         read_results(tmp_path / "results.json")
+    with pytest.raises(ThinkrankError, match=r"comparisons\.json: no such file"):
+        read_comparisons(tmp_path / "comparisons.json")
+
+
+def comparison(system: str = "item-kNN") -> Comparison:
+    figures = {"difference": 0.1, "low": 0.05, "high": 0.15, "p_value": 0.01, "num_clusters": 9}
+    return Comparison(dataset="ml", split="test", system=system, reference="popularity", metric="mrr", **figures)
+
+
+def test_the_protocol_stands_beside_the_comparisons(tmp_path: Path):
+    path = tmp_path / "comparisons.json"
+    protocol = {"candidates": "whole catalogue (9 items)", "seen items left out": True, "cut-offs": [5, 10]}
+    write_comparisons(path, [comparison(), comparison("Öl")], protocol)
+    found = json.loads(path.read_text())
+    assert list(found) == ["protocol", "comparisons"]
+    assert found["protocol"] == protocol
+    assert list(found["comparisons"][0]) == list(Comparison.model_fields)
+    read = read_comparisons(path)
+    assert read.protocol == protocol
+    assert read.comparisons == (comparison(), comparison("Öl"))
+
+
+def test_a_file_of_comparisons_without_a_protocol_is_read(tmp_path: Path):
+    path = tmp_path / "comparisons.json"
+    path.write_text(json.dumps([comparison().model_dump(mode="json")]))
+    read = read_comparisons(path)
+    assert (read.protocol, read.comparisons) == ({}, (comparison(),))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "Invalid JSON"),
+        ("{}", "key 'protocol'"),
+        ('{"protocol": {}}', "key 'comparisons'"),
+        ('[{"dataset": "ml"}]', "row 0, key 'split'"),
+        ('{"protocol": {}, "comparisons": [{"dataset": "ml"}]}', "row 0, key 'split'"),
+        ('{"protocol": {}, "comparisons": [], "more": 1}', "key 'more'"),
+    ],
+)
+def test_damaged_comparisons_are_refused_with_what_is_at_fault(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "comparisons.json"
+    path.write_text(text)
+    with pytest.raises(ThinkrankError, match=message) as caught:
+        read_comparisons(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_value_that_json_cannot_hold_is_refused():
