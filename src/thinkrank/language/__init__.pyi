@@ -2,9 +2,9 @@ from .adapters import add_lora as add_lora
 from .adapters import load_lora as load_lora
 from .adapters import save_lora as save_lora
 from .backbone import Backbone as Backbone
+from .engines.base import Completion as Completion
+from .engines.base import Engine as Engine
 from .engines.prefix_cache import PrefixCache as PrefixCache
-from .engines.transformers import Completion as Completion
-from .engines.transformers import Engine as Engine
 from .engines.transformers import TransformersEngine as TransformersEngine
 from .engines.vllm import VllmEngine as VllmEngine
 from .loading import load_backbone as load_backbone

@@ -2,8 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safetensors.torch import load_file, save
 
 from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
+from thinkrank.language.acting import ActingWeights, adapted_layers, weights_of
 from thinkrank.language.backbone import Backbone
 from thinkrank.language.linear import low_rank_linear
 from thinkrank.language.options import LoraOptions
@@ -52,18 +52,23 @@ def add_lora(backbone: Backbone, options: LoraOptions) -> Backbone:
 
 
 def _fuse(model: torch.nn.Module) -> None:
-    """Let peft's layers compute their training pass in one differentiable operation; the layers stay peft's own."""
+    """Let peft's layers compute their update in one operation, with the weights that act; they stay peft's own."""
     from peft.tuners.lora import Linear
 
     class FusedLora(Linear):  # type: ignore[misc] # peft is untyped
         def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            weights = weights_of(self)
+            if weights is None:
+                alone: torch.Tensor = self.base_layer(x, *args, **kwargs)
+                return alone
             adapter = self.active_adapters[0] if len(self.active_adapters) == 1 else None
-            plain = adapter in self.lora_A and not (self.disable_adapters or self.merged or args or kwargs)
-            dropped = plain and self.training and not isinstance(self.lora_dropout[adapter], torch.nn.Identity)
-            if not plain or dropped:
-                return super().forward(x, *args, **kwargs)
-            down, up = self.lora_A[adapter].weight, self.lora_B[adapter].weight
-            return low_rank_linear(x, self.base_layer, down, up, self.scaling[adapter])
+            if weights == "live":
+                plain = adapter in self.lora_A and not (self.disable_adapters or self.merged or args or kwargs)
+                dropped = plain and self.training and not isinstance(self.lora_dropout[adapter], torch.nn.Identity)
+                if not plain or dropped:
+                    return super().forward(x, *args, **kwargs)
+                weights = (self.lora_A[adapter].weight, self.lora_B[adapter].weight)
+            return low_rank_linear(x, self.base_layer, *weights, self.scaling[adapter])
 
     for module in model.modules():
         if type(module) is Linear:
@@ -107,30 +112,39 @@ def load_lora(backbone: Backbone, folder: Path, options: LoraOptions) -> Backbon
     return adapted
 
 
-def restore_adapter(backbone: Backbone, tensors: dict[str, torch.Tensor], where: str) -> None:
+def restore_adapter(backbone: Backbone, tensors: Mapping[str, torch.Tensor], where: str) -> None:
     """Copy weights into the adapter in place; every name and shape must fit.
 
     Raises:
         ThinkrankError: naming `where` the tensors came from.
     """
     state = adapter_state(backbone)
-    if state.keys() != tensors.keys() or any(state[name].shape != tensors[name].shape for name in state):
-        raise ThinkrankError(f"{where} does not fit the model {backbone.source!r}: it was trained on another one")
+    _check_fit(backbone, state, tensors, where)
     with torch.no_grad():
         for name, tensor in tensors.items():
             state[name].copy_(tensor)
 
 
-@contextmanager
-def adapter_replaced(backbone: Backbone, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Let other adapter weights act for a while; the present ones are back afterwards. Not inside of a gradient.
+def layer_weights(
+    backbone: Backbone, tensors: Mapping[str, torch.Tensor], where: str
+) -> dict[torch.nn.Module, ActingWeights]:
+    """Sort adapter weights by the layer they are of, for `acting`; every name and shape must fit.
 
     Raises:
-        ThinkrankError: if they do not fit.
+        ThinkrankError: naming `where` the tensors came from.
     """
-    kept = {name: tensor.detach().clone() for name, tensor in adapter_state(backbone).items()}
-    restore_adapter(backbone, dict(tensors), "the other adapter")
-    try:
-        yield
-    finally:
-        restore_adapter(backbone, kept, "the adapter")
+    state = adapter_state(backbone)
+    _check_fit(backbone, state, tensors, where)
+    placed = {name: tensor.detach().to(state[name].device, state[name].dtype) for name, tensor in tensors.items()}
+    by_layer: dict[torch.nn.Module, ActingWeights] = {}
+    for layer, module in adapted_layers(backbone.model).items():
+        (down,) = (name for name in placed if name.startswith(f"{layer}.lora_A."))
+        by_layer[module] = (placed[down], placed[down.replace(".lora_A.", ".lora_B.")])
+    return by_layer
+
+
+def _check_fit(
+    backbone: Backbone, state: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], where: str
+) -> None:
+    if state.keys() != tensors.keys() or any(state[name].shape != tensors[name].shape for name in state):
+        raise ThinkrankError(f"{where} does not fit the model {backbone.source!r}: it was trained on another one")

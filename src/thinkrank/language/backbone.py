@@ -1,7 +1,5 @@
 """A causal language model with its tokenizer, whatever it was loaded from."""
 
-import contextlib
-import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -9,12 +7,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from thinkrank.language.acting import acting, adapted_layers
+
 if TYPE_CHECKING:
     CausalModel: TypeAlias = PreTrainedModel
 else:
     CausalModel = torch.nn.Module  # with an adapter it is a peft model, which is no PreTrainedModel
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +64,8 @@ class Backbone:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def without_adapter(self) -> AbstractContextManager[None]:
-        """A context in which the base model acts alone; nothing changes if there is no adapter."""
-        if hasattr(self.model, "disable_adapter"):
-            return self.model.disable_adapter()
-        return contextlib.nullcontext()
-
-    @property
-    def adapter_acts(self) -> bool:
-        """Whether there is an adapter and it is not switched off."""
-        status = getattr(self.model, "get_model_status", None)
-        return status is not None and status().enabled is True
+        """Let the base model act alone in this thread, until the end of the block."""
+        return acting(dict.fromkeys(adapted_layers(self.model).values()))
 
     def trunk(self) -> torch.nn.Module:
         """The decoder without its language head; adapters inside it stay active."""

@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thinkrank.language import Backbone, Packing, PrefixTree, Prompt, packed_states
-from thinkrank.language.packing import batches
+from thinkrank.language.backbone import Backbone
+from thinkrank.language.packing import Packing, batches, packed_states
+from thinkrank.language.prefix_tree import PrefixTree
+from thinkrank.language.text import Prompt
 
 
 def read_last(backbone: Backbone, prompts: Sequence[Prompt]) -> Float[Tensor, "B D"]:
-    """The state at the last token of each prompt, in one differentiable pass; what all begin with is read once."""
+    """Read the state at the last token of each prompt in one differentiable pass; what all begin with is read once."""
     return _read(backbone, PrefixTree.rows(prompt.ids for prompt in prompts))
 
 
@@ -26,7 +28,7 @@ def _read(backbone: Backbone, forest: PrefixTree) -> Float[Tensor, "B D"]:
 
 @torch.no_grad()
 def read_all(backbone: Backbone, prompts: Sequence[Prompt], *, batch_tokens: int = 4096) -> Float[Tensor, "B D"]:
-    """The state at the last token of each prompt, without gradient, in batches of bounded size."""
+    """Read the state at the last token of each prompt, without gradient, in batches of bounded size."""
     parts = [read_last(backbone, prompts[part]) for part in batches([len(p) for p in prompts], batch_tokens)]
     return torch.cat([torch.empty(0, backbone.hidden_size, device=backbone.device), *parts])
 
@@ -35,7 +37,7 @@ def read_all(backbone: Backbone, prompts: Sequence[Prompt], *, batch_tokens: int
 def read_behind(
     backbone: Backbone, prompts: Sequence[Prompt], endings: Sequence[Sequence[int]], *, batch_tokens: int = 4096
 ) -> Float[Tensor, "B D"]:
-    """The state at the end of each ending behind its prompt, without gradient.
+    """Read the state at the end of each ending behind its prompt, without gradient.
 
     Neighbours with the same prompt, such as the thoughts about one history, share one reading of it.
     """

@@ -1,4 +1,4 @@
-"""What was written behind prompts, as one packed forest, and where its tokens stand.
+"""Trajectories: what was written behind prompts, packed into one pass, and where its tokens stand.
 
 Shape legend: R trajectories, A actions (tokens that were chosen) of all of them, T actions of the longest, P tokens
 of the packing, D width.
@@ -12,14 +12,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from thinkrank.language import Backbone, Packing, PrefixTree, packed_states, selective_logprobs
-from thinkrank.language.adapters import adapter_replaced
-from thinkrank.language.packing import PrefixKV
+from thinkrank.language.acting import acting
+from thinkrank.language.adapters import layer_weights
+from thinkrank.language.backbone import Backbone
+from thinkrank.language.logprobs import selective_logprobs
+from thinkrank.language.packing import Packing, PrefixKV, packed_states
+from thinkrank.language.prefix_tree import PrefixTree
 
 
 @runtime_checkable
 class Written(Protocol):
-    """A text behind a prompt, such as a `Completion`."""
+    """Text behind a prompt, such as a `Completion`."""
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -34,7 +37,7 @@ class Written(Protocol):
 
 @dataclass(frozen=True)
 class Given:
-    """A text that nobody sampled: a given thought with its closing, or nothing at all.
+    """Text that nobody sampled: a given thought with its closing, or nothing at all.
 
     Attributes:
         ids: the tokens, the closing included.
@@ -46,7 +49,7 @@ class Given:
 
 
 class Trajectories:
-    """Trajectories as one packed forest, every prompt in it once, and where their actions stand.
+    """Pack trajectories, every prompt in it once, and find where their actions stand.
 
     A trajectory is a prompt, the tokens its thought consists of, and the closing, at whose end the answer is read. The
     chosen tokens are its actions, the stop included: what ended the thought was a choice too.
@@ -101,21 +104,28 @@ class Trajectories:
 
 
 def action_logprobs(
-    backbone: Backbone, episodes: Trajectories, states_PD: Float[Tensor, "P D"], *, entropy: bool = False
+    backbone: Backbone, trajectories: Trajectories, states_PD: Float[Tensor, "P D"], *, entropy: bool = False
 ) -> tuple[Float[Tensor, "R T"], Float[Tensor, "R T"] | None]:
-    """Log-probability, and if asked for entropy, of every action; zeros behind a trajectory's end; differentiable."""
-    scores = selective_logprobs(backbone, states_PD[episodes.predictors], episodes.tokens_A, entropy=entropy)
-    entropies_RT = None if scores.entropies_N is None else episodes.matrix(scores.entropies_N)
-    return episodes.matrix(scores.logprobs_N), entropies_RT
+    """Score every action: its log-probability and, if wanted, the entropy; differentiable.
+
+    Behind a trajectory's end stand zeros.
+    """
+    scores = selective_logprobs(backbone, states_PD[trajectories.predictors], trajectories.tokens_A, entropy=entropy)
+    entropies_RT = None if scores.entropies_N is None else trajectories.matrix(scores.entropies_N)
+    return trajectories.matrix(scores.logprobs_N), entropies_RT
 
 
 @torch.no_grad()
 def reference_logprobs(
-    backbone: Backbone, episodes: Trajectories, adapter: Mapping[str, Tensor]
+    backbone: Backbone, trajectories: Trajectories, adapter: Mapping[str, Tensor]
 ) -> Float[Tensor, "R T"]:
-    """What the model makes of the actions with other adapter weights, such as those of the start."""
-    with adapter_replaced(backbone, adapter):
-        return action_logprobs(backbone, episodes, packed_states(backbone, episodes.packing))[0]
+    """Score the actions under other adapter weights, such as those of the start.
+
+    Raises:
+        ThinkrankError: if the weights do not fit the model.
+    """
+    with acting(layer_weights(backbone, adapter, "the reference adapter")):
+        return action_logprobs(backbone, trajectories, packed_states(backbone, trajectories.packing))[0]
 
 
 def _detoured(written: Sequence[Written], closing: tuple[int, ...]) -> list[int]:

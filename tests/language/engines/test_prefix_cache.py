@@ -79,15 +79,18 @@ def test_the_least_recently_used_goes_first(backbone):
     assert cache.num_tokens <= 10
 
 
-def test_changed_weights_empty_it(backbone):
+def test_changed_weights_drop_what_they_read(backbone):
     cache = PrefixCache(backbone, 100)
+    with backbone.without_adapter():
+        cache.read([[5, 6, 7]], writer="base")
     (before,) = cache.read([[5, 6, 7]])
     with torch.no_grad():
         for weight in adapter_state(backbone).values():
             weight.add_(0.1)
     (after,) = cache.read([[5, 6, 7]])
-    assert cache.misses == 2
+    assert (cache.misses, cache.hits) == (3, 0)
+    assert cache.num_tokens == 6
     assert not torch.equal(before[1][0], after[1][0])
     with backbone.without_adapter():
-        cache.read([[5, 6, 7]])
-    assert cache.misses == 3
+        cache.read([[5, 6, 7]], writer="base")
+    assert (cache.misses, cache.hits) == (3, 1)

@@ -111,14 +111,14 @@ def test_the_same_seed_draws_the_same_text(backbone):
     assert [w.ids for w in first] != [w.ids for w in other]
 
 
-def test_the_closing_ends_a_continuation_and_is_not_part_of_its_text(backbone):
+def test_the_stop_ends_a_completion_and_is_not_part_of_its_text(backbone):
     free = generate(backbone, PROMPTS[:1], GenerationOptions(max_new_tokens=10))[0]
     whole = backbone.tokenizer.decode(free.ids)
-    closing = backbone.tokenizer.decode(free.ids[3:5])
-    stopped = generate(backbone, PROMPTS[:1], GenerationOptions(max_new_tokens=10), closing=closing)[0]
+    stop = backbone.tokenizer.decode(free.ids[3:5])
+    stopped = generate(backbone, PROMPTS[:1], GenerationOptions(max_new_tokens=10), stop=stop)[0]
     assert stopped.finish_reason == "closed"
-    assert stopped.text == whole.partition(closing)[0]
-    assert closing not in stopped.text
+    assert stopped.text == whole.partition(stop)[0]
+    assert stop not in stopped.text
     assert free.ids[: len(stopped.ids)] == stopped.ids
     assert backbone.tokenizer.decode(stopped.ids_before_stop) == stopped.text
 
@@ -239,7 +239,7 @@ def last_state(backbone, ids):
 def test_the_last_state_is_read_where_the_text_ends(backbone, suffix):
     options = GenerationOptions(max_new_tokens=10)
     free = generate(backbone, PROMPTS, options)
-    endings = {"length": {}, "closed": {"closing": backbone.tokenizer.decode(free[0].ids[3:6])}}
+    endings = {"length": {}, "closed": {"stop": backbone.tokenizer.decode(free[0].ids[3:6])}}
     for reason, more in endings.items():
         written = generate(backbone, PROMPTS, options, suffix=suffix, **more)
         assert written[0].finish_reason == reason

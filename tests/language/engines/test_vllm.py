@@ -88,11 +88,11 @@ class RecordedLLM:
             top_p=sent["top_p"],
             seed=sent["seed"],
         )
-        closing = sent["stop"][0] if sent["stop"] else None
+        stop = sent["stop"][0] if sent["stop"] else None
         prompts = PrefixTree.rows([prompt["prompt_token_ids"]])
-        ((written,),) = TransformersEngine(backbone).sample(prompts, options, closing=closing)
-        stop = {"length": None, "closed": closing, "end_of_turn": written.ids[-1]}[written.finish_reason]
-        return answer(written.ids, written.logprobs, "length" if stop is None else "stop", stop)
+        ((written,),) = TransformersEngine(backbone).sample(prompts, options, stop=stop)
+        reason = {"length": None, "closed": stop, "end_of_turn": written.ids[-1]}[written.finish_reason]
+        return answer(written.ids, written.logprobs, "length" if reason is None else "stop", reason)
 
 
 class Scripted(RecordedLLM):
@@ -214,16 +214,16 @@ def test_greedy_continuations_are_those_of_the_reference_engine(served, adapted)
 
 @pytest.mark.parametrize("suffix", [(), (20, 21)])
 @pytest.mark.parametrize("num_tokens", [1, 2, 3])
-def test_a_closing_ends_where_the_reference_engine_ends_it(served, adapted, num_tokens, suffix):
+def test_a_stop_ends_where_the_reference_engine_ends_it(served, adapted, num_tokens, suffix):
     prompts = PrefixTree.rows([token, 6] for token in range(5, 17))
     options = GenerationOptions(max_new_tokens=8)
     reference = TransformersEngine(adapted)
     free = [one.ids for one in flat(reference.sample(prompts, options))]
     parts = (adapted.tokenizer.decode(ids[i : i + num_tokens]) for ids in free for i in range(9 - num_tokens))
-    closing = next(text for text in parts if text.isascii())
-    stopped = served(adapted).sample(prompts, options, closing=closing, suffix=suffix)
+    stop = next(text for text in parts if text.isascii())
+    stopped = served(adapted).sample(prompts, options, stop=stop, suffix=suffix)
     assert "closed" in {one.finish_reason for one in flat(stopped)}
-    expected = reference.sample(prompts, options, closing=closing, suffix=suffix)
+    expected = reference.sample(prompts, options, stop=stop, suffix=suffix)
     assert_same(stopped, expected)
     assert_ends_read(adapted, prompts, stopped, suffix)
     assert_ends_read(adapted, prompts, expected, suffix)
@@ -242,12 +242,12 @@ def test_a_turn_ends_where_the_reference_engine_ends_it(served, suffix):
         assert_same(stopped, reference.sample(FOREST, options, suffix=suffix))
 
 
-def test_tokens_behind_the_closing_are_dropped(served, base):
+def test_tokens_behind_the_stop_are_dropped(served, base):
     ids = [20, 21, 22, 23, 24]
-    closing = base.tokenizer.decode(ids[2:3])
-    late = answer(ids, [-1.0, -2.0, -3.0, -4.0, -5.0], "stop", closing)
+    stop = base.tokenizer.decode(ids[2:3])
+    late = answer(ids, [-1.0, -2.0, -3.0, -4.0, -5.0], "stop", stop)
     ((one,),) = served(base, Scripted(late)).sample(
-        PrefixTree.rows([[5]]), GenerationOptions(max_new_tokens=9), closing=closing
+        PrefixTree.rows([[5]]), GenerationOptions(max_new_tokens=9), stop=stop
     )
     assert one.ids == (20, 21, 22)
     assert one.logprobs == (-1.0, -2.0, -3.0)
@@ -255,11 +255,11 @@ def test_tokens_behind_the_closing_are_dropped(served, base):
     assert len(one.own_logprobs) == len(one.entropies) == 3
 
 
-def test_a_turns_end_counts_before_the_closing_its_text_completes(served, base):
+def test_a_turns_end_counts_before_the_stop_its_text_completes(served, base):
     (end,) = base.end_of_turn_ids
-    closing = base.tokenizer.decode([end])
-    told = answer([20, end], [-1.0, -2.0], "stop", closing)
-    ((one,),) = served(base, Scripted(told)).sample(PrefixTree.rows([[5]]), GenerationOptions(), closing=closing)
+    stop = base.tokenizer.decode([end])
+    told = answer([20, end], [-1.0, -2.0], "stop", stop)
+    ((one,),) = served(base, Scripted(told)).sample(PrefixTree.rows([[5]]), GenerationOptions(), stop=stop)
     assert one.finish_reason == "end_of_turn"
     assert one.ids_before_stop == (20,)
 
@@ -273,14 +273,14 @@ def test_a_text_cut_by_its_budget_says_length(served, base):
 
 @pytest.mark.parametrize("reason", ["abort", "error", "repetition"])
 def test_a_continuation_that_was_given_up_is_no_continuation(served, base, reason):
-    with pytest.raises(ThinkrankError, match=f"gave a continuation up \\({reason}\\)"):
+    with pytest.raises(ThinkrankError, match=f"gave a completion up \\({reason}\\)"):
         served(base, Scripted(answer([20], [-1.0], reason))).sample(PrefixTree.rows([[5]]), GenerationOptions())
 
 
 def test_a_stop_that_the_tokens_do_not_show_is_an_error(served, base):
     told = answer([20, 21], [-1.0, -2.0], "stop", "</think>")
     with pytest.raises(ThinkrankError, match="hold no such end"):
-        served(base, Scripted(told)).sample(PrefixTree.rows([[5]]), GenerationOptions(), closing="</think>")
+        served(base, Scripted(told)).sample(PrefixTree.rows([[5]]), GenerationOptions(), stop="</think>")
 
 
 def test_every_field_that_decides_what_is_written_is_sent(served, base):
@@ -294,7 +294,7 @@ def test_every_field_that_decides_what_is_written_is_sent(served, base):
 def test_a_request_is_the_recorded_one(served, base):
     sampler = served(base)
     options = GenerationOptions(max_new_tokens=16, temperature=0.7, top_k=20, top_p=0.9, seed=1)
-    sampler.sample(PrefixTree.rows([[5, 6, 7]]), options, closing="</think>", seeds=[12])
+    sampler.sample(PrefixTree.rows([[5, 6, 7]]), options, stop="</think>", seeds=[12])
     (((prompt,), (params,), lora_request),) = sampler.engine.calls
     assert prompt == CONTRACT["example"]["prompt"]
     assert params.sent == CONTRACT["example"]["sampling_params"]
@@ -368,8 +368,8 @@ def test_two_samplers_never_name_an_adapter_alike(served, adapted):
 def test_without_its_adapter_the_base_alone_is_asked(served, adapted):
     sampler = served(adapted)
     options = GenerationOptions(max_new_tokens=3)
-    with adapted.without_adapter():
-        assert_same(sampler.sample(FOREST, options), TransformersEngine(adapted).sample(FOREST, options))
+    expected = TransformersEngine(adapted).sample(FOREST, options, writer="base")
+    assert_same(sampler.sample(FOREST, options, writer="base"), expected)
     assert sampler.engine.calls[0][2] is None
     sampler.sample(FOREST, options)
     assert sampler.engine.calls[1][2] is not None
@@ -501,7 +501,7 @@ def test_vllm_itself_samples_what_the_trainer_scores(tmp_path, options):
     for _ in range(2):
         off = []
         for prompt, samples in zip(
-            prompts.sequences(), sampler.sample(prompts, options, num_samples=4, closing="."), strict=True
+            prompts.sequences(), sampler.sample(prompts, options, num_samples=4, stop="."), strict=True
         ):
             for one in samples:
                 with torch.no_grad(), backbone.precision():

@@ -1,4 +1,4 @@
-"""What every engine that writes is asked, and what it answers.
+"""What every engine that writes is given, and what it returns.
 
 Shape legend: D width.
 """

@@ -1,4 +1,4 @@
-"""Keys and values of a forest while continuations of its leaves are being written.
+"""Keys and values of a prefix tree while completions of its leaves are being written.
 
 Each node's keys and values exist once, whatever hangs below it. In one step, level by level of the forest, all rows
 below a node are multiplied with that node's keys as one matrix; then every row with what it has written itself; one
@@ -8,14 +8,13 @@ Shape legend: R rows, N nodes of a level, F rows below a node at most, P tokens 
 H heads, J key-value heads, G = H / J, E head width, S seen tokens, D hidden width.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from thinkrank.language.backbone import Backbone
-from thinkrank.language.engines.prefix_cache import PrefixCache
 from thinkrank.language.packing import Packing, PrefixKV, packed_states
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.states import forward
@@ -25,14 +24,14 @@ _PREFILL_TOKENS = 4096
 
 
 class KVCache:
-    """What a sampler keeps of a forest's nodes and of the rows it writes.
+    """Hold the keys and values of a tree's nodes and of the rows that are being written.
 
     Args:
         backbone: the model.
         forest: the prompts.
         num_own: tokens each row may add.
         limit: bytes of keys and values held at most.
-        prefixes: where the keys and values of roots are looked up first; None reads them here.
+        prefixes: gives the keys and values of roots, by their ids; None reads them here.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class KVCache:
         forest: PrefixTree,
         num_own: int,
         limit: float,
-        prefixes: PrefixCache | None = None,
+        prefixes: Callable[[Sequence[tuple[int, ...]]], list[PrefixKV]] | None = None,
     ) -> None:
         self.backbone, self.forest, self.num_own, self.limit = backbone, forest, num_own, limit
         self.prefixes = prefixes
@@ -159,7 +158,7 @@ class KVCache:
             return {}
         above = set(part.parents)
         roots = [node for node, parent in enumerate(part.parents) if parent < 0 and node in above]
-        return dict(zip(roots, self.prefixes.read([part.ids[root] for root in roots]), strict=True))
+        return dict(zip(roots, self.prefixes([part.ids[root] for root in roots]), strict=True))
 
     def read(self, tokens: Sequence[int], written: Sequence[int]) -> Float[Tensor, "R D"]:
         """Read one token per row and return its state.

@@ -3,6 +3,7 @@
 Shape legend: P tokens of a beginning, J key-value heads, E head width.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -12,14 +13,19 @@ from torch import Tensor
 
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.backbone import Backbone
+from thinkrank.language.engines.base import TRAINED
 from thinkrank.language.packing import Packing, PrefixKV, packed_states
 from thinkrank.language.prefix_tree import PrefixTree
 
 _Ids: TypeAlias = tuple[int, ...]
+_Key: TypeAlias = tuple[str, int, _Ids]
+"""Writer, version of its weights, beginning."""
 
 
 class PrefixCache:
-    """The least recently used beginnings are dropped first; all are when the adapter's weights change.
+    """Keep beginnings by writer; the least recently used are dropped first, outdated ones of "trained" at once.
+
+    Threads may read at once.
 
     Args:
         backbone: the model.
@@ -29,32 +35,40 @@ class PrefixCache:
     def __init__(self, backbone: Backbone, max_tokens: int) -> None:
         self.backbone, self.max_tokens = backbone, max_tokens
         self.hits = self.misses = 0
-        self._kept: OrderedDict[_Ids, PrefixKV] = OrderedDict()
-        self._version = self._present_version()
+        self._adapter = list(adapter_state(backbone).values())
+        self._kept: OrderedDict[_Key, PrefixKV] = OrderedDict()
+        self._lock = threading.Lock()
 
     @property
     def num_tokens(self) -> int:
         """Tokens kept now."""
-        return sum(map(len, self._kept))
+        return sum(len(ids) for _, _, ids in self._kept)
 
     @torch.no_grad()
-    def read(self, beginnings: Sequence[Sequence[int]]) -> list[PrefixKV]:
-        """Keys and values of each beginning, from the cache or from one pass over those that are missing."""
-        if self._version != (version := self._present_version()):
-            self._kept.clear()
-            self._version = version
-        wanted = [tuple(ids) for ids in beginnings]
-        missing = [ids for ids in dict.fromkeys(wanted) if ids not in self._kept]
-        self.misses += len(missing)
-        self.hits += len(wanted) - len(missing)
-        found = {ids: self._kept[ids] for ids in wanted if ids in self._kept}
-        found |= dict(zip(missing, self._compute(missing), strict=True))
-        for ids in wanted:
-            self._kept[ids] = found[ids]
-            self._kept.move_to_end(ids)
-        while self.num_tokens > self.max_tokens:
-            self._kept.popitem(last=False)
-        return [found[ids] for ids in wanted]
+    def read(self, beginnings: Sequence[Sequence[int]], *, writer: str = TRAINED) -> list[PrefixKV]:
+        """Return keys and values of each beginning, from the cache or from one pass over those that are missing.
+
+        Args:
+            beginnings: token ids.
+            writer: whose weights act now, by name.
+        """
+        version = sum(weight._version for weight in self._adapter) if writer == TRAINED else 0
+        wanted = [(writer, version, tuple(ids)) for ids in beginnings]
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == writer and key[1] != version]:
+                del self._kept[key]
+            found = {key: self._kept[key] for key in wanted if key in self._kept}
+            missing = [key for key in dict.fromkeys(wanted) if key not in found]
+            self.misses += len(missing)
+            self.hits += len(wanted) - len(missing)
+        found |= dict(zip(missing, self._compute([ids for _, _, ids in missing]), strict=True))
+        with self._lock:
+            for key in wanted:
+                self._kept[key] = found[key]
+                self._kept.move_to_end(key)
+            while self.num_tokens > self.max_tokens:
+                self._kept.popitem(last=False)
+        return [found[key] for key in wanted]
 
     def _compute(self, beginnings: Sequence[_Ids]) -> list[PrefixKV]:
         if not beginnings:
@@ -69,14 +83,9 @@ class PrefixCache:
             )
         ]
 
-    def _present_version(self) -> tuple[bool, int]:
-        """A value that differs after every change of the adapter's weights, or of whether it acts at all."""
-        tensors = adapter_state(self.backbone).values()
-        return self.backbone.adapter_acts, sum(tensor._version for tensor in tensors)
-
 
 class _KeepAll:
-    """Attends as a packing does and keeps every key and value."""
+    """Attend as a packing does, and keep every key and value."""
 
     def __init__(self, packing: Packing) -> None:
         self.packing = packing

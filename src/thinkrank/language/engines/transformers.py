@@ -9,7 +9,8 @@ Shape legend: R rows being written, V vocabulary, D width.
 import hashlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -17,9 +18,10 @@ from torch import Tensor
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.backbone import Backbone
-from thinkrank.language.engines.base import Completion
+from thinkrank.language.engines.base import TRAINED, Completion
 from thinkrank.language.engines.kv_cache import KVCache
 from thinkrank.language.engines.prefix_cache import PrefixCache
+from thinkrank.language.engines.writers import Writers
 from thinkrank.language.logprobs import log_softmax, logits
 from thinkrank.language.options import FinishReason, GenerationOptions
 from thinkrank.language.prefix_tree import PrefixTree
@@ -29,7 +31,7 @@ _CHUNK_LOGITS = 2**20
 
 
 def sampling_logprobs(logits_RV: Float[Tensor, "R V"], options: GenerationOptions) -> Float[Tensor, "R V"]:
-    """The log of the distribution that is really sampled: temperature, then top-k, then top-p, renormalised.
+    """Return the log of the distribution that is really sampled: temperature, then top-k, then top-p, renormalised.
 
     Tokens that were cut have -inf. With temperature 0 it is the model's own distribution.
     """
@@ -49,9 +51,9 @@ def sampling_logprobs(logits_RV: Float[Tensor, "R V"], options: GenerationOption
 
 
 class TransformersEngine:
-    """The reference engine: the model itself, as transformers runs it.
+    """Reference engine: the model itself, as transformers runs it.
 
-    A node of the forest is read once, when the first row that needs it is admitted; its keys and values serve every row
+    A node of the tree is read once, when the first row that needs it is admitted; its keys and values serve every row
     below it and are dropped with the last. Rows join longest prompt first, as the memory allows, and leave when they
     are done.
 
@@ -59,28 +61,34 @@ class TransformersEngine:
     in bf16), so a batch may change a token only where two outcomes are that close.
 
     Args:
-        backbone: the model; an adapter on it is active.
+        backbone: the model, with the adapter of the writer "trained" if there is one.
         prefixes: keeps what prompts begin with between calls; None keeps nothing.
     """
 
     def __init__(self, backbone: Backbone, prefixes: PrefixCache | None = None) -> None:
         self.backbone, self.prefixes = backbone, prefixes
+        self._writers = Writers(backbone)
+
+    def publish(self, writer: str, adapter: Mapping[str, Tensor]) -> None:
+        """Give adapter weights a name to write under; see `Engine`."""
+        self._writers.publish(writer, adapter)
 
     def sample(
         self,
         prompts: PrefixTree,
         options: GenerationOptions,
         *,
+        writer: str = TRAINED,
         num_samples: int = 1,
-        closing: str | None = None,
+        stop: str | None = None,
         suffix: Sequence[int] = (),
         seeds: Sequence[int] | None = None,
     ) -> list[list[Completion]]:
-        """Write `num_samples` continuations of every leaf of the forest; see `Engine`."""
+        """Write `num_samples` completions of every leaf of the tree; see `Engine`."""
         seeds = range(len(prompts.leaves)) if seeds is None else seeds
         rows = [
             [
-                _Row(self.backbone, leaf, closing, tuple(suffix), _uniforms(options, seed, number))
+                _Row(self.backbone, leaf, stop, tuple(suffix), _uniforms(options, seed, number))
                 for number in range(num_samples)
             ]
             for leaf, seed in zip(prompts.leaves, seeds, strict=True)
@@ -92,14 +100,15 @@ class TransformersEngine:
         order = sorted(
             range(len(rows)), key=lambda i: (-longest[root_of[i]], root_of[i], prompts.path(prompts.leaves[i]))
         )
-        self._run(prompts, options, deque(row for i in order for row in rows[i]), len(suffix))
+        num_own = options.max_new_tokens + len(suffix)
+        prefixes = None if self.prefixes is None else partial(self.prefixes.read, writer=writer)
+        with self._writers.acting(writer):
+            memory = KVCache(self.backbone, prompts, num_own, options.kv_gib * 2**30, prefixes)
+            self._run(memory, options, deque(row for i in order for row in rows[i]))
         return [[row.finished() for row in samples] for samples in rows]
 
     @torch.inference_mode()
-    def _run(self, prompts: PrefixTree, options: GenerationOptions, waiting: "deque[_Row]", num_suffix: int) -> None:
-        memory = KVCache(
-            self.backbone, prompts, options.max_new_tokens + num_suffix, options.kv_gib * 2**30, self.prefixes
-        )
+    def _run(self, memory: KVCache, options: GenerationOptions, waiting: "deque[_Row]") -> None:
         rows: list[_Row] = []
         while waiting or rows:
             clock = time.perf_counter()
@@ -175,12 +184,12 @@ def choose(
 
 
 class _Row:
-    """One continuation while it is being written, then while its end is being read."""
+    """One completion while it is being written, then while its end is being read."""
 
     def __init__(
-        self, backbone: Backbone, leaf: int, closing: str | None, suffix: tuple[int, ...], uniforms: list[float]
+        self, backbone: Backbone, leaf: int, stop: str | None, suffix: tuple[int, ...], uniforms: list[float]
     ) -> None:
-        self.backbone, self.leaf, self.closing, self.suffix, self.uniforms = backbone, leaf, closing, suffix, uniforms
+        self.backbone, self.leaf, self.stop, self.suffix, self.uniforms = backbone, leaf, stop, suffix, uniforms
         self.ids: list[int] = []
         self.logprobs: list[float] = []
         self.own_logprobs: list[float] = []
@@ -209,8 +218,8 @@ class _Row:
             self.finish_reason = "end_of_turn"
         else:
             self.num_before_stop = len(self.ids)
-            if self.closing is not None:
-                self._look_for(self.closing)
+            if self.stop is not None:
+                self._look_for(self.stop)
             if last and self.finish_reason is None:
                 self.finish_reason = "length"
         if self.finish_reason is None:
@@ -225,8 +234,8 @@ class _Row:
         if self.last_state is None:
             self.feed.extend(kept[self.num_read :])
 
-    def _look_for(self, closing: str) -> None:
-        if (before := before_closing(self.backbone, self.ids, closing)) is not None:
+    def _look_for(self, stop: str) -> None:
+        if (before := before_stop(self.backbone, self.ids, stop)) is not None:
             self.finish_reason = "closed"
             self.text, self.num_before_stop = before
 
@@ -262,13 +271,13 @@ class _Row:
 
 
 def decode(backbone: Backbone, ids: Sequence[int]) -> str:
-    """The text of sampled tokens as a stop is looked for in it: control tokens are written out."""
+    """Return the text of sampled tokens as a stop is looked for in it: control tokens are written out."""
     return str(backbone.tokenizer.decode(list(ids)))
 
 
-def before_closing(backbone: Backbone, ids: Sequence[int], closing: str) -> tuple[str, int] | None:
-    """The text before the closing, and how many tokens stand wholly in it; None if the closing is not written."""
-    text, found, _ = decode(backbone, ids).partition(closing)
+def before_stop(backbone: Backbone, ids: Sequence[int], stop: str) -> tuple[str, int] | None:
+    """Find the text before the stop, and how many tokens stand wholly in it; None if the stop is not written."""
+    text, found, _ = decode(backbone, ids).partition(stop)
     if not found:
         return None
     count = len(ids)
@@ -278,13 +287,13 @@ def before_closing(backbone: Backbone, ids: Sequence[int], closing: str) -> tupl
 
 
 def completion_seed(options: GenerationOptions, seed: int, number: int) -> int:
-    """What the draws of one continuation depend on, 63 bits of it: the run's seed, its leaf's and its number."""
+    """Mix what the draws of one completion depend on into 63 bits: the run's seed, its leaf's and its number."""
     digest = hashlib.blake2b(f"{options.seed}/{seed}/{number}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def _uniforms(options: GenerationOptions, seed: int, number: int) -> list[float]:
-    """The random numbers of one continuation, one per token."""
+    """Draw the random numbers of one completion, one per token."""
     if options.temperature == 0:
         return []
     random = torch.Generator().manual_seed(completion_seed(options, seed, number))

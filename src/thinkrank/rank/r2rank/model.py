@@ -136,7 +136,7 @@ class R2Rank:
                 PrefixTree.groups(self._groups(histories, candidates)),
                 options or self.config.thought,
                 num_samples=num_samples,
-                closing=self.config.prompt.closing,
+                stop=self.config.prompt.closing,
                 suffix=self.prompts.closing_ids,
                 seeds=per_leaf,
             )

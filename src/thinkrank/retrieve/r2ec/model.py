@@ -8,7 +8,6 @@ Shape legend: B users, I items of the catalogue, K answers, D width.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from thinkrank.language import (
     load_lora,
     save_lora,
 )
-from thinkrank.language.adapters import adapter_replaced
+from thinkrank.language.engines.base import BASE, TRAINED
 from thinkrank.language.reading import read_all, read_behind
 from thinkrank.pretrained import finish, local_folder, reading, write_tensors
 from thinkrank.prompts.retrieval import Prompts
@@ -132,23 +131,19 @@ class R2ec:
         seeds: Sequence[int] | None = None,
     ) -> list[list[Completion]]:
         """Write `num_samples` thoughts behind each user prompt, by whom `config.thinker` says; see `Engine`."""
-        with self._writing():
-            return TransformersEngine(self.backbone).sample(
-                PrefixTree.rows(prompt.ids for prompt in prompts).share(),
-                options or self.config.thought,
-                num_samples=num_samples,
-                closing=self.config.prompt.closing,
-                suffix=self.prompts.closing_ids,
-                seeds=seeds,
-            )
-
-    def _writing(self) -> AbstractContextManager[None]:
-        """The weights that write thoughts."""
-        if self.config.thinker == "base":
-            return self.backbone.without_adapter()
+        engine, writer = TransformersEngine(self.backbone), BASE if self.config.thinker == "base" else TRAINED
         if self.config.thinker == "frozen" and self.writer:
-            return adapter_replaced(self.backbone, self.writer)
-        return nullcontext()
+            writer = "frozen"
+            engine.publish(writer, self.writer)
+        return engine.sample(
+            PrefixTree.rows(prompt.ids for prompt in prompts).share(),
+            options or self.config.thought,
+            writer=writer,
+            num_samples=num_samples,
+            stop=self.config.prompt.closing,
+            suffix=self.prompts.closing_ids,
+            seeds=seeds,
+        )
 
     def user_states(
         self, histories: Sequence[History], thoughts: Sequence[Sequence[int]] | None = None
