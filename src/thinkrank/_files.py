@@ -33,9 +33,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def cache_folder() -> Path:
-    """Where downloads and converted weights are kept: ``THINKRANK_CACHE``, else the platform's folder for caches."""
-    if told := os.environ.get("THINKRANK_CACHE"):
-        return Path(told).expanduser()
+    """Return the folder of downloads and converted weights: ``THINKRANK_CACHE``, else the platform's for caches."""
+    if folder := os.environ.get("THINKRANK_CACHE"):
+        return Path(folder).expanduser()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "thinkrank"
     if sys.platform == "win32":

@@ -6,14 +6,14 @@ from thinkrank.errors import ThinkrankError
 
 
 def default_device() -> torch.device:
-    """CUDA if there is one, then Apple's GPU, then the CPU."""
+    """Choose CUDA if there is one, then Apple's GPU, then the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """Bfloat16 where the device computes it fast, float32 elsewhere."""
+    """Choose bfloat16 where the device computes it fast, float32 elsewhere."""
     fast = True
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -23,7 +23,7 @@ def default_dtype(device: torch.device) -> torch.dtype:
 
 
 def named_device(name: str) -> torch.device:
-    """A device by its name; ``auto`` is `default_device`.
+    """Find a device by its name; ``auto`` is `default_device`.
 
     Raises:
         ThinkrankError: if torch knows no such device.

@@ -30,7 +30,7 @@ NegativeKind = Literal["uniform", "popularity", "list"]
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What there is to choose from for each request, and what is known of it before anybody chose.
+    """Hold what there is to choose from for each request, and what is known of it before anybody chose.
 
     Arrays are padded on the right to the longest list: -1 for items, 0 for everything else.
 
@@ -102,18 +102,18 @@ class Candidates:
 
     @property
     def mask_BN(self) -> Bool[np.ndarray, "B N"]:
-        """True where there is a candidate."""
+        """Return True where there is a candidate."""
         return np.asarray(self.items_BN >= 0)
 
     @property
     def lengths_B(self) -> Int64[np.ndarray, "B"]:
-        """Candidates of each list."""
+        """Count the candidates of each list."""
         return np.asarray(self.mask_BN.sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
 class CandidateSets:
-    """One set of candidates per sample, in an order that tells nothing.
+    """Hold one set of candidates per sample, in an order that tells nothing.
 
     Attributes:
         samples: whose sets they are, one each, in the order of the rows.
@@ -153,31 +153,31 @@ class CandidateSets:
 
     @property
     def mask_BN(self) -> Bool[np.ndarray, "B N"]:
-        """False where a row is filled up."""
+        """Return False where a row is filled up."""
         return np.asarray(self.items_BN >= 0)
 
     @property
     def positions(self) -> Int64[np.ndarray, "B"]:
-        """The event each sample has as its target, as in `Samples`."""
+        """Return the event that each sample has as its target, as in `Samples`."""
         return self.samples.positions
 
     @cached_property
     def requests(self) -> Requests:
-        """Who asks, without what came next."""
+        """Return who asks, without what came next."""
         return self.samples.requests()
 
     @property
     def histories(self) -> Sequence[History]:
-        """What each user did before, as views."""
+        """Return what each user did before, as views."""
         return self.requests.histories
 
     @property
     def candidates(self) -> Candidates:
-        """What there is to choose from, without what was chosen."""
+        """Return what there is to choose from, without what was chosen."""
         return Candidates(self.items_BN, self.samples.dataset.catalogue, name=self.samples.dataset.name)
 
     def shuffled(self, seed: int) -> "CandidateSets":
-        """The same sets, each in another random order; what is filled up stays behind.
+        """Return the same sets, each in another random order; what is filled up stays behind.
 
         Args:
             seed: of the order; the same for the same sample, whatever others there are.
@@ -301,7 +301,7 @@ def sets_of(
 
 
 def _drawn(samples: Samples, count: int, negatives: str, seed: int) -> list[Int[np.ndarray, "D"]]:
-    """Random items that the user touches nowhere."""
+    """Draw random items that the user touches nowhere."""
     dataset = samples.dataset
     num_items = len(dataset.catalogue)
     popularity_I = np.bincount(dataset.items_E, minlength=num_items)
@@ -334,7 +334,7 @@ def _weighted(
 def _assembled(
     samples: Samples, rows: Sequence[Int[np.ndarray, "_"]], size: int, negatives: str, seed: int
 ) -> CandidateSets:
-    """Rows of different lengths as one array, filled up, with the columns of the targets."""
+    """Join rows of different lengths into one array, filled up, with the columns of the targets."""
     items_BN = _filled_up(rows, size)
     positive_B = (items_BN == samples.targets[:, None]).argmax(axis=1)
     return CandidateSets(samples, items_BN, positive_B.astype(np.int64), negatives, seed)
@@ -345,7 +345,7 @@ def _generator(seed: int, position: int, purpose: Literal["negatives", "order"])
 
 
 def _filled_up(rows: Sequence[Int[np.ndarray, "_"] | Sequence[int]], size: int) -> Int32[np.ndarray, "B N"]:
-    """Rows of different lengths as one array, -1 behind their ends."""
+    """Join rows of different lengths into one array, -1 behind their ends."""
     items_BN = np.full((len(rows), size), -1, dtype=np.int32)
     for filled, row in zip(items_BN, rows, strict=True):
         filled[: len(row)] = row

@@ -25,7 +25,7 @@ TEXT_COLUMNS: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Items in a fixed order. Everywhere else an item is its row here, from 0.
+    """Hold items in a fixed order. Everywhere else an item is its row here, from 0.
 
     Attributes:
         frame: ``item`` (unique) and ``title``, both text without nulls, then those present of ``categories``,
@@ -65,12 +65,12 @@ class Catalogue:
 
     @cached_property
     def ids(self) -> list[str]:
-        """Item ids, by row."""
+        """Return the item ids, by row."""
         return self.frame["item"].to_list()
 
     @cached_property
     def titles(self) -> list[str]:
-        """Titles, by row. Two items may share one."""
+        """Return the titles, by row. Two items may share one."""
         return self.frame["title"].to_list()
 
     def row(self, item_id: str) -> int:

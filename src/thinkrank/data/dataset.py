@@ -35,7 +35,7 @@ _COLUMNS: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Interactions in one canonical order, and the catalogue they refer to.
+    """Hold interactions in one canonical order, and the catalogue they refer to.
 
     The constructor accepts interactions in any order and sorts them by user id, then time; what a user did within one
     second keeps the order it came in. Interactions with an item the catalogue lacks are dropped with a notice. Items
@@ -79,34 +79,34 @@ class Dataset:
 
     @cached_property
     def users(self) -> list[str]:
-        """User ids, sorted; a user's number is the position here."""
+        """Return the user ids, sorted; a user's number is the position here."""
         return self._users["value"].to_list()
 
     @cached_property
     def offsets(self) -> Int64[np.ndarray, "U1"]:
-        """The events of user u are ``offsets[u]:offsets[u + 1]``, oldest first."""
+        """Return where the events of each user are: those of user u are ``offsets[u]:offsets[u + 1]``, oldest first."""
         return _frozen(np.concatenate([[0], np.cumsum(self._users["len"].to_numpy())]).astype(np.int64))
 
     @cached_property
     def items_E(self) -> Int32[np.ndarray, "E"]:
-        """The catalogue row of each event."""
+        """Return the catalogue row of each event."""
         return _frozen(_catalogue_rows(self.interactions, self.catalogue).to_numpy().astype(np.int32))
 
     @cached_property
     def times_E(self) -> Int64[np.ndarray, "E"]:
-        """The time of each event, in seconds since 1970, UTC."""
+        """Return the time of each event, in seconds since 1970, UTC."""
         return _frozen(self.interactions["timestamp"].to_numpy().copy())
 
     @cached_property
     def ratings_E(self) -> Float32[np.ndarray, "E"] | None:
-        """The rating of each event, NaN where it is missing; None if the data has no ratings."""
+        """Return the rating of each event, NaN where it is missing; None if the data has no ratings."""
         if "rating" not in self.interactions.columns:
             return None
         return _frozen(self.interactions["rating"].cast(pl.Float32).fill_null(float("nan")).to_numpy().copy())
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what interactions and catalogue say; not of files, names, notices or library versions."""
+        """Hash what interactions and catalogue say (SHA-256), not files, names, notices or library versions."""
         return fingerprint({"interactions": self.interactions, "catalogue": self.catalogue.frame})
 
     def history(self, user_id: str, before: int | None = None) -> History:
@@ -200,12 +200,12 @@ def _typed(interactions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _catalogue_rows(interactions: pl.DataFrame, catalogue: Catalogue) -> pl.Series:
-    """The catalogue row of each interaction; null where the catalogue lacks the item."""
+    """Look up the catalogue row of each interaction; null where the catalogue lacks the item."""
     return interactions["item"].cast(pl.Enum(catalogue.frame["item"]), strict=False).to_physical()
 
 
 def _is_sorted(interactions: pl.DataFrame) -> bool:
-    """Sorting ten million rows again to no effect would cost more than looking."""
+    """Tell whether sorting would change nothing: sorting ten million rows again costs more than looking."""
     user, time = pl.col("user"), pl.col("timestamp")
     descends = (user < user.shift()) | ((user == user.shift()) & (time < time.shift()))
     return not interactions.select(descends.any()).item()
@@ -235,6 +235,6 @@ def read_record(path: Path, keys: Collection[str], what: str) -> dict[str, Any]:
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
-    """Histories are views: writing into one would change every other."""
+    """Forbid writing into an array: histories are views, and writing into one would change every other."""
     array.setflags(write=False)
     return array

@@ -46,7 +46,7 @@ def _quantiles(values: np.ndarray) -> dict[str, float]:
 
 
 def _text_coverage(frame: pl.DataFrame) -> dict[str, float]:
-    """The share of items that have each kind of text; an empty list of categories counts as none."""
+    """Compute the share of items that have each kind of text; an empty list of categories counts as none."""
     coverage = {"title": 1.0}
     for column in _TEXTS:
         if column in frame.columns:

@@ -21,7 +21,7 @@ _PIECE_BYTES = 1 << 18
 
 
 def cached(url: str) -> Path | None:
-    """The file an earlier `download` left for this address, or None."""
+    """Return the file an earlier `download` left for this address, or None."""
     path = _place(url)
     return path if path.is_file() else None
 
@@ -112,7 +112,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, have: int) -> bool:
 
 
 def _is_complete(error: urllib.error.HTTPError, part: Path, have: int) -> bool:
-    """Whether a server that has nothing behind our last byte has exactly what we have; if not, start again."""
+    """Tell whether a server that has nothing behind our last byte has exactly what we have; if not, start again."""
     if error.headers.get("Content-Range", "") == f"bytes */{have}":
         return True
     part.unlink(missing_ok=True)

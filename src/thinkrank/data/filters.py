@@ -19,25 +19,19 @@ from thinkrank.options import Options
 
 
 class FilterOptions(Options):
-    """What to keep, applied in the order of the attributes. None or False leaves a step out.
+    """Choose what to keep. Filters apply in this order; None or False leaves one out."""
 
-    Attributes:
-        min_title_chars: titles with at least this many characters.
-        max_title_words: titles with at most this many words.
-        min_rating: interactions rated at least this; unrated ones go.
-        since: interactions on this day (UTC) or later.
-        until: interactions on this day (UTC) or earlier.
-        k_core: users and items with at least this many interactions with each other; see `k_core`.
-        seen_items_only: items with an interaction left.
-    """
-
-    min_title_chars: int | None = Field(default=None, ge=1)
-    max_title_words: int | None = Field(default=None, ge=1)
-    min_rating: float | None = None
-    since: date | None = None
-    until: date | None = None
-    k_core: int | None = Field(default=None, ge=1)
-    seen_items_only: bool = False
+    min_title_chars: int | None = Field(
+        None, ge=1, description="keep items whose title has at least this many characters"
+    )
+    max_title_words: int | None = Field(None, ge=1, description="keep items whose title has at most this many words")
+    min_rating: float | None = Field(None, description="keep interactions rated at least this; unrated ones go")
+    since: date | None = Field(None, description="keep interactions on this day (UTC) or later")
+    until: date | None = Field(None, description="keep interactions on this day (UTC) or earlier")
+    k_core: int | None = Field(
+        None, ge=1, description="keep users and items with at least this many interactions with each other"
+    )
+    seen_items_only: bool = Field(False, description="keep only items with an interaction left")
 
 
 def apply_filters(dataset: Dataset, options: FilterOptions) -> Dataset:
@@ -145,8 +139,8 @@ def _keep_events(dataset: Dataset, keep: pl.Expr, record: dict[str, Any]) -> Dat
 
 
 def _nothing_left(dataset: Dataset, record: dict[str, Any]) -> ThinkrankError:
-    told = ", ".join(f"{name}={value}" for name, value in record.items() if name != "filter" and value is not None)
-    return ThinkrankError(f"{dataset.name}: the filter {record['filter']} ({told}) leaves nothing. Ask for less.")
+    settings = ", ".join(f"{name}={value}" for name, value in record.items() if name != "filter" and value is not None)
+    return ThinkrankError(f"{dataset.name}: the filter {record['filter']} ({settings}) leaves nothing. Ask for less.")
 
 
 def _midnight(day: date) -> int:

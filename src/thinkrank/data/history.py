@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int32, Int64
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """What one user did, oldest first. Slicing gives views, never copies.
+    """Hold what one user did, oldest first. Slicing gives views, never copies.
 
     A repeated item stays repeated: that is what the user did. An empty history is allowed; every stage states what it
     answers to one.
@@ -40,5 +40,5 @@ class History:
         )
 
     def last(self, n: int) -> "History":
-        """The n newest interactions, as a view."""
+        """Return the n newest interactions, as a view."""
         return self[max(0, len(self) - n) :]

@@ -18,18 +18,21 @@ LEVELS = (
 
 
 def log_popularity(counts_I: Int64[np.ndarray, "I"]) -> Float64[np.ndarray, "I"]:
-    """Log of each item's train count against the catalogue's mean, both with one more; 0 is the mean item."""
+    """Compute the log of each item's train count against the catalogue's mean, both with one more.
+
+    0 is the mean item.
+    """
     smoothed_I = counts_I + 1.0
     return np.log(smoothed_I / smoothed_I.mean()) if len(counts_I) else smoothed_I
 
 
 def ways_to_say(popularity: float) -> tuple[str, ...]:
-    """The words for one value of `log_popularity`."""
+    """Return the words for one value of `log_popularity`."""
     return next(ways for least, ways in LEVELS if popularity >= least)
 
 
 def with_popularity(split: Split) -> Catalogue:
-    """The catalogue with a column ``popularity`` in words, by what training may see.
+    """Add a column ``popularity`` in words to the catalogue, by what training may see.
 
     A column of that name is replaced: who counted it may have looked at what is held out. What a training sample took
     is counted as well, so on sparse data its words are a little kinder than those of an unseen choice will be.

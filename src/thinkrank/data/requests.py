@@ -49,26 +49,26 @@ class Requests:
             raise ThinkrankError(f"requests: {columns} context columns for {len(self.context_names)} names")
 
     @classmethod
-    def of(cls, asked: Any, catalogue: Catalogue | None = None) -> "Requests":
+    def of(cls, requests: Any, catalogue: Catalogue | None = None) -> "Requests":
         """Accept requests, histories, or plain items of each request.
 
         Args:
-            asked: `Requests`; a `History` or several; or for each request a sequence of item ids (text) or of catalogue
-                rows (whole numbers), oldest first.
+            requests: `Requests`; a `History` or several; or for each request a sequence of item ids (text) or of
+                catalogue rows (whole numbers), oldest first.
             catalogue: in which ids are looked up.
 
         Raises:
             ThinkrankError: for anything else, and for an unknown id.
         """
-        if isinstance(asked, Requests):
-            return asked
-        if isinstance(asked, History):
-            asked = [asked]
-        if isinstance(asked, Histories):
-            return cls(asked)
-        if isinstance(asked, str) or not isinstance(asked, Sequence | np.ndarray):
-            raise ThinkrankError(f"requests cannot be made of {type(asked).__name__}: {_ACCEPTED}")
-        return cls([_history(one, index, catalogue) for index, one in enumerate(asked)])
+        if isinstance(requests, Requests):
+            return requests
+        if isinstance(requests, History):
+            requests = [requests]
+        if isinstance(requests, Histories):
+            return cls(requests)
+        if isinstance(requests, str) or not isinstance(requests, Sequence | np.ndarray):
+            raise ThinkrankError(f"requests cannot be made of {type(requests).__name__}: {_ACCEPTED}")
+        return cls([_history(one, index, catalogue) for index, one in enumerate(requests)])
 
     def __len__(self) -> int:
         return len(self.histories)

@@ -7,7 +7,7 @@ from thinkrank.errors import ThinkrankError
 
 
 class EpochOrder:
-    """All indices below a size in a new order each epoch, numbered from the first draw on.
+    """Draw all indices below a size in a new order each epoch, numbered from the first draw on.
 
     Args:
         size: at least 1.
@@ -19,7 +19,7 @@ class EpochOrder:
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def index(self, draw: int) -> int:
-        """What is drawn at this number."""
+        """Return the index that is drawn at this number."""
         epoch, place = divmod(draw, self.size)
         if self._epoch != epoch:
             self._epoch = epoch
@@ -28,7 +28,7 @@ class EpochOrder:
 
 
 class SampleStream:
-    """Samples in the order of an `EpochOrder`.
+    """Draw samples in the order of an `EpochOrder`.
 
     Args:
         samples: what is drawn from.
@@ -42,7 +42,7 @@ class SampleStream:
         self._order = EpochOrder(len(samples), seed)
 
     def sample(self, draw: int) -> int:
-        """Which sample has this number."""
+        """Return the index of the sample that has this number."""
         return self._order.index(draw)
 
     def take(self, count: int, start: int) -> tuple[list[tuple[int, Sample]], int]:

@@ -29,7 +29,7 @@ TIE_RULE = "targets at the same second are ordered by user id, then by their ord
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One thing to predict.
+    """Hold one thing to predict.
 
     Attributes:
         user: the user's number in `Dataset.users`.
@@ -47,7 +47,7 @@ class Sample:
 
 
 class Samples(Sequence[Sample]):
-    """Samples in order of (target time, user, position), each made on demand as a view of the data set.
+    """Hold samples in order of (target time, user, position), each made on demand as a view of the data set.
 
     Args:
         dataset: where the events are.
@@ -93,14 +93,14 @@ class Samples(Sequence[Sample]):
         return f"Samples({len(self):,} of {self.dataset.name})"
 
     def histories(self) -> list[History]:
-        """The history of each sample, as views."""
+        """Return the history of each sample, as views."""
         starts = self.dataset.offsets[self.users]
         return [
             self.dataset.events(start, end) for start, end in zip(starts.tolist(), self.positions.tolist(), strict=True)
         ]
 
     def requests(self) -> Requests:
-        """Who asks and when, without what came next."""
+        """Return who asks and when, without what came next."""
         return Requests(self.histories(), tuple(self.dataset.users[user] for user in self.users), self.times)
 
     def subset(self, n: int, seed: int) -> "Samples":
@@ -118,7 +118,7 @@ class Samples(Sequence[Sample]):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Three disjoint parts of a data set's samples.
+    """Hold three disjoint parts of a data set's samples.
 
     Attributes:
         dataset: what was split.
@@ -138,9 +138,10 @@ class Split:
 
     @cached_property
     def train_ranges(self) -> Int64[np.ndarray, "U 2"]:
-        """Per user the events [start, end) that train samples cover, as history or target; empty if there are none.
+        """Return the events [start, end) of each user that train samples cover; empty if there are none.
 
-        In both kinds of split a user's train samples come before the user's other samples, so they cover one range.
+        They cover them as history or as target. In both kinds of split a user's train samples come before the user's
+        other samples, so they cover one range.
         """
         starts = self.dataset.offsets[:-1]
         ends = starts.copy()
@@ -148,14 +149,14 @@ class Split:
         return np.stack([starts, ends], axis=1)
 
     def train_histories(self) -> list[History]:
-        """What training may see of each user, as views; users without train samples are left out."""
+        """Return what training may see of each user, as views; users without train samples are left out."""
         return [self.dataset.events(start, end) for start, end in self.train_ranges.tolist() if start < end]
 
     @cached_property
     def train_counts(self) -> Int64[np.ndarray, "I"]:
-        """How often training may see each item chosen."""
-        met = [np.empty(0, np.int32), *(history.items for history in self.train_histories())]
-        return np.bincount(np.concatenate(met), minlength=len(self.dataset.catalogue))
+        """Count how often training may see each item chosen."""
+        chosen = [np.empty(0, np.int32), *(history.items for history in self.train_histories())]
+        return np.bincount(np.concatenate(chosen), minlength=len(self.dataset.catalogue))
 
     def manifest(self) -> dict[str, Any]:
         """Return what a reader needs to reproduce and judge this split, ready for JSON."""

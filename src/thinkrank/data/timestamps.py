@@ -22,7 +22,7 @@ _ISO = r"^\s*(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2}(?:\.\d+)?)?\s*(Z|[+-
 
 
 def holds_dates(times: pl.Series) -> bool:
-    """Whether a column holds dates (by type, or by its first text) and not numbers."""
+    """Tell whether a column holds dates (by type, or by its first text) and not numbers."""
     if times.dtype != pl.String:
         return times.dtype in (pl.Date, pl.Datetime)
     return bool(times.drop_nulls().head(1).str.contains(_ISO).any())
@@ -70,21 +70,21 @@ def in_seconds(table: Table, column: str, unit: TimeUnit) -> Table:
         looks_like = pl.when(pl.col(column) >= _TOO_LARGE[coarse]).then(pl.lit(fine)).otherwise(looks_like)
     frame = table.frame
     counts = dict(frame.select(looks_like.alias("unit")).to_series().value_counts().iter_rows())
-    told = unit in _PER_SECOND
-    rule = unit if told else max(_UNITS, key=lambda name: (counts.get(name, 0), -_UNITS.index(name)))
-    # Told milliseconds, small numbers are early times. Not told, they are another unit.
-    suspects = [name for name in counts if (_UNITS.index(name) > _UNITS.index(rule) if told else name != rule)]
+    is_given = unit in _PER_SECOND
+    rule = unit if is_given else max(_UNITS, key=lambda name: (counts.get(name, 0), -_UNITS.index(name)))
+    # Where the unit is given as milliseconds, small numbers are early times; where it is not, they are another unit.
+    suspects = [name for name in counts if (_UNITS.index(name) > _UNITS.index(rule) if is_given else name != rule)]
     if suspects or rule not in _PER_SECOND:
         marked = frame.with_columns(looks_like.alias("_unit")).filter(pl.col("_unit").is_in(suspects or [rule]))
-        _refuse_unit(table.with_frame(marked.sort(ROW)), column, rule, told=told)
+        _refuse_unit(table.with_frame(marked.sort(ROW)), column, rule, is_given=is_given)
     if rule == "s":
         return table
     return table.with_frame(frame.with_columns(pl.col(column) // _PER_SECOND[rule]))
 
 
-def _refuse_unit(suspects: Table, column: str, rule: str, *, told: bool) -> None:
+def _refuse_unit(suspects: Table, column: str, rule: str, *, is_given: bool) -> None:
     row, suspect = suspects.frame.row(0, named=True)[ROW], suspects.frame["_unit"][0]
-    rest = f"time_unit is {rule!r}" if told else f"the other rows are {_NAMES[rule]}"
+    rest = f"time_unit is {rule!r}" if is_given else f"the other rows are {_NAMES[rule]}"
     way_out = f"Use time_unit={suspect!r} or mend the row." if suspect in ("ms", "us") else "Mend the row."
     if rule not in _PER_SECOND:
         rest, way_out = "no time_unit means those", "Divide the column by 1000."

@@ -50,7 +50,7 @@ def read_events(
 
 
 def parse_ids(table: Table, column: str) -> Table:
-    """Make a column of ids text, and refuse missing ones."""
+    """Turn a column of ids into text, and refuse missing ones."""
     table = table.with_frame(table.frame.with_columns(pl.col(column).cast(pl.String)))
     missing = pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
     table.refuse_where(missing, f"{column} is missing. Give it a value or remove the row.")
@@ -58,7 +58,7 @@ def parse_ids(table: Table, column: str) -> Table:
 
 
 def parse_ratings(table: Table) -> Table:
-    """Make the ratings numbers, null where there is none, and refuse what is neither."""
+    """Turn the ratings into numbers, null where there is none, and refuse what is neither."""
     text = pl.col("rating").cast(pl.String).str.strip_chars()
     number = pl.col("rating").cast(pl.Float64, strict=False)
     number = pl.when(text != "").then(text).cast(pl.Float64, strict=False) if _is_text(table, "rating") else number
@@ -69,7 +69,7 @@ def parse_ratings(table: Table) -> Table:
 
 
 def check_items(table: Table, *, keep_first: bool) -> tuple[Table, list[str]]:
-    """Make item ids text and unique.
+    """Turn item ids into text, and see that they are unique.
 
     Args:
         table: the items.

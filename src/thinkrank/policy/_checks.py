@@ -41,5 +41,5 @@ def check_columns(name: str, columns_B: Tensor, width: int) -> None:
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:
-    """The tensor in fp32, or in fp64 if it is in fp64."""
+    """Return the tensor in fp32, or in fp64 if it is in fp64."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -10,7 +10,7 @@ from thinkrank.policy._checks import at_least_fp32, check_matrix
 
 
 def tied_groups(rewards_BG: Float[Tensor, "B G"]) -> Bool[Tensor, "B"]:
-    """Which groups have G equal rewards, and so nothing to learn from; a single rollout is such a group."""
+    """Mark the groups of G equal rewards, which have nothing to learn from; a single rollout is such a group."""
     check_matrix("rewards", rewards_BG)
     return (rewards_BG == rewards_BG[:, :1]).all(dim=1)
 
@@ -18,7 +18,7 @@ def tied_groups(rewards_BG: Float[Tensor, "B G"]) -> Bool[Tensor, "B"]:
 def grpo_advantages(
     rewards_BG: Float[Tensor, "B G"], *, epsilon: float = 1e-4, scale_by_std: bool = True
 ) -> Float[Tensor, "B G"]:
-    """Group-relative advantages: A_bg = (r_bg - mean_b) / (std_b + ε).
+    """Compute group-relative advantages: A_bg = (r_bg - mean_b) / (std_b + ε).
 
     std is the unbiased one (divided by G - 1) of the group, as in TRL, whose ε is the default here; the released R²ec
     code has the same std and 1e-8. ε matters in groups whose rewards are nearly equal: with a tiny ε differences of
@@ -44,7 +44,7 @@ def grpo_advantages(
 
 
 def rloo_advantages(rewards_BG: Float[Tensor, "B G"]) -> Float[Tensor, "B G"]:
-    """Leave-one-out advantages: each rollout against the mean of its siblings.
+    """Compute leave-one-out advantages: each rollout against the mean of its siblings.
 
     A_bg = r_bg - (Σ_h r_bh - r_bg) / (G - 1) = G / (G - 1) (r_bg - mean_b), so every row sums to zero. A tied group
     gets exactly 0, with no rounding left over.

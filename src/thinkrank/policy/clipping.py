@@ -13,7 +13,7 @@ _LOG_RATIO_LIMIT = 20.0
 def clipped_objective(
     ratios: Float[Tensor, "*shape"], advantages: Float[Tensor, "*shape"], clip_low: float, clip_high: float
 ) -> Float[Tensor, "*shape"]:
-    """ℓ(r, A) = min(r A, clip(r, 1 - ε_low, 1 + ε_high) A), to be maximised.
+    """Compute ℓ(r, A) = min(r A, clip(r, 1 - ε_low, 1 + ε_high) A), to be maximised.
 
     Args:
         ratios: r, of the policy's probability to the old policy's.
@@ -35,7 +35,7 @@ def clipped_objective(
 def is_clipped(
     ratios: Float[Tensor, "*shape"], advantages: Float[Tensor, "*shape"], clip_low: float, clip_high: float
 ) -> Float[Tensor, "*shape"]:
-    """1 where the clip takes the gradient away: ratio above its bound and A > 0, or below and A < 0; else 0."""
+    """Return 1 where the clip takes the gradient away: ratio above its bound and A > 0, or below and A < 0; else 0."""
     above = (ratios > 1 + clip_high) & (advantages > 0)
     below = (ratios < 1 - clip_low) & (advantages < 0)
     return (above | below).to(ratios.dtype)
@@ -44,15 +44,15 @@ def is_clipped(
 def masked_difference(
     upper: Float[Tensor, "*shape"], lower: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """Difference within the mask and 0 outside; masked before subtracting, so that no NaN reaches a gradient."""
+    """Subtract within the mask, 0 outside; masked before subtracting, so that no NaN reaches a gradient."""
     return at_least_fp32(upper).masked_fill(~mask, 0.0) - at_least_fp32(lower).masked_fill(~mask, 0.0)
 
 
 def bounded(log_ratios: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Log-ratios cut at ±20, beyond which there is no gradient (ours)."""
+    """Cut log-ratios at ±20, beyond which there is no gradient (ours)."""
     return log_ratios.clamp(-_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
 
 
 def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Mean within the mask, without a gradient; 0 if the mask is empty."""
+    """Average within the mask, without a gradient; 0 if the mask is empty."""
     return values.detach().masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)

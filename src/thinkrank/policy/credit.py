@@ -53,7 +53,7 @@ class ListReward:
         mask_LN: Bool[Tensor, "L N"] | None = None,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "L"]:
-        """E[R] of each list, to be differentiated with respect to the scores; value and gradient are unbiased.
+        """Estimate E[R] of each list, to be differentiated by the scores; value and gradient are unbiased.
 
         Args:
             scores_LN: higher stands earlier.
@@ -94,7 +94,7 @@ class ListReward:
         *,
         lists_per_noise: int = 1,
     ) -> Float[Tensor, "L"]:
-        """E[R] of each list, not to be differentiated; one sample is enough.
+        """Estimate E[R] of each list, not to be differentiated; one sample is enough.
 
         Arguments, raises: as `expected` and `permutations`.
         """
@@ -112,7 +112,7 @@ class ListReward:
         *,
         lists_per_noise: int = 1,
     ) -> Int[Tensor, "M L N"]:
-        """M permutations of every list.
+        """Draw M permutations of every list.
 
         Args:
             scores_LN: what they are drawn from.
@@ -144,7 +144,7 @@ def rationale_advantages(
     normalise: bool = True,
     clip: float | None = 5.0,
 ) -> Float[Tensor, "B G N"]:
-    """One advantage for each rationale, to multiply the log-probabilities of its tokens with. No gradient flows.
+    """Compute one advantage per rationale, to multiply its tokens' log-probabilities with. No gradient flows.
 
     Every credit compares a rationale with its siblings, the other rationales about the same candidate, so it sums to 0
     over them. With s the scores, loo the mean over the siblings and E the expected reward of a list:
@@ -217,7 +217,7 @@ def rationale_advantages(
 def pointwise_loss(
     scores_BGN: Float[Tensor, "B G N"], gains_BN: Float[Tensor, "B N"], temperature: float = 1.0
 ) -> Float[Tensor, ""]:
-    """What a classifier of pairs is told, blind to lists: minus the mean of credit "pointwise" over all pairs.
+    """Compute the loss of a classifier of pairs, blind to lists: minus the mean of credit "pointwise" over all pairs.
 
     Binary cross-entropy: -log σ(s / τ) for a candidate with a gain, -log σ(-s / τ) for the others.
 
@@ -238,7 +238,7 @@ def score_gradients(
     mask_BN: Bool[Tensor, "B N"] | None = None,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "B N"]:
-    """c_i = ∂E[R] / ∂s_i, averaged over the G lists: what a higher score of each candidate would be worth.
+    """Compute c_i = ∂E[R] / ∂s_i, averaged over the G lists: what a higher score of each candidate would be worth.
 
     Sums to 0 over the candidates. With one relevant candidate and the exact estimator its c is positive and every other
     one is not.
@@ -261,7 +261,9 @@ def head_surrogate(
     mask_BN: Bool[Tensor, "B N"] | None = None,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, ""]:
-    """The loss of the scoring head: -E[R], mean over users and lists. REINFORCE on permutations, or its expectation.
+    """Compute the loss of the scoring head: -E[R], mean over users and lists.
+
+    REINFORCE on permutations, or its expectation.
 
     Permutations are drawn anew from these very scores, so every update is on-policy.
 
@@ -283,7 +285,7 @@ def head_surrogate(
 
 
 def _checked(scores_BGN: Tensor, gains_BN: Tensor, mask_BN: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Scores in fp32 or better, 0 at padding; and a mask in any case."""
+    """Check scores; return them in fp32 or better, 0 at padding, and a mask in any case."""
     if scores_BGN.ndim != 3:
         raise ValueError(f"scores must have shape (users, rationales, candidates), got {tuple(scores_BGN.shape)}")
     shape = (scores_BGN.shape[0], scores_BGN.shape[2])
@@ -297,7 +299,7 @@ def _checked(scores_BGN: Tensor, gains_BN: Tensor, mask_BN: Tensor | None) -> tu
 
 
 def _as_lists(scores_BGN: Tensor, gains_BN: Tensor, mask_BN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """B times G lists, with the gains and the mask of each."""
+    """Flatten into B times G lists, with the gains and the mask of each."""
     num_rationales = scores_BGN.shape[1]
     return (
         scores_BGN.flatten(0, 1),
@@ -307,7 +309,7 @@ def _as_lists(scores_BGN: Tensor, gains_BN: Tensor, mask_BN: Tensor) -> tuple[Te
 
 
 def _against_siblings(values_BGN: Tensor, baseline_BN: Tensor | None) -> Tensor:
-    """Each rationale's value minus the mean over the others about the same candidate, or minus a baseline."""
+    """Subtract from each value the mean over the other rationales about the same candidate, or a baseline."""
     if baseline_BN is not None:
         return values_BGN - baseline_BN[:, None]
     values_BNG = values_BGN.transpose(1, 2)
@@ -324,11 +326,11 @@ def _counterfactual(
 ) -> Tensor:
     num_rationales, num_candidates = scores_BGN.shape[1:]
     tried_BSN = scores_BGN if baseline_BN is None else torch.cat([scores_BGN, baseline_BN[:, None]], dim=1)
-    own_NN = torch.eye(num_candidates, dtype=torch.bool, device=scores_BGN.device)
+    is_tried_NN = torch.eye(num_candidates, dtype=torch.bool, device=scores_BGN.device)
     worth_BSN = torch.zeros_like(tried_BSN)
     for company_BN in scores_BGN.unbind(dim=1):
         # [b, s, i] is the list in which candidate i has the score it is tried with, and the others keep theirs.
-        lists_BSNN = torch.where(own_NN, tried_BSN[..., None], company_BN[:, None, None])
+        lists_BSNN = torch.where(is_tried_NN, tried_BSN[..., None], company_BN[:, None, None])
         gains_LN, mask_LN = (
             values_BN[:, None, None].expand(lists_BSNN.shape).flatten(0, 2) for values_BN in (gains_BN, mask_BN)
         )

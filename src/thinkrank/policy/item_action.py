@@ -51,7 +51,7 @@ def item_logprobs(
     columns_B: Int[Tensor, "B"],
     excluded_BN: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, "B"]:
-    """Log-probability of choosing the target: s_bt - log Σ_{n not excluded} exp s_bn, in nats.
+    """Compute the log-probability of choosing the target: s_bt - log Σ_{n not excluded} exp s_bn, in nats.
 
     Args:
         scores_BN: already divided by the temperature.
@@ -84,7 +84,7 @@ def item_surrogate(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
 ) -> Surrogate:
-    """L = -(1 / N) Σ_b w_b ℓ(ρ_b, A_b), with ρ = exp(logprob - old logprob) of the target item.
+    """Compute L = -(1 / N) Σ_b w_b ℓ(ρ_b, A_b), with ρ = exp(logprob - old logprob) of the target item.
 
     Trajectories of weight 0 have exactly no gradient. Log-ratios are cut as those of tokens are.
 

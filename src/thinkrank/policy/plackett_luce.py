@@ -61,7 +61,7 @@ def sample(
 
 
 def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Standard Gumbel noise of the dtype and on the device of another tensor, drawn where the generator lives."""
+    """Draw standard Gumbel noise where the generator lives, in the dtype and for the device of another tensor."""
     waiting = torch.empty(shape, dtype=like.dtype, device=generator.device).exponential_(generator=generator)
     return -waiting.clamp(min=torch.finfo(like.dtype).tiny).log().to(like.device)
 
@@ -73,7 +73,7 @@ def order(
     temperature: float = 1.0,
     mask_BN: Bool[Tensor, "B N"] | None = None,
 ) -> Int[Tensor, "M B N"]:
-    """The permutations that given noise leads to. The same noise for two lists makes their difference precise.
+    """Find the permutations that given noise leads to. The same noise for two lists makes their difference precise.
 
     Args:
         scores_BN: as for `sample`.
@@ -97,7 +97,7 @@ def log_prob(
     k: int | None = None,
     mask_BN: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, "M B"]:
-    """Log-probability of permutations, in nats: Σ_k x_σk - log Σ_{l >= k} exp(x_σl), in O(N) each.
+    """Compute the log-probability of permutations, in nats: Σ_k x_σk - log Σ_{l >= k} exp(x_σl), in O(N) each.
 
     Args:
         scores_BN: the gradient flows here.
@@ -127,7 +127,7 @@ def ndcg_of_permutations(
     *,
     discount: Discount = "log2",
 ) -> Float[Tensor, "M B"]:
-    """NDCG@k of each permutation: Σ_{k' <= k} δ_k' g_σk' over that of the best order; 0 where no item has a gain.
+    """Compute NDCG@k of permutations: Σ_{k' <= k} δ_k' g_σk' over that of the best order; 0 where no item has a gain.
 
     Args:
         permutations_MBN: the item at each place.
@@ -152,7 +152,7 @@ def returns_of_permutations(
     *,
     discount: Discount = "log2",
 ) -> Float[Tensor, "M B N"]:
-    """What each item of a permutation sees of its NDCG@k: the part earned at its own place and behind it.
+    """Compute what each item of a permutation sees of its NDCG@k: the part earned at its place and behind it.
 
     Arguments, raises: as `ndcg_of_permutations`. [m, b, i] belongs to item i, wherever it stands.
     """
@@ -170,7 +170,7 @@ def expected_ndcg(
     discount: Discount = "log2",
     mask_BN: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, "B"]:
-    """E[NDCG@k] under Plackett–Luce where one item is relevant, exactly; see `expected_graded_ndcg`.
+    """Compute E[NDCG@k] under Plackett–Luce where one item is relevant, exactly; see `expected_graded_ndcg`.
 
     Args:
         scores_BN: the gradient flows here.
@@ -199,7 +199,7 @@ def expected_graded_ndcg(
     discount: Discount = "log2",
     mask_BN: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, "B"]:
-    """E[NDCG@k] under Plackett–Luce, to the precision of the scores' dtype and whatever their gaps.
+    """Compute E[NDCG@k] under Plackett–Luce, to the precision of the scores' dtype and whatever their gaps.
 
     The expectation is a sum over items with a gain, so each is looked at alone. Let every item arrive after an
     exponential waiting time of rate exp(x): the order of arrival is Plackett–Luce, and given that item p arrives at
@@ -242,7 +242,7 @@ def score_function_estimate(
     k: int | None = None,
     mask_BN: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, "B"]:
-    """E[R] of any reward from samples: the mean, whose gradient is (1/M) Σ_m (R_m - b_m) ∂ log PL(σ_m) / ∂s.
+    """Estimate E[R] of any reward by the mean of samples; its gradient is (1/M) Σ_m (R_m - b_m) ∂ log PL(σ_m) / ∂s.
 
     The baseline b_m is the mean reward of the other samples, which keeps the gradient unbiased and takes away most of
     its variance.
@@ -279,7 +279,7 @@ def pl_rank_estimate(
     discount: Discount = "log2",
     mask_BN: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, "B"]:
-    """E[NDCG@k] from samples, with the gradient taken apart by places.
+    """Estimate E[NDCG@k] from samples, with the gradient taken apart by places.
 
     At place k item i is drawn with probability p_k(i) from what is left there. The gain at the place itself then has a
     known expectation, so only what stands behind, Q_{k+1}, needs the sample:
@@ -319,7 +319,7 @@ def pl_rank_estimate(
     random_MBN = _reverse_cumsum(gains_MBN) * _mean_discount_behind(discounts_N, mask_BN)
 
     def drawn_so_far(worth: Tensor) -> Tensor:
-        """Σ_{k <= r} p_k(i) worth_k for the item i at each place r; worth is at least 0."""
+        """Compute Σ_{k <= r} p_k(i) worth_k for the item i at each place r; worth is at least 0."""
         shares_MBN = (worth.log() - log_left_MBN).masked_fill(~_placed(mask_BN, permutations_MBN), -torch.inf)
         return (logits_MBN + shares_MBN.logcumsumexp(dim=-1)).exp()
 
@@ -330,7 +330,7 @@ def pl_rank_estimate(
 
 
 def _logits(scores_BN: Tensor, temperature: float, mask_BN: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Scores over the temperature in fp32 or better, so low at padding that it never wins; and a mask in any case."""
+    """Divide scores by the temperature in fp32 or better, so low at padding that it never wins; add a mask if none."""
     shape = check_matrix("scores", scores_BN)
     check_shapes(shape, mask=mask_BN)
     if temperature <= 0:
@@ -350,7 +350,7 @@ def _logits(scores_BN: Tensor, temperature: float, mask_BN: Tensor | None) -> tu
 def _normalised(
     gains_BN: Tensor, k: int | None, discount: Discount, like_BN: Tensor | None = None, mask_BN: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Gains over the discounted gain of the best order, and the discounts, 0 behind place k."""
+    """Divide gains by the discounted gain of the best order; return the discounts too, 0 behind place k."""
     shape = check_matrix("gains", gains_BN)
     if like_BN is not None and mask_BN is not None:
         check_shapes(like_BN.shape, gains=gains_BN)
@@ -395,39 +395,39 @@ def _descending(keys_MBN: Tensor) -> Tensor:
 
 
 def _placed(values_BN: Tensor, permutations_MBN: Tensor) -> Tensor:
-    """Values of items in the order of each permutation."""
+    """Put values of items in the order of each permutation."""
     return values_BN.expand(permutations_MBN.shape).gather(-1, permutations_MBN.long())
 
 
 def _by_item(values_MBN: Tensor, permutations_MBN: Tensor) -> Tensor:
-    """Values of places back at the items that stand there."""
+    """Put values of places back at the items that stand there."""
     return torch.empty_like(values_MBN).scatter(-1, permutations_MBN.long(), values_MBN)
 
 
 def _log_remaining(logits_MBN: Tensor) -> Tensor:
-    """Logarithm of Σ_{l >= k} exp(x_l) at every place k."""
+    """Compute the logarithm of Σ_{l >= k} exp(x_l) at every place k."""
     return logits_MBN.flip(-1).logcumsumexp(dim=-1).flip(-1)
 
 
 def _reverse_cumsum(values_MBN: Tensor) -> Tensor:
-    """Σ over each place and those behind it."""
+    """Sum over each place and those behind it."""
     return values_MBN.flip(-1).cumsum(dim=-1).flip(-1)
 
 
 def _behind(values_N: Tensor) -> Tensor:
-    """At each place what stood at the next one, 0 at the last."""
+    """Shift values: at each place what stood at the next one, 0 at the last."""
     return torch.nn.functional.pad(values_N[..., 1:], (0, 1))
 
 
 def _mean_discount_behind(discounts_N: Tensor, mask_BN: Tensor) -> Tensor:
-    """Expected discount, counting only places behind k, of an item left at place k if the rest is in random order."""
+    """Compute the expected discount, of places behind k only, of an item left at place k, the rest in random order."""
     left_BN = mask_BN.sum(dim=1, keepdim=True) - torch.arange(len(discounts_N), device=mask_BN.device)
     discounts_BN = discounts_N.masked_fill(left_BN < 1, 0.0)
     return _behind(_reverse_cumsum(discounts_BN)) / left_BN.clamp(min=1)
 
 
 def _expected_discounts(logits_PN: Tensor, columns_P: Tensor, discounts_N: Tensor) -> Tensor:
-    """Expected discount of the place of one item of each list."""
+    """Compute the expected discount of the place of one item of each list."""
     nodes_Q, weights_Q = _arrivals(logits_PN)
     columns_P1 = columns_P[:, None]
     ahead_PN = logits_PN - logits_PN.gather(1, columns_P1)
@@ -442,7 +442,7 @@ def _expected_discounts(logits_PN: Tensor, columns_P: Tensor, discounts_N: Tenso
 
 
 def _arrivals(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Nodes y and weights of the trapezoidal rule for ∫ f(y) exp(y - e^y) dy, as fine as the dtype is."""
+    """Compute nodes y and weights of the trapezoidal rule for ∫ f(y) exp(y - e^y) dy, as fine as the dtype is."""
     # The rule misses what density there is beyond its ends and Γ(1 + 2πi/step), at most 20 exp(-π²/step).
     precision = math.log(20 / torch.finfo(like.dtype).eps)
     low, high, step = -precision, math.log(precision), math.pi**2 / precision

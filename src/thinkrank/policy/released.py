@@ -12,7 +12,7 @@ from thinkrank.policy._checks import check_shapes
 def group_mean_credit(
     advantages_BG: Float[Tensor, "B G"], weights_BG: Float[Tensor, "B G"]
 ) -> tuple[Float[Tensor, "B G"], Float[Tensor, "B G"]]:
-    """Advantages of the tokens and of the item action when each group's are averaged.
+    """Average the advantages of each group, for the tokens and for the item action.
 
     The released code multiplies advantages of shape (G, 1, 1) with ratios of shape (G, T). The product has shape
     (G, G, T), so every token of every trajectory gets the mean of the group's advantages, which is zero; and the item

@@ -19,7 +19,7 @@ from thinkrank.policy._checks import at_least_fp32, check_columns, check_matrix,
 
 
 def ndcg_reward(ranks: Int[Tensor, "*shape"], k: int | None) -> Float[Tensor, "*shape"]:
-    """NDCG@k of a single relevant item: 1 / log2(rank + 1) where rank <= k, else 0.
+    """Compute NDCG@k of a single relevant item: 1 / log2(rank + 1) where rank <= k, else 0.
 
     Args:
         ranks: 1-based rank of the relevant item, any shape.
@@ -41,7 +41,7 @@ def ndcg_reward(ranks: Int[Tensor, "*shape"], k: int | None) -> Float[Tensor, "*
 def softmax_similarity(
     scores_BI: Float[Tensor, "B I"], targets_B: Int[Tensor, "B"], temperature: float
 ) -> Float[Tensor, "B"]:
-    """Share of the target in a softmax over the whole catalogue: exp(s_bt / τ) / Σ_i exp(s_bi / τ).
+    """Compute the share of the target in a softmax over the whole catalogue: exp(s_bt / τ) / Σ_i exp(s_bi / τ).
 
     Args:
         scores_BI: similarities, higher is better; -inf for an item left out. A target left out is worth 0.
@@ -65,7 +65,7 @@ def softmax_similarity(
 
 
 def fuse(ndcg: Float[Tensor, "*shape"], similarity: Float[Tensor, "*shape"], beta: float) -> Float[Tensor, "*shape"]:
-    """The fused reward R = (1 - β) R_d + β R_c.
+    """Fuse two rewards: R = (1 - β) R_d + β R_c.
 
     Args:
         ndcg: R_d, what `ndcg_reward` returned.
@@ -85,7 +85,7 @@ def fuse(ndcg: Float[Tensor, "*shape"], similarity: Float[Tensor, "*shape"], bet
 
 @dataclass(frozen=True)
 class Answer:
-    """What a rollout came to, as plain data.
+    """Hold what a rollout came to, as plain data.
 
     Attributes:
         token_ids: the tokens it wrote, closing included.
@@ -102,7 +102,7 @@ class Answer:
 
 @runtime_checkable
 class Reward(Protocol):
-    """Scores the rollouts of one prompt together, so that a reward may compare them."""
+    """Score the rollouts of one prompt together, so that a reward may compare them."""
 
     def __call__(self, group: Sequence[Answer]) -> Sequence[float]:
         """Return one finite number for each of the G answers of one prompt, higher is better."""
@@ -110,13 +110,13 @@ class Reward(Protocol):
 
 
 def format_reward(group: Sequence[Answer]) -> list[float]:
-    """1 for an answer that was closed by its writer, 0 for one that ran out of tokens or ended its turn."""
+    """Score 1 for an answer that was closed by its writer, 0 for one that ran out of tokens or ended its turn."""
     return [float(answer.finish_reason == "closed") for answer in group]
 
 
 @dataclass(frozen=True)
 class LengthPenalty:
-    """0 up to `free` tokens, then falling linearly to -1 at `limit` tokens, and -1 beyond.
+    """Score 0 up to `free` tokens, then less, linearly down to -1 at `limit` tokens, and -1 beyond.
 
     Args:
         free: how many tokens cost nothing.
@@ -136,14 +136,14 @@ class LengthPenalty:
             raise ValueError(f"a length penalty needs 0 <= free < limit, got free {self.free} and limit {self.limit}")
 
     def __call__(self, group: Sequence[Answer]) -> list[float]:
-        """Score each answer by its own length, between -1 and 0."""
+        """Score each answer by its length, between -1 and 0."""
         span = self.limit - self.free
         return [-min(max(len(answer.token_ids) - self.free, 0), span) / span for answer in group]
 
 
 @dataclass(frozen=True)
 class Diversity:
-    """Share of an answer's distinct n-grams that no other rollout of the group wrote, between 0 and 1.
+    """Score the share of an answer's distinct n-grams that no other rollout of the group wrote, between 0 and 1.
 
     An answer shorter than n tokens has no n-gram and is worth 0.
 
@@ -168,7 +168,10 @@ class Diversity:
             raise ValueError(f"diversity needs at least 2 rollouts per prompt, got {len(group)}")
         grams = [self._grams(answer.token_ids) for answer in group]
         others = [set().union(*grams[:g], *grams[g + 1 :]) for g in range(len(grams))]
-        return [len(own - other) / len(own) if own else 0.0 for own, other in zip(grams, others, strict=True)]
+        return [
+            len(written - elsewhere) / len(written) if written else 0.0
+            for written, elsewhere in zip(grams, others, strict=True)
+        ]
 
     def _grams(self, token_ids: Sequence[int]) -> set[tuple[int, ...]]:
         return {tuple(token_ids[start : start + self.n]) for start in range(len(token_ids) - self.n + 1)}
@@ -177,7 +180,7 @@ class Diversity:
 def weighted_rewards(
     groups: Sequence[Sequence[Answer]], terms: Sequence[tuple[float, Reward]]
 ) -> Float32[Tensor, "B G"]:
-    """Weighted sum of rewards on plain data, on the CPU, ready to be added to those of tensors.
+    """Sum weighted rewards on plain data, on the CPU, ready to be added to those of tensors.
 
     Args:
         groups: the G answers of each of B prompts.

@@ -14,7 +14,7 @@ from thinkrank.policy.options import Selection
 def selection_weights(
     advantages_BG: Float[Tensor, "B G"], selection: Selection, *, k: int = 1, floor: float = 0.0
 ) -> Float[Tensor, "B G"]:
-    """Weight 1 for the trajectories that train the item head, 0 for the others.
+    """Give weight 1 to the trajectories that train the item head, 0 to the others.
 
     - "best": the largest advantage of each group, the first of equal ones (R²ec);
     - "top_k": the k largest, the first of equal ones. One of them may have a negative advantage, which pushes its
@@ -52,6 +52,6 @@ def selection_weights(
 
 
 def _largest(advantages_BG: Tensor, k: int) -> Tensor:
-    """Weight 1 at the k largest of each row; a stable sort, so that the first of equal ones wins on every device."""
+    """Give weight 1 to the k largest of each row; a stable sort, so that the first of equals wins on every device."""
     order_BG = advantages_BG.argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(advantages_BG).scatter(1, order_BG[:, :k], 1.0)

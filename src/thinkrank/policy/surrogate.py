@@ -21,7 +21,7 @@ from thinkrank.policy.options import Normalisation, RatioLevel
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A loss and what happened in it. Only the loss carries a gradient; all are scalars on its device.
+    """Hold a loss and what happened in it. Only the loss carries a gradient; all are scalars on its device.
 
     Attributes:
         loss: to be minimised.
@@ -48,7 +48,7 @@ class Surrogate:
 def denominators(
     lengths_B: Int[Tensor, "B"], normalisation: Normalisation, *, constant_length: int | None = None
 ) -> Float[Tensor, "B"]:
-    """What each sequence's sum of token losses is divided by.
+    """Compute what each sequence's sum of token losses is divided by.
 
     With n_b action tokens in sequence b the loss is Σ_b (Σ_t loss_bt) / denominator_b, where denominator_b is
 
@@ -104,7 +104,7 @@ def clipped_surrogate(
     entropies_BT: Float[Tensor, "B T"] | None = None,
     entropy_coefficient: float = 0.0,
 ) -> Surrogate:
-    """Loss of a batch, or of a micro-batch, of written sequences.
+    """Compute the loss of a batch, or of a micro-batch, of written sequences.
 
     L = Σ_b (1 / denominator_b) [ -Σ_u w_bu ℓ(ρ_bu, A_b) + c_kl Σ_t k3_bt - c_H Σ_t H_bt ] over action tokens, where
 
@@ -195,7 +195,7 @@ def clipped_surrogate(
 
 
 def combine_surrogates(parts: Sequence[Surrogate]) -> Surrogate:
-    """The whole batch's loss and statistics from those of its micro-batches; the loss without its gradient.
+    """Combine the losses and statistics of micro-batches into those of the batch; the loss without its gradient.
 
     Args:
         parts: of micro-batches that were computed with the same options.

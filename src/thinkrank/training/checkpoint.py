@@ -19,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run needs to go on as if it had never stopped.
+    """Hold what a run needs to go on as if it had never stopped.
 
     Attributes:
         step: updates made.

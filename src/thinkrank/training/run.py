@@ -24,7 +24,7 @@ _PACKAGES = ("thinkrank", "torch", "transformers", "peft", "numpy", "polars", "s
 
 
 class Run:
-    """One training run in one folder; opening a folder that already holds the same run continues it.
+    """Record one training in one folder; opening a folder that already holds the same run continues it.
 
     Args:
         folder: made if it does not exist.
@@ -69,12 +69,12 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints are kept."""
+        """Return the folder where checkpoints are kept."""
         return self.folder / "checkpoints"
 
     @property
     def metrics_file(self) -> Path:
-        """The log."""
+        """Return the path of the log."""
         return self.folder / "metrics.jsonl"
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -95,7 +95,7 @@ class Run:
         _write_text(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
 
     def _kept_manifest(self, made: dict[str, Any]) -> dict[str, Any]:
-        """The manifest of the run's first start, which says what it was made from; written if this is that start."""
+        """Return the manifest of the run's first start, which says what it was made from; write it if this is it."""
         path = self.folder / "manifest.json"
         if not path.exists():
             _write_text(path, json.dumps(made, indent=2) + "\n")
@@ -115,7 +115,7 @@ class Run:
 
 
 class UnsavedRun(Run):
-    """Training that keeps its log in memory: it writes no checkpoint and cannot be resumed."""
+    """Keep the log of a training in memory: it writes no checkpoint and cannot be resumed."""
 
     saves = False
 
@@ -142,7 +142,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _without_none(value: Any) -> Any:
-    """Plain TOML values: TOML has no null, so a setting without a value is absent."""
+    """Turn a value into plain TOML: TOML has no null, so a setting without a value is absent."""
     if isinstance(value, Mapping):
         return {str(key): _without_none(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Counters:
-    """What a resumed run must remember beside its tensors.
+    """Hold what a resumed run must remember beside its tensors.
 
     Attributes:
         step: steps made.
@@ -70,11 +70,11 @@ class Trainer(ABC, Generic[OptionsT]):
     """
 
     betas: tuple[float, float] = (0.9, 0.99)
-    """AdamW's."""
+    """Decay rates of AdamW's two moments."""
     validates_first = True
     """Whether the untrained weights are validated too, and kept if none were better."""
     title = "training"
-    """What progress calls it."""
+    """The name that progress shows."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Trainer(ABC, Generic[OptionsT]):
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
-        """Everything training changes, as live tensors."""
+        """Return everything training changes, as live tensors."""
 
     @abstractmethod
     def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
@@ -112,7 +112,7 @@ class Trainer(ABC, Generic[OptionsT]):
         """Decide what is decided before the first step."""
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """What else a checkpoint must keep."""
+        """Return what else a checkpoint must keep."""
         return {}
 
     def restore_extra(self, tensors: dict[str, Tensor]) -> None:
@@ -254,7 +254,7 @@ class Trainer(ABC, Generic[OptionsT]):
 
 
 class AdapterTrainer(Trainer[AdapterOptionsT]):
-    """Training of a language model's adapter and of a head.
+    """Train a language model's adapter and a head.
 
     Args:
         adapter: parameters of the language model; their gradient is clipped.
@@ -281,5 +281,5 @@ def train(trainer: Trainer[Any], progress: Progress = no_progress) -> Run:
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, named without it."""
+    """Select the tensors whose names begin with the prefix, named without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -40,7 +40,7 @@ def text_blocks(file: DataFile, *, encoding: str = "utf-8", quoted: bool = False
 
 
 def without_quoted(block: bytes) -> bytes:
-    """The block without what stands between double quotes, so that its separators and newlines are real ones."""
+    """Remove what stands between double quotes, so that the separators and newlines left are real ones."""
     return _QUOTED.sub(b"", block) if b'"' in block else block
 
 
@@ -88,7 +88,7 @@ def _as_utf8(file: DataFile, encoding: str) -> Iterator[bytes]:
 
 
 def _last_row_end(block: bytes, quoted: bool) -> int:
-    """The index after the last newline outside quotes, or 0."""
+    """Find the index after the last newline outside quotes, or 0."""
     end = block.rfind(b"\n") + 1
     if not quoted:
         return end

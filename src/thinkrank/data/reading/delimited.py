@@ -69,7 +69,7 @@ def _header_names(file: str, line: bytes, separator: str) -> list[str]:
 def _parse(
     file: str, block: bytes, names: list[str], separator: str, quoted: bool, rows_before: int
 ) -> tuple[pl.DataFrame, int]:
-    """One block as a frame, and how many rows it counts for."""
+    """Parse one block into a frame, and count the rows it stands for."""
     skeleton = without_quoted(block) if quoted else block
     if quoted and b'"' in skeleton:
         _refuse_open_quote(file, block, rows_before)

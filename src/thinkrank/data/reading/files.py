@@ -19,7 +19,7 @@ BLOCK_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file to read.
+    """Hold the name of one file, and how to open it.
 
     Attributes:
         name: its base name, for messages and to tell its format.
@@ -31,7 +31,7 @@ class DataFile:
 
     @classmethod
     def at(cls, path: Path) -> "DataFile":
-        """A file on the disk."""
+        """Build a data file from a path on the disk."""
         return cls(path.name, lambda: path.open("rb"))
 
     def pieces(self, size: int = BLOCK_BYTES) -> Iterator[bytes]:
@@ -54,7 +54,7 @@ class DataFile:
             raise ThinkrankError(f"{self.name}: cannot be read ({error})") from error
 
     def read(self) -> bytes:
-        """The whole contents, decompressed."""
+        """Read the whole contents, decompressed."""
         return b"".join(self.pieces())
 
     def _decompressed(self, raw: BufferedIOBase) -> BufferedIOBase:
@@ -68,7 +68,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Files:
-    """What a folder (with its direct subfolders) or a zip archive holds.
+    """Hold the files of a folder (with its direct subfolders) or a zip archive.
 
     Attributes:
         where: the path, for messages.
@@ -100,13 +100,13 @@ class Files:
         return cls(path, tuple(_zip_member(path, name) for name in names))
 
     def find(self, *patterns: str) -> list[DataFile]:
-        """The files whose base name matches a pattern (as in a shell, any case), in the order of the patterns."""
+        """Find the files whose base name matches a pattern (as in a shell, any case), in the order of the patterns."""
         return [
             file for pattern in patterns for file in self.members if fnmatch(file.name.casefold(), pattern.casefold())
         ]
 
     def require(self, *patterns: str) -> DataFile:
-        """The first file that matches.
+        """Return the first file that matches.
 
         Raises:
             ThinkrankError: if there is none; names the nearest files there are.

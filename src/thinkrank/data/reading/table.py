@@ -15,7 +15,7 @@ ROW = "__row__"
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows of one file.
+    """Hold the rows of one file.
 
     Attributes:
         file: its name, for messages.
@@ -38,11 +38,11 @@ class Table:
         return cls(file, pl.concat(frames, how="vertical"))
 
     def with_frame(self, frame: pl.DataFrame) -> "Table":
-        """The same file, other contents."""
+        """Return the same file with other contents."""
         return Table(self.file, frame)
 
     def first(self, fault: pl.Expr) -> int | None:
-        """The number of the first row where the expression holds, or None."""
+        """Find the number of the first row where the expression holds; None if there is none."""
         rows = self.frame.lazy().filter(fault).select(pl.col(ROW).min()).collect().item()
         return None if rows is None else int(rows)
 
@@ -75,7 +75,7 @@ class Table:
 
 
 def reason(error: Exception) -> str:
-    """What a library says is wrong, without the advice it gives to programmers."""
+    """Return what a library says is wrong, without the advice it gives to programmers."""
     return str(error).strip().partition("\n")[0]
 
 

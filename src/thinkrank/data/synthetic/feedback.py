@@ -22,7 +22,7 @@ def click_probabilities(
     position_bias: float,
     saturation: float,
 ) -> Float64[np.ndarray, "M K"]:
-    """The chance that the item at each place is looked at and clicked.
+    """Compute the chance that the item at each place is looked at and clicked.
 
     p_r = r^(-position_bias) * attraction_r * saturation^m_r, places r from 1, m_r being the number of earlier places
     that hold an item of the same kind. Given the list, clicks at different places are independent.
@@ -47,7 +47,7 @@ def best_list(
     position_bias: float,
     saturation: float,
 ) -> Int64[np.ndarray, "k"]:
-    """The k candidates, in order, with the most expected clicks, by trying every list.
+    """Find the k candidates, in order, with the most expected clicks, by trying every list.
 
     Args:
         attractions_N: as for `click_probabilities`.
@@ -81,7 +81,7 @@ def best_list(
 def best_order(
     attractions_MN: Float64[np.ndarray, "M N"], kinds_MN: Int64[np.ndarray, "M N"], *, saturation: float
 ) -> Int64[np.ndarray, "M N"]:
-    """For each set of candidates the order with the most expected clicks, exactly, for lists of any length.
+    """Find for each set of candidates the order with the most expected clicks, exactly, for lists of any length.
 
     Give each candidate the value a * saturation^j, j being how many of its kind are more attractive, and sort by value,
     the largest first. The first k places are the best list of k, whatever the position bias.

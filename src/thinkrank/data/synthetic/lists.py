@@ -38,7 +38,7 @@ _Info: TypeAlias = Any  # pydantic.ValidationInfo, which the shape checks of the
 
 
 class ListWorldOptions(WorldOptions):
-    """What a `ListWorld` is like; also the options of the lists of source ``synthetic``.
+    """Describe a `ListWorld`; also the options of the lists of source ``synthetic``.
 
     By default few users see few items often, in an order little better than chance: small as it is, an evaluator can
     learn from this world what an order is worth that was never displayed.
@@ -52,10 +52,12 @@ class ListWorldOptions(WorldOptions):
     temperature: Temperature = 1.0
     position_bias: PositionBias = 0.5
     saturation: Saturation = 0.3
-    lists: int = Field(8000, ge=1, description="how many are shown, at random times to random users")
-    candidates: int = Field(15, ge=2, validate_default=True, description="different items of each list, at random")
+    lists: int = Field(8000, ge=1, description="how many lists are shown, at random times to random users")
+    candidates: int = Field(15, ge=2, validate_default=True, description="how many different items each list has")
     score_noise: float = Field(
-        4.0, ge=0, description="standard deviation of what the score of the displayed order adds to the true utility"
+        4.0,
+        ge=0,
+        description="standard deviation of the noise by which the displayed order departs from the true utility",
     )
 
     @field_validator("candidates")
@@ -82,12 +84,12 @@ class ListWorld:
 
     @cached_property
     def world(self) -> World:
-        """Who the users are, and what they did besides."""
+        """Return who the users are, and what they did besides."""
         return World(WorldOptions(**self.options.model_dump(include=set(WorldOptions.model_fields))))
 
     @cached_property
     def lists(self) -> ImpressionDataset:
-        """What was shown and clicked, in time order.
+        """Return what was shown and clicked, in time order.
 
         The signal is ``click``, the numeric feature ``score``, categories are ``style`` and ``kind``, and a history is
         what the user took before.
@@ -132,7 +134,7 @@ class ListWorld:
     def click_probabilities(
         self, lists: ImpressionDataset, slots_LK: Integer[np.ndarray, "L K"]
     ) -> Float64[np.ndarray, "L K"]:
-        """The chance of a click at each place of slates made from lists of this world.
+        """Compute the chance of a click at each place of slates made from lists of this world.
 
         Args:
             lists: `self.lists` or any part of it.
@@ -148,11 +150,11 @@ class ListWorld:
     def expected_clicks(
         self, lists: ImpressionDataset, slots_LK: Integer[np.ndarray, "L K"]
     ) -> Float64[np.ndarray, "L"]:
-        """The mean number of clicks on each slate; arguments as for `click_probabilities`."""
+        """Compute the mean number of clicks on each slate; arguments as for `click_probabilities`."""
         return np.asarray(self.click_probabilities(lists, slots_LK).sum(axis=1))
 
     def best_slots(self, lists: ImpressionDataset, k: int | None = None) -> Int64[np.ndarray, "L K"]:
-        """The slate of k places with the most expected clicks, exactly; see `feedback.best_order`.
+        """Find the slate of k places with the most expected clicks, exactly; see `feedback.best_order`.
 
         Args:
             lists: as for `click_probabilities`.
@@ -170,7 +172,7 @@ class ListWorld:
         return feedback.best_order(attractions_LN, kinds_LN, saturation=self.options.saturation)[:, :k]
 
     def regret(self, lists: ImpressionDataset, slots_LK: Integer[np.ndarray, "L K"]) -> Float64[np.ndarray, "L"]:
-        """Expected clicks that each slate leaves to the best slate of its length; arguments as before."""
+        """Compute the expected clicks that each slate leaves to the best slate of its length; arguments as before."""
         best_LK = self.best_slots(lists, slots_LK.shape[1])
         return np.asarray(self.expected_clicks(lists, best_LK) - self.expected_clicks(lists, slots_LK))
 

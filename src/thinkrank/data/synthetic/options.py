@@ -1,4 +1,4 @@
-"""What made worlds can be told; each class is also the options of a source."""
+"""Options of made worlds; each class is also the options of a source."""
 
 from typing import Annotated, Any, TypeAlias
 
@@ -9,27 +9,35 @@ from thinkrank.options import Options
 
 SECONDS_PER_DAY = 86_400
 
-Users = Annotated[int, Field(ge=1, description="how many there are")]
-Styles = Annotated[int, Field(ge=1, le=len(STYLES), description="first words of titles")]
-Kinds = Annotated[int, Field(ge=1, le=len(KINDS), description="second words of titles")]
-Items = Annotated[int, Field(ge=2, validate_default=True, description="different pairs of a style and a kind")]
+Users = Annotated[int, Field(ge=1, description="how many users there are")]
+Styles = Annotated[
+    int, Field(ge=1, le=len(STYLES), description="how many styles, the first words of titles, there are")
+]
+Kinds = Annotated[int, Field(ge=1, le=len(KINDS), description="how many kinds, the second words of titles, there are")]
+Items = Annotated[
+    int,
+    Field(ge=2, validate_default=True, description="how many items, different pairs of a style and a kind, there are"),
+]
 Drift = Annotated[
     float, Field(ge=0, description="standard deviation of what is added to a user's logits every midnight")
 ]
-Temperature = Annotated[float, Field(gt=0, description="of choices: users take the best item for sure as it nears 0")]
+Temperature = Annotated[
+    float, Field(gt=0, description="temperature of choices: users take the best item for sure as it nears 0")
+]
 PositionBias = Annotated[
-    float, Field(ge=0, description="place r of a list is looked at with chance 1 / r^position_bias")
+    float,
+    Field(ge=0, description="how fast attention falls: place r of a list is looked at with chance 1 / r^position_bias"),
 ]
 Saturation = Annotated[
     float,
-    Field(ge=0, le=1, description="what is left of an item's attraction for each earlier item of its kind in a list"),
+    Field(ge=0, le=1, description="share of an item's attraction that each earlier item of its kind in a list leaves"),
 ]
 
 _Info: TypeAlias = Any  # pydantic.ValidationInfo, which the shape checks of the tests cannot read
 
 
 class WorldOptions(BaseModel):
-    """What a `World` is like; also the options of the source ``synthetic``."""
+    """Describe a `World`; also the options of the source ``synthetic``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -37,15 +45,15 @@ class WorldOptions(BaseModel):
     styles: Styles = 16
     kinds: Kinds = 16
     items: Items = 200
-    events: int = Field(30, ge=2, validate_default=True, description="items that each user takes, never one twice")
-    days: int = Field(60, ge=1, validate_default=True, description="how long the world lasts")
+    events: int = Field(30, ge=2, validate_default=True, description="how many items each user takes, never one twice")
+    days: int = Field(60, ge=1, validate_default=True, description="how many days the world lasts")
     appeal: float = Field(0.5, ge=0, description="standard deviation of what an item is worth to everybody")
     taste: float = Field(1.0, ge=0, description="standard deviation of a user's first logit for an attribute value")
     drift: Drift = 0.1
     temperature: Temperature = 0.5
     position_bias: PositionBias = 1.0
     saturation: Saturation = 0.5
-    seed: int = Field(0, ge=0, description="of everything that is drawn")
+    seed: int = Field(0, ge=0, description="random seed of everything that is drawn")
 
     @field_validator("items")
     @classmethod
@@ -71,15 +79,23 @@ class WorldOptions(BaseModel):
 
 
 class RelayOptions(Options):
-    """What a `RelayWorld` is like; also the options of the source ``synthetic-relay``."""
+    """Describe a `RelayWorld`; also the options of the source ``synthetic-relay``."""
 
-    users: int = Field(2000, ge=1, description="how many there are, each with one item to predict")
-    styles: int = Field(12, ge=3, le=len(STYLES), description="first words of titles")
-    kinds: int = Field(12, ge=3, le=len(KINDS), description="second words of titles; every pair of words is an item")
-    relay_length: int = Field(
-        4, ge=3, validate_default=True, description="styles, and kinds, in a history, which has twice as many items"
+    users: int = Field(2000, ge=1, description="how many users there are, each with one item to predict")
+    styles: int = Field(12, ge=3, le=len(STYLES), description="how many styles, the first words of titles, there are")
+    kinds: int = Field(
+        12,
+        ge=3,
+        le=len(KINDS),
+        description="how many kinds, the second words of titles, there are; every pair of words is an item",
     )
-    seed: int = Field(0, ge=0, description="of everything that is drawn")
+    relay_length: int = Field(
+        4,
+        ge=3,
+        validate_default=True,
+        description="how many styles, and as many kinds, a history has; it has twice as many items",
+    )
+    seed: int = Field(0, ge=0, description="random seed of everything that is drawn")
 
     @field_validator("relay_length")
     @classmethod

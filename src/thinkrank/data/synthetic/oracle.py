@@ -12,7 +12,7 @@ def expected_ndcg(
     probabilities_BI: Float64[np.ndarray, "B I"],
     k: int | None = None,
 ) -> Float64[np.ndarray, "B"]:
-    """Mean NDCG@k over what may come next, instead of NDCG@k at what did: no luck of the draw.
+    """Average NDCG@k over what may come next, instead of NDCG@k at what did: no luck of the draw.
 
     sum_i p_i [rank_i <= k] / log2(1 + rank_i), ranks by the evaluation's rule: ties are pessimistic, and an item of
     score -inf is left out. With the probabilities as scores it is the best there is.

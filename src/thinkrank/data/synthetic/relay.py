@@ -53,13 +53,13 @@ class RelayWorld:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """All pairs of words; they also stand in the columns ``categories``, ``style`` and ``kind``."""
+        """Return all pairs of words; they also stand in the columns ``categories``, ``style`` and ``kind``."""
         pairs_I = np.arange(self.options.styles * self.options.kinds, dtype=np.int64)
         return name_items(*np.divmod(pairs_I, self.options.kinds))
 
     @cached_property
     def histories_UL(self) -> Int32[np.ndarray, "U L"]:
-        """What each user is shown, the latest item last."""
+        """Return what each user is shown, the latest item last."""
         random, length = np.random.default_rng(self.options.seed), self.options.relay_length
         histories_UL = np.empty((self.options.users, 2 * length), dtype=np.int32)
         for history_L in histories_UL:
@@ -84,7 +84,7 @@ class RelayWorld:
         return Dataset(NAME, interactions, self.catalogue, source=source)
 
     def chain(self, items: Items, start: int) -> tuple[int, int, int]:
-        """The three items the answer leads through: a start, its style partner, and the kind partner of that.
+        """Find the three items the answer leads through: a start, its style partner, and the kind partner of that.
 
         Args:
             items: a history's items, in any order.
@@ -103,7 +103,7 @@ class RelayWorld:
         return start, middle, style * self.options.kinds + kind
 
     def answer(self, items: Items) -> int:
-        """The target of a history: the style of its chain's last item with the kind of its own latest.
+        """Find the target of a history: the style of its chain's last item with the kind of its latest item.
 
         Args:
             items: all items of the history, the latest last.
@@ -129,7 +129,7 @@ class RelayWorld:
         return scores_BI
 
     def _words(self, items: Items) -> tuple[Int64[np.ndarray, "L"], Int64[np.ndarray, "L"]]:
-        """The style and the kind of each item."""
+        """Split each item into its style and its kind."""
         rows_L = np.asarray(items, dtype=np.int64)
         strangers = rows_L[(rows_L < 0) | (rows_L >= len(self.catalogue))]
         if len(strangers):
@@ -139,9 +139,9 @@ class RelayWorld:
         styles_L, kinds_L = np.divmod(rows_L, self.options.kinds)
         return styles_L, kinds_L
 
-    def _partner(self, shared: str, others: Int64[np.ndarray, "_"], item: int, own: int) -> int:
-        """The word that an item's only partner does not share with it."""
-        partners = others[others != own]
+    def _partner(self, shared: str, others: Int64[np.ndarray, "_"], item: int, word: int) -> int:
+        """Find the word that an item's only partner does not share with it."""
+        partners = others[others != word]
         if len(partners) != 1:
             title = self.catalogue.titles[item]
             raise ThinkrankError(

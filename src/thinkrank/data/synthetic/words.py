@@ -38,6 +38,6 @@ def name_items(styles_I: Int64[ndarray, "I"], kinds_I: Int64[ndarray, "I"]) -> C
 
 
 def numbered(letter: str, count: int) -> list[str]:
-    """Ids whose order as text is that of their numbers: ``u00``, ``u01``, ..."""
+    """Make ids whose order as text is that of their numbers: ``u00``, ``u01``, ..."""
     width = len(str(count - 1))
     return [f"{letter}{number:0{width}d}" for number in range(count)]

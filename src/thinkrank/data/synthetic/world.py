@@ -54,27 +54,27 @@ class World:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The items; their words also stand in the columns ``categories``, ``style`` and ``kind``."""
+        """Return the items; their words also stand in the columns ``categories``, ``style`` and ``kind``."""
         return name_items(self.styles_I, self.kinds_I)
 
     @cached_property
     def styles_I(self) -> Int64[np.ndarray, "I"]:
-        """The number of each item's style, from 0."""
+        """Return the number of each item's style, from 0."""
         return self._pairs_I // self.options.kinds
 
     @cached_property
     def kinds_I(self) -> Int64[np.ndarray, "I"]:
-        """The number of each item's kind, from 0."""
+        """Return the number of each item's kind, from 0."""
         return self._pairs_I % self.options.kinds
 
     @cached_property
     def appeals_I(self) -> Float64[np.ndarray, "I"]:
-        """What each item is worth to everybody."""
+        """Return what each item is worth to everybody."""
         return self.options.appeal * self._random(_APPEALS).standard_normal(self.options.items)
 
     @cached_property
     def tastes_UDV(self) -> Float64[np.ndarray, "U D V"]:
-        """What each style, then each kind, is worth to each user on each day."""
+        """Return what each style, then each kind, is worth to each user on each day."""
         options = self.options
         values = options.styles + options.kinds
         first = options.taste * self._random(_TASTES).standard_normal((options.users, 1, values))
@@ -83,7 +83,7 @@ class World:
 
     @cached_property
     def times_UE(self) -> Int64[np.ndarray, "U E"]:
-        """When each user acts, in seconds since 1970, UTC; ascending in rows, and no second twice."""
+        """Return when each user acts, in seconds since 1970, UTC; ascending in rows, and no second twice."""
         options = self.options
         shape = (options.users, options.events)
         drawn = self._random(_TIMES).choice(options.days * SECONDS_PER_DAY, shape, replace=False)
@@ -91,7 +91,7 @@ class World:
 
     @cached_property
     def items_UE(self) -> Int32[np.ndarray, "U E"]:
-        """What each user takes."""
+        """Return what each user takes."""
         random, options = self._random(_CHOICES), self.options
         chosen_UE = np.empty((options.users, options.events), dtype=np.int32)
         for user, times_E in enumerate(self.times_UE):
@@ -116,7 +116,7 @@ class World:
         return Dataset(NAME, interactions, self.catalogue, source=source)
 
     def utilities(self, user: int, time: int) -> Float64[np.ndarray, "I"]:
-        """What each item is worth to a user.
+        """Compute what each item is worth to a user.
 
         Args:
             user: number, from 0.
@@ -146,7 +146,7 @@ class World:
         return self._utilities(users_B, self.times_UE[users_B, events_B]).astype(np.float32)
 
     def probabilities(self, histories: Sequence[History]) -> Float64[np.ndarray, "B I"]:
-        """The chance of each item to follow each history; 0 for what its user took before.
+        """Compute the chance of each item to follow each history; 0 for what its user took before.
 
         Raises:
             ThinkrankError: as `scores` does.
@@ -159,7 +159,7 @@ class World:
         return np.asarray(odds_BI / odds_BI.sum(axis=1, keepdims=True))
 
     def click_probabilities(self, user: int, time: int, slate: Slate) -> Float64[np.ndarray, "K"]:
-        """The chance of a click at each place of a list, given that it is shown; see `feedback.click_probabilities`.
+        """Compute the chance of a click at each place of a list that is shown; see `feedback.click_probabilities`.
 
         An item's attraction is sigmoid(utility). Clicks change nothing: tastes drift by themselves.
 
@@ -186,11 +186,11 @@ class World:
         return random.random(len(probabilities_K)) < probabilities_K
 
     def expected_clicks(self, user: int, time: int, slate: Slate) -> float:
-        """The mean number of clicks on a list; arguments as in `click_probabilities`."""
+        """Compute the mean number of clicks on a list; arguments as in `click_probabilities`."""
         return float(self.click_probabilities(user, time, slate).sum())
 
     def best_slate(self, user: int, time: int, candidates: Slate, k: int) -> Int64[np.ndarray, "k"]:
-        """The list of k candidates with the most expected clicks, exactly; see `feedback.best_list`.
+        """Find the list of k candidates with the most expected clicks, exactly; see `feedback.best_list`.
 
         Args:
             user: number, from 0.
@@ -232,7 +232,7 @@ class World:
         return np.asarray(self.appeals_I + tastes_BV[:, self.styles_I] + of_kinds_BI)
 
     def _following(self, histories: Sequence[History]) -> tuple[Int64[np.ndarray, "B"], Int64[np.ndarray, "B"]]:
-        """Whose histories they are, and which of the user's events comes next."""
+        """Find whose histories they are, and which of the user's events comes next."""
         following = np.empty((len(histories), 2), dtype=np.int64)
         for index, history in enumerate(histories):
             if history.times is None or not len(history):
@@ -249,7 +249,7 @@ class World:
     def _attractions(
         self, user: int, time: int, slate: Slate
     ) -> tuple[Float64[np.ndarray, "K"], Int64[np.ndarray, "K"]]:
-        """The attraction and the kind of each item."""
+        """Return the attraction and the kind of each item."""
         rows_K = np.asarray(slate, dtype=np.int64)
         if len(rows_K) and not 0 <= rows_K.min() <= rows_K.max() < self.options.items:
             stranger = next(int(row) for row in rows_K if not 0 <= row < self.options.items)
