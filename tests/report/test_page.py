@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -23,10 +24,11 @@ from thinkrank.report import (
     thought_change,
     user_cases,
     write_report,
+    written_lists,
 )
 from thinkrank.retrieve import ItemKNN, Popularity
-from thinkrank.stages.answers import Thought
-from thinkrank.testing import two_tribes
+from thinkrank.stages import Latent, Thought, answer_with_ranks, order_candidates
+from thinkrank.testing import random_lists, two_tribes
 
 ELEMENTS = (
     "html head meta title style body header main nav a section article figure figcaption div span p h1 h2 h3 h4 bdi b "
@@ -76,7 +78,7 @@ def change(samples: Samples) -> ThoughtChange | None:
 
 def writing(words: str) -> ListWriting:
     return ListWriting(
-        told=words,
+        summary=words,
         evaluator={words: words, "auc": 0.75},
         calibration=[{"predicted": 0.1, "clicked": 0.2}, {"predicted": 0.6, "clicked": 0.5}],
         places=[
@@ -91,9 +93,9 @@ def full_report() -> Report:
     dataset = two_tribes()
     split = split_dataset(dataset)
     systems = {"popularity": Popularity().fit(split), "item-knn": ItemKNN().fit(split)}
-    evaluation = evaluate_retrieval({name: model.scores for name, model in systems.items()}, split.test)
+    evaluation = evaluate_retrieval(systems, split.test)
     few = split.test.subset(3, seed=0)
-    ranks = evaluate_retrieval({"knn": systems["item-knn"].scores}, few).answers["knn"].ranks_S
+    ranking, ranks = answer_with_ranks(systems["item-knn"], few.requests(), 10, few.targets, filter_seen=True)
     return Report(
         title="Two tribes",
         subtitle="A test",
@@ -107,13 +109,7 @@ def full_report() -> Report:
             "RecPO": [{"step": 1, "reward": 0.25, "tied_share": 0.5}],
         },
         thoughts=change(few),
-        users=user_cases(
-            few,
-            systems["item-knn"].retrieve(few.histories(), 10),
-            ranks,
-            catalogue=dataset.catalogue,
-            user_ids=dataset.users,
-        ),
+        users=user_cases(few, ranking, ranks),
         writing=writing("writes lists"),
         notes=["Mind the gap."],
     )
@@ -218,6 +214,31 @@ def test_a_list_shows_where_its_items_stood_and_what_it_thought(page):
     row = markup[markup.index("writes lists</bdi></th>") :]
     assert row[: row.index("</tr>")].endswith("<td>3</td><td>yes</td><td>1.50</td><td>1.00</td><td>2</td>")
     assert "<td>1</td><td>–</td><td>0.00</td><td>0.00</td><td>–</td>" in markup
+
+
+def test_written_lists_stand_beside_what_users_did_with_the_displayed_ones():
+    lists = random_lists()
+    ranking = order_candidates(lists.candidates, np.random.default_rng(0).random(lists.items_LN.shape)).first(4)
+    before = np.random.default_rng(1).random(ranking.items_BK.shape).astype(np.float32)
+    steps = (ranking.items_BK % 3).astype(np.int32)
+    shown = written_lists(replace(ranking, latent=Latent(before, before / 2, steps)), lists)
+    assert [user for user, _ in shown] == [lists.users[user] for user in lists.users_L]
+    for row, (_, items) in enumerate(shown):
+        assert len(items) == min(4, lists.lengths_L[row])
+        for place, item in enumerate(items):
+            column = ranking.columns_BK[row, place]
+            assert item.title == lists.catalogue.titles[lists.items_LN[row, column]]
+            assert (item.shown_at, item.was_clicked) == (column + 1, lists.feedback()[row, column] > 0)
+            assert (item.entropy_before, item.entropy_after) == (before[row, place], before[row, place] / 2)
+            assert item.thoughts == steps[row, place]
+
+
+def test_a_list_of_a_system_that_tells_no_entropies_can_be_shown():
+    lists = random_lists()
+    ((user, items), *_) = written_lists(order_candidates(lists.candidates, lists.items_LN.astype(np.float32)), lists)
+    markup = render_report(Report("t", writing=ListWriting("sorts", {}, lists=[(user, items)])))
+    assert f"<td>{items[0].shown_at}</td><td>" in markup
+    assert "<td>–</td><td>–</td><td>–</td></tr>" in markup
 
 
 def test_tables_that_scroll_can_be_reached_by_keyboard(page):

@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 import numpy as np
 from jaxtyping import Int64
 
-from thinkrank.data import Catalogue, History, Samples
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.history import History
+from thinkrank.data.splits import Samples
 from thinkrank.stages.answers import Ranking, Thought
 
 
 @dataclass(frozen=True)
 class PastItem:
-    """One interaction of a history. `when` is a date as text; both it and the rating may be unknown."""
+    """Show one interaction of a history. `when` is a date as text; both it and the rating may be unknown."""
 
     title: str
     when: str | None = None
@@ -22,7 +24,7 @@ class PastItem:
 
 @dataclass(frozen=True)
 class RankedItem:
-    """One recommended item, and whether it is the one the user took next."""
+    """Show one recommended item, and whether it is the one the user took next."""
 
     title: str
     score: float
@@ -31,7 +33,7 @@ class RankedItem:
 
 @dataclass(frozen=True)
 class UserCase:
-    """One user, told from the history to the answer.
+    """Show one user, from the history to the answer.
 
     Attributes:
         user: the user's id.
@@ -57,20 +59,17 @@ def user_cases(
     ranking: Ranking,
     ranks_S: Int64[np.ndarray, "S"],
     *,
-    catalogue: Catalogue,
-    user_ids: Sequence[str],
     num_past: int = 10,
 ) -> list[UserCase]:
-    """Tell every one of some samples as a case. Choose a few with `samples.subset` first.
+    """Make a case of every one of some samples. Choose a few with `samples.subset` first.
 
     Args:
         samples: whom to show.
-        ranking: the answers to `samples.histories()`; its width is the length of the lists shown.
+        ranking: the answers to `samples.requests()`; its width is the length of the lists shown.
         ranks_S: places of the targets, as `target_ranks` gives them.
-        catalogue: for the titles.
-        user_ids: `Dataset.users`.
         num_past: how many of the newest interactions to show.
     """
+    catalogue, users = samples.dataset.catalogue, samples.dataset.users
     cases = []
     for row, sample in enumerate(samples):
         items = [
@@ -80,7 +79,7 @@ def user_cases(
         ]
         rank = int(ranks_S[row])
         case = UserCase(
-            user=user_ids[sample.user],
+            user=users[sample.user],
             past=past_items(sample.history, catalogue, num_past),
             past_length=len(sample.history),
             items=items,
@@ -93,7 +92,7 @@ def user_cases(
 
 
 def past_items(history: History, catalogue: Catalogue, num_past: int) -> list[PastItem]:
-    """The newest interactions of a history, oldest first."""
+    """List the newest interactions of a history, oldest first."""
     recent = history.last(num_past)
     return [
         PastItem(

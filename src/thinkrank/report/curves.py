@@ -50,7 +50,7 @@ def _phase(title: str, rows: Rows) -> list[Html]:
 
 
 def panel_figure(rows: Rows, panel: Panel, x_axis: str | None) -> Html | None:
-    """One plot of the rows that have its keys, over a key or their order; None if none has."""
+    """Draw one plot of the rows that have its keys, over a key or their order; None if none has."""
     logged = {key: _numbers(rows, key, x_axis) for key in panel.lines}
     lines = {key: points for key, numbers in logged.items() if (points := _finite(numbers))}
     if not lines:

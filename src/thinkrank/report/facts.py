@@ -21,7 +21,7 @@ PART_KEYS = {
 
 
 def data_section(data_card: Mapping[str, Any], manifest: Mapping[str, Any]) -> Html | None:
-    """A data card and a split manifest, as `Dataset.describe` and `Split.manifest` give them; None if both are empty.
+    """Show a data card and a split manifest, as `describe` and `manifest` give them; None if both are empty.
 
     Any other keys are shown as well: nothing is hidden for being unknown here.
     """
@@ -43,12 +43,12 @@ def data_section(data_card: Mapping[str, Any], manifest: Mapping[str, Any]) -> H
 
 
 def facts_list(facts: Mapping[str, Any]) -> Html:
-    """Names and values, nested where the values are."""
+    """List names and values, nested where the values are."""
     return tag("dl", *(tag("div", tag("dt", label(key)), tag("dd", fact(key, facts[key]))) for key in facts))
 
 
 def fact(key: str, value: Any) -> Html:
-    """One value of a data card, for people."""
+    """Write one value of a data card for people."""
     if value is None or value == "":
         return join("–")
     if key == "dates" and isinstance(value, Mapping) and {"first", "last"} <= value.keys():
@@ -75,19 +75,19 @@ def _listed(parts: Sequence[Html]) -> Html:
 
 
 def label(key: str) -> str:
-    """A key of a dictionary, for people."""
+    """Write a key of a dictionary for people."""
     return key.replace("_", " ")
 
 
 def number(value: int | float) -> str:
-    """A count with separators, anything else with four digits, a truth value as a word."""
+    """Write a count with separators, anything else with four digits, a truth value as a word."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def share(value: int | float) -> str:
-    """A share as a percentage."""
+    """Write a share as a percentage."""
     return f"{100 * value:.3g} %"
 
 

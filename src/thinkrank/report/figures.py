@@ -26,7 +26,7 @@ TESTS = (
 def results_section(
     rows: Sequence[ResultRow], comparisons: Sequence[Comparison], policy: Mapping[str, Any], headline: str
 ) -> Html | None:
-    """Everything measured, one block per data set and split; None without rows.
+    """Write everything measured, one block per data set and split; None without rows.
 
     Args:
         rows: what was measured.
@@ -88,11 +88,11 @@ def _forest(cells: Cells, tests: Tests, metric: str) -> Html:
     top = max((row.high if row.high is not None else row.value for row in rows), default=0) * 1.02
     lines = []
     for row in rows:
-        said = f"{row.system}: {metric} {_figure(row)}"
+        label = f"{row.system}: {metric} {_figure(row)}"
         value = tag("b", format_value(row.value)), _p_value(tests.get((row.system, metric)))
         line = (
             tag("span", tag("bdi", row.system), class_="system"),
-            interval_plot(row.value, row.low, row.high, top=top, label=said),
+            interval_plot(row.value, row.low, row.high, top=top, label=label),
             tag("span", *value, class_="value"),
         )
         lines.append(tag("div", *line, class_="row"))
@@ -154,7 +154,7 @@ def _p_value(test: Comparison | None) -> Html | None:
 
 
 def p_text(p_value: float) -> str:
-    """A p-value as papers print it."""
+    """Print a p-value as papers do."""
     return "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}".replace("0.", ".", 1)
 
 

@@ -15,13 +15,13 @@ VISIBLE_JOINERS = "\u200c\u200d"
 
 
 class Html(str):
-    """Markup that is complete and escaped. Made only by the functions of this module."""
+    """Hold markup that is complete and escaped. Made only by the functions of this module."""
 
     __slots__ = ()
 
 
 def tag(name: str, /, *children: Html | str | None, **attributes: str | int | None) -> Html:
-    """One element. A `str` child is text and is escaped; an `Html` child stands as it is; None is left out.
+    """Write one element. A `str` child is text and is escaped; an `Html` child stands as it is; None is left out.
 
     Args:
         name: of the element.
@@ -37,12 +37,12 @@ def tag(name: str, /, *children: Html | str | None, **attributes: str | int | No
 
 
 def join(*parts: Html | str | None) -> Html:
-    """Parts one after the other, texts escaped, None left out."""
+    """Write parts one after the other, texts escaped, None left out."""
     return Html("".join(part if isinstance(part, Html) else text(part) for part in parts if part is not None))
 
 
 def text(content: str, keep: str = "") -> Html:
-    """Escaped text in which control characters show.
+    """Escape text, and make control characters show.
 
     Args:
         content: anything.
@@ -52,7 +52,7 @@ def text(content: str, keep: str = "") -> Html:
 
 
 def item_text(title: str) -> Html:
-    """A title or the like: isolated from the direction of its neighbours, and running in its own."""
+    """Write a title or the like, isolated from its neighbours and running in the direction of its text."""
     return tag("bdi", title if title.strip() else "(no title)", dir="auto")
 
 

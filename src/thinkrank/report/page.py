@@ -18,12 +18,12 @@ from thinkrank.report.users import users_section
 from thinkrank.report.writing import ListWriting, writing_section
 
 SAFETY = "default-src 'none'; style-src 'unsafe-inline'"
-"""All text is escaped; should a script slip through all the same, the browser is told to run none and load nothing."""
+"""All text is escaped; should a script slip through all the same, the browser may run none and load nothing."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a report tells. Every part but the title may be left out, and its section is then left out too.
+    """Hold what a report shows. Every part but the title may be left out, and its section is then left out too.
 
     Attributes:
         title: of the page.
@@ -35,8 +35,8 @@ class Report:
         policy: how it was measured, as `Evaluation.policy` gives it.
         headline: the metric to plot.
         curves: rows of `metrics.jsonl`, by the name of the training that logged them.
-        thoughts: what reinforcement made of them, as `thought_change` tells it.
-        users: single users, as `user_cases` tells them.
+        thoughts: what reinforcement made of them, as `thought_change` gives it.
+        users: single users, as `user_cases` gives them.
         writing: what a re-ranker makes of lists, and who rewarded it.
         notes: paragraphs of plain text for the end: what a reader should know.
     """
@@ -57,7 +57,7 @@ class Report:
 
 
 def render_report(report: Report) -> str:
-    """The page as text. The same report gives the same text."""
+    """Write the page as text. The same report gives the same text."""
     sections = {
         "results": results_section(report.rows, report.comparisons, report.policy, report.headline),
         "curves": curves_section(report.curves),

@@ -9,7 +9,7 @@ from thinkrank.report.facts import label
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot.
+    """Name what one plot shows.
 
     Attributes:
         title: what it shows.
@@ -74,7 +74,7 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = MappingProxyType(
 
 
 def grouped_panels(keys: Iterable[str]) -> dict[str, tuple[Panel, ...]]:
-    """The groups, and a group "Other" for keys that none of them names: nothing is hidden for being unknown here."""
+    """Return the groups, and "Other" for keys that none of them names: nothing is hidden for being unknown here."""
     known = {key for panels in GROUPS.values() for panel in panels for key in panel.lines}
     other = tuple(Panel(label(key), {key: key}) for key in keys if key not in known)
     named = {group: panels for group, panels in GROUPS.items() if group != MORE}

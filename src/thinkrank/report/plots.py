@@ -20,7 +20,7 @@ LONG = 40
 
 
 def interval_plot(value: float, low: float | None, high: float | None, *, top: float, label: str) -> Html:
-    """A dot at a value and a line over its interval, on an axis from 0 to `top`."""
+    """Draw a dot at a value and a line over its interval, on an axis from 0 to `top`."""
     children = [_line("axis", 0.0, 100.0)]
     if low is not None and high is not None:
         children.append(_line("whisker", _share(low, top), _share(high, top)))
@@ -29,7 +29,7 @@ def interval_plot(value: float, low: float | None, high: float | None, *, top: f
 
 
 def curves(lines: Mapping[str, Sequence[Point]], *, label: str) -> Html:
-    """Lines through points on common axes, stretched to fill the area, by the class that gives a line its colour.
+    """Draw lines through points on common axes, stretched to fill the area, by the class that gives a line its colour.
 
     The x of each line must ascend. A line of one point is drawn as a dot, a noisy one faintly under its running mean.
     """
@@ -40,14 +40,14 @@ def curves(lines: Mapping[str, Sequence[Point]], *, label: str) -> Html:
 
 
 def is_noisy(points: Sequence[Point]) -> bool:
-    """Whether a line is long and turns at more than every fifth point, which a schedule or a slow trend does not."""
+    """Tell whether a line is long and turns at over every fifth point, which a schedule or a slow trend does not."""
     steps = np.sign(np.diff([y for _, y in points]))
     turns = np.count_nonzero(np.diff(steps[steps != 0]))
     return len(points) >= LONG and bool(turns > len(points) / 5)
 
 
 def running_mean(points: Sequence[Point]) -> list[Point]:
-    """Each value averaged with its neighbours, about a tenth of the line in all; a line without noise is left alone."""
+    """Average each value with its neighbours, about a tenth of the line in all; a line without noise is left alone."""
     if not is_noisy(points):
         return list(points)
     half = len(points) // 20
@@ -59,7 +59,7 @@ def running_mean(points: Sequence[Point]) -> list[Point]:
 
 
 def thin(points: Sequence[Point], most: int = 400) -> list[Point]:
-    """At most about `most` points that look the same: of each stretch its lowest and highest, so that spikes stay."""
+    """Keep about `most` points that look the same: of each stretch its lowest and highest, so that spikes stay."""
     if len(points) <= most:
         return list(points)
     kept: list[Point] = []

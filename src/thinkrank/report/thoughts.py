@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from thinkrank.data import Dataset, Samples
+from thinkrank.data.dataset import Dataset
+from thinkrank.data.splits import Samples
 from thinkrank.language.options import FinishReason
 from thinkrank.report.cases import PastItem, past_items
 from thinkrank.report.html import Html, item_text, join, tag
@@ -21,7 +22,7 @@ UNCHANGED = "No later validation was better than the first: the weights kept are
 
 @dataclass(frozen=True)
 class WrittenThought:
-    """A thought, and where it led.
+    """Hold a thought, and where it led.
 
     Attributes:
         text: of the thought.
@@ -38,7 +39,7 @@ class WrittenThought:
 
 @dataclass(frozen=True)
 class ThoughtPair:
-    """What was thought of one history before and after.
+    """Hold what was thought of one history before and after.
 
     Attributes:
         user: the user's id.
@@ -61,7 +62,7 @@ class ThoughtPair:
 
 @dataclass(frozen=True)
 class ThoughtChange:
-    """What a training made of the thoughts about some samples.
+    """Hold what a training made of the thoughts about some samples.
 
     Attributes:
         before_step: where the training began.
@@ -87,7 +88,7 @@ def thought_change(
     training: str = "RecPO",
     num_past: int = NUM_PAST,
 ) -> ThoughtChange | None:
-    """Tell the thoughts that a training by reward logged; None if it logged none.
+    """Compare the first and the kept thoughts that a training logged; None if it logged none.
 
     Args:
         rows: of its `metrics.jsonl`, in order.
@@ -97,7 +98,9 @@ def thought_change(
         training: what to call it.
         num_past: how many of the newest interactions to show.
     """
-    logged = {row["step"]: {told["position"]: told for told in row["thoughts"]} for row in rows if "thoughts" in row}
+    logged = {
+        row["step"]: {thought["position"]: thought for thought in row["thoughts"]} for row in rows if "thoughts" in row
+    }
     if not logged:
         return None
     scores = {row["step"]: row[best_by] for row in rows if best_by in row and row["step"] in logged}
@@ -121,20 +124,20 @@ def thought_change(
     return ThoughtChange(before_step=first, after_step=kept, is_best=is_best, pairs=pairs, training=training)
 
 
-def _written(told: Mapping[str, Any], num_items: int) -> WrittenThought:
-    rank = told["rank"] if told["rank"] <= num_items else None
-    return WrittenThought(told["text"], told["tokens"], told["finish_reason"], rank)
+def _written(thought: Mapping[str, Any], num_items: int) -> WrittenThought:
+    rank = thought["rank"] if thought["rank"] <= num_items else None
+    return WrittenThought(thought["text"], thought["tokens"], thought["finish_reason"], rank)
 
 
-def _about(told: Mapping[str, Any], dataset: Dataset) -> str | None:
+def _about(thought: Mapping[str, Any], dataset: Dataset) -> str | None:
     """The candidate that a ranker thought about."""
-    if "item" not in told:
+    if "item" not in thought:
         return None
-    return f"{dataset.catalogue.titles[told['item']]}{'' if told['label'] else ' (not taken)'}"
+    return f"{dataset.catalogue.titles[thought['item']]}{'' if thought['label'] else ' (not taken)'}"
 
 
 def thoughts_section(change: ThoughtChange | None) -> Html | None:
-    """One card per sample; None without samples."""
+    """Write one card per sample; None without samples."""
     if change is None or not change.pairs:
         return None
     facts = [READING.format(training=change.training)] if change.after_step > change.before_step else []
@@ -154,7 +157,7 @@ def _summary(change: ThoughtChange) -> str:
     """What the cards come to."""
     pairs = change.pairs
     tokens = [sum(thought.num_tokens for thought in side) / len(pairs) for side in _sides(pairs)]
-    said = [
+    sentences = [
         f"What was thought of the same {len(pairs)} validation samples before and after {change.training}.",
         f"Thoughts took {_short(tokens[0])} tokens on average before, {_short(tokens[1])} after; "
         f"{sum(map(_is_same, pairs))} are the same word for word.",
@@ -163,12 +166,12 @@ def _summary(change: ThoughtChange) -> str:
     moves = [_move(pair) for pair in ranked]
     if ranked:
         places = [median(thought.rank or 0 for thought in side) for side in _sides(ranked)]
-        said += [
+        sentences += [
             f"The true item rose for {sum(move > 0 for move in moves)} of them, "
             f"fell for {sum(move < 0 for move in moves)} and stayed for {sum(move == 0 for move in moves)}; "
             f"its median place was {_short(places[0])} and became {_short(places[1])}."
         ]
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _sides(pairs: Sequence[ThoughtPair]) -> tuple[list[WrittenThought], list[WrittenThought]]:

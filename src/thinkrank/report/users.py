@@ -15,7 +15,7 @@ FINISHES = {
 
 
 def users_section(cases: Sequence[UserCase]) -> Html | None:
-    """One card per user; None without users."""
+    """Write one card per user; None without users."""
     if not cases:
         return None
     found = sum(any(item.is_target for item in case.items) for case in cases)
@@ -46,12 +46,12 @@ def _verdict(case: UserCase) -> Html:
 
 
 def past_title(shown: int, length: int) -> str:
-    """Heading of a list of interactions: how many of a history it shows."""
+    """Head a list of interactions: how many of a history it shows."""
     return f"History, newest {shown} of {length:,}" if shown < length else f"History, {length:,} in all"
 
 
 def past_list(past: Sequence[PastItem]) -> Html:
-    """Interactions, oldest first."""
+    """List interactions, oldest first."""
     if not past:
         return tag("p", "Nothing yet.", class_="empty")
     return tag("ol", *(tag("li", item_text(item.title), _facts(item)) for item in past), class_="plain")
@@ -64,7 +64,7 @@ def _facts(item: PastItem) -> Html | None:
 
 
 def thought_text(thought: str, num_tokens: int, finish_reason: FinishReason) -> list[Html]:
-    """What a model wrote, and below it how long it was and how it ended."""
+    """Quote what a model wrote, and below it how long it was and how it ended."""
     if thought.strip():
         words = tag("blockquote", text(thought.strip(), keep="\n\t"), dir="auto")
     else:

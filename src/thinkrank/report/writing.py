@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.report.curves import panel_figure
 from thinkrank.report.facts import facts_list
 from thinkrank.report.html import Html, item_text, tag
 from thinkrank.report.panels import Panel
+from thinkrank.stages.answers import Ranking
 
 ENTROPY = Panel(
     "entropy of the choice, nats, by place",
@@ -25,13 +27,13 @@ CALIBRATION = Panel(
 
 @dataclass(frozen=True)
 class WrittenItem:
-    """One place of a list.
+    """Show one place of a list.
 
     Attributes:
         title: of the item.
         shown_at: its place in the displayed order, from 1.
         was_clicked: where it was displayed.
-        entropy_before: of the choice before thinking, in nats.
+        entropy_before: of the choice before thinking, in nats; None if the writer does not tell.
         entropy_after: the same after thinking.
         thoughts: how often was thought.
     """
@@ -39,32 +41,60 @@ class WrittenItem:
     title: str
     shown_at: int
     was_clicked: bool
-    entropy_before: float
-    entropy_after: float
-    thoughts: int
+    entropy_before: float | None = None
+    entropy_after: float | None = None
+    thoughts: int = 0
 
 
 @dataclass(frozen=True)
 class ListWriting:
-    """What there is to tell of a list writer.
+    """Hold what there is to show of a list writer.
 
     Attributes:
-        told: what it is and what it was trained on, one sentence.
+        summary: what it is and what it was trained on, one sentence.
         evaluator: facts about the evaluator that rewarded it.
         calibration: per bin of predictions, ``predicted`` and ``clicked``; a bin without places is left out.
         places: per place from 1, ``place`` and what `ENTROPY` and `THINKS` draw.
         lists: some lists, by whom they are for.
     """
 
-    told: str
+    summary: str
     evaluator: Mapping[str, Any]
     calibration: Sequence[Mapping[str, float | int]] = ()
     places: Sequence[Mapping[str, float | int]] = ()
     lists: Sequence[tuple[str, Sequence[WrittenItem]]] = field(default_factory=tuple)
 
 
+def written_lists(ranking: Ranking, lists: ImpressionDataset) -> list[tuple[str, list[WrittenItem]]]:
+    """Show answered lists place by place, beside what the log says of the same items where they were displayed.
+
+    Args:
+        ranking: the answers to `lists.requests` and `lists.candidates`.
+        lists: the displayed lists.
+    """
+    feedback_LN = lists.feedback()
+    places = ranking.table(lists.catalogue)
+    return [
+        (
+            lists.users[user],
+            [
+                WrittenItem(
+                    title=place["title"],
+                    shown_at=place["shown_at"],
+                    was_clicked=bool(feedback_LN[row, place["shown_at"] - 1] > 0),
+                    entropy_before=place.get("entropy_before"),
+                    entropy_after=place.get("entropy_after"),
+                    thoughts=place.get("steps", 0),
+                )
+                for place in places.filter(request=row).iter_rows(named=True)
+            ],
+        )
+        for row, user in enumerate(lists.users_L.tolist())
+    ]
+
+
 def writing_section(writing: ListWriting | None) -> Html | None:
-    """The whole section; None without a writer."""
+    """Write the whole section; None without a writer."""
     if writing is None:
         return None
     figures = [
@@ -75,7 +105,7 @@ def writing_section(writing: ListWriting | None) -> Html | None:
     return tag(
         "section",
         tag("h2", "List writer"),
-        tag("p", writing.told, class_="lead", dir="auto"),
+        tag("p", writing.summary, class_="lead", dir="auto"),
         tag("div", *(figure for figure in figures if figure is not None), class_="panels"),
         tag("h3", "The evaluator"),
         tag("div", facts_list(writing.evaluator), class_="card"),
@@ -95,8 +125,8 @@ def _written(user: str, items: Sequence[WrittenItem]) -> Html:
             tag("th", item_text(item.title), scope="row"),
             tag("td", str(item.shown_at)),
             tag("td", "yes" if item.was_clicked else "–"),
-            tag("td", f"{max(0.0, item.entropy_before):.2f}"),
-            tag("td", f"{max(0.0, item.entropy_after):.2f}"),
+            tag("td", _nats(item.entropy_before)),
+            tag("td", _nats(item.entropy_after)),
             tag("td", str(item.thoughts) if item.thoughts else "–"),
         )
         for place, item in enumerate(items, start=1)
@@ -104,3 +134,7 @@ def _written(user: str, items: Sequence[WrittenItem]) -> Html:
     caption = tag("caption", "For ", tag("bdi", user))
     table = tag("table", caption, tag("thead", header), tag("tbody", *body), class_="figures written")
     return tag("div", table, class_="scroll card", tabindex="0", role="region", aria_label=f"List for {user}")
+
+
+def _nats(entropy: float | None) -> str:
+    return "–" if entropy is None else f"{max(0.0, entropy):.2f}"

@@ -1,0 +1,14 @@
+from .cases import PastItem as PastItem
+from .cases import RankedItem as RankedItem
+from .cases import UserCase as UserCase
+from .cases import user_cases as user_cases
+from .page import Report as Report
+from .page import render_report as render_report
+from .page import write_report as write_report
+from .thoughts import ThoughtChange as ThoughtChange
+from .thoughts import ThoughtPair as ThoughtPair
+from .thoughts import WrittenThought as WrittenThought
+from .thoughts import thought_change as thought_change
+from .writing import ListWriting as ListWriting
+from .writing import WrittenItem as WrittenItem
+from .writing import written_lists as written_lists
