@@ -10,8 +10,7 @@ from thinkrank.data.history import History
 from thinkrank.data.impressions import ImpressionDataset, ImpressionSplit
 from thinkrank.data.popularity import with_popularity
 from thinkrank.data.requests import Requests
-from thinkrank.data.sources import SOURCES, load_dataset
-from thinkrank.data.sources.lists import LIST_SOURCES, load_impressions
+from thinkrank.data.sources import LIST_SOURCES, SOURCES, load_dataset, load_impressions, register_source
 from thinkrank.data.splits import Sample, Samples, Split, SplitKind, split_dataset
 from thinkrank.data.synthetic import RelayOptions, RelayWorld, World, WorldOptions, expected_ndcg, relay_split
 from thinkrank.data.synthetic.lists import ListWorld, ListWorldOptions
@@ -46,6 +45,7 @@ __all__ = [
     "k_core",
     "load_dataset",
     "load_impressions",
+    "register_source",
     "relay_split",
     "split_dataset",
     "with_popularity",

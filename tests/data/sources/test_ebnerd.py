@@ -6,6 +6,7 @@ import pytest
 
 from thinkrank.data import load_impressions
 from thinkrank.errors import ThinkrankError
+from thinkrank.testing import ListSourceContract
 
 
 def write_parquet(path, columns, rows) -> None:
@@ -35,6 +36,14 @@ def folder(tmp_path):
     ]
     write_parquet(tmp_path / "articles.parquet", articles, known)
     return tmp_path
+
+
+class TestContract(ListSourceContract):
+    name = "ebnerd"
+
+    @pytest.fixture
+    def path(self, folder):
+        return folder
 
 
 def test_the_official_files_give_a_list_per_impression(folder):

@@ -3,6 +3,7 @@ import pytest
 
 from thinkrank.data import load_impressions
 from thinkrank.errors import ThinkrankError
+from thinkrank.testing import ListSourceContract
 
 HEADER = (
     "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"
@@ -31,6 +32,14 @@ def folder(write, tmp_path):
     write("data/log_random_4_22_to_5_08_pure.csv", HEADER + row(1, 99, 1, 1))
     write("data/video_features_basic_pure.csv", VIDEOS)
     return tmp_path
+
+
+class TestContract(ListSourceContract):
+    name, options = "kuairand", {"length": 3, "keep": "all"}
+
+    @pytest.fixture
+    def path(self, folder):
+        return folder
 
 
 def shown(lists):

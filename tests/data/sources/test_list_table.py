@@ -5,6 +5,7 @@ import pytest
 from thinkrank.data import load_impressions
 from thinkrank.data.features import RUNNING_NAMES
 from thinkrank.errors import ThinkrankError
+from thinkrank.testing import ListSourceContract
 
 LISTS = (
     "list,user,item,position,time,click,grade,price,colour,hour\n"
@@ -16,6 +17,14 @@ LISTS = (
     "c,ann,y,2,200,1,2,5,red,8\n"
 )
 OPTIONS = {"feedback": ("click", "grade"), "numeric": ("price",), "categorical": ("colour",), "context": ("hour",)}
+
+
+class TestContract(ListSourceContract):
+    name, options = "table", OPTIONS
+
+    def write(self, folder):
+        (folder / "lists.csv").write_text(LISTS)
+        return folder
 
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "tsv", "parquet"])

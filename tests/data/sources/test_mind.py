@@ -6,6 +6,7 @@ import pytest
 
 from thinkrank.data import load_impressions
 from thinkrank.errors import ThinkrankError
+from thinkrank.testing import ListSourceContract
 
 BEHAVIORS = (
     "1\tU1\t11/15/2019 8:55:22 AM\tN1 N2\tN3-0 N4-1 N5-1\n"
@@ -17,6 +18,14 @@ NEWS = (
     "N4\tnews\tworld\tFour\t\thttps://x\t[]\t[]\n"
     "N9\tnews\tworld\tNever shown\t\thttps://x\t[]\t[]\n"
 )
+
+
+class TestContract(ListSourceContract):
+    name = "mind"
+
+    def write(self, folder):
+        (folder / "behaviors.tsv").write_text(BEHAVIORS)
+        return folder
 
 
 def test_the_official_files_give_a_list_per_impression(write, tmp_path):

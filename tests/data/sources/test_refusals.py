@@ -7,6 +7,7 @@ import pytest
 
 from thinkrank.data import SOURCES, load_dataset
 from thinkrank.errors import ThinkrankError
+from thinkrank.testing import SourceContract
 
 TIMES = [1512086400 + day * 86400 for day in range(4)]
 ITEMS = ["1", "2", "3", "1"]
@@ -136,6 +137,16 @@ def refusal(layout: Layout, folder) -> str:
         load_dataset(layout.source, folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+class TestSourcesOfFiles(SourceContract):
+    @pytest.fixture(params=LAYOUTS, ids=lambda layout: f"{layout.source}-{layout.events_file}", autouse=True)
+    def layout(self, request):
+        self.name, self.write_files = request.param.source, request.param.write
+
+    def write(self, folder):
+        self.write_files(folder)
+        return folder
 
 
 def test_every_source_is_here():

@@ -2,9 +2,28 @@ import pytest
 
 from thinkrank.data import Dataset, RelayOptions, RelayWorld, World, WorldOptions, load_dataset
 from thinkrank.errors import ThinkrankError
+from thinkrank.testing import ListSourceContract, SourceContract
 
 WORLDS = [("synthetic", WorldOptions, World), ("synthetic-relay", RelayOptions, RelayWorld)]
 each_world = pytest.mark.parametrize(("source", "options", "world"), WORLDS)
+
+
+class TestWorld(SourceContract):
+    name, options = "synthetic", {"users": 20}
+
+    def write(self, folder):
+        return None
+
+
+class TestRelay(TestWorld):
+    name = "synthetic-relay"
+
+
+class TestListWorld(ListSourceContract):
+    name, options = "synthetic", {"lists": 20}
+
+    def write(self, folder):
+        return None
 
 
 @each_world
@@ -20,7 +39,7 @@ def test_a_world_can_be_made_again_from_what_its_data_set_records(source, option
 
 @each_world
 def test_a_path_is_refused(source, options, world):
-    with pytest.raises(ThinkrankError, match="here: a synthetic data set is made, not read; leave the path out"):
+    with pytest.raises(ThinkrankError, match=f"here: the source '{source}' is made, not read; leave the path out"):
         load_dataset(source, "here")
 
 

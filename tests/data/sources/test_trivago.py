@@ -4,6 +4,7 @@ import pytest
 
 from thinkrank.data import load_impressions
 from thinkrank.errors import ThinkrankError
+from thinkrank.testing import ListSourceContract
 
 HEADER = (
     "user_id,session_id,timestamp,step,action_type,reference,platform,city,device,current_filters,impressions,prices\n"
@@ -23,6 +24,14 @@ LOG = (
 
 def ids(lists, rows):
     return [lists.catalogue.ids[row] for row in rows if row >= 0]
+
+
+class TestContract(ListSourceContract):
+    name = "trivago"
+
+    def write(self, folder):
+        (folder / "train.csv").write_text(LOG)
+        return folder
 
 
 def test_the_official_log_gives_a_list_per_click_out(write, tmp_path):

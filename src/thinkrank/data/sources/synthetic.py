@@ -3,18 +3,18 @@
 from pathlib import Path
 
 from thinkrank.data.dataset import Dataset
+from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.synthetic import RelayOptions, RelayWorld, World, WorldOptions
-from thinkrank.errors import ThinkrankError
+from thinkrank.data.synthetic.lists import ListWorld, ListWorldOptions
 
 
 def load_world(path: Path | None, options: WorldOptions) -> Dataset:
     """Make a world of drifting tastes; the same options give its `World`.
 
     Args:
-        path: must be None.
+        path: without effect.
         options: what the world is like.
     """
-    _refuse(path)
     return World(options).dataset()
 
 
@@ -22,13 +22,17 @@ def load_relay(path: Path | None, options: RelayOptions) -> Dataset:
     """Make histories with one right answer each; the same options give their `RelayWorld`, `relay_split` the parts.
 
     Args:
-        path: must be None.
+        path: without effect.
         options: what the world is like.
     """
-    _refuse(path)
     return RelayWorld(options).dataset()
 
 
-def _refuse(path: Path | None) -> None:
-    if path is not None:
-        raise ThinkrankError(f"{path}: a synthetic data set is made, not read; leave the path out")
+def load_list_world(path: Path | None, options: ListWorldOptions) -> ImpressionDataset:
+    """Make lists whose clicks in any order are known; the same options give their `ListWorld`.
+
+    Args:
+        path: without effect.
+        options: what the world is like.
+    """
+    return ListWorld(options).lists

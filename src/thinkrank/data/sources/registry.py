@@ -1,0 +1,137 @@
+"""Where data comes from: every source under its name, ours and those that users add."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from thinkrank.data._nearest import did_you_mean
+from thinkrank.data.dataset import Dataset
+from thinkrank.data.impressions import ImpressionDataset
+from thinkrank.errors import ThinkrankError
+
+Gives: TypeAlias = Literal["events", "lists"]
+"""What a source reads: a `Dataset` of what users did, or an `ImpressionDataset` of lists that were shown to them."""
+
+NeedsPath: TypeAlias = Literal["always", "sometimes", "never"]
+"""Whether a source reads files; one that does sometimes finds or fetches them where no path is given."""
+
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class _Source:
+    options: type[BaseModel]
+    reader: Callable[..., Any]
+    path: NeedsPath
+
+
+_SOURCES: dict[Gives, dict[str, _Source]] = {"events": {}, "lists": {}}
+
+SOURCES: Collection[str] = _SOURCES["events"].keys()
+"""The names `load_dataset` knows, in the order in which they were registered."""
+
+LIST_SOURCES: Collection[str] = _SOURCES["lists"].keys()
+"""The names `load_impressions` knows, in the order in which they were registered."""
+
+
+def register_source(
+    name: str,
+    options: type[BaseModel],
+    reader: Callable[..., Dataset | ImpressionDataset],
+    *,
+    gives: Gives = "events",
+    path: NeedsPath = "always",
+) -> None:
+    """Add a source, which `load_dataset` or `load_impressions` then knows by its name.
+
+    Args:
+        name: of the source.
+        options: a class of its options; see `thinkrank.options.Options`.
+        reader: called with a path and an instance of `options`.
+        gives: whether the reader returns a `Dataset` or an `ImpressionDataset`; names of the two do not clash.
+        path: "always" refuses to be called without a path, "never" with one; the path is None where none is given.
+
+    Raises:
+        ThinkrankError: if another reader has that name already.
+    """
+    taken = _SOURCES[gives].get(name)
+    if taken is not None and _definition(taken.reader) != _definition(reader):
+        raise ThinkrankError(f"the source {name!r} is there already, read by {'.'.join(_definition(taken.reader))}")
+    _SOURCES[gives][name] = _Source(options, reader, path)
+
+
+def load_dataset(source: str, path: str | Path | None = None, **options: Any) -> Dataset:
+    """Read, check and clean a data set.
+
+    Args:
+        source: one of `SOURCES`.
+        path: a folder or zip archive in the source's format; the network is then never touched. None takes an earlier
+            download from the cache (``THINKRANK_CACHE``, else the user's cache folder), or fetches the official files;
+            the synthetic sources take no other.
+        options: what the source's options class allows.
+
+    Raises:
+        ThinkrankError: if the source or an option is unknown, or a file is at fault; one line that names file and row.
+    """
+    dataset: Dataset = _load("events", source, path, options)
+    return dataset
+
+
+def load_impressions(source: str, path: str | Path | None = None, **options: Any) -> ImpressionDataset:
+    """Read, check and clean displayed lists and the feedback on them.
+
+    Args:
+        source: one of `LIST_SOURCES`.
+        path: a folder or zip archive in the source's format; ``synthetic`` takes none, and the same options give its
+            `ListWorld`.
+        options: what the source's options class allows.
+
+    Raises:
+        ThinkrankError: if the source or an option is unknown, or a file is at fault; one line that names file and row.
+    """
+    lists: ImpressionDataset = _load("lists", source, path, options)
+    return lists
+
+
+def _load(gives: Gives, name: str, path: str | Path | None, options: dict[str, Any]) -> Any:
+    known = _SOURCES[gives]
+    if name not in known:
+        raise ThinkrankError(
+            f"unknown source {name!r}{did_you_mean(name, list(known))}. Use one of: {', '.join(known)}."
+        )
+    source = known[name]
+    parsed = _parsed(name, source.options, options)
+    if path is None and source.path == "always":
+        raise ThinkrankError(f"{name}: where are the files? Give a path to a folder or a zip archive.")
+    if path is not None and source.path == "never":
+        raise ThinkrankError(f"{path}: the source {name!r} is made, not read; leave the path out")
+    if path is not None and not Path(path).exists():
+        raise ThinkrankError(f"{path}: no such file or folder")
+    try:
+        return source.reader(None if path is None else Path(path), parsed)
+    except OSError as error:
+        raise ThinkrankError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
+
+
+def _parsed(source: str, model: type[OptionsT], options: dict[str, Any]) -> OptionsT:
+    """The options of a source as its class."""
+    known = sorted(model.model_fields)
+    for name in options:
+        if name not in known:
+            rest = f". It takes: {', '.join(known)}." if known else ". It takes none."
+            raise ThinkrankError(f"{source}: unknown option {name!r}{did_you_mean(name, known)}{rest}")
+    try:
+        return model(**options)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        why = fault["msg"].removeprefix("Value error, ")
+        raise ThinkrankError(f"{source}: option {where}={fault['input']!r}: {why}") from error
+
+
+def _definition(reader: Callable[..., Any]) -> tuple[str, str]:
+    """Where a reader was written; the same if its module, or the notebook's cell, is run again."""
+    return getattr(reader, "__module__", ""), getattr(reader, "__qualname__", repr(reader))
