@@ -19,6 +19,9 @@ from jaxtyping import Bool, Float64, Integer, Shaped
 Gain = Literal["linear", "exponential"]
 """What a relevance grade r is worth to `ndcg`: r itself, or 2^r - 1."""
 
+LIST_GAIN: Gain = "exponential"
+"""The gain by which displayed lists are judged, in tables as in the validations that choose weights."""
+
 Divisor = Literal["relevant", "found"]
 """What `average_precision` divides by: the relevant items that exist, or those found in the first k places."""
 

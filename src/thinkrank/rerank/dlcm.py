@@ -15,21 +15,21 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from thinkrank.rerank.lists import ListBatch, ListEncoder
+from thinkrank.rerank.lists import ListBatch, ListEncoder, TrainingBatch
 from thinkrank.rerank.losses import attention_weights, softmax_loss
-from thinkrank.rerank.network import ListBaseline, ListNetwork, ListTraining
+from thinkrank.rerank.network import ListNetwork, NetworkOptions, NetworkReranker
 
 
-class DLCMOptions(ListTraining):
-    """Options of `DLCM`."""
+class DLCMOptions(NetworkOptions):
+    """Hold the options of `DLCM`."""
 
     model: Literal["dlcm"] = "dlcm"
-    states: int = Field(64, ge=1, description="A, width of the recurrent states")
-    hidden: int = Field(8, ge=1, description="H, units of the ranking function")
+    states: int = Field(64, ge=1, description="width of the recurrent states")
+    hidden: int = Field(8, ge=1, description="hidden units of the ranking function")
 
 
 class DLCMNetwork(ListNetwork):
-    """score_i = V · (o_i · tanh(W s + b)), o_i being the state after reading candidate i, and s the last one.
+    """Score candidates by V · (o_i · tanh(W s + b)), o_i being the state after reading candidate i, and s the last one.
 
     Args:
         encoder: gives the vectors that are read.
@@ -44,8 +44,8 @@ class DLCMNetwork(ListNetwork):
         self.out = nn.Linear(options.hidden, 1, bias=False)
 
     def scores(self, batch: ListBatch) -> Float[Tensor, "B N"]:
-        """The local ranking function of every candidate."""
-        backwards_BN = _backwards(batch.mask_BN)
+        """Apply the local ranking function to every candidate."""
+        backwards_BN = backwards(batch.mask_BN)
         joint_BND = self.joint(batch)
         turned_BND = joint_BND.gather(1, backwards_BN[:, :, None].expand_as(joint_BND))
         states_BNA, _ = self.reader(turned_BND)
@@ -55,22 +55,20 @@ class DLCMNetwork(ListNetwork):
         weights_BAH = torch.tanh(self.local(final_BA)).unflatten(1, (-1, self.hidden))
         return self.out(outputs_BNA @ weights_BAH)[:, :, 0]
 
-    def loss(self, batch: ListBatch) -> Float[Tensor, ""]:
-        """The attention rank loss."""
+    def loss(self, batch: TrainingBatch) -> Float[Tensor, ""]:
+        """Return the attention rank loss."""
         return softmax_loss(self.scores(batch), attention_weights(batch.feedback_BN), batch.mask_BN)
 
 
-def _backwards(mask_BN: Bool[Tensor, "B N"]) -> Tensor:
-    """Where to find each place of the reversed lists, padding left where it is; its own inverse."""
+def backwards(mask_BN: Bool[Tensor, "B N"]) -> Tensor:
+    """Say where to find each place of the reversed lists, padding left where it is; its own inverse."""
     places_N = torch.arange(mask_BN.shape[1], device=mask_BN.device)
     return torch.where(mask_BN, mask_BN.sum(dim=1, keepdim=True) - 1 - places_N, places_N)
 
 
-class DLCM(ListBaseline[DLCMOptions]):
-    """The deep listwise context model as a re-ranker; see the head of the file."""
+class DLCM(NetworkReranker[DLCMOptions]):
+    """Re-rank with the deep listwise context model; see the head of the file."""
 
+    kind = "dlcm"
     config_class = DLCMOptions
-
-    def build(self, encoder: ListEncoder) -> DLCMNetwork:
-        """A network with fresh weights."""
-        return DLCMNetwork(encoder, self.config)
+    network_class = DLCMNetwork

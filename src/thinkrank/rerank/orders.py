@@ -1,25 +1,25 @@
-"""Orders that learn nothing: as displayed, and by one feature that is known of each candidate.
-
-Shape legend: L lists, N candidates.
-"""
+"""Orders that learn nothing: as displayed, and by one feature that is known of each candidate."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from thinkrank.data import ImpressionDataset
+from thinkrank.data.candidates import Candidates
+from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
-from thinkrank.stages.answers import Slate
-from thinkrank.stages.order import slate_from_scores
+from thinkrank.rerank.lists.checks import checked_lists
+from thinkrank.stages.answers import Ranking
+from thinkrank.stages.order import order_candidates
 
 
 @dataclass(frozen=True)
 class InitialOrder:
     """Leave every list as it was displayed: the floor that a re-ranker must clear."""
 
-    def rerank(self, lists: ImpressionDataset, k: int) -> Slate:
-        """The first k candidates."""
-        return slate_from_scores(lists, np.zeros(lists.items_LN.shape, dtype=np.float32), k)
+    def rerank(self, requests: Requests, candidates: Candidates, k: int) -> Ranking:
+        """Answer with the first k candidates."""
+        _, candidates = checked_lists(requests, candidates)
+        return order_candidates(candidates, np.zeros(candidates.items_BN.shape, dtype=np.float32), k)
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,22 @@ class FeatureOrder:
     ``seen_lately`` of what the user met last.
 
     Attributes:
-        feature: one of the data set's `numeric_names`.
+        feature: one of the candidates' `numeric_names`.
         descending: False to sort the smallest first, as by price.
     """
 
     feature: str = "rate_before"
     descending: bool = True
 
-    def rerank(self, lists: ImpressionDataset, k: int) -> Slate:
-        """The k best candidates.
+    def rerank(self, requests: Requests, candidates: Candidates, k: int) -> Ranking:
+        """Answer with the k best candidates.
 
         Raises:
-            ThinkrankError: if the lists do not have the feature.
+            ThinkrankError: if the candidates do not have the feature.
         """
-        if self.feature not in lists.numeric_names:
-            there = ", ".join(lists.numeric_names) or "none"
-            raise ThinkrankError(f"{lists.name}: no numeric feature {self.feature!r}; there are {there}")
-        values_LN = lists.numeric_LNF[:, :, lists.numeric_names.index(self.feature)]
-        return slate_from_scores(lists, values_LN if self.descending else -values_LN, k)
+        _, candidates = checked_lists(requests, candidates)
+        if candidates.numeric_BNF is None or self.feature not in candidates.numeric_names:
+            there = ", ".join(candidates.numeric_names) or "none"
+            raise ThinkrankError(f"{candidates.name}: no numeric feature {self.feature!r}; there are {there}")
+        values_BN = candidates.numeric_BNF[:, :, candidates.numeric_names.index(self.feature)]
+        return order_candidates(candidates, values_BN if self.descending else -values_BN, k)

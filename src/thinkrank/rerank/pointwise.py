@@ -9,21 +9,21 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from thinkrank.rerank.lists import ListBatch, ListEncoder
+from thinkrank.rerank.lists import ListBatch, ListEncoder, TrainingBatch
 from thinkrank.rerank.losses import point_loss
-from thinkrank.rerank.network import ListBaseline, ListNetwork, ListTraining
+from thinkrank.rerank.network import ListNetwork, NetworkOptions, NetworkReranker
 
 
-class PointwiseOptions(ListTraining):
-    """Options of `Pointwise`."""
+class PointwiseOptions(NetworkOptions):
+    """Hold the options of `Pointwise`."""
 
     model: Literal["pointwise"] = "pointwise"
     hidden: int = Field(64, ge=1, description="width of the hidden layer")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="after it")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout after the hidden layer")
 
 
 class PointwiseNetwork(ListNetwork):
-    """A hidden layer on the candidate's and the user's vectors.
+    """Score candidates by a hidden layer on the candidate's and the user's vectors.
 
     Args:
         encoder: gives these vectors.
@@ -40,19 +40,17 @@ class PointwiseNetwork(ListNetwork):
         )
 
     def scores(self, batch: ListBatch) -> Float[Tensor, "B N"]:
-        """Logits of a click."""
+        """Return logits of a click."""
         return self.head(self.joint(batch))[:, :, 0]
 
-    def loss(self, batch: ListBatch) -> Float[Tensor, ""]:
-        """Binary cross-entropy, candidate by candidate."""
+    def loss(self, batch: TrainingBatch) -> Float[Tensor, ""]:
+        """Return the binary cross-entropy, candidate by candidate."""
         return point_loss(self.scores(batch), batch.feedback_BN, batch.mask_BN)
 
 
-class Pointwise(ListBaseline[PointwiseOptions]):
-    """The pointwise network as a re-ranker; see the head of the file."""
+class Pointwise(NetworkReranker[PointwiseOptions]):
+    """Re-rank with the pointwise network; see the head of the file."""
 
+    kind = "pointwise"
     config_class = PointwiseOptions
-
-    def build(self, encoder: ListEncoder) -> PointwiseNetwork:
-        """A network with fresh weights."""
-        return PointwiseNetwork(encoder, self.config)
+    network_class = PointwiseNetwork

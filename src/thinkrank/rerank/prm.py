@@ -11,32 +11,29 @@ from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from thinkrank.rerank.lists import ListBatch, ListEncoder
+from thinkrank.options import heads_divide_the_width
+from thinkrank.rerank.lists import ListBatch, ListEncoder, TrainingBatch
 from thinkrank.rerank.losses import softmax_loss
-from thinkrank.rerank.network import ListBaseline, ListNetwork, ListTraining
+from thinkrank.rerank.network import ListNetwork, NetworkOptions, NetworkReranker
 
 
-class PRMOptions(ListTraining):
-    """Options of `PRM`."""
+class PRMOptions(NetworkOptions):
+    """Hold the options of `PRM`."""
 
     model: Literal["prm"] = "prm"
-    width: int = Field(64, ge=1, description="of the attention")
+    width: int = Field(64, ge=1, description="width of the attention")
     blocks: int = Field(2, ge=1, description="layers of attention and feed-forward")
-    heads: int = Field(2, ge=1, description="of each attention; must divide the width")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="within the blocks")
+    heads: int = Field(2, ge=1, description="heads of each attention; they must divide the width")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout within the blocks")
 
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "PRMOptions":
-        if self.width % self.heads:
-            raise ValueError(f"the width must be a multiple of the heads, and {self.width} is none of {self.heads}")
-        return self
+    _even = heads_divide_the_width()
 
 
 class PRMNetwork(ListNetwork):
-    """Input layer, encoder blocks, one score per place.
+    """Score candidates by an input layer, encoder blocks and one output per place.
 
     Args:
         encoder: gives the vectors of candidates and users.
@@ -59,21 +56,19 @@ class PRMNetwork(ListNetwork):
         self.out = nn.Linear(options.width, 1)
 
     def scores(self, batch: ListBatch) -> Float[Tensor, "B N"]:
-        """Logits of the softmax over the list; lists longer than any in training share their last place."""
+        """Return logits of the softmax over the list; lists longer than any in training share their last place."""
         places_N = torch.arange(batch.mask_BN.shape[1], device=batch.mask_BN.device)
         vectors_BND = self.input(self.joint(batch)) + self.places(places_N.clamp(max=self.places.num_embeddings - 1))
         return self.out(self.blocks(vectors_BND, src_key_padding_mask=~batch.mask_BN))[:, :, 0]
 
-    def loss(self, batch: ListBatch) -> Float[Tensor, ""]:
-        """-Σ_i y_i log P(i | list), mean over lists with feedback."""
+    def loss(self, batch: TrainingBatch) -> Float[Tensor, ""]:
+        """Return -Σ_i y_i log P(i | list), mean over lists with feedback."""
         return softmax_loss(self.scores(batch), batch.feedback_BN, batch.mask_BN)
 
 
-class PRM(ListBaseline[PRMOptions]):
-    """The personalised re-ranking model; see the head of the file."""
+class PRM(NetworkReranker[PRMOptions]):
+    """Re-rank with the personalised re-ranking model; see the head of the file."""
 
+    kind = "prm"
     config_class = PRMOptions
-
-    def build(self, encoder: ListEncoder) -> PRMNetwork:
-        """A network with fresh weights."""
-        return PRMNetwork(encoder, self.config)
+    network_class = PRMNetwork

@@ -16,20 +16,20 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from thinkrank.rerank.lists import ListBatch, ListEncoder
-from thinkrank.rerank.network import ListBaseline, ListNetwork, ListTraining
+from thinkrank.rerank.lists import ListBatch, ListEncoder, TrainingBatch
+from thinkrank.rerank.network import ListNetwork, NetworkOptions, NetworkReranker
 
 
-class Seq2SlateOptions(ListTraining):
-    """Options of `Seq2Slate`."""
+class Seq2SlateOptions(NetworkOptions):
+    """Hold the options of `Seq2Slate`."""
 
     model: Literal["seq2slate"] = "seq2slate"
-    states: int = Field(64, ge=1, description="D, width of both recurrent networks and of the pointer")
+    states: int = Field(64, ge=1, description="width of both recurrent networks and of the pointer")
     steps: int = Field(10, ge=1, description="places that are written one by one")
 
 
 class Seq2SlateNetwork(ListNetwork):
-    """Reader, writer and pointer: u_i = v · tanh(W_1 e_i + W_2 d), softmax over what is left.
+    """Point from reader and writer at candidates: u_i = v · tanh(W_1 e_i + W_2 d), softmax over what is left.
 
     Args:
         encoder: gives the vectors that are read.
@@ -48,7 +48,7 @@ class Seq2SlateNetwork(ListNetwork):
         self.pointer = nn.Linear(width, 1, bias=False)
 
     def scores(self, batch: ListBatch) -> Float[Tensor, "B N"]:
-        """Greedily written places first, the earlier the higher; then what is left, by the last logits."""
+        """Rank greedily written places first, the earlier the higher; then what is left, by the last logits."""
         columns_BT, logits_BTN = self.write(batch, sample=False)
         ranks_T = self.steps - torch.arange(columns_BT.shape[1], device=columns_BT.device, dtype=logits_BTN.dtype)
         # A list shorter than the steps repeats its last choice, which keeps the score of the first time.
@@ -58,10 +58,10 @@ class Seq2SlateNetwork(ListNetwork):
             .scatter_reduce(1, columns_BT, ranks_T.expand_as(columns_BT), reduce="amax", include_self=True)
         )
 
-    def loss(self, batch: ListBatch) -> Float[Tensor, ""]:
-        """Σ_t w_t (-Σ_i ŷ_i log p_t(i)), ŷ the feedback that is left, normalised; mean over lists with feedback."""
+    def loss(self, batch: TrainingBatch) -> Float[Tensor, ""]:
+        """Return Σ_t w_t (-Σ_i ŷ_i log p_t(i)), ŷ the feedback left, normalised; mean over lists with feedback."""
         columns_BT, logits_BTN = self.write(batch, sample=True)
-        left_BTN = _left(columns_BT, batch.mask_BN)
+        left_BTN = left_to_choose(columns_BT, batch.mask_BN)
         # Finite, since a list that is used up has nothing left, and the gradient of infinities is NaN.
         logprobs_BTN = logits_BTN.masked_fill(~left_BTN, -1e9).log_softmax(dim=2)
         wanted_BTN = batch.feedback_BN[:, None] * left_BTN
@@ -111,19 +111,17 @@ def _choose(logits_BN: Float[Tensor, "B N"], sample: bool) -> Int[Tensor, "B"]:
     return (logits_BN + noise_BN).argmax(dim=1)
 
 
-def _left(columns_BT: Int[Tensor, "B T"], mask_BN: Bool[Tensor, "B N"]) -> Bool[Tensor, "B T N"]:
-    """What could be chosen at each step."""
+def left_to_choose(columns_BT: Int[Tensor, "B T"], mask_BN: Bool[Tensor, "B N"]) -> Bool[Tensor, "B T N"]:
+    """Say what could be chosen at each step."""
     num_candidates = mask_BN.shape[1]
     chosen_BTN = nn.functional.one_hot(columns_BT, num_candidates).cumsum(dim=1) > 0
     before_BTN = torch.cat([torch.zeros_like(chosen_BTN[:, :1]), chosen_BTN[:, :-1]], dim=1)
     return mask_BN[:, None] & ~before_BTN
 
 
-class Seq2Slate(ListBaseline[Seq2SlateOptions]):
-    """The pointer network as a re-ranker; see the head of the file."""
+class Seq2Slate(NetworkReranker[Seq2SlateOptions]):
+    """Re-rank with the pointer network; see the head of the file."""
 
+    kind = "seq2slate"
     config_class = Seq2SlateOptions
-
-    def build(self, encoder: ListEncoder) -> Seq2SlateNetwork:
-        """A network with fresh weights."""
-        return Seq2SlateNetwork(encoder, self.config)
+    network_class = Seq2SlateNetwork

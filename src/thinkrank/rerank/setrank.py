@@ -12,33 +12,30 @@ from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from thinkrank.rerank.lists import ListBatch, ListEncoder
+from thinkrank.options import heads_divide_the_width
+from thinkrank.rerank.lists import ListBatch, ListEncoder, TrainingBatch
 from thinkrank.rerank.losses import attention_weights, softmax_loss
-from thinkrank.rerank.network import ListBaseline, ListNetwork, ListTraining
+from thinkrank.rerank.network import ListNetwork, NetworkOptions, NetworkReranker
 
 
-class SetRankOptions(ListTraining):
-    """Options of `SetRank`."""
+class SetRankOptions(NetworkOptions):
+    """Hold the options of `SetRank`."""
 
     model: Literal["setrank"] = "setrank"
-    width: int = Field(64, ge=1, description="D, of the attention")
+    width: int = Field(64, ge=1, description="width of the attention")
     blocks: int = Field(2, ge=1, description="induced attention blocks")
-    heads: int = Field(2, ge=1, description="of each attention; must divide the width")
-    points: int = Field(8, ge=1, description="M, induced points that stand between the candidates")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="within the blocks")
+    heads: int = Field(2, ge=1, description="heads of each attention; they must divide the width")
+    points: int = Field(8, ge=1, description="induced points that stand between the candidates")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout within the blocks")
 
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "SetRankOptions":
-        if self.width % self.heads:
-            raise ValueError(f"the width must be a multiple of the heads, and {self.width} is none of {self.heads}")
-        return self
+    _even = heads_divide_the_width()
 
 
 class AttentionBlock(nn.Module):
-    """MAB(Q, K, V = K): B = norm(Q + attention(Q, K)), then norm(B + feed-forward(B)).
+    """Compute MAB(Q, K, V = K): B = norm(Q + attention(Q, K)), then norm(B + feed-forward(B)).
 
     Args:
         options: widths.
@@ -66,7 +63,7 @@ class AttentionBlock(nn.Module):
 
 
 class InducedBlock(nn.Module):
-    """IMSAB(X) = MAB(X, MAB(I, X)): M learned points read the list, and the candidates read the points.
+    """Compute IMSAB(X) = MAB(X, MAB(I, X)): M learned points read the list, and the candidates read the points.
 
     Args:
         options: widths.
@@ -79,13 +76,13 @@ class InducedBlock(nn.Module):
         self.spread = AttentionBlock(options)
 
     def forward(self, vectors_BND: Float[Tensor, "B N D"], mask_BN: Bool[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
-        """Every candidate after it has read of the others."""
+        """Return every candidate after it has read of the others."""
         points_BMD = self.points_MD.expand(len(vectors_BND), -1, -1)
         return self.spread(vectors_BND, self.gather(points_BMD, vectors_BND, ~mask_BN))
 
 
 class SetRankNetwork(ListNetwork):
-    """Induced blocks and one score per candidate.
+    """Score candidates by induced blocks and one output each.
 
     Args:
         encoder: gives the vectors of candidates and users.
@@ -99,22 +96,20 @@ class SetRankNetwork(ListNetwork):
         self.out = nn.Linear(options.width, 1)
 
     def scores(self, batch: ListBatch) -> Float[Tensor, "B N"]:
-        """The same for a candidate wherever it stands, unless the encoder tells its place."""
+        """Score a candidate alike wherever it stands, unless the encoder tells its place."""
         vectors_BND = self.input(self.joint(batch))
         for block in self.blocks:
             vectors_BND = block(vectors_BND, batch.mask_BN)
         return self.out(vectors_BND)[:, :, 0]
 
-    def loss(self, batch: ListBatch) -> Float[Tensor, ""]:
-        """The attention rank loss."""
+    def loss(self, batch: TrainingBatch) -> Float[Tensor, ""]:
+        """Return the attention rank loss."""
         return softmax_loss(self.scores(batch), attention_weights(batch.feedback_BN), batch.mask_BN)
 
 
-class SetRank(ListBaseline[SetRankOptions]):
-    """SetRank as a re-ranker; see the head of the file."""
+class SetRank(NetworkReranker[SetRankOptions]):
+    """Re-rank with SetRank; see the head of the file."""
 
+    kind = "setrank"
     config_class = SetRankOptions
-
-    def build(self, encoder: ListEncoder) -> SetRankNetwork:
-        """A network with fresh weights."""
-        return SetRankNetwork(encoder, self.config)
+    network_class = SetRankNetwork

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
+from thinkrank.data.histories import Histories
 from thinkrank.data.history import History
 from thinkrank.errors import ThinkrankError
 
@@ -24,10 +25,11 @@ def check_candidates(candidates_BN: Int32[np.ndarray, "B N"], num_items: int) ->
         raise ThinkrankError(
             f"list {row} holds item {candidates_BN[row, place]}; the catalogue has rows 0 to {num_items - 1}"
         )
-    for index, row in enumerate(candidates_BN):
-        items, counts = np.unique(row[row >= 0], return_counts=True)
-        if (counts > 1).any():
-            raise ThinkrankError(f"list {index} holds item {items[counts > 1][0]} twice")
+    ordered_BN = np.sort(candidates_BN, axis=1)
+    again = np.argwhere((ordered_BN[:, 1:] == ordered_BN[:, :-1]) & (ordered_BN[:, 1:] >= 0))
+    if len(again):
+        index, place = again[0]
+        raise ThinkrankError(f"list {index} holds item {ordered_BN[index, place]} twice")
 
 
 def check_histories(histories: Sequence[History], num_items: int) -> None:
@@ -36,6 +38,8 @@ def check_histories(histories: Sequence[History], num_items: int) -> None:
     Raises:
         ThinkrankError: naming the first such history and item.
     """
+    if isinstance(histories, Histories) and (histories.items_E < num_items).all() and (histories.items_E >= 0).all():
+        return
     for index, history in enumerate(histories):
         if len(history) and (history.items.min() < 0 or history.items.max() >= num_items):
             item = next(int(item) for item in history.items if not 0 <= item < num_items)

@@ -39,14 +39,14 @@ Choice = Callable[[int, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Written:
-    """Lists, and how they came about. Places beyond the last candidate hold 0 (columns: -1).
+    """Hold lists, and how they came about. Places beyond the last candidate hold 0 (columns: -1).
 
     Attributes:
         columns_RK: which candidate stands at each place.
         logprobs_RK: of that choice, in nats, under the distribution it is drawn from.
         entropies_before_RK: of the choice before thinking, in nats, at the gate's temperature.
         entropies_after_RK: the same after thinking; equal where nothing was thought.
-        thoughts_RK: how many thoughts preceded the choice.
+        steps_RK: how many thoughts preceded the choice.
     """
 
     columns_RK: Int[Tensor, "R K"]
@@ -61,10 +61,9 @@ class Written:
         return self.columns_RK >= 0
 
     def best_of(self, values_BM: Float[Tensor, "B M"]) -> "Written":
-        """Of the M lists of each request, which follow one another, the one of largest value, of equal ones the first.
+        """Keep, of the M lists of each request, which follow one another, that of largest value, of equals the first.
 
-        With an evaluator's judgement as the value this is the paper's Pass@K. With a metric of the true clicks it is an
-        oracle, an upper bound that no system reaches; label it so.
+        With an evaluator's judgement as the value this is the paper's Pass@K.
         """
         lists = values_BM.shape[1]
         index_B = torch.arange(len(values_BM), device=values_BM.device) * lists + values_BM.argmax(dim=1)
@@ -73,7 +72,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Replayed(Written):
-    """Lists whose probabilities were recomputed.
+    """Hold lists whose probabilities were recomputed.
 
     Attributes:
         choice_entropies_RK: of the distribution that items are drawn from, in nats.
@@ -85,13 +84,13 @@ class Replayed(Written):
 
 
 def joined(parts: Sequence[Written]) -> Written:
-    """Several batches as one."""
+    """Join several batches into one."""
     return Written(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Written)))
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The chance of a batch of lists, drawn before the first choice, so that a row's draws do not depend on others'.
+    """Hold chance for a batch of lists, drawn before the first choice, so that a row's draws do not depend on others'.
 
     Attributes:
         choice_RKN: exponential draws; item i is chosen where log p_i - log draw_i is largest, so each with its
@@ -128,8 +127,8 @@ class Noise:
         return cls(choice_RKN, torch.rand(rows, places, generator=random))
 
     def to(self, device: torch.device) -> "Noise":
-        """The same draws on another device."""
-        return Noise(*(None if draws is None else draws.to(device) for draws in (self.choice_RKN, self.thinking_RK)))
+        """Copy the draws to another device."""
+        return Noise(*(None if drawn is None else drawn.to(device) for drawn in (self.choice_RKN, self.thinking_RK)))
 
 
 def write(
@@ -137,7 +136,7 @@ def write(
     reasoner: Reasoner,
     context: Context,
     places: int,
-    draws: Noise | None = None,
+    noise: Noise | None = None,
 ) -> Written:
     """Write one list per row of the context, greedily or at random.
 
@@ -146,13 +145,13 @@ def write(
         reasoner: how it thinks, and when.
         context: what `generator.encode` returned; a row for each list.
         places: K, at least 1.
-        draws: chance; None chooses greedily.
+        noise: chance; None chooses greedily.
 
     Raises:
-        ValueError: if the mode is "entropy" and the threshold is not set, or "random" and there are no draws.
+        ValueError: if the mode is "entropy" and the threshold is not set, or "random" and there is no noise.
     """
-    draws = draws or Noise()
-    trace = _loop((generator, reasoner), context, places, _gate(reasoner.options, draws), _choice(draws))
+    noise = noise or Noise()
+    trace = _loop((generator, reasoner), context, places, _gate(reasoner.reasoning, noise), _choice(noise))
     written = Written(**trace)
     _check_lists(context.mask_RN, written.columns_RK)
     return written
@@ -199,7 +198,7 @@ def replay(
 
 @dataclass(frozen=True)
 class _Moment(Rows):
-    """What each row is about to choose by.
+    """Hold what each row is about to choose by.
 
     Attributes:
         state: the generator's.
@@ -237,25 +236,25 @@ def _think(
     rows_A = None if open_R is None else (open_R & (left_R > 1)).nonzero()[:, 0]
     if rows_A is None or not len(rows_A):
         return moment, counts_R
-    own, thoughts = moment, 0
+    now, thoughts = moment, 0
     if len(rows_A) < len(left_R):
-        own, context, available_RN = moment.take(rows_A), context.take(rows_A), available_RN.index_select(0, rows_A)
+        now, context, available_RN = moment.take(rows_A), context.take(rows_A), available_RN.index_select(0, rows_A)
     while True:
-        tokens_AD = reasoner.token(own.scores_RN, available_RN, context, own.state, thoughts)
-        state = generator.step(context, own.state, tokens_AD, Slot(place, thoughts))
-        own = _moment(generator, reasoner, context, state, available_RN)
+        tokens_AD = reasoner.token(now.scores_RN, available_RN, context, now.state, thoughts)
+        state = generator.step(context, now.state, tokens_AD, Slot(place, thoughts))
+        now = _moment(generator, reasoner, context, state, available_RN)
         thoughts += 1
-        open_A = gate(place, thoughts, rows_A, own.entropies_R, left_R)
+        open_A = gate(place, thoughts, rows_A, now.entropies_R, left_R)
         more = rows_A[:0] if open_A is None else open_A.nonzero()[:, 0]
         if open_A is None or not len(more):
             counts_R.index_fill_(0, rows_A, thoughts)
-            return moment.put(rows_A, own), counts_R
+            return moment.put(rows_A, now), counts_R
         if len(more) < len(rows_A):
             done = (~open_A).nonzero()[:, 0]
             rows_D = rows_A.index_select(0, done)
-            moment = moment.put(rows_D, own.take(done))
+            moment = moment.put(rows_D, now.take(done))
             counts_R.index_fill_(0, rows_D, thoughts)
-            rows_A, own, context = rows_A.index_select(0, more), own.take(more), context.take(more)
+            rows_A, now, context = rows_A.index_select(0, more), now.take(more), context.take(more)
             available_RN = available_RN.index_select(0, more)
 
 
@@ -267,7 +266,7 @@ def _loop(
     choice: Choice,
     wanted_RN: Bool[Tensor, "R N"] | None = None,
 ) -> dict[str, Tensor]:
-    """The fields of `Written` or, if it is said what is wanted, of `Replayed`."""
+    """Return the fields of `Written` or, if there are wanted candidates, of `Replayed`."""
     if places < 1:
         raise ValueError(f"a list has at least one place, got {places}")
     generator, reasoner = writer
@@ -303,22 +302,22 @@ def _loop(
 
 
 def _any_of(logprobs_RN: Float[Tensor, "R N"], wanted_RN: Bool[Tensor, "R N"]) -> Float[Tensor, "R"]:
-    """Log-probability of any wanted candidate, log Σ_{i wanted} p_i; 0 where nothing is wanted."""
+    """Return the log-probability of any wanted candidate, log Σ_{i wanted} p_i; 0 where nothing is wanted."""
     nothing_R = ~wanted_RN.any(dim=1)
     return (
         logprobs_RN.masked_fill(~(wanted_RN | nothing_R[:, None]), -torch.inf).logsumexp(1).masked_fill(nothing_R, 0.0)
     )
 
 
-def _gate(options: ReasoningOptions, draws: Noise) -> Gate | None:
-    """When a row thinks, by the configured mode; None if it never does."""
-    most, threshold, thinking_RK = options.max_steps, options.threshold, draws.thinking_RK
+def _gate(options: ReasoningOptions, noise: Noise) -> Gate | None:
+    """Say when a row thinks, by the configured mode; None if it never does."""
+    most, threshold, thinking_RK = options.max_steps, options.threshold, noise.thinking_RK
     if options.mode == "none" or most == 0:
         return None
     if options.mode == "entropy" and threshold is None:
         raise ValueError("the threshold of the entropy gate is not set; calibrate it, or give reasoning.threshold")
     if options.mode == "random" and thinking_RK is None:
-        raise ValueError("thinking at random needs draws")
+        raise ValueError("thinking at random needs noise")
 
     def opens(place: int, thoughts: int, rows_A: Tensor | None, entropies_A: Tensor, left_R: Tensor) -> Tensor | None:
         if thoughts >= most or (options.mode == "prefix" and place > 0):
@@ -338,12 +337,12 @@ def _some(values_R: Tensor, rows_A: Tensor | None) -> Tensor:
     return values_R if rows_A is None else values_R.index_select(0, rows_A)
 
 
-def _choice(draws: Noise) -> Choice:
-    """Greedy, or at random by Gumbel-max."""
-    if draws.choice_RKN is None:
+def _choice(noise: Noise) -> Choice:
+    """Choose greedily, or at random by Gumbel-max."""
+    if noise.choice_RKN is None:
         return lambda place, logprobs_RN: logprobs_RN.argmax(dim=1)
-    log_draws_RKN = draws.choice_RKN.log()
-    return lambda place, logprobs_RN: (logprobs_RN - log_draws_RKN[:, place]).argmax(dim=1)
+    log_noise_RKN = noise.choice_RKN.log()
+    return lambda place, logprobs_RN: (logprobs_RN - log_noise_RKN[:, place]).argmax(dim=1)
 
 
 def _check_lists(mask_RN: Bool[Tensor, "R N"], columns_RK: Int[Tensor, "R K"]) -> None:

@@ -24,7 +24,7 @@ from thinkrank.rerank.lists.encoder import joint_embeddings
 
 
 class GRUEvaluator(nn.Module):
-    """ŷ_k = σ(MLP([x_k ; h_k])) with h from a forward GRU. Places after the end of a list change nothing.
+    """Judge by ŷ_k = σ(MLP([x_k ; h_k])) with h from a forward GRU. Places after the end of a list change nothing.
 
     Args:
         input_width: E.
@@ -37,13 +37,13 @@ class GRUEvaluator(nn.Module):
         self.head = _head(input_width + options.width, options)
 
     def forward(self, joint_RKE: Float[Tensor, "R K E"], there_RK: Bool[Tensor, "R K"]) -> Float[Tensor, "R K"]:
-        """Logits of a click at each place."""
+        """Return logits of a click at each place."""
         states_RKD, _ = self.gru(joint_RKE)
         return self.head(torch.cat([joint_RKE, states_RKD], dim=2))[:, :, 0]
 
 
 class TransformerEvaluator(nn.Module):
-    """ŷ_k = σ(MLP([x_k ; h_k])) with h from attention in both directions, over vectors that carry the place's code.
+    """Judge by ŷ_k = σ(MLP([x_k ; h_k])) with h from attention in both directions, over vectors with place codes.
 
     Args:
         input_width: E.
@@ -60,7 +60,7 @@ class TransformerEvaluator(nn.Module):
         self.head = _head(input_width + options.width, options)
 
     def forward(self, joint_RKE: Float[Tensor, "R K E"], there_RK: Bool[Tensor, "R K"]) -> Float[Tensor, "R K"]:
-        """Logits of a click at each place."""
+        """Return logits of a click at each place."""
         states_RKD = self.project(joint_RKE)
         width = states_RKD.shape[2]
         states_RKD = states_RKD + torch.stack(
@@ -72,7 +72,7 @@ class TransformerEvaluator(nn.Module):
 
 
 class FiveChannelEvaluator(nn.Module):
-    """Five summaries of a list, batch-normalised, and one network that gives the logits of all places.
+    """Judge by five summaries of a list, batch-normalised, and one network that gives the logits of all places.
 
     The channels: the sum of the items; each item through a small layer, one after the other; attention among the items,
     summed; the states of a GRU, summed; all inner products between items. Shorter lists are filled up with zeros.
@@ -99,7 +99,7 @@ class FiveChannelEvaluator(nn.Module):
         self.head = nn.Sequential(*layers, nn.Linear(inputs, options.length))
 
     def forward(self, joint_RKE: Float[Tensor, "R K E"], there_RK: Bool[Tensor, "R K"]) -> Float[Tensor, "R K"]:
-        """Logits of a click at each place.
+        """Return logits of a click at each place.
 
         Raises:
             ThinkrankError: if the lists have more places than it reads.
@@ -129,7 +129,7 @@ _KINDS = {"gru": GRUEvaluator, "transformer": TransformerEvaluator, "five_channe
 
 
 class Evaluator(nn.Module):
-    """An encoder of lists of its own, and a sequence model that judges an order of them.
+    """Judge orders of lists, with an encoder that no other model shares and a sequence model.
 
     Args:
         encoder: what is known of items and users. It should not tell displayed places (see `EvaluatorOptions.lists`).
@@ -142,11 +142,11 @@ class Evaluator(nn.Module):
         self.judge = _KINDS[options.kind](2 * encoder.options.width, options)
 
     def joint(self, batch: ListBatch) -> Float[Tensor, "B N E"]:
-        """Joint embeddings of all candidates; computed once for any number of lists of them."""
+        """Return joint embeddings of all candidates; computed once for any number of lists of them."""
         return joint_embeddings(self.encoder, batch)
 
     def forward(self, joint_BNE: Float[Tensor, "B N E"], columns_RK: Int[Tensor, "R K"]) -> Float[Tensor, "R K"]:
-        """Logits of a click at each place of some lists; what stands where a list has ended has no meaning.
+        """Return logits of a click at each place of some lists; what stands where a list has ended has no meaning.
 
         Args:
             joint_BNE: of the requests.
@@ -163,13 +163,13 @@ class Evaluator(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, joint_BNE: Float[Tensor, "B N E"], columns_RK: Int[Tensor, "R K"]) -> Float[Tensor, "R K"]:
-        """Click probabilities at each place, without gradient; 0 where a list has ended."""
+        """Return click probabilities at each place, without gradient; 0 where a list has ended."""
         return self(joint_BNE, columns_RK).sigmoid().masked_fill(columns_RK < 0, 0.0)
 
     def rewards(
         self, joint_BNE: Float[Tensor, "B N E"], columns_RK: Int[Tensor, "R K"], kind: RewardKind
     ) -> Float[Tensor, "R K"]:
-        """What each place adds to the worth of its list, without gradient; see `place_rewards`."""
+        """Return what each place adds to the worth of its list, without gradient; see `place_rewards`."""
         probabilities_RK = self.probabilities(joint_BNE, columns_RK)
         return place_rewards(probabilities_RK, kind, (columns_RK >= 0).sum(dim=1))
 
@@ -182,7 +182,7 @@ class Evaluator(nn.Module):
 def place_rewards(
     probabilities_RK: Float[Tensor, "R K"], kind: RewardKind, lengths_R: Int[Tensor, "R"]
 ) -> Float[Tensor, "R K"]:
-    """What each place adds to the worth of its list; the worth is their sum.
+    """Return what each place adds to the worth of its list; the worth is their sum.
 
     Args:
         probabilities_RK: of a click, 0 where a list has ended.
@@ -206,7 +206,7 @@ def place_rewards(
 def click_loss(
     logits_RK: Float[Tensor, "R K"], clicked_RK: Bool[Tensor, "R K"], there_RK: Bool[Tensor, "R K"]
 ) -> Float[Tensor, ""]:
-    """Mean binary cross-entropy over the places that exist, in nats.
+    """Return the mean binary cross-entropy over the places that exist, in nats.
 
     L = -mean_{(r,k) there} [ c log ŷ + (1 - c) log(1 - ŷ) ]
     """

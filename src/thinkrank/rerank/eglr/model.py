@@ -8,47 +8,41 @@ architectures, losses and all numbers included, is reconstructed, as the docstri
 Shape legend: B displayed lists, K places, M lists written for each, R = B M rows.
 """
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from thinkrank.data import Catalogue, ImpressionDataset, ImpressionSplit
-from thinkrank.devices import default_device
+from thinkrank.data.candidates import Candidates
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.impressions import ImpressionDataset
+from thinkrank.data.requests import Requests
+from thinkrank.devices import named_device
 from thinkrank.errors import ThinkrankError
-from thinkrank.pretrained import finish, local_folder, reading, write_json, write_tensors
+from thinkrank.pretrained import finish, local_folder, read_config, reading, write_json, write_tensors
 from thinkrank.rerank.eglr.card import model_card
-from thinkrank.rerank.eglr.config import (
-    EGLRConfig,
-    EvaluatorTrainerOptions,
-    GrpoOptions,
-    ReasoningOptions,
-    RewardKind,
-    WarmStartOptions,
-)
+from thinkrank.rerank.eglr.config import EGLRConfig, ReasoningOptions, RewardKind
 from thinkrank.rerank.eglr.decoding import Noise, Written
 from thinkrank.rerank.eglr.evaluator import Evaluator
-from thinkrank.rerank.eglr.orders import click_ndcg
 from thinkrank.rerank.eglr.report import EvaluatorReport
 from thinkrank.rerank.eglr.writer import ListWriter
-from thinkrank.rerank.lists import ListBatch, ListEncoder, ListSchema, batches
-from thinkrank.stages.answers import Slate
-from thinkrank.training import Progress, Run, no_progress, train
-
-Pick = Literal["evaluator", "oracle"]
-
-_VECTORS = "encoder.item_vectors_IE"
+from thinkrank.rerank.lists import ListBatch, ListEncoder, ListSchema, batches, checked_lists
+from thinkrank.rerank.lists.encoder import VECTORS
+from thinkrank.stages.answers import Cost, Latent, Ranking
+from thinkrank.stages.order import order_candidates
 
 
 class EGLR:
-    """A re-ranker that thinks where its choice is uncertain.
+    """Re-ranker that thinks where its choice is uncertain.
 
-    Use `create` for an untrained model and `from_pretrained` for a saved one. A list with fewer candidates than places
-    is answered with all of them, in order; a list with one candidate with that one; of equal scores the first candidate
-    in the order given is chosen. Feedback is not looked at, but by the oracle that `rerank` can be told to ask.
+    Use `create` for an untrained model and `from_pretrained` for a saved one; `train_eglr` trains it. A list with fewer
+    candidates than places is answered with all of them, in order; a list with one candidate with that one, a request
+    without candidates with none; of equal scores the first candidate in the order given is chosen.
 
     Args:
         config: what it is made of.
@@ -57,6 +51,8 @@ class EGLR:
         evaluator: what judges lists.
         report: how far the evaluator may be trusted; None until it is trained.
     """
+
+    kind: ClassVar[str] = "eglr"
 
     def __init__(
         self,
@@ -98,7 +94,7 @@ class EGLR:
             evaluator = Evaluator(ListEncoder.of(train, config.evaluator.lists, item_vectors_IE), config.evaluator)
             encoder = ListEncoder.of(train, config.lists, item_vectors_IE)
             writer = ListWriter(encoder, config.generator, config.reasoning, generator)
-        place = default_device() if device == "auto" else torch.device(device)
+        place = named_device(device)
         return cls(config, train.catalogue, writer.to(place), evaluator.to(place))
 
     @property
@@ -117,73 +113,53 @@ class EGLR:
         """Where the weights are."""
         return next(self.writer.parameters()).device
 
-    def fit(
-        self,
-        split: ImpressionSplit,
-        options: EvaluatorTrainerOptions | WarmStartOptions | GrpoOptions,
-        run: Run,
-        *,
-        progress: Progress = no_progress,
-    ) -> Run:
-        """Train in place, resuming what the run's folder holds; which part is said by the kind of options.
-
-        The order is: the evaluator, the warm start of the generator, its reinforcement.
-        """
-        from thinkrank.rerank.eglr.grpo import GrpoTrainer  # they need this class
-        from thinkrank.rerank.eglr.supervised import EvaluatorTrainer, WarmStartTrainer
-
-        match options:
-            case EvaluatorTrainerOptions():
-                return train(EvaluatorTrainer(self, split, options, run), progress)
-            case WarmStartOptions():
-                return train(WarmStartTrainer(self, split, options, run), progress)
-            case GrpoOptions():
-                return train(GrpoTrainer(self, split, options, run), progress)
-
     def rerank(
         self,
-        lists: ImpressionDataset,
+        requests: Requests,
+        candidates: Candidates,
         k: int,
         *,
         reasoning: ReasoningOptions | None = None,
         samples: int = 1,
-        pick: Pick = "evaluator",
         reward: RewardKind = "mean",
         places: int | None = None,
         batch_size: int = 256,
         seed: int = 0,
-    ) -> Slate:
-        """Answer each list with k of its candidates in order.
+    ) -> Ranking:
+        """Answer each request with k of its candidates in order.
 
         Args:
-            lists: of the same columns as the training lists; items, users and categories may be new.
+            requests: of the same columns as those of training; users may be new.
+            candidates: of the same columns as the training lists; items and categories may be new.
             k: places; shorter lists are filled up with -1.
             reasoning: think in another way than configured.
-            samples: lists to write for each request, the first greedily and the others at random, of which one is
-                picked (the paper's Pass@K).
-            pick: by whom: "evaluator", or "oracle" for the list of the best NDCG by the feedback itself. The oracle is
-                an upper bound that no system reaches; label it so wherever it is shown.
+            samples: lists to write for each request, the first greedily and the others at random, of which the
+                evaluator picks one (the paper's Pass@K).
             reward: by which the evaluator picks.
             places: first ones of each list that the evaluator judges, as many as it rewarded in training; None: all.
             batch_size: lists answered together.
             seed: of the samples, and of the mode "random".
 
         Raises:
-            ThinkrankError: if the lists have other columns, the threshold is not set, or the evaluator shall pick and
-                was never trained.
+            ThinkrankError: if the lists lack columns, the threshold is not set, or several lists shall be picked from
+                and the evaluator was never trained.
         """
-        reader = self.schema.reader(lists)
-        if samples > 1 and pick == "evaluator" and self.report is None:
+        began = time.perf_counter()
+        requests, candidates = checked_lists(requests, candidates, self.catalogue)
+        if samples > 1 and self.report is None:
             raise ThinkrankError(
-                "picking among samples needs an evaluator that was trained: fit it, or take one sample"
+                "picking among samples needs an evaluator that was trained: train it, or take one sample"
             )
+        if not candidates.mask_BN.any():
+            return order_candidates(candidates, np.zeros(candidates.items_BN.shape), k)
+        reader = self.schema.reader(requests, candidates)
         writer = self.writer if reasoning is None else self.writer.thinking(reasoning)
         random = torch.Generator().manual_seed(seed)
         written = [
-            self.answer(reader(batch).to(self.device), k, writer, samples, pick, reward, random, places)
-            for batch in batches(lists, batch_size, max_history=self._config.lists.max_history)
+            self.answer(reader(batch).to(self.device), k, writer, samples, reward=reward, places=places, random=random)
+            for batch in batches(requests, candidates, batch_size, max_history=self._config.lists.max_history)
         ]
-        return _slate(lists, written, k)
+        return ranking_of(candidates, written, k, seconds=time.perf_counter() - began)
 
     @torch.inference_mode()
     def answer(
@@ -192,25 +168,34 @@ class EGLR:
         k: int,
         writer: ListWriter | None = None,
         samples: int = 1,
-        pick: Pick = "evaluator",
+        *,
         reward: RewardKind = "mean",
-        random: torch.Generator | None = None,
         places: int | None = None,
+        random: torch.Generator | None = None,
     ) -> Written:
-        """Answer a batch of lists that is already made of tensors; arguments as for `rerank`."""
+        """Answer lists that are tensors in this model's rows and codes; arguments as for `rerank`."""
+        written = self.written(batch, k, writer, samples, random)
+        if samples == 1:
+            return written
+        judged_RK = written.columns_RK[:, :places]
+        values_R = self.evaluator.rewards(self.evaluator.joint(batch), judged_RK, reward).sum(dim=1)
+        return written.best_of(values_R.view(-1, samples))
+
+    @torch.inference_mode()
+    def written(
+        self,
+        batch: ListBatch,
+        k: int,
+        writer: ListWriter | None = None,
+        samples: int = 1,
+        random: torch.Generator | None = None,
+    ) -> Written:
+        """Write `samples` lists for each of the batch, one after another, of which the first is chosen greedily."""
         writer = writer or self.writer
         _check_threshold(writer.reasoning)
         context = writer.context(batch, samples)
-        draws = _draws(writer.reasoning, context.mask_RN, k, samples, random or torch.Generator().manual_seed(0))
-        written = writer.write(context, k, draws)
-        if samples == 1:
-            return written
-        if pick == "oracle":
-            values_R = click_ndcg(written.columns_RK, batch.feedback_BN.repeat_interleave(samples, dim=0))
-        else:
-            judged_RK = written.columns_RK[:, :places]
-            values_R = self.evaluator.rewards(self.evaluator.joint(batch), judged_RK, reward).sum(dim=1)
-        return written.best_of(values_R.view(-1, samples))
+        noise = _noise(writer.reasoning, context.mask_RN, k, samples, random or torch.Generator().manual_seed(0))
+        return writer.write(context, k, noise)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, columns, weights of writer and evaluator, its report, the catalogue and a model card."""
@@ -222,7 +207,7 @@ class EGLR:
         write_json(folder / "schema.json", self.schema)
         if self.report is not None:
             write_json(folder / "evaluator_report.json", self.report)
-        finish(folder, self.config, model_card(self.config, len(self.catalogue)))
+        finish(folder, self.kind, self.config, model_card(self.config, len(self.catalogue)))
 
     @classmethod
     def from_pretrained(cls, where: str | Path, *, generator: nn.Module | None = None, device: str = "auto") -> "EGLR":
@@ -237,12 +222,12 @@ class EGLR:
             ThinkrankError: if the folder is not a saved model or its files do not fit together.
         """
         folder = local_folder(where)
+        config = read_config(folder, cls.kind, EGLRConfig)
         with reading(folder):
-            config = EGLRConfig.model_validate_json((folder / "config.json").read_bytes())
             schema = ListSchema.model_validate_json((folder / "schema.json").read_bytes())
             catalogue = Catalogue.load(folder / "catalogue.parquet")
             weights = load_file(folder / "writer.safetensors")
-            vectors_IE = weights.get(_VECTORS)
+            vectors_IE = weights.get(VECTORS)
             with torch.random.fork_rng(devices=[]):  # fresh weights are drawn only to be replaced
                 encoder = ListEncoder(schema, config.lists, vectors_IE)
                 writer = ListWriter(encoder, config.generator, config.reasoning, generator)
@@ -251,7 +236,7 @@ class EGLR:
             evaluator.load_state_dict(load_file(folder / "evaluator.safetensors"))
             report_file = folder / "evaluator_report.json"
             report = EvaluatorReport.model_validate_json(report_file.read_bytes()) if report_file.is_file() else None
-        place = default_device() if device == "auto" else torch.device(device)
+        place = named_device(device)
         if report is not None:
             evaluator.freeze()
         return cls(config, catalogue, writer.to(place), evaluator.to(place), report)
@@ -265,27 +250,39 @@ def _check_threshold(reasoning: ReasoningOptions) -> None:
         )
 
 
-def _draws(reasoning: ReasoningOptions, mask_RN: Tensor, k: int, samples: int, random: torch.Generator) -> Noise | None:
-    """Chance for lists of which the first of every request is chosen greedily."""
+def _noise(reasoning: ReasoningOptions, mask_RN: Tensor, k: int, samples: int, random: torch.Generator) -> Noise | None:
+    """Draw chance for lists of which the first of every request is chosen greedily."""
     if samples == 1 and reasoning.mode != "random":
         return None
-    draws = Noise.sample(len(mask_RN), k, mask_RN.shape[1], random, greedy_every=samples)
-    return draws.to(mask_RN.device)
+    noise = Noise.sample(len(mask_RN), k, mask_RN.shape[1], random, greedy_every=samples)
+    return noise.to(mask_RN.device)
 
 
-def _slate(lists: ImpressionDataset, written: list[Written], k: int) -> Slate:
+def ranking_of(candidates: Candidates, written: Sequence[Written], k: int, *, seconds: float) -> Ranking:
+    """Say in catalogue rows what was written.
+
+    Args:
+        candidates: of all requests.
+        written: the lists of k places, batch by batch.
+        k: places.
+        seconds: that it took.
+    """
+
     def joined(name: str, kind: type[np.generic]) -> np.ndarray:
         parts = [getattr(part, name).cpu().numpy() for part in written]
         return np.concatenate([np.zeros((0, k)), *parts]).astype(kind)
 
     columns_BK = joined("columns_RK", np.int32)
     there_BK = columns_BK >= 0
-    items_BK = np.take_along_axis(lists.items_LN, np.maximum(columns_BK, 0).astype(np.int64), axis=1)
-    return Slate(
+    items_BK = np.take_along_axis(candidates.items_BN, np.maximum(columns_BK, 0).astype(np.int64), axis=1)
+    return Ranking(
         items_BK=np.where(there_BK, items_BK, -1).astype(np.int32),
-        columns_BK=columns_BK,
         scores_BK=np.where(there_BK, joined("logprobs_RK", np.float32), -np.inf).astype(np.float32),
-        entropies_before_BK=joined("entropies_before_RK", np.float32),
-        entropies_after_BK=joined("entropies_after_RK", np.float32),
-        steps_BK=joined("steps_RK", np.int32),
+        columns_BK=columns_BK,
+        latent=Latent(
+            joined("entropies_before_RK", np.float32),
+            joined("entropies_after_RK", np.float32),
+            joined("steps_RK", np.int32),
+        ),
+        cost=Cost(seconds),
     )

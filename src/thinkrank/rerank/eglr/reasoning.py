@@ -13,6 +13,7 @@ Shape legend: R rows, A some of these rows, N candidates, M entropies, D width o
 
 import copy
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,13 +29,13 @@ _WORST, _MASKED = -1e20, -1e30
 
 
 def masked_scores(logits_RN: Float[Tensor, "R N"], available_RN: Bool[Tensor, "R N"]) -> Float[Tensor, "R N"]:
-    """Logits in fp32 (or fp64) in which nothing that is available can be as low as what is not."""
+    """Cast logits to fp32 (or keep fp64), so that nothing that is available can be as low as what is not."""
     scores_RN = logits_RN.to(torch.promote_types(logits_RN.dtype, torch.float32)).clamp(_WORST, -_WORST)
     return scores_RN.where(available_RN, _MASKED)
 
 
 def log_probabilities(scores_RN: Float[Tensor, "R N"], temperature: float = 1.0) -> Float[Tensor, "R N"]:
-    """Natural log of softmax(z / τ), where the probability of what is masked is exactly 0 and its logarithm finite.
+    """Return log softmax(z / τ), where the probability of what is masked is exactly 0 and its logarithm finite.
 
     Args:
         scores_RN: z, from `masked_scores`; a row in which everything is masked gives numbers without a meaning.
@@ -44,17 +45,17 @@ def log_probabilities(scores_RN: Float[Tensor, "R N"], temperature: float = 1.0)
 
 
 def entropy(logprobs_RN: Float[Tensor, "R N"]) -> Float[Tensor, "R"]:
-    """H = -Σ_i p_i log p_i in nats, from `log_probabilities`; masked candidates add exactly 0."""
+    """Return H = -Σ_i p_i log p_i in nats, from `log_probabilities`; masked candidates add exactly 0."""
     return -(logprobs_RN.exp() * logprobs_RN).sum(dim=1)
 
 
 def normalised_entropy(entropies_R: Float[Tensor, "R"], num_left_R: Tensor) -> Float[Tensor, "R"]:
-    """H / log(number of candidates left), between 0 and 1; 0 where at most one is left."""
+    """Return H / log(number of candidates left), between 0 and 1; 0 where at most one is left."""
     return entropies_R / num_left_R.clamp(min=2).to(entropies_R.dtype).log()
 
 
 def calibrate_threshold(entropies_M: Float[Tensor, "M"], rate: float) -> float:
-    """The threshold that a share `rate` of some entropies exceeds, as nearly as their ties allow.
+    """Find the threshold that a share `rate` of some entropies exceeds, as nearly as their ties allow.
 
     It lies half-way between two neighbouring entropies, so rounding does not move what exceeds it.
 
@@ -82,7 +83,7 @@ def calibrate_threshold(entropies_M: Float[Tensor, "M"], rate: float) -> float:
 
 
 class Reasoner(nn.Module):
-    """Makes reasoning tokens. It has weights only for the kind "learned_pause" and with `step_codes`.
+    """Make reasoning tokens. It has weights only for the kind "learned_pause" and with `step_codes`.
 
     Kinds, with q = softmax(z / τ_think) over what is available:
 
@@ -95,18 +96,41 @@ class Reasoner(nn.Module):
     Args:
         width: D, of the generator's tokens.
         options: the kind, the temperature, and whether a gradient flows through.
+
+    Attributes:
+        threshold: of the entropy gate, in double precision; NaN until it is set. It is no weight: `reasoning` tells it.
     """
+
+    threshold: Tensor
 
     def __init__(self, width: int, options: ReasoningOptions) -> None:
         super().__init__()
         self.options = options
+        self.register_buffer("threshold", _number(options.threshold), persistent=False)
         if options.token == _PAUSE:
             self.pause_D = nn.Parameter(torch.randn(width) / math.sqrt(width))
         if options.step_codes:
             self.codes_SD = nn.Parameter(torch.zeros(max(1, options.max_steps), width))
 
+    @property
+    def reasoning(self) -> ReasoningOptions:
+        """When and how it thinks, by the threshold that is set now."""
+        threshold = float(self.threshold)
+        return self.options.model_copy(update={"threshold": None if math.isnan(threshold) else threshold})
+
+    def set_threshold(self, threshold: float | None) -> None:
+        """Let the entropy gate open above this; None: it is not set."""
+        self.threshold = _number(threshold)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Reasoner":
+        """Move or cast everything but the threshold: not every device has double precision."""
+        threshold = self._buffers.pop("threshold")
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._buffers["threshold"] = threshold
+        return self
+
     def under(self, options: ReasoningOptions) -> "Reasoner":
-        """The same weights with other options.
+        """Return the same weights with other options, their threshold included.
 
         Raises:
             ThinkrankError: if they need weights that are not there.
@@ -119,7 +143,7 @@ class Reasoner(nn.Module):
                 f"step_codes for {options.max_steps} steps where there are {codes}"
             )
         other = copy.copy(self)
-        other.options = options
+        other.options, other._buffers = options, {"threshold": _number(options.threshold)}
         return other
 
     def token(
@@ -130,7 +154,7 @@ class Reasoner(nn.Module):
         state: Rows,
         thought: int,
     ) -> Float[Tensor, "R D"]:
-        """What is thought next.
+        """Return what is thought next.
 
         Args:
             scores_RN: the generator's at this moment, masked.
@@ -148,7 +172,7 @@ class Reasoner(nn.Module):
                 weights_RN = log_probabilities(scores_RN, self.options.think_temperature).exp()
                 token_RD = (weights_RN.to(tokens_RND.dtype)[:, None] @ tokens_RND)[:, 0]
             case "last_state":
-                token_RD = _own_state(state, tokens_RND.shape[2])
+                token_RD = _hidden_state(state, tokens_RND.shape[2])
             case "learned_pause":
                 token_RD = self.pause_D.expand(len(scores_RN), -1)
             case "mean_candidates":
@@ -161,7 +185,11 @@ class Reasoner(nn.Module):
         return token_RD + self.codes_SD[thought] if self.options.step_codes else token_RD
 
 
-def _own_state(state: Rows, width: int) -> Tensor:
+def _number(threshold: float | None) -> Float[Tensor, ""]:
+    return torch.tensor(math.nan if threshold is None else threshold, dtype=torch.float64)
+
+
+def _hidden_state(state: Rows, width: int) -> Tensor:
     hidden_RD = getattr(state, "hidden_RD", None)
     if hidden_RD is None or hidden_RD.shape[1] != width:
         raise ThinkrankError(

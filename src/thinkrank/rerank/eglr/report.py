@@ -5,6 +5,7 @@ Reconstructed: the paper pre-trains its evaluator and uses it; how it was checke
 Shape legend: M judged places, L lists.
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -12,15 +13,16 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from thinkrank import metrics
 from thinkrank.options import Options
 from thinkrank.rerank.eglr.config import REWARD_KINDS, RewardKind
 from thinkrank.rerank.eglr.evaluator import Evaluator, place_rewards
 from thinkrank.rerank.eglr.orders import along, displayed_places, ordered
-from thinkrank.rerank.lists import ListBatch
+from thinkrank.rerank.lists import TrainingBatch
 
 
 class Bin(Options):
-    """Places whose predicted probabilities lie between two bounds."""
+    """Count places whose predicted probabilities lie between two bounds."""
 
     low: float = Field(description="lower bound of the predictions, exclusive but for the first bin")
     high: float = Field(description="upper bound, inclusive")
@@ -30,7 +32,7 @@ class Bin(Options):
 
 
 class Worth(Options):
-    """What lists are worth to an evaluator, in three orders of the same items."""
+    """Tell what lists are worth to an evaluator, in three orders of the same items."""
 
     logged: float = Field(description="mean over lists as they were shown")
     shuffled: float = Field(description="in random order")
@@ -45,7 +47,7 @@ class Worth(Options):
 
 
 class EvaluatorReport(Options):
-    """What was measured on held-out lists in the order in which they were shown."""
+    """Hold what was measured on held-out lists in the order in which they were shown."""
 
     lists: int = Field(description="judged")
     places: int = Field(description="judged")
@@ -65,41 +67,36 @@ class EvaluatorReport(Options):
     worth: dict[RewardKind, Worth] = Field(description="for each kind of reward")
 
 
-def auc(predictions_M: Float[Tensor, "M"], clicked_M: Bool[Tensor, "M"]) -> float | None:
-    """Area under the ROC curve: P(clicked above not clicked) + P(equal) / 2; None if one of the kinds is missing."""
-    positives = int(clicked_M.sum())
-    negatives = len(clicked_M) - positives
-    if not positives or not negatives:
-        return None
-    _, group_M, counts = predictions_M.unique(return_inverse=True, return_counts=True)
-    middles = counts.cumsum(0).double() - (counts - 1) / 2  # the mean rank, from 1, of equal predictions
-    return (float(middles[group_M][clicked_M].sum()) - positives * (positives + 1) / 2) / (positives * negatives)
+def auc_of(predictions_M: Float[Tensor, "M"], clicked_M: Bool[Tensor, "M"]) -> float | None:
+    """Return the AUC of all places taken together; None if all were clicked or none was."""
+    value = float(metrics.auc(predictions_M[None].cpu().numpy(), clicked_M[None].cpu().numpy())[0])
+    return None if math.isnan(value) else value
 
 
 def auc_within(
     predictions_M: Float[Tensor, "M"], clicked_M: Bool[Tensor, "M"], groups_M: Int[Tensor, "M"]
 ) -> float | None:
-    """AUC over the pairs of one group alone, all of these pairs counted alike; None if there is no such pair."""
+    """Return the AUC over the pairs of one group alone, all of these pairs counted alike; None if there is no pair."""
     concordant, pairs = 0.0, 0
     for group in groups_M.unique():
         inside = groups_M == group
-        own = auc(predictions_M[inside], clicked_M[inside])
-        if own is not None:
+        value = auc_of(predictions_M[inside], clicked_M[inside])
+        if value is not None:
             positives = int(clicked_M[inside].sum())
             count = positives * (int(inside.sum()) - positives)
-            concordant, pairs = concordant + own * count, pairs + count
+            concordant, pairs = concordant + value * count, pairs + count
     return concordant / pairs if pairs else None
 
 
 def calibration(
     predictions_M: Float[Tensor, "M"], clicked_M: Bool[Tensor, "M"], num_bins: int = 10
 ) -> tuple[float, tuple[Bin, ...]]:
-    """Expected calibration error, Σ_b (n_b / M) |mean prediction_b - click rate_b|, and its bins of equal width.
+    """Return the expected calibration error, Σ_b (n_b / M) |mean prediction_b - click rate_b|, and its bins.
 
     Args:
         predictions_M: probabilities.
         clicked_M: what happened.
-        num_bins: bins from 0 to 1; empty ones are left out.
+        num_bins: bins of equal width from 0 to 1; empty ones are left out.
 
     Source: Guo et al. 2017, "On calibration of modern neural networks".
     """
@@ -120,7 +117,7 @@ def calibration(
 @torch.no_grad()
 def evaluator_report(
     evaluator: Evaluator,
-    lists: Iterable[ListBatch],
+    lists: Iterable[TrainingBatch],
     *,
     length: int | None = None,
     slate_length: int | None = None,
@@ -174,7 +171,7 @@ def evaluator_report(
         click_rate=float(rate),
         log_loss=_log_loss(predictions_M.double(), clicked_M),
         base_log_loss=_log_loss(rate.expand(len(clicked_M)), clicked_M),
-        auc=auc(predictions_M, clicked_M),
+        auc=auc_of(predictions_M, clicked_M),
         auc_within_place=auc_within(torch.cat(apart), clicked_M, torch.cat(places)),
         calibration_error=error,
         bins=bins,

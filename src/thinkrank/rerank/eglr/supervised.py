@@ -10,15 +10,15 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
-from thinkrank.data import ImpressionDataset, ImpressionSplit
-from thinkrank.rerank.eglr.config import EvaluatorTrainerOptions, WarmStartOptions
+from thinkrank.data.impressions import ImpressionDataset, ImpressionSplit
 from thinkrank.rerank.eglr.decoding import Noise
 from thinkrank.rerank.eglr.evaluator import click_loss
 from thinkrank.rerank.eglr.model import EGLR
-from thinkrank.rerank.eglr.orders import along, click_ndcg, click_reciprocal_rank, displayed_places, ordered
+from thinkrank.rerank.eglr.options import EvaluatorTrainerOptions, WarmStartOptions
+from thinkrank.rerank.eglr.orders import along, displayed_places, ordered
 from thinkrank.rerank.eglr.report import EvaluatorReport, evaluator_report
-from thinkrank.rerank.eglr.trainer import ListTrainer
-from thinkrank.rerank.lists import ListBatch
+from thinkrank.rerank.eglr.trainer import ListTrainer, click_metrics
+from thinkrank.rerank.lists import ListBatch, TrainingBatch
 from thinkrank.training import Run
 
 
@@ -33,24 +33,24 @@ class EvaluatorTrainer(ListTrainer[EvaluatorTrainerOptions]):
         config = model.config.evaluator
         self.length = config.length if config.kind == "five_channel" else None
 
-    def learn(self, batch: ListBatch) -> dict[str, Any]:
-        """One update on the clicks of some lists."""
+    def learn(self, batch: TrainingBatch) -> dict[str, Any]:
+        """Make one update on the clicks of some lists."""
         self.module.train()
-        columns_BK = ordered(self._keys(batch), batch.mask_BN, self.length)
+        columns_BK = ordered(self.order_keys(batch), batch.mask_BN, self.length)
         logits_BK = self.model.evaluator(self.model.evaluator.joint(batch), columns_BK)
         loss = click_loss(logits_BK, along(columns_BK, batch.feedback_BN) > 0, columns_BK >= 0)
         norm = self.descend(loss)
         return {"loss": loss.item(), "gradient_norm": norm}
 
-    def _keys(self, batch: ListBatch) -> Float[Tensor, "B N"]:
-        """Displayed places, or, for a share of the lists, a random order."""
+    def order_keys(self, batch: ListBatch) -> Float[Tensor, "B N"]:
+        """Return displayed places, or, for a share of the lists, a random order."""
         places_BN, random = displayed_places(batch.mask_BN), self.random()
         order_BN = torch.rand(places_BN.shape, generator=random).to(places_BN.device)
         shuffled_B = (torch.rand(len(batch), generator=random) < self.options.shuffled).to(places_BN.device)
         return torch.where(shuffled_B[:, None], order_BN, places_BN)
 
     def judge(self) -> dict[str, Any]:
-        """Log likelihood, AUC and calibration on validation lists."""
+        """Measure log likelihood, AUC and calibration on validation lists."""
         report = self._report()
         return {
             "valid_log_likelihood": -report.log_loss,
@@ -91,12 +91,12 @@ class WarmStartTrainer(ListTrainer[WarmStartOptions]):
         super().__init__(model, model.writer, split, options, run)
 
     def trainable(self, train: ImpressionDataset) -> Int64[np.ndarray, "M"]:
-        """Lists with a click and something to choose."""
+        """Leave out lists without a click and those with nothing to choose."""
         return np.flatnonzero((train.feedback(self.options.signal) > 0).any(axis=1) & (train.lengths_L > 1))
 
-    def learn(self, batch: ListBatch) -> dict[str, Any]:
-        """One update along lists that precede each choice."""
-        columns_BK = self._prefixes(batch)
+    def learn(self, batch: TrainingBatch) -> dict[str, Any]:
+        """Make one update along lists that precede each choice."""
+        columns_BK = self.prefixes(batch)
         self.module.train()
         writer, wanted_BN = self.model.writer, batch.feedback_BN > 0
         replayed = writer.replay(writer.context(batch), columns_BK, torch.zeros_like(columns_BK), wanted_BN)
@@ -106,34 +106,34 @@ class WarmStartTrainer(ListTrainer[WarmStartOptions]):
         return {"loss": loss.item(), "gradient_norm": norm, "taught_places": float(taught_BK.float().mean())}
 
     def judge(self) -> dict[str, Any]:
-        """NDCG and reciprocal rank of greedy lists, without thinking."""
-        writer = self.model.writer.without_thinking()
-        ndcg, reciprocal, before = [], [], []
+        """Measure NDCG and reciprocal rank of greedy lists, without thinking."""
+        writer, length = self.model.writer.without_thinking(), self.options.length
+        values, before = [], []
         for batch in self.validation:
-            written = writer.write(writer.context(batch), self.options.length)
-            ndcg.append(click_ndcg(written.columns_RK, batch.feedback_BN))
-            reciprocal.append(click_reciprocal_rank(written.columns_RK, batch.feedback_BN))
+            written = writer.write(writer.context(batch), length)
+            values.append(click_metrics(written.columns_RK, batch, length))
             before.append(written.entropies_before_RK)
+        ndcg, reciprocal = map(np.concatenate, zip(*values, strict=True))
         return {
-            f"valid_ndcg@{self.options.length}": float(torch.cat(ndcg).mean()),
-            f"valid_mrr@{self.options.length}": float(torch.cat(reciprocal).mean()),
+            f"valid_ndcg@{length}": float(ndcg.mean()),
+            f"valid_mrr@{length}": float(reciprocal.mean()),
             "valid_entropy_by_place": torch.cat(before).mean(dim=0).tolist(),
         }
 
-    def _prefixes(self, batch: ListBatch) -> Int[Tensor, "B K"]:
-        """The lists along which places are trained."""
+    def prefixes(self, batch: TrainingBatch) -> Int[Tensor, "B K"]:
+        """Return the lists along which places are trained."""
         options, mask_BN = self.options, batch.mask_BN
         if options.prefix == "clicked_first":
             return ordered(displayed_places(mask_BN) - 1e6 * batch.feedback_BN, mask_BN, options.length)
         self.module.eval()
         with torch.no_grad():
             writer = self.model.writer.without_thinking()
-            draws = Noise.sample(len(mask_BN), options.length, mask_BN.shape[1], self.random()).to(self.model.device)
-            return writer.write(writer.context(batch), options.length, draws).columns_RK
+            noise = Noise.sample(len(mask_BN), options.length, mask_BN.shape[1], self.random()).to(self.model.device)
+            return writer.write(writer.context(batch), options.length, noise).columns_RK
 
 
 def left_before(columns_BK: Int[Tensor, "B K"], wanted_BN: Bool[Tensor, "B N"]) -> Bool[Tensor, "B K"]:
-    """At which places of a list some wanted candidate has not been chosen yet."""
+    """Say at which places of a list some wanted candidate has not been chosen yet."""
     hits_BK = along(columns_BK, wanted_BN.float())
     chosen_BK = hits_BK.cumsum(dim=1) - hits_BK
     return (chosen_BK < wanted_BN.sum(dim=1, keepdim=True)) & (columns_BK >= 0)

@@ -1,6 +1,6 @@
 """What every training of EGLR shares: which lists come next, and validation on the newest ones.
 
-Shape legend: B lists of a step, V validation lists, M lists worth a step.
+Shape legend: B lists of a step, V validation lists, M lists worth a step, R lists, K places, N candidates.
 """
 
 import time
@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int, Int64
 from torch import Tensor, nn
 
-from thinkrank.data import ImpressionDataset, ImpressionSplit
+from thinkrank.data.impressions import ImpressionDataset, ImpressionSplit
 from thinkrank.errors import ThinkrankError
-from thinkrank.rerank.eglr.config import ListTrainerOptions
 from thinkrank.rerank.eglr.model import EGLR
-from thinkrank.rerank.lists import ListBatch, list_batch
+from thinkrank.rerank.eglr.options import ListTrainerOptions
+from thinkrank.rerank.lists import TrainingBatch, list_ndcg, list_reciprocal_rank, training_batch
 from thinkrank.training import Run, Trainer
 
 _VALIDATED_AT_ONCE = 512
@@ -48,10 +48,12 @@ class ListTrainer(Trainer[OptionsT]):
         groups = [{"params": parameters, "lr": options.learning_rate, "weight_decay": options.weight_decay}]
         super().__init__(groups, parameters, options, run)
         self.model, self.module, self.split = model, module, split
-        self._train_reader, self._valid_reader = (model.schema.reader(part) for part in (split.train, split.valid))
+        self._train_reader, self._valid_reader = (
+            model.schema.reader(part.requests, part.candidates) for part in (split.train, split.valid)
+        )
 
     @abstractmethod
-    def learn(self, batch: ListBatch) -> dict[str, Any]:
+    def learn(self, batch: TrainingBatch) -> dict[str, Any]:
         """Make one step from some training lists and return what to log of it; its first value is shown."""
 
     @abstractmethod
@@ -59,7 +61,7 @@ class ListTrainer(Trainer[OptionsT]):
         """Measure on the validation lists, without gradient and dropout; the first value is better if higher."""
 
     def trainable(self, train: ImpressionDataset) -> Int64[np.ndarray, "M"]:
-        """Which lists are worth a step."""
+        """Say which lists are worth a step."""
         return np.arange(len(train))
 
     def step(self) -> str:
@@ -88,8 +90,8 @@ class ListTrainer(Trainer[OptionsT]):
         """Leave the module ready to answer."""
         self.module.eval()
 
-    def batch(self, step: int) -> ListBatch:
-        """The training lists of a step. Each pass over all of them has its own order, drawn from the seed."""
+    def batch(self, step: int) -> TrainingBatch:
+        """Return the training lists of a step. Each pass over all of them has its own order, drawn from the seed."""
         lists_M, size = self._trainable, self.options.batch_size
         per_pass = max(1, len(lists_M) // size)
         order = np.random.default_rng([self.options.seed, step // per_pass]).permutation(lists_M)
@@ -104,7 +106,7 @@ class ListTrainer(Trainer[OptionsT]):
         return lists_M
 
     @cached_property
-    def validation(self) -> list[ListBatch]:
+    def validation(self) -> list[TrainingBatch]:
         """The newest validation lists."""
         valid, count = self.split.valid, self.options.validation_lists
         newest_V = np.sort(np.argsort(valid.times_L, kind="stable")[-count:])
@@ -112,11 +114,13 @@ class ListTrainer(Trainer[OptionsT]):
         parts = [self._batch(valid, newest_V[s : s + _VALIDATED_AT_ONCE]) for s in starts]
         return [self._valid_reader(part).to(self.model.device) for part in parts]
 
-    def _batch(self, part: ImpressionDataset, indices_B: Int64[np.ndarray, "B"]) -> ListBatch:
-        return list_batch(part, indices_B, signal=self.options.signal, max_history=self.model.config.lists.max_history)
+    def _batch(self, part: ImpressionDataset, indices_B: Int64[np.ndarray, "B"]) -> TrainingBatch:
+        return training_batch(
+            part, indices_B, signal=self.options.signal, max_history=self.model.config.lists.max_history
+        )
 
     def random(self) -> torch.Generator:
-        """Chance for the draws of the present step, from nothing but the seed and the step."""
+        """Make chance for the draws of the present step, from nothing but the seed and the step."""
         seed = np.random.SeedSequence([self.options.seed, self.counters.step]).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
 
@@ -126,9 +130,17 @@ class ListTrainer(Trainer[OptionsT]):
         return self.update()
 
     def weights(self) -> dict[str, Tensor]:
-        """Everything training changes, as live tensors."""
+        """Return everything training changes, as live tensors."""
         return {name: tensor.detach() for name, tensor in self.module.state_dict().items()}
 
     def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy what `weights` returned back."""
         self.module.load_state_dict(tensors)
+
+
+def click_metrics(
+    columns_RK: Int[Tensor, "R K"], batch: TrainingBatch, length: int
+) -> tuple[Float64[np.ndarray, "R"], Float64[np.ndarray, "R"]]:
+    """Return NDCG and reciprocal rank of written lists, by the feedback on the displayed ones."""
+    columns, feedback_RN = columns_RK.cpu().numpy(), batch.feedback_BN.cpu().numpy()
+    return list_ndcg(columns, feedback_RN, length), list_reciprocal_rank(columns, feedback_RN)

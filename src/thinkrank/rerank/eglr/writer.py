@@ -19,7 +19,7 @@ from thinkrank.rerank.lists.encoder import joint_embeddings
 
 
 class ListWriter(nn.Module):
-    """Everything that reinforcement trains.
+    """Write lists: everything that reinforcement trains.
 
     Args:
         encoder: what is known of candidates and users.
@@ -52,10 +52,10 @@ class ListWriter(nn.Module):
     @property
     def reasoning(self) -> ReasoningOptions:
         """When and how it thinks."""
-        return self.reasoner.options
+        return self.reasoner.reasoning
 
     def thinking(self, reasoning: ReasoningOptions) -> "ListWriter":
-        """The same weights, thinking in another way.
+        """Return the same weights, thinking in another way.
 
         Raises:
             ThinkrankError: if that way needs weights that are not there.
@@ -65,19 +65,19 @@ class ListWriter(nn.Module):
         return other
 
     def without_thinking(self) -> "ListWriter":
-        """The same weights, choosing at once."""
+        """Return the same weights, choosing at once."""
         return self.thinking(self.reasoning.model_copy(update={"mode": "none"}))
 
     def context(self, batch: ListBatch, lists: int = 1) -> Context:
-        """What the generator knows of the candidates: `lists` rows for each request, one after another."""
+        """Read the candidates: `lists` rows for each request, one after another."""
         context: Context = self.generator.encode(joint_embeddings(self.encoder, batch), batch.mask_BN)
         if lists == 1:
             return context
         return context.take(torch.arange(len(batch), device=batch.mask_BN.device).repeat_interleave(lists))
 
-    def write(self, context: Context, places: int, draws: Noise | None = None) -> Written:
+    def write(self, context: Context, places: int, noise: Noise | None = None) -> Written:
         """Write a list per row; see `thinkrank.rerank.eglr.decoding.write`."""
-        return write(self.generator, self.reasoner, context, places, draws)
+        return write(self.generator, self.reasoner, context, places, noise)
 
     def replay(
         self,
@@ -117,11 +117,11 @@ class ListWriter(nn.Module):
             values_M, rate = self._gate_values(thinker, contexts, places)
             tried.append((abs(rate - wanted), threshold, rate))
         _, threshold, rate = min(tried)
-        self.reasoner.options = self.reasoning.model_copy(update={"threshold": threshold})
+        self.reasoner.set_threshold(threshold)
         return rate
 
     def _gate_values(self, writer: "ListWriter", contexts: list[Context], places: int) -> tuple[Tensor, float]:
-        """What the gate compared at every place before thinking, and the share of places that thought."""
+        """Return what the gate compared at every place before thinking, and the share of places that thought."""
         values, thought = [], []
         for context in contexts:
             written = writer.write(context, places)

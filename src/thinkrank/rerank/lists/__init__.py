@@ -1,17 +1,5 @@
 """Lists as tensors, and their first layer: what every model that orders a list shares."""
 
-from thinkrank.rerank.lists.batch import ListBatch, batches, list_batch
-from thinkrank.rerank.lists.encoder import ListEncoder, ListEncoderOptions
-from thinkrank.rerank.lists.orders import ndcg
-from thinkrank.rerank.lists.schema import ListReader, ListSchema
+import lazy_loader as lazy
 
-__all__ = [
-    "ListBatch",
-    "ListEncoder",
-    "ListEncoderOptions",
-    "ListReader",
-    "ListSchema",
-    "batches",
-    "list_batch",
-    "ndcg",
-]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

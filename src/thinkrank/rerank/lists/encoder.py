@@ -23,21 +23,23 @@ from thinkrank.options import Options
 from thinkrank.rerank.lists.batch import ListBatch
 from thinkrank.rerank.lists.schema import ListSchema
 
+VECTORS = "encoder.item_vectors_IE"
+"""The name of given item vectors among the weights of a model whose encoder is called so."""
 _FARTHEST = 5.0
 """Standardised features are cut off here, so that one wild price does not drown the rest."""
 
 
 class ListEncoderOptions(Options):
-    """What a `ListEncoder` looks at, and how wide it is."""
+    """Say what a `ListEncoder` looks at, and how wide it is."""
 
-    width: int = Field(64, ge=1, description="D, of the vectors of candidates and users")
-    embedding_width: int = Field(16, ge=1, description="of each embedded feature")
+    width: int = Field(64, ge=1, description="width of the vectors of candidates and users")
+    embedding_width: int = Field(16, ge=1, description="width of the embedding of each feature")
     item_ids: bool = Field(True, description="embed the items themselves, of candidates and histories")
     item_rows: int | None = Field(
-        None, ge=1, description="rows for all items of a large catalogue, which then share them; none: one each"
+        None, ge=1, description="rows that all items of a large catalogue share; one row for each item if not given"
     )
     min_count: int = Field(
-        100, ge=1, description="items that occur less often in training lists and their histories are not embedded"
+        100, ge=1, description="how often an item must occur in training lists and their histories to be embedded"
     )
     user_ids: bool = Field(False, description="embed the users themselves; of no use where most are new")
     positions: bool = Field(True, description="tell candidates their place in the displayed order")
@@ -45,12 +47,12 @@ class ListEncoderOptions(Options):
         (), description="numeric features that are not read, as the score that made the displayed order"
     )
     relative: bool = Field(True, description="also give numeric features in standard deviations of their own list")
-    max_history: int = Field(50, ge=0, description="newest items of a history that are read")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="between the two layers")
+    max_history: int = Field(50, ge=0, description="how many of the newest items of a history are read")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout between the two layers")
 
 
 class ListEncoder(nn.Module):
-    """Vectors of candidates and users; see the head of the file.
+    """Compute vectors of candidates and users; see the head of the file.
 
     A candidate is made of: its item's embedding, its numeric features but for `leave_out`, standardised over training
     and, if `relative`, within its list, its categories' embeddings, its place's embedding. A user is made of the mean
@@ -117,7 +119,7 @@ class ListEncoder(nn.Module):
         options: ListEncoderOptions | None = None,
         item_vectors_IE: Float[Tensor, "I E"] | None = None,
     ) -> "ListEncoder":
-        """An encoder for a training set, with fresh weights and the set's means and deviations.
+        """Make an encoder for a training set, with fresh weights and the set's means and deviations.
 
         Args:
             dataset: the training lists.
@@ -140,18 +142,18 @@ class ListEncoder(nn.Module):
         return encoder
 
     def forward(self, batch: ListBatch) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B D"]]:
-        """The vectors of the candidates, zero where there is none, and that of the user of each list."""
-        parts = [self._item_vectors(batch.items_BN), *self._numeric(batch)]
+        """Return the vectors of the candidates, zero where there is none, and that of the user of each list."""
+        parts = [self.embedded_items(batch.items_BN), *self.numeric_parts(batch)]
         parts += [embed(batch.categorical_BNC[:, :, column]) for column, embed in enumerate(self.categories)]
         if self.places is not None:
             places_N = torch.arange(batch.items_BN.shape[1], device=batch.items_BN.device)
             last = self.places.num_embeddings - 1
             parts.append(self.places(places_N.clamp(max=last)).expand(len(batch), -1, -1))
         candidates_BND = self.candidate(torch.cat(parts, dim=2)) * batch.mask_BN[:, :, None]
-        return candidates_BND, self.user(torch.cat(self._user_parts(batch), dim=1))
+        return candidates_BND, self.user(torch.cat(self.user_parts(batch), dim=1))
 
-    def _item_vectors(self, items_BN: Int[Tensor, "B N"]) -> Float[Tensor, "B N W"]:
-        """Embeddings of items, zero for padding and for items that training did not know."""
+    def embedded_items(self, items_BN: Int[Tensor, "B N"]) -> Float[Tensor, "B N W"]:
+        """Return embeddings of items, zero for padding and for items that training did not know."""
         vectors_BNW = torch.zeros(*items_BN.shape, self.options.embedding_width, device=items_BN.device)
         there_BN = (items_BN >= 0) & (items_BN < len(self.schema.items))
         rows_BN = items_BN.masked_fill(~there_BN, 0)
@@ -162,26 +164,28 @@ class ListEncoder(nn.Module):
             vectors_BNW = vectors_BNW + self.vectors(self.item_vectors_IE[rows_BN])
         return vectors_BNW * there_BN[:, :, None]
 
-    def _numeric(self, batch: ListBatch) -> list[Float[Tensor, "B N F"]]:
+    def numeric_parts(self, batch: ListBatch) -> list[Float[Tensor, "B N F"]]:
+        """Standardise numeric features over training and, if `relative`, within each list."""
         standard_BNF = _standardise(batch.numeric_BNF[:, :, self.read], self.numeric_mean_F, self.numeric_scale_F)
         return [standard_BNF, _within_list(standard_BNF, batch.mask_BN)] if self.options.relative else [standard_BNF]
 
-    def _user_parts(self, batch: ListBatch) -> list[Float[Tensor, "B _"]]:
+    def user_parts(self, batch: ListBatch) -> list[Float[Tensor, "B _"]]:
+        """Return what a user is made of: the mean of the history, the list-wide features, and their embedding."""
         known_B1 = (batch.history_BH >= 0).sum(dim=1, keepdim=True)
         parts = [
-            self._item_vectors(batch.history_BH).sum(dim=1) / known_B1.clamp(min=1),
+            self.embedded_items(batch.history_BH).sum(dim=1) / known_B1.clamp(min=1),
             _standardise(batch.context_BF, self.context_mean_X, self.context_scale_X),
         ]
         if self.users is None:
             return parts
-        known_B = batch.users_B < len(self.schema.users)
+        known_B = (batch.users_B >= 0) & (batch.users_B < len(self.schema.users))
         return [*parts, self.users(batch.users_B * known_B) * known_B[:, None]]
 
 
 def _counts(dataset: ImpressionDataset, max_history: int) -> Int[Tensor, "I"]:
-    """How often each item occurs among the candidates and in the newest part of histories."""
-    met = [dataset.items_LN.ravel(), dataset.histories.newest(max_history).ravel()]
-    return torch.from_numpy(np.bincount(np.concatenate(met) + 1, minlength=len(dataset.catalogue) + 1)[1:])
+    """Count how often each item occurs among the candidates and in the newest part of histories."""
+    seen = [dataset.items_LN.ravel(), dataset.histories.newest(max_history).ravel()]
+    return torch.from_numpy(np.bincount(np.concatenate(seen) + 1, minlength=len(dataset.catalogue) + 1)[1:])
 
 
 def _zeros(rows: int, width: int) -> nn.Embedding:
@@ -220,7 +224,7 @@ def _within_list(values_BNF: Float[Tensor, "B N F"], mask_BN: Bool[Tensor, "B N"
 
 
 def joint_embeddings(encoder: ListEncoder, batch: ListBatch) -> Float[Tensor, "B N E"]:
-    """Each candidate's vector joined with the user's, the input of generators and evaluators.
+    """Join each candidate's vector with the user's: the input of generators and evaluators.
 
     Source: the paper, of the evaluator; that the generator has the same is reconstructed.
     """

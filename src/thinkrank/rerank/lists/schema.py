@@ -1,6 +1,6 @@
 """What the columns and codes of lists mean, so that a model reads lists of another day as it read those of training.
 
-Shape legend: V codes of a data set.
+Shape legend: B lists, V codes of a data set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Int, Int64
+from jaxtyping import Int, Int64, Shaped
 from pydantic import Field
 from torch import Tensor
 
+from thinkrank.data.candidates import Candidates
 from thinkrank.data.impressions import ImpressionDataset
+from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
-from thinkrank.rerank.lists.batch import ListBatch
+from thinkrank.rerank.lists.batch import BatchT
 
 _UNMET = -1
-_COLUMNS = ("numeric_names", "categorical_names", "context_names")
 
 
 class ListSchema(Options):
@@ -34,7 +35,7 @@ class ListSchema(Options):
 
     @classmethod
     def of(cls, dataset: ImpressionDataset, *, users: bool = False) -> "ListSchema":
-        """The schema of a data set, with or without its users."""
+        """Describe a data set, with or without its users."""
         return cls(
             items=tuple(dataset.catalogue.ids),
             users=dataset.users if users else (),
@@ -45,29 +46,47 @@ class ListSchema(Options):
             context_names=dataset.context_names,
         )
 
-    def reader(self, dataset: ImpressionDataset) -> "ListReader":
-        """What puts batches of a data set into this schema's rows and codes.
+    def reader(self, requests: Requests, candidates: Candidates) -> "ListReader":
+        """Make what puts batches of these requests into this schema's rows and codes.
 
-        Items, users and categories are found by what they are called, and may be others than in training: what is new
-        is read as unknown. Lists may be longer or shorter.
+        Columns, users, categories and, if the candidates say whose rows they are, items are found by what they are
+        called. They may be others than in training: what is new is read as unknown, and columns that the model does
+        not know are passed over. Lists may be longer or shorter.
 
         Raises:
-            ThinkrankError: if the data set has other columns; names the first difference.
+            ThinkrankError: if columns are missing; names all of them.
         """
-        for name in _COLUMNS:
-            mine, theirs = getattr(self, name), getattr(dataset, name)
-            if mine != theirs:
-                raise ThinkrankError(
-                    f"{dataset.name}: {name} is {theirs}, the model was made for {mine}. "
-                    "Load the lists from the same source with the same options."
-                )
+        there = (candidates.numeric_names, candidates.categorical_names, requests.context_names)
+        wanted = (self.numeric_names, self.categorical_names, self.context_names)
+        kinds = ("numeric", "categorical", "context")
+        missing = [
+            f"{name} ({kind})"
+            for kind, names, found in zip(kinds, wanted, there, strict=True)
+            for name in names
+            if name not in found
+        ]
+        if missing:
+            raise ThinkrankError(
+                f"{candidates.name}: no {', '.join(missing)}, which the model was made for. "
+                "Load the lists from the same source with the same options."
+            )
+        numeric, categorical, context = (
+            None if names == found else tuple(found.index(name) for name in names)
+            for names, found in zip(wanted, there, strict=True)
+        )
+        codes = range(len(there[1])) if categorical is None else categorical
         return ListReader(
-            NameMap(dataset.catalogue.ids, self._item_rows),
-            NameMap(dataset.users, self._user_rows),
-            tuple(
-                NameMap((None, *theirs), {name: code for code, name in enumerate(mine, start=1)}, unknown=0)
-                for theirs, mine in zip(dataset.categorical_values, self.categorical_values, strict=True)
+            items=None if candidates.catalogue is None else NameMap(candidates.catalogue.ids, self._item_rows),
+            users=NameMap((None,) * len(requests) if requests.users is None else requests.users, self._user_rows),
+            categories=tuple(
+                NameMap(
+                    (None, *candidates.categorical_values[column]),
+                    {name: code for code, name in enumerate(values, start=1)},
+                    unknown=0,
+                )
+                for column, values in zip(codes, self.categorical_values, strict=True)
             ),
+            columns=(numeric, categorical, context),
         )
 
     @cached_property
@@ -80,7 +99,7 @@ class ListSchema(Options):
 
 
 class NameMap:
-    """Turns the codes of one data set into those of another by what they stand for, each name looked up when it is met.
+    """Turn the codes of one data set into those of another by what they stand for, each name looked up when it is met.
 
     So a few lists of a large catalogue cost what their own items cost.
 
@@ -96,7 +115,7 @@ class NameMap:
         self._found_V = torch.full((len(names),), _UNMET, dtype=torch.long)
 
     def __call__(self, codes: Int[Tensor, "..."]) -> Int64[Tensor, "..."]:
-        """The other codes; negative ones, which are padding, stay."""
+        """Return the other codes; negative ones, which are padding, stay."""
         rows = codes.clamp(min=0)
         unmet = rows[self._found_V[rows] == _UNMET].unique()
         names = (self._names[row] for row in unmet.tolist())
@@ -107,25 +126,36 @@ class NameMap:
 
 @dataclass(frozen=True, eq=False)
 class ListReader:
-    """Puts batches of one data set into the rows and codes of a schema.
+    """Put batches of some requests into the rows and codes of a schema.
 
     Attributes:
-        items: rows of items; those of unknown items are one beyond the last.
-        users: the same of users.
+        items: rows of items; those of unknown items are one beyond the last. None if they are the schema's already.
+        users: the same of users, by the place of their request.
         categories: codes of each category; 0 for unknown ones.
+        columns: where the schema's numeric, categorical and context columns stand; None where they stand as they are.
     """
 
-    items: NameMap
+    items: NameMap | None
     users: NameMap
     categories: tuple[NameMap, ...]
+    columns: tuple[tuple[int, ...] | None, tuple[int, ...] | None, tuple[int, ...] | None]
 
-    def __call__(self, batch: ListBatch) -> ListBatch:
-        """The same lists in the schema's rows and codes; the batch is on the CPU."""
-        columns = [named(batch.categorical_BNC[:, :, column]) for column, named in enumerate(self.categories)]
+    def __call__(self, batch: BatchT) -> BatchT:
+        """Return the same lists in the schema's rows and codes; the batch is on the CPU."""
+        numeric, categorical, context = self.columns
+        codes_BNC = _chosen(batch.categorical_BNC, categorical)
+        columns = [named(codes_BNC[:, :, column]) for column, named in enumerate(self.categories)]
         return replace(
             batch,
-            items_BN=self.items(batch.items_BN),
-            history_BH=self.items(batch.history_BH),
-            users_B=self.users(batch.users_B),
-            categorical_BNC=torch.stack(columns, dim=2) if columns else batch.categorical_BNC,
+            items_BN=batch.items_BN if self.items is None else self.items(batch.items_BN),
+            history_BH=batch.history_BH if self.items is None else self.items(batch.history_BH),
+            users_B=self.users(batch.indices_B),
+            numeric_BNF=_chosen(batch.numeric_BNF, numeric),
+            categorical_BNC=torch.stack(columns, dim=2) if columns else codes_BNC,
+            context_BF=_chosen(batch.context_BF, context),
         )
+
+
+def _chosen(values: Shaped[Tensor, "..."], columns: tuple[int, ...] | None) -> Shaped[Tensor, "..."]:
+    """Some columns, in this order; None: all as they are."""
+    return values if columns is None else values[..., list(columns)]

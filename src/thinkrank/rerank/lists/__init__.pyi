@@ -1,0 +1,14 @@
+from .batch import ListBatch as ListBatch
+from .batch import TrainingBatch as TrainingBatch
+from .batch import batches as batches
+from .batch import list_batch as list_batch
+from .batch import training_batch as training_batch
+from .batch import training_batches as training_batches
+from .checks import checked_lists as checked_lists
+from .encoder import ListEncoder as ListEncoder
+from .encoder import ListEncoderOptions as ListEncoderOptions
+from .encoder import joint_embeddings as joint_embeddings
+from .schema import ListReader as ListReader
+from .schema import ListSchema as ListSchema
+from .validation import list_ndcg as list_ndcg
+from .validation import list_reciprocal_rank as list_reciprocal_rank
