@@ -80,7 +80,8 @@ def make_case(generator: nn.Module, seed: int = 0, lengths: tuple[int, ...] = LE
         reasoner.options = options.model_copy(update={"mode": "none"})
         written = case.write(max(lengths))
         threshold = calibrate_threshold(written.entropies_before_RK[written.chosen_RK], 0.5)
-        reasoner.options = options.model_copy(update={"threshold": threshold})
+        reasoner.options = options
+        reasoner.set_threshold(threshold)
     return case
 
 
