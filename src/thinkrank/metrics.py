@@ -31,7 +31,7 @@ def hit(
     k: int | None = None,
     num_relevant_B: Integer[np.ndarray, "B"] | None = None,
 ) -> Float64[np.ndarray, "B"]:
-    """1 where at least one relevant item stands in the first k places, else 0.
+    """Score 1 where at least one relevant item stands in the first k places, else 0.
 
     Args:
         relevance_BN: relevance in ranked order; above 0 is relevant.
@@ -49,7 +49,7 @@ def recall(
     k: int | None = None,
     num_relevant_B: Integer[np.ndarray, "B"] | None = None,
 ) -> Float64[np.ndarray, "B"]:
-    """Share of a user's relevant items that stand in the first k places.
+    """Compute the share of a user's relevant items that stand in the first k places.
 
     Args:
         relevance_BN: relevance in ranked order; above 0 is relevant.
@@ -68,7 +68,7 @@ def reciprocal_rank(
     k: int | None = None,
     num_relevant_B: Integer[np.ndarray, "B"] | None = None,
 ) -> Float64[np.ndarray, "B"]:
-    """1 / place of the first relevant item, 0 if none stands in the first k places.
+    """Compute 1 / place of the first relevant item, 0 if none stands in the first k places.
 
     Args:
         relevance_BN: relevance in ranked order; above 0 is relevant.
@@ -91,7 +91,7 @@ def average_precision(
     *,
     divisor: Divisor = "relevant",
 ) -> Float64[np.ndarray, "B"]:
-    """Sum of the precisions at each relevant item of the first k places, over a number of relevant items.
+    """Sum the precisions at each relevant item of the first k places, over a number of relevant items.
 
     Args:
         relevance_BN: relevance in ranked order; above 0 is relevant.
@@ -120,7 +120,7 @@ def ndcg(
     gain: Gain = "linear",
     ideal_BM: Shaped[np.ndarray, "B M"] | None = None,
 ) -> Float64[np.ndarray, "B"]:
-    """Discounted gain of the first k places over that of the best possible order.
+    """Compute the discounted gain of the first k places over that of the best possible order.
 
     DCG@k = sum over places p <= k of gain(r_p) / log2(p + 1); nDCG@k = DCG@k / DCG@k of the relevances sorted
     downwards.
@@ -160,7 +160,7 @@ def auc(
     relevance_BN: Shaped[np.ndarray, "B N"],
     mask_BN: Bool[np.ndarray, "B N"] | None = None,
 ) -> Float64[np.ndarray, "B"]:
-    """Share of the pairs of a relevant and another item that the scores put in the right order; ties count half.
+    """Compute the share of pairs of a relevant and another item that the scores put in the right order; ties count half.
 
     AUC = (1 / P Q) Σ_relevant i Σ_other j ([s_i > s_j] + [s_i = s_j] / 2), with P relevant items and Q others.
 
@@ -200,7 +200,7 @@ def auc(
 
 
 def relevance_from_ranks(ranks_B: Integer[np.ndarray, "B"], width: int) -> Bool[np.ndarray, "B {width}"]:
-    """The relevance lists of users who have one relevant item each, from the place where it stands.
+    """Make the relevance lists of users who have one relevant item each, from the place where it stands.
 
     Args:
         ranks_B: 1-based places; one beyond `width` gives a row without a relevant item.
@@ -225,7 +225,7 @@ def _check(relevance_BN: Shaped[np.ndarray, "B N"], k: int | None) -> None:
 
 
 def _relevant(relevance_BN: Shaped[np.ndarray, "B N"], k: int | None) -> Bool[np.ndarray, "B n"]:
-    """Which of the first k places hold a relevant item."""
+    """Mark which of the first k places hold a relevant item."""
     _check(relevance_BN, k)
     return np.asarray(np.asarray(relevance_BN)[:, :k] > 0)
 
@@ -254,5 +254,5 @@ def _discounts(width: int) -> Float64[np.ndarray, "width"]:
 
 
 def _divide(part_B: Shaped[np.ndarray, "B"], whole_B: Shaped[np.ndarray, "B"]) -> Float64[np.ndarray, "B"]:
-    """Part over whole, 0 where the whole is 0."""
+    """Divide part by whole, 0 where the whole is 0."""
     return np.asarray(np.divide(part_B, whole_B, out=np.zeros(len(part_B)), where=whole_B > 0))
