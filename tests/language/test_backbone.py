@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 
 import pytest
@@ -93,6 +95,12 @@ def test_only_the_adapter_of_the_top_layers_is_trained_in_fp32():
     assert trained
     assert all(".layers.3." in name and "lora_" in name for name in trained)
     assert all(p.dtype == torch.float32 for p in trained.values())
+
+
+@pytest.mark.parametrize("module", ["thinkrank.devices", "thinkrank.stages.answers", "thinkrank.language.options"])
+def test_what_needs_no_language_model_loads_no_transformers(module):
+    code = f"import sys, {module}; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.weights

@@ -5,6 +5,7 @@ placeholder; its pieces are tokenised with the model's control tokens switched o
 switched off, so no item title can end a turn or open a new one.
 """
 
+import threading
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -12,6 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from thinkrank.errors import ThinkrankError
 
 _PLACEHOLDER = "⟦content⟧"
+
+_tokenising = threading.Lock()
+"""Whether control tokens are known is a switch of the whole tokenizer: no other thread may turn it meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,12 @@ class Prompt:
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Tokenise untrusted text: the spelling of a control token becomes ordinary characters."""
-    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return list(ids)
+    return _encode(tokenizer, text, trusted=False)
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str, *, trusted: bool) -> list[int]:
+    with _tokenising:
+        return list(tokenizer(text, add_special_tokens=False, split_special_tokens=not trusted)["input_ids"])
 
 
 @dataclass(frozen=True)
@@ -70,4 +78,4 @@ class ChatFrame:
         before, found, after = str(rendered).partition(_PLACEHOLDER)
         if not found:
             raise ThinkrankError("the model's chat template does not show the user's text, so it cannot be prompted")
-        return cls(*(tuple(tokenizer(piece, add_special_tokens=False)["input_ids"]) for piece in (before, after)))
+        return cls(*(tuple(_encode(tokenizer, piece, trusted=True)) for piece in (before, after)))

@@ -2,6 +2,7 @@ from .checks import SavedContract as SavedContract
 from .checks import assert_same_answer as assert_same_answer
 from .checks import assert_well_formed as assert_well_formed
 from .checks import refused as refused
+from .engine import EngineContract as EngineContract
 from .generator import GeneratorContract as GeneratorContract
 from .ranker import RankerContract as RankerContract
 from .reranker import RerankerContract as RerankerContract

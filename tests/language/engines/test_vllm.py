@@ -17,7 +17,6 @@ import torch
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import (
-    Engine,
     GenerationOptions,
     PrefixTree,
     TransformersEngine,
@@ -32,6 +31,7 @@ from thinkrank.language.adapters import adapter_state
 from thinkrank.language.engines import vllm as module
 from thinkrank.language.engines.transformers import completion_seed, sampling_logprobs
 from thinkrank.language.options import LoraOptions
+from thinkrank.testing import EngineContract
 
 CONTRACT = json.loads(Path(__file__).with_name("vllm_contract.json").read_text(encoding="utf-8"))
 FOREST = PrefixTree.groups([([5, 6, 7, 8], [[9], [10, 11]]), ([12, 13], []), ([14], [[15], [16, 17, 18]])])
@@ -161,8 +161,14 @@ def served(vllm, tmp_path):
     return start
 
 
+class TestContract(EngineContract):
+    @pytest.fixture
+    def engine(self, backbone, served):
+        return served(backbone)
+
+
 def flat(written):
-    return [continuation for samples in written for continuation in samples]
+    return [completion for samples in written for completion in samples]
 
 
 def assert_same(actual, expected):
@@ -184,30 +190,7 @@ def assert_ends_read(backbone, prompts, written, suffix):
             torch.testing.assert_close(one.last_state, states[0, -1], atol=1e-4, rtol=1e-4)
 
 
-def test_it_is_a_sampler(served, base):
-    assert isinstance(served(base), Engine)
-
-
-@pytest.mark.parametrize("num_samples", [1, 3])
-def test_what_was_written_is_scored_as_the_trainer_scores_it(served, adapted, num_samples):
-    suffix = (20, 21)
-    written = served(adapted).sample(FOREST, SAMPLED, num_samples=num_samples, suffix=suffix)
-    assert [len(samples) for samples in written] == [num_samples] * len(FOREST.leaves)
-    for prompt, samples in zip(FOREST.sequences(), written, strict=True):
-        for one in samples:
-            with torch.no_grad():
-                ids = torch.tensor([[*prompt, *one.ids]])
-                logits = adapted.model(input_ids=ids).logits[0, len(prompt) - 1 : -1].double()
-            index = torch.tensor(one.ids)[:, None]
-            own = logits.log_softmax(-1)
-            assert one.own_logprobs == pytest.approx(own.gather(1, index)[:, 0].tolist(), abs=1e-5)
-            assert one.entropies == pytest.approx((-(own.exp() * own).sum(-1)).tolist(), abs=1e-5)
-            sampled = sampling_logprobs(logits.float(), SAMPLED).gather(1, index)[:, 0]
-            assert one.logprobs == pytest.approx(sampled.tolist(), abs=1e-4)
-    assert_ends_read(adapted, FOREST, written, suffix)
-
-
-def test_greedy_continuations_are_those_of_the_reference_engine(served, adapted):
+def test_greedy_completions_are_those_of_the_reference_engine(served, adapted):
     options = GenerationOptions(max_new_tokens=6)
     assert_same(served(adapted).sample(FOREST, options), TransformersEngine(adapted).sample(FOREST, options))
 
@@ -272,7 +255,7 @@ def test_a_text_cut_by_its_budget_says_length(served, base):
 
 
 @pytest.mark.parametrize("reason", ["abort", "error", "repetition"])
-def test_a_continuation_that_was_given_up_is_no_continuation(served, base, reason):
+def test_a_completion_that_was_given_up_is_no_completion(served, base, reason):
     with pytest.raises(ThinkrankError, match=f"gave a completion up \\({reason}\\)"):
         served(base, Scripted(answer([20], [-1.0], reason))).sample(PrefixTree.rows([[5]]), GenerationOptions())
 
@@ -311,7 +294,7 @@ def test_a_model_config_with_penalties_and_temperature_is_not_heard(served):
     assert [params[0].sent[name] for name in ("repetition_penalty", "temperature", "max_tokens")] == [1.0, 0.0, 2]
 
 
-def test_each_continuation_has_its_own_seed_whatever_else_is_written(served, base):
+def test_each_completion_has_its_own_seed_whatever_else_is_written(served, base):
     def seeds_of(prompts, **more):
         sampler = served(base)
         sampler.sample(prompts, SAMPLED, num_samples=2, **more)
@@ -393,11 +376,6 @@ def test_no_prompts_and_no_samples_ask_for_nothing(served, base):
     assert sampler.sample(PrefixTree.rows([]), GenerationOptions()) == []
     assert sampler.sample(PrefixTree.rows([[5], [6]]), GenerationOptions(), num_samples=0) == [[], []]
     assert not sampler.engine.calls
-
-
-def test_one_seed_per_leaf(served, base):
-    with pytest.raises(ValueError, match="zip"):
-        served(base).sample(FOREST, GenerationOptions(), seeds=[1])
 
 
 @pytest.mark.parametrize("temperature", [0.001, 2.5])
