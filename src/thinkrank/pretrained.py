@@ -127,6 +127,15 @@ def read_config(folder: Path, kind: str, config: type[ConfigT]) -> ConfigT:
         raise ThinkrankError(f"{folder / CONFIG_FILE} is not of kind {kind!r}: {key}: {first['msg']}") from error
 
 
+def format_of(folder: Path) -> int:
+    """Return the format of a saved stage; see `FORMAT`.
+
+    Raises:
+        ThinkrankError: if it is damaged, or was written by a newer version.
+    """
+    return int(_read_header(folder)["format"])
+
+
 def _read_header(folder: Path) -> dict[str, Any]:
     """Kind, format and configuration of a saved stage, whichever format it has."""
     try:

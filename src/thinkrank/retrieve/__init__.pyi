@@ -1,3 +1,4 @@
+from .base import DenseRetriever as DenseRetriever
 from .ease import EASE as EASE
 from .ease import EASEConfig as EASEConfig
 from .item_knn import ItemKNN as ItemKNN

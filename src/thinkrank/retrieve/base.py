@@ -1,107 +1,225 @@
-"""What all baselines share: a config, fitted arrays, a way to disk and back, and retrieval from scores."""
+"""What retrievers share that score the whole catalogue at once: answers, places of targets, a way to disk and back.
+
+A retriever of one's own is a class with a `kind`, a `config_class`, a `fit` and `scores`; see `DenseRetriever`.
+
+Shape legend: B requests, I items of the catalogue, N candidates.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Float32
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+import polars as pl
+from jaxtyping import Float32, Int64, Integer
+from safetensors.numpy import load_file
 
-from thinkrank._files import atomic_write
-from thinkrank.data import Dataset, History, Split
+from thinkrank.data.candidates import Candidates
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
+from thinkrank.pretrained import finish, format_of, local_folder, read_config, reading, write_arrays
 from thinkrank.stages.answers import Ranking
-from thinkrank.stages.order import top_k
+from thinkrank.stages.checks import check_candidates, check_histories
+from thinkrank.stages.order import mask_seen, order_candidates, target_ranks, top_k
 
-CONFIG_FILE = "config.json"
-ARRAYS_FILE = "model.safetensors"
-
+_ARRAYS_FILE = "model.safetensors"
+_CATALOGUE_FILE = "catalogue.parquet"
+_SCORED_AT_ONCE = 256
+"""Requests whose scores are held at the same time."""
 
 ConfigT = TypeVar("ConfigT", bound=Options)
-BaselineT = TypeVar("BaselineT", bound="Baseline[Any]")  # typing.Self, which the shape checks of the tests cannot read
+RetrieverT = TypeVar("RetrieverT", bound="DenseRetriever[Any]")  # typing.Self: the shape checks of tests cannot read it
 
 
-class Baseline(ABC, Generic[ConfigT]):
-    """A retriever that holds its knowledge in a few arrays.
+class DenseRetriever(ABC, Generic[ConfigT]):
+    """Retriever that scores the whole catalogue and holds its knowledge in a few arrays.
 
-    It satisfies `thinkrank.stages.Retriever`. Fitting and scoring are deterministic on a CPU.
+    A subclass names its `kind` and `config_class`, learns in a method (`fit`) that ends with a call of `learn`, and
+    gives `scores`. Answers, places of targets, ranking, saving and loading follow. It satisfies
+    `thinkrank.stages.Retriever` and `thinkrank.stages.Ranker`.
 
     Args:
         config: its options; None for the defaults.
     """
 
+    kind: ClassVar[str]
     config_class: type[ConfigT]
+    learns_by: ClassVar[str] = "fit"
+    """What must be called before anything can be answered."""
 
     def __init__(self, config: ConfigT | None = None) -> None:
         self.config: ConfigT = self.config_class() if config is None else config
-        self._arrays: dict[str, np.ndarray] = {}
+        self._learnt: tuple[Catalogue, dict[str, np.ndarray]] | None = None
 
     @abstractmethod
-    def fit(self: BaselineT, data: Dataset | Split) -> BaselineT:
-        """Learn from all of a data set or from the training part of a split, and return self."""
+    def scores(self, requests: Any) -> Float32[np.ndarray, "B I"]:
+        """Score every catalogue item for each request; higher is better, no NaN.
 
-    @abstractmethod
-    def scores(self, histories: Sequence[History]) -> Float32[np.ndarray, "B I"]:
-        """Score every catalogue item for every history; higher is better."""
+        Args:
+            requests: anything that `checked` accepts.
+        """
 
-    def retrieve(self, histories: Sequence[History], k: int, *, filter_seen: bool = True) -> Ranking:
-        """Answer each history with its k best items; see `thinkrank.stages.top_k`."""
-        return top_k(self.scores(histories), histories, k, filter_seen=filter_seen)
+    def learn(self, catalogue: Catalogue, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over what was learnt, and the items it is about."""
+        self._learnt = catalogue, dict(arrays)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items it knows.
+
+        Raises:
+            ThinkrankError: if nothing was learnt yet.
+        """
+        return self._known()[0]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What was learnt, by name; it is what is saved.
+
+        Raises:
+            ThinkrankError: if nothing was learnt yet.
+        """
+        return self._known()[1]
+
+    def _known(self) -> tuple[Catalogue, dict[str, np.ndarray]]:
+        if self._learnt is None:
+            raise ThinkrankError(f"this {type(self).__name__} has learnt nothing yet: call {self.learns_by} first")
+        return self._learnt
+
+    def checked(self, requests: Any) -> Requests:
+        """Accept requests in any form that `Requests.of` knows, of items in the catalogue.
+
+        Raises:
+            ThinkrankError: for anything else, and if nothing was learnt yet.
+        """
+        requests = Requests.of(requests, self.catalogue)
+        check_histories(requests.histories, len(self.catalogue))
+        return requests
+
+    def retrieve(self, requests: Any, k: int, *, filter_seen: bool = True) -> Ranking:
+        """Answer each request with its k best items; equal scores are ordered by catalogue row.
+
+        Args:
+            requests: see `Requests.of`.
+            k: how many; may exceed the catalogue.
+            filter_seen: leave the items of the history out.
+        """
+        requests = self.checked(requests)
+        parts = [_best(scores_BI, k) for _, scores_BI in self._scored(requests, filter_seen)]
+        return _joined(parts, k)
+
+    def target_ranks(
+        self, requests: Any, targets_B: Integer[np.ndarray, "B"], *, filter_seen: bool = True
+    ) -> Int64[np.ndarray, "B"]:
+        """Return the 1-based place of each target in the whole catalogue, equal scores before it.
+
+        Args:
+            requests: see `Requests.of`.
+            targets_B: catalogue rows.
+            filter_seen: leave the items of the history out; such a target has the place I + 1.
+        """
+        requests = self.checked(requests)
+        ranks = [target_ranks(scores_BI, targets_B[part]) for part, scores_BI in self._scored(requests, filter_seen)]
+        return np.concatenate([np.zeros(0, np.int64), *ranks])
+
+    def retrieve_with_ranks(
+        self, requests: Any, k: int, targets_B: Integer[np.ndarray, "B"], *, filter_seen: bool = True
+    ) -> tuple[Ranking, Int64[np.ndarray, "B"]]:
+        """Answer both `retrieve` and `target_ranks` from one scoring."""
+        requests = self.checked(requests)
+        parts, ranks = [], [np.zeros(0, np.int64)]
+        for part, scores_BI in self._scored(requests, filter_seen):
+            parts.append(_best(scores_BI, k))
+            ranks.append(target_ranks(scores_BI, targets_B[part]))
+        return _joined(parts, k), np.concatenate(ranks)
+
+    def rank(self, requests: Any, candidates: Any) -> Ranking:
+        """Sort each request's candidates; equal scores are ordered by catalogue row, as in `retrieve`.
+
+        Args:
+            requests: see `Requests.of`.
+            candidates: a list for each request; see `Candidates.of`.
+
+        Raises:
+            ThinkrankError: if there is not one list for each request, or a list holds what is not in the catalogue.
+        """
+        requests = self.checked(requests)
+        candidates = checked_candidates(candidates, self.catalogue, len(requests))
+        scores_BN = np.zeros(candidates.items_BN.shape, dtype=np.float32)
+        for part, scores_BI in self._scored(requests, filter_seen=False):
+            scores_BN[part] = np.take_along_axis(scores_BI, np.maximum(candidates.items_BN[part], 0), axis=1)
+        return order_candidates(candidates, scores_BN, ties="row")
+
+    def _scored(self, requests: Requests, filter_seen: bool) -> Iterator[tuple[slice, Float32[np.ndarray, "B I"]]]:
+        """Scores of a few requests at a time, with their place among all; -inf for what must not be recommended."""
+        for part, batch in requests.batches(_SCORED_AT_ONCE):
+            scores_BI = self.scores(batch)
+            yield part, mask_seen(scores_BI, batch.histories) if filter_seen else scores_BI
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into a folder, made if need be.
+        """Write what was learnt, the catalogue and, last, the configuration into a folder, made if need be.
 
         Raises:
-            ThinkrankError: if nothing was fitted yet.
+            ThinkrankError: if nothing was learnt yet.
         """
-        self._check_fitted()
-        folder = Path(folder)
-        with atomic_write(folder / ARRAYS_FILE) as file:
-            file.write(save({name: np.ascontiguousarray(array) for name, array in self._arrays.items()}))
-        with atomic_write(folder / CONFIG_FILE) as file:
-            file.write(self.config.model_dump_json(indent=1).encode() + b"\n")
+        (catalogue, arrays), folder = self._known(), Path(folder)
+        write_arrays(folder / _ARRAYS_FILE, arrays)
+        catalogue.save(folder / _CATALOGUE_FILE)
+        finish(folder, self.kind, self.config)
 
     @classmethod
-    def from_pretrained(cls: type[BaselineT], folder: str | Path) -> BaselineT:
-        """Read a baseline back.
+    def from_pretrained(cls: type[RetrieverT], where: str | Path, *, device: str = "auto") -> RetrieverT:
+        """Load what `save_pretrained` wrote.
+
+        A folder of format 1 holds no catalogue: its items then have their rows as ids and titles: "0", "1", ...
+
+        Args:
+            where: a folder, or a hub id `owner/name`.
+            device: auto, cpu, cuda, cuda:1 or mps, for retrievers that compute with torch.
 
         Raises:
-            ThinkrankError: if a file is missing, unreadable, or of another kind of model.
+            ThinkrankError: if a file is missing, unreadable, or of another kind or shape of model.
         """
-        config, arrays = read_saved(Path(folder), cls.config_class, cls.__name__)
-        baseline = cls(config)
-        baseline._arrays = arrays
-        return baseline
+        folder = local_folder(where)
+        model = cls._of(read_config(folder, cls.kind, cls.config_class), device)
+        with reading(folder):
+            arrays = load_file(folder / _ARRAYS_FILE)
+            if (folder / _CATALOGUE_FILE).is_file() or format_of(folder) > 1:
+                catalogue = Catalogue.load(folder / _CATALOGUE_FILE)
+            else:
+                rows = pl.Series("item", [str(row) for row in range(len(arrays["counts_I"]))], dtype=pl.String)
+                catalogue = Catalogue(pl.DataFrame({"item": rows, "title": rows}))
+            model.learn(catalogue, arrays)
+        return model
 
-    def _check_fitted(self) -> None:
-        if not self._arrays:
-            raise ThinkrankError(f"this {type(self).__name__} has learnt nothing yet: call fit first")
+    @classmethod
+    def _of(cls: type[RetrieverT], config: Any, device: str) -> RetrieverT:
+        """An untrained one; the device makes no difference to arrays."""
+        return cls(config)
 
 
-def read_saved(folder: Path, config_class: type[ConfigT], kind: str) -> tuple[ConfigT, dict[str, np.ndarray]]:
-    """Read `config.json` and `model.safetensors`.
-
-    Args:
-        folder: where they are.
-        config_class: what the first must hold.
-        kind: of model, for messages.
+def checked_candidates(candidates: Any, catalogue: Catalogue, num_requests: int) -> Candidates:
+    """Accept candidates in any form that `Candidates.of` knows, one list for each request.
 
     Raises:
-        ThinkrankError: if a file is missing, unreadable, or of another kind of model.
+        ThinkrankError: for anything else, and for what is not in the catalogue.
     """
-    try:
-        config = config_class.model_validate_json((folder / CONFIG_FILE).read_bytes())
-        return config, load_file(folder / ARRAYS_FILE)
-    except FileNotFoundError as error:
-        raise ThinkrankError(f"{folder} holds no saved {kind}: {error.filename} is missing") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ThinkrankError(f"{folder / CONFIG_FILE} is not of {kind}: {key}: {first['msg']}") from error
-    except SafetensorError as error:
-        raise ThinkrankError(f"{folder / ARRAYS_FILE} cannot be read: {error}") from error
+    candidates = Candidates.of(candidates, catalogue)
+    if len(candidates) != num_requests:
+        raise ThinkrankError(f"{candidates.name}: {len(candidates)} candidate lists for {num_requests} requests")
+    check_candidates(candidates.items_BN, len(catalogue))
+    return candidates
+
+
+def _best(scores_BI: Float32[np.ndarray, "B I"], k: int) -> Ranking:
+    """The k best of scores in which what must not be recommended is -inf already."""
+    return top_k(scores_BI, (), k, filter_seen=False)
+
+
+def _joined(parts: list[Ranking], k: int) -> Ranking:
+    """The answer to all requests from those to a few at a time."""
+    items_BK = np.concatenate([np.zeros((0, k), np.int32), *(part.items_BK for part in parts)])
+    return Ranking(items_BK, np.concatenate([np.zeros((0, k), np.float32), *(part.scores_BK for part in parts)]))

@@ -1,32 +1,31 @@
 """EASE: the linear autoencoder that predicts each item from all others, in closed form."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
 from pydantic import Field, PositiveFloat
 
 from thinkrank.retrieve.interactions import UserItems
-from thinkrank.retrieve.item_item import ItemItem, ItemItemConfig
+from thinkrank.retrieve.item_item import Decay, ItemItem, ItemItemConfig
 
 
 class EASEConfig(ItemItemConfig):
-    """Options of `EASE`. The defaults are good on the validation part of MovieLens-100K in time order.
+    """Hold the options of `EASE`. The defaults are good on the validation part of MovieLens-100K in time order.
 
     There, a ridge of 500 to 2,000 and a decay of 0.8 to 0.9 lie within 0.003 NDCG@10 of each other; equal votes of the
     newest 20 items lose 0.010, equal votes of the whole history 0.03.
-
-    Attributes:
-        ridge: the penalty lambda on the squared weights, in users; larger trusts rare items less.
     """
 
     model: Literal["ease"] = "ease"
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.8
-    ridge: PositiveFloat = 500.0
+    decay: Decay = 0.8
+    ridge: PositiveFloat = Field(
+        500.0, description="penalty on the squared weights, in users; a larger one trusts rare items less"
+    )
 
 
 class EASE(ItemItem[EASEConfig]):
-    """Weights B that minimise |X - XB|^2 + ridge |B|^2 with a diagonal of 0.
+    """Retriever by the weights B that minimise |X - XB|^2 + ridge |B|^2 with a diagonal of 0.
 
     X is the yes/no matrix of users and items. With P = (X'X + ridge I)^-1: B_ij = -P_ij / P_jj. The inverse is taken in
     float32 and needs about 12 * I^2 bytes for the time of fitting (4.8 GB for 20,000 items).
@@ -34,9 +33,11 @@ class EASE(ItemItem[EASEConfig]):
     Source: Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", equation 8.
     """
 
+    kind = "ease"
     config_class = EASEConfig
 
-    def _learn(self, user_items: UserItems) -> Float32[np.ndarray, "I I"]:
+    def weights(self, user_items: UserItems) -> Float32[np.ndarray, "I I"]:
+        """Invert the Gram matrix of the items."""
         gram_II = np.empty((user_items.num_items, user_items.num_items), dtype=np.float32)
         for rows, common_bI in user_items.cooccurrences():
             gram_II[rows] = common_bI

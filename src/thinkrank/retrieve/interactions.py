@@ -1,4 +1,4 @@
-"""What the baselines learn from: who did what, as a sparse yes/no matrix, and how often two items share a user.
+"""What counting retrievers learn from: who did what, as a sparse yes/no matrix, and how often two items share a user.
 
 Shape legend: U users, I items, E events, P distinct (user, item) pairs, b items of a block.
 """
@@ -10,7 +10,10 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from thinkrank.data import Dataset, History, Split
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.dataset import Dataset
+from thinkrank.data.history import History
+from thinkrank.data.splits import Split
 
 BLOCK_CELLS = 4_000_000
 """Co-occurrence rows are counted in blocks of about this many numbers or pairs of events: at most about 100 MB at a
@@ -19,7 +22,7 @@ time."""
 
 @dataclass(frozen=True, eq=False)
 class UserItems:
-    """Distinct (user, item) pairs in compressed rows: user u did `items_P[starts_U[u]:starts_U[u + 1]]`, ascending.
+    """Hold distinct (user, item) pairs by user: user u did `items_P[starts_U[u]:starts_U[u + 1]]`, ascending.
 
     Attributes:
         starts_U: U + 1 offsets.
@@ -41,7 +44,7 @@ class UserItems:
 
     @property
     def counts_I(self) -> Int64[np.ndarray, "I"]:
-        """Number of users of each item."""
+        """Count the users of each item."""
         return np.bincount(self.items_P, minlength=self.num_items)
 
     def cooccurrences(self) -> Iterator[tuple[slice, Float32[np.ndarray, "b I"]]]:
@@ -69,19 +72,19 @@ class UserItems:
 
 
 def training_histories(data: Dataset | Split) -> list[History]:
-    """What there is to learn from: everything in a data set, the training part of a split."""
+    """Return what there is to learn from: everything in a data set, the training part of a split."""
     if isinstance(data, Split):
         return data.train_histories()
     return [data.events(start, end) for start, end in pairwise(data.offsets.tolist())]
 
 
-def catalogue_size(data: Dataset | Split) -> int:
-    """Number of items, whether or not anyone took them in training."""
-    return len((data.dataset if isinstance(data, Split) else data).catalogue)
+def catalogue_of(data: Dataset | Split) -> Catalogue:
+    """Return the items, whether or not anyone took them in training."""
+    return (data.dataset if isinstance(data, Split) else data).catalogue
 
 
 def all_items(histories: Sequence[History]) -> Int64[np.ndarray, "E"]:
-    """The items of all histories, one after the other."""
+    """Return the items of all histories, one after the other."""
     return np.concatenate([np.zeros(0, np.int64), *(history.items for history in histories)])
 
 

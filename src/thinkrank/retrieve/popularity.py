@@ -1,59 +1,57 @@
 """Recommend to everyone what most people took: the floor that any model of users must clear."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 
-from thinkrank.data import Dataset, History, Split
+from thinkrank.data.dataset import Dataset
+from thinkrank.data.history import History
+from thinkrank.data.splits import Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
-from thinkrank.retrieve.base import Baseline
-from thinkrank.retrieve.interactions import all_items, catalogue_size, training_histories
-from thinkrank.stages.checks import check_histories
+from thinkrank.retrieve.base import DenseRetriever
+from thinkrank.retrieve.interactions import all_items, catalogue_of, training_histories
 
 SECONDS_PER_DAY = 86_400
 
 
 class PopularityConfig(Options):
-    """Options of `Popularity`.
-
-    Attributes:
-        half_life_days: an interaction this much older than the newest one counts half; None counts all alike.
-    """
+    """Hold the options of `Popularity`."""
 
     model: Literal["popularity"] = "popularity"
-    half_life_days: PositiveFloat | None = None
+    half_life_days: PositiveFloat | None = Field(
+        None, description="an interaction so many days older than the newest counts half; without it all count alike"
+    )
 
 
-class Popularity(Baseline[PopularityConfig]):
-    """Scores are the training interactions of each item, the same for every history, empty or not.
+class Popularity(DenseRetriever[PopularityConfig]):
+    """Retriever that scores each item by its training interactions, the same for every history, empty or not.
 
     A user who took an item twice counts twice. Items never taken score 0.
     """
 
+    kind = "popularity"
     config_class = PopularityConfig
 
     def fit(self, data: Dataset | Split) -> "Popularity":
-        """Count.
+        """Count, and return self.
 
         Raises:
             ThinkrankError: if recency is asked for and the histories have no times.
         """
         histories = training_histories(data)
         weights = None if self.config.half_life_days is None else _recency(histories, self.config.half_life_days)
-        counts_I = np.bincount(all_items(histories), weights, minlength=catalogue_size(data))
-        self._arrays = {"counts_I": counts_I.astype(np.float32)}
+        catalogue = catalogue_of(data)
+        counts_I = np.bincount(all_items(histories), weights, minlength=len(catalogue))
+        self.learn(catalogue, {"counts_I": counts_I.astype(np.float32)})
         return self
 
-    def scores(self, histories: Sequence[History]) -> Float32[np.ndarray, "B I"]:
-        """The same counts for every history."""
-        self._check_fitted()
-        counts_I = self._arrays["counts_I"]
-        check_histories(histories, len(counts_I))
-        return np.tile(counts_I, (len(histories), 1))
+    def scores(self, requests: Any) -> Float32[np.ndarray, "B I"]:
+        """Give every request the same counts."""
+        return np.tile(self.arrays["counts_I"], (len(self.checked(requests)), 1))
 
 
 def _recency(histories: Sequence[History], half_life_days: float) -> Float64[np.ndarray, "E"]:
