@@ -160,7 +160,7 @@ def auc(
     relevance_BN: Shaped[np.ndarray, "B N"],
     mask_BN: Bool[np.ndarray, "B N"] | None = None,
 ) -> Float64[np.ndarray, "B"]:
-    """Compute the share of pairs of a relevant and another item that the scores put in the right order; ties count half.
+    """Compute the share of pairs of a relevant and another item that the scores order rightly; ties count half.
 
     AUC = (1 / P Q) Σ_relevant i Σ_other j ([s_i > s_j] + [s_i = s_j] / 2), with P relevant items and Q others.
 
