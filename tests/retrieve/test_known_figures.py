@@ -10,7 +10,7 @@ from thinkrank.retrieve import EASE, ItemKNN, Popularity
 
 def evaluate(split: Split) -> Evaluation:
     models = {"popularity": Popularity(), "item-knn": ItemKNN(), "ease": EASE()}
-    return evaluate_retrieval({name: model.fit(split).scores for name, model in models.items()}, split.test)
+    return evaluate_retrieval({name: model.fit(split) for name, model in models.items()}, split.test)
 
 
 @pytest.mark.movielens

@@ -16,7 +16,8 @@ from thinkrank import metrics
 from thinkrank.data import History, World, WorldOptions, expected_ndcg, split_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import evaluate_retrieval
-from thinkrank.retrieve import ItemKNN, Popularity
+from thinkrank.options import Options
+from thinkrank.retrieve import DenseRetriever, ItemKNN, Popularity
 from thinkrank.stages.order import mask_seen, target_ranks
 
 SMALL = WorldOptions(users=80, styles=8, kinds=9, items=40, events=12, days=20)
@@ -171,13 +172,27 @@ def test_the_oracle_scores_true_utilities_at_the_time_of_the_target(world):
     assert world.probabilities(newest).tolist() == world.probabilities(samples.histories()).tolist()
 
 
+class Oracle(DenseRetriever[Options]):
+    """The world's own scores, asked as every system is."""
+
+    kind, config_class = "oracle", Options
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.learn(world.catalogue, {})
+
+    def scores(self, requests):
+        return self.world.scores(self.checked(requests).histories)
+
+
 def test_the_oracle_beats_what_learns_and_gets_what_it_expects():
     world = World(WorldOptions(users=200, items=100, events=20, days=30))
     split = split_dataset(world.dataset())
     systems = {
-        "popularity": Popularity().fit(split).scores,
-        "item-knn": ItemKNN().fit(split).scores,
-        "oracle": world.scores,
+        "popularity": Popularity().fit(split),
+        "item-knn": ItemKNN().fit(split),
+        "oracle": Oracle(world),
     }
     evaluation = evaluate_retrieval(systems, split.test, cutoffs=(10,))
     got = evaluation.values("oracle", "ndcg@10")
