@@ -2,7 +2,6 @@ from .answers import Cost as Cost
 from .answers import Latent as Latent
 from .answers import Ranking as Ranking
 from .answers import Thought as Thought
-from .answers import thought_of as thought_of
 from .checks import check_candidates as check_candidates
 from .checks import check_histories as check_histories
 from .order import mask_seen as mask_seen
@@ -15,3 +14,4 @@ from .protocols import Reranker as Reranker
 from .protocols import Retriever as Retriever
 from .protocols import Stage as Stage
 from .protocols import answer_with_ranks as answer_with_ranks
+from .thoughts import thought_of as thought_of

@@ -14,7 +14,6 @@ from thinkrank.data.candidates import Candidates
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
-from thinkrank.language.engines.base import Completion
 from thinkrank.language.options import FinishReason
 
 
@@ -184,15 +183,3 @@ def standardised(scores_BN: Float32[np.ndarray, "B N"], mask_BN: np.ndarray) -> 
     least_B1 = 1e-6 * np.abs(finite_BN).max(axis=1, keepdims=True, initial=0.0)
     scaled_BN = np.divide(centred_BN, deviation_B1, out=np.zeros_like(centred_BN), where=deviation_B1 > least_B1)
     return scaled_BN.astype(np.float32)
-
-
-def thought_of(written: Completion) -> Thought:
-    """Turn a completion into plain data."""
-    return Thought(
-        text=written.text.strip(),
-        token_ids=np.asarray(written.ids, dtype=np.int32),
-        logprobs=np.asarray(written.logprobs, dtype=np.float32),
-        entropies=np.asarray(written.entropies, dtype=np.float32),
-        finish_reason=written.finish_reason,
-        seconds=written.seconds,
-    )

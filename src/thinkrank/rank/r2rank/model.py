@@ -39,8 +39,9 @@ from thinkrank.prompts.pairs import PairPrompts
 from thinkrank.rank.r2rank.card import model_card
 from thinkrank.rank.r2rank.config import R2RankConfig
 from thinkrank.rank.r2rank.head import ScoringHead
-from thinkrank.stages.answers import Ranking, thought_of
+from thinkrank.stages.answers import Ranking
 from thinkrank.stages.checks import check_candidates, check_histories
+from thinkrank.stages.thoughts import thought_of
 
 _Ids: TypeAlias = tuple[int, ...]
 

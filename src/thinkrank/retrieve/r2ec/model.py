@@ -36,9 +36,10 @@ from thinkrank.prompts.retrieval import Prompts
 from thinkrank.retrieve.r2ec.card import model_card
 from thinkrank.retrieve.r2ec.config import ContrastiveOptions, R2ecConfig
 from thinkrank.retrieve.r2ec.head import RetrievalHead
-from thinkrank.stages.answers import Ranking, thought_of
+from thinkrank.stages.answers import Ranking
 from thinkrank.stages.checks import check_histories
 from thinkrank.stages.order import top_k
+from thinkrank.stages.thoughts import thought_of
 from thinkrank.training import Progress, Run, no_progress
 
 _TABLE = "table_ID"
