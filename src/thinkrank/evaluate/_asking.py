@@ -24,8 +24,8 @@ def checked_cutoffs(systems: Mapping[str, Any], num_asked: int, noun: str, cutof
 
     Args:
         systems: by name.
-        num_asked: what they are asked about.
-        noun: what that is, one of it.
+        num_asked: how much they are asked about.
+        noun: what it is, one of it.
         cutoffs: the k of the metrics.
 
     Raises:
@@ -47,8 +47,10 @@ def detached(requests: Requests) -> Requests:
 
 
 def _copy(history: History) -> History:
-    arrays = (history.items, history.times, history.ratings)
-    return History(*(None if array is None else array.copy() for array in arrays))
+    times, ratings = history.times, history.ratings
+    return History(
+        history.items.copy(), None if times is None else times.copy(), None if ratings is None else ratings.copy()
+    )
 
 
 @contextmanager

@@ -8,14 +8,14 @@ from jaxtyping import Float64, Int32, Integer
 
 
 def coverage(items_SK: Int32[np.ndarray, "S K"], num_items: int, k: int | None = None) -> float:
-    """Share of the catalogue that stands in the first k places of at least one list."""
+    """Compute the share of the catalogue that stands in the first k places of at least one list."""
     return len(np.unique(_recommended(items_SK, k))) / num_items
 
 
 def popularity_percentile(
     items_SK: Int32[np.ndarray, "S K"], counts_I: Integer[np.ndarray, "I"], k: int | None = None
 ) -> float:
-    """Mean popularity percentile of the recommended items, 0 to 1.
+    """Compute the mean popularity percentile of the recommended items, 0 to 1.
 
     An item's percentile is the share of the catalogue with fewer training interactions plus half the share with as
     many, so recommending at random gives one half whatever the distribution, and only the most popular items come near
@@ -30,12 +30,15 @@ def popularity_percentile(
 def average_popularity(
     items_SK: Int32[np.ndarray, "S K"], counts_I: Integer[np.ndarray, "I"], k: int | None = None
 ) -> float:
-    """Mean number of training interactions of the recommended items ("ARP", Yin et al. 2012); 0.0 if there are none."""
+    """Compute the mean number of training interactions of the recommended items; 0.0 if there are none.
+
+    Source: "ARP", Yin et al. 2012.
+    """
     return _mean(counts_I.astype(np.float64), items_SK, k)
 
 
 def novelty(items_SK: Int32[np.ndarray, "S K"], counts_I: Integer[np.ndarray, "I"], k: int | None = None) -> float:
-    """Mean self-information of the recommended items in bits; 0.0 if there are none.
+    """Compute the mean self-information of the recommended items in bits; 0.0 if there are none.
 
     -log2 of an item's share of the training interactions, with one interaction added to every item, so that an item
     that was never seen is very novel and not infinitely so. Source: Zhou et al. 2010, smoothing ours.

@@ -21,7 +21,7 @@ from thinkrank.evaluate.significance import bootstrap_intervals
 
 @dataclass(frozen=True, eq=False)
 class PositionBias:
-    """What became of K shown orders.
+    """Hold what became of K shown orders.
 
     Attributes:
         tau_B: per set, mean of Kendall's tau over all pairs of orders; 1 if what is shown first makes no difference.
@@ -41,13 +41,13 @@ class PositionBias:
         return float(self.ndcg_KB.mean(axis=1).std(ddof=1))
 
     def by_place(self, num_places: int) -> tuple[Float64[np.ndarray, "N"], Int64[np.ndarray, "N"]]:
-        """Mean NDCG of the sets whose true item was shown at each place, NaN where there are none; and their number."""
+        """Return the mean NDCG of the sets whose true item was shown at each place, NaN without any; and their number."""
         counts_N = np.bincount(self.places_KB.ravel(), minlength=num_places)
         sums_N = np.bincount(self.places_KB.ravel(), self.ndcg_KB.ravel(), minlength=num_places)
         return np.divide(sums_N, counts_N, out=np.full(len(counts_N), np.nan), where=counts_N > 0), counts_N
 
     def rows(self, users_B: np.ndarray, *, dataset: str, split: str, system: str) -> list[ResultRow]:
-        """Result rows: tau with an interval that resamples users, the spread, and NDCG by the place shown, from 1.
+        """Return rows: tau with an interval that resamples users, the spread, and NDCG by the place shown, from 1.
 
         Args:
             users_B: whose set each is.
@@ -92,15 +92,14 @@ def position_bias(
     """
     if len(shown) < 2 or len(scores) != len(shown):
         raise ValueError(f"needs the scores of at least 2 orders, got {len(scores)} of {len(shown)}")
-    ranks_KB = np.stack([candidate_ranks(own_BN, sets) for own_BN, sets in zip(scores, shown, strict=True)])
+    ranks_KB = np.stack([candidate_ranks(scores_BN, sets) for scores_BN, sets in zip(scores, shown, strict=True)])
     # Sorted by catalogue row, the columns of all orders mean the same.
     columns = [np.argsort(sets.items_BN, axis=1) for sets in shown]
     items = [np.take_along_axis(sets.items_BN, at_BN, axis=1) for sets, at_BN in zip(shown, columns, strict=True)]
-    if any((own_BN != items[0]).any() for own_BN in items):
+    if any((items_BN != items[0]).any() for items_BN in items):
         raise ValueError("these are not orders of the same candidate sets")
-    aligned_KBN = np.stack(
-        [np.take_along_axis(np.asarray(own_BN), at_BN, axis=1) for own_BN, at_BN in zip(scores, columns, strict=True)]
-    )
+    given = zip(scores, columns, strict=True)
+    aligned_KBN = np.stack([np.take_along_axis(np.asarray(scores_BN), at_BN, axis=1) for scores_BN, at_BN in given])
     width = shown[0].items_BN.shape[1]
     return PositionBias(
         tau_B=kendall_tau(aligned_KBN, items[0] >= 0),
@@ -113,7 +112,7 @@ def position_bias(
 def kendall_tau(
     scores_KBN: Float[np.ndarray, "K B N"], mask_BN: Bool[np.ndarray, "B N"] | None = None
 ) -> Float64[np.ndarray, "B"]:
-    """Kendall's tau-b between the orders that K runs put the same candidates into, mean over all pairs of runs.
+    """Compute Kendall's tau-b between the orders that K runs put the same candidates into, mean over all pairs of runs.
 
     Over pairs of candidates, τ = Σ sign_k sign_l / sqrt(pairs run k does not tie · pairs run l does not tie). Two runs
     that tie everything agree (1); one that does and one that does not have nothing in common (0).
@@ -136,9 +135,9 @@ def kendall_tau(
     signs_KBP = np.sign(filled_KBN[..., left_P] - filled_KBN[..., right_P])
     signs_KBP *= real_BN[:, left_P] & real_BN[:, right_P]
     agreement_BKK = np.einsum("kbp,lbp->bkl", signs_KBP, signs_KBP)
-    told_BK = np.diagonal(agreement_BKK, axis1=1, axis2=2)
-    scale_BKK = np.sqrt(told_BK[:, :, None] * told_BK[:, None, :])
-    both_tie_BKK = (told_BK[:, :, None] == 0) & (told_BK[:, None, :] == 0)
+    untied_BK = np.diagonal(agreement_BKK, axis1=1, axis2=2)
+    scale_BKK = np.sqrt(untied_BK[:, :, None] * untied_BK[:, None, :])
+    both_tie_BKK = (untied_BK[:, :, None] == 0) & (untied_BK[:, None, :] == 0)
     tau_BKK = np.divide(agreement_BKK, scale_BKK, out=both_tie_BKK.astype(np.float64), where=scale_BKK > 0)
     first, second = np.triu_indices(num_runs, k=1)
     return np.asarray(tau_BKK[:, first, second].mean(axis=1))

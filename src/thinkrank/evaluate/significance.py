@@ -30,7 +30,7 @@ exact."""
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and where it would plausibly lie, had other users been asked. `low <= high`, in the metric's unit."""
+    """Hold a mean and where it would plausibly lie, had other users been asked. `low <= high`, in the metric's unit."""
 
     value: float
     low: float
@@ -39,7 +39,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """How a system compares with a reference on the same samples.
+    """Hold how a system compares with a reference on the same samples.
 
     Attributes:
         difference: mean of the system minus mean of the reference, with its bootstrap interval.
@@ -60,7 +60,7 @@ def bootstrap_intervals(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> list[Interval]:
-    """Percentile bootstrap interval of the mean of every column.
+    """Compute the percentile bootstrap interval of the mean of every column.
 
     Each resample draws as many clusters as there are, with replacement, and takes the mean over the samples of those
     drawn. The columns share their resamples, so doing all metrics in one call costs little more than one.
@@ -105,7 +105,7 @@ def paired_test(
     num_resamples: int = 10_000,
     seed: int = 0,
 ) -> PairedTest:
-    """Do two systems differ on the same samples? Sign-flip permutation test and bootstrap interval of the difference.
+    """Test whether two systems differ on the same samples: sign-flip permutation test, and interval of the difference.
 
     If they do not, each cluster's difference is as likely to have the other sign. p = share of the sign patterns whose
     total is at least as far from 0 as the one observed; over all patterns where they are few (see `ENUMERATE_UP_TO`),
