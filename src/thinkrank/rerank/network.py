@@ -135,8 +135,12 @@ class NetworkReranker(ABC, Generic[OptionsT]):
             raise ThinkrankError(f"this {type(self).__name__} has learnt nothing yet: train it with train_network")
         return self._learnt
 
-    def scores(self, requests: Requests, candidates: Candidates) -> Float32[np.ndarray, "B N"]:
+    def scores(self, requests: Any, candidates: Any) -> Float32[np.ndarray, "B N"]:
         """Score every candidate of every request; higher is better, -inf for padding.
+
+        Args:
+            requests: see `Requests.of`.
+            candidates: see `Candidates.of`; of the same columns as the training lists.
 
         Raises:
             ThinkrankError: if nothing was learnt yet, or the lists lack columns that it learnt from.
@@ -144,8 +148,8 @@ class NetworkReranker(ABC, Generic[OptionsT]):
         requests, candidates = checked_lists(requests, candidates, self.catalogue)
         return network_scores(self.network, requests, candidates, self.config, self.device)
 
-    def rerank(self, requests: Requests, candidates: Candidates, k: int) -> Ranking:
-        """Answer each request with its k best candidates; raises as `scores` does."""
+    def rerank(self, requests: Any, candidates: Any, k: int) -> Ranking:
+        """Answer each request with its k best candidates; arguments and errors as for `scores`."""
         requests, candidates = checked_lists(requests, candidates, self.catalogue)
         return order_candidates(candidates, self.scores(requests, candidates), k)
 

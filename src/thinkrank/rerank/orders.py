@@ -1,11 +1,10 @@
 """Orders that learn nothing: as displayed, and by one feature that is known of each candidate."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from thinkrank.data.candidates import Candidates
-from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank.lists.checks import checked_lists
 from thinkrank.stages.answers import Ranking
@@ -16,7 +15,7 @@ from thinkrank.stages.order import order_candidates
 class InitialOrder:
     """Leave every list as it was displayed: the floor that a re-ranker must clear."""
 
-    def rerank(self, requests: Requests, candidates: Candidates, k: int) -> Ranking:
+    def rerank(self, requests: Any, candidates: Any, k: int) -> Ranking:
         """Answer with the first k candidates."""
         _, candidates = checked_lists(requests, candidates)
         return order_candidates(candidates, np.zeros(candidates.items_BN.shape, dtype=np.float32), k)
@@ -37,7 +36,7 @@ class FeatureOrder:
     feature: str = "rate_before"
     descending: bool = True
 
-    def rerank(self, requests: Requests, candidates: Candidates, k: int) -> Ranking:
+    def rerank(self, requests: Any, candidates: Any, k: int) -> Ranking:
         """Answer with the k best candidates.
 
         Raises:

@@ -11,7 +11,7 @@ Shape legend: B displayed lists, K places, M lists written for each, R = B M row
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from thinkrank.data.candidates import Candidates
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.impressions import ImpressionDataset
-from thinkrank.data.requests import Requests
 from thinkrank.devices import named_device
 from thinkrank.errors import ThinkrankError
 from thinkrank.pretrained import finish, local_folder, read_config, reading, write_json, write_tensors
@@ -115,8 +114,8 @@ class EGLR:
 
     def rerank(
         self,
-        requests: Requests,
-        candidates: Candidates,
+        requests: Any,
+        candidates: Any,
         k: int,
         *,
         reasoning: ReasoningOptions | None = None,
@@ -129,8 +128,8 @@ class EGLR:
         """Answer each request with k of its candidates in order.
 
         Args:
-            requests: of the same columns as those of training; users may be new.
-            candidates: of the same columns as the training lists; items and categories may be new.
+            requests: see `Requests.of`; of the same context columns as those of training; users may be new.
+            candidates: see `Candidates.of`; of the same columns as the training lists; items and categories may be new.
             k: places; shorter lists are filled up with -1.
             reasoning: think in another way than configured.
             samples: lists to write for each request, the first greedily and the others at random, of which the
@@ -143,9 +142,12 @@ class EGLR:
         Raises:
             ThinkrankError: if the lists lack columns, the threshold is not set, or several lists shall be picked from
                 and the evaluator was never trained.
+            ValueError: if k is below 1.
         """
         began = time.perf_counter()
         requests, candidates = checked_lists(requests, candidates, self.catalogue)
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
         if samples > 1 and self.report is None:
             raise ThinkrankError(
                 "picking among samples needs an evaluator that was trained: train it, or take one sample"
