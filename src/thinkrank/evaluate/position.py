@@ -41,7 +41,7 @@ class PositionBias:
         return float(self.ndcg_KB.mean(axis=1).std(ddof=1))
 
     def by_place(self, num_places: int) -> tuple[Float64[np.ndarray, "N"], Int64[np.ndarray, "N"]]:
-        """Return the mean NDCG of the sets whose true item was shown at each place, NaN without any; and their number."""
+        """Return the mean NDCG of sets whose true item was shown at each place, NaN without any, and their number."""
         counts_N = np.bincount(self.places_KB.ravel(), minlength=num_places)
         sums_N = np.bincount(self.places_KB.ravel(), self.ndcg_KB.ravel(), minlength=num_places)
         return np.divide(sums_N, counts_N, out=np.full(len(counts_N), np.nan), where=counts_N > 0), counts_N
