@@ -6,13 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkrank.rerank.lists import list_batch
+from thinkrank.rerank.lists import training_batch
 from thinkrank.rerank.losses import attention_weights, point_loss, softmax_loss
 from thinkrank.testing import random_lists
 
 
 def lists_and_logits(seed: int, grades: int = 2):
-    batch = list_batch(random_lists(seed, grades=grades), np.arange(20))
+    batch = training_batch(random_lists(seed, grades=grades), np.arange(20))
     logits = torch.randn(batch.mask_BN.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return logits, batch.feedback_BN.double(), batch.mask_BN
 

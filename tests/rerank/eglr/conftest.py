@@ -5,7 +5,7 @@ import pytest
 from thinkrank.data import ImpressionSplit
 from thinkrank.rerank import EGLR, EGLRConfig, EvaluatorOptions, GeneratorOptions, ReasoningOptions
 from thinkrank.rerank.eglr.report import Worth, evaluator_report
-from thinkrank.rerank.lists import ListEncoderOptions, batches
+from thinkrank.rerank.lists import ListEncoderOptions, training_batches
 from thinkrank.testing import random_lists
 
 
@@ -40,7 +40,7 @@ def model(config, split) -> EGLR:
 @pytest.fixture
 def trusted(model, split) -> EGLR:
     """The model, with a report on its (untrained) evaluator that lets reinforcement begin."""
-    report = evaluator_report(model.evaluator, batches(split.valid, 16))
+    report = evaluator_report(model.evaluator, training_batches(split.valid, 16))
     worth = Worth(logged=1.0, shuffled=0.0, clicked_first=1.0, difference=1.0, difference_error=0.1)
     model.report = report.model_copy(update={"worth": dict.fromkeys(report.worth, worth)})
     return model

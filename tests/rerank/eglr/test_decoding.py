@@ -126,7 +126,7 @@ def test_modes_think_where_they_say():
     assert thoughts("fixed").steps_RK.tolist() == [[2] * 4] * 2
     assert thoughts("prefix").steps_RK.tolist() == [[2, 0, 0, 0]] * 2
     written = thoughts("entropy")
-    threshold = make_case(gru(), lengths=(6, 6), max_steps=2).reasoner.options.threshold
+    threshold = make_case(gru(), lengths=(6, 6), max_steps=2).reasoner.reasoning.threshold
     opened = written.entropies_before_RK > threshold
     assert torch.equal(written.steps_RK > 0, opened)
     assert opened.any()
@@ -240,10 +240,10 @@ def test_a_list_that_could_not_have_been_written_is_not_replayed(columns):
 
 
 def test_what_a_mode_needs_has_to_be_there():
-    with pytest.raises(ValueError, match="needs draws"):
+    with pytest.raises(ValueError, match="needs noise"):
         make_case(gru(), mode="random").write(2)
     case = make_case(gru())
-    case.reasoner.options = case.reasoner.options.model_copy(update={"threshold": None})
+    case.reasoner.set_threshold(None)
     with pytest.raises(ValueError, match="not set"):
         case.write(2)
     with pytest.raises(ValueError, match="at least one place"):

@@ -11,8 +11,8 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import EvaluatorOptions
 from thinkrank.rerank.eglr.evaluator import Evaluator, click_loss, place_rewards
 from thinkrank.rerank.eglr.orders import displayed_places, ordered
-from thinkrank.rerank.eglr.report import auc, calibration, evaluator_report
-from thinkrank.rerank.lists import ListEncoder, list_batch
+from thinkrank.rerank.eglr.report import auc_of, calibration, evaluator_report
+from thinkrank.rerank.lists import ListEncoder, training_batch
 from thinkrank.testing import random_lists
 
 KINDS = ["gru", "transformer", "five_channel"]
@@ -30,7 +30,7 @@ def make(kind, lists, seed=0):
 
 
 def batch_of(lists, rows=range(20)):
-    return list_batch(lists, torch.tensor(list(rows)).numpy())
+    return training_batch(lists, torch.tensor(list(rows)).numpy())
 
 
 def displayed(batch):
@@ -114,7 +114,7 @@ def test_auc_counts_pairs(pairs):
         if yes and not no
     ]
     expected = sum(wins) / len(wins) if wins else None
-    assert auc(predictions, clicked) == (None if expected is None else pytest.approx(expected))
+    assert auc_of(predictions, clicked) == (None if expected is None else pytest.approx(expected))
 
 
 @given(PREDICTIONS, st.integers(1, 7))
@@ -155,7 +155,7 @@ def test_the_report_says_what_the_evaluator_predicts_of_logged_lists():
     assert report.click_rate == pytest.approx(rate)
     assert report.log_loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert report.base_log_loss == pytest.approx(-rate * math.log(rate) - (1 - rate) * math.log(1 - rate))
-    assert report.auc == pytest.approx(auc(torch.tensor(predictions), torch.tensor(clicks)), abs=1e-4)
+    assert report.auc == pytest.approx(auc_of(torch.tensor(predictions), torch.tensor(clicks)), abs=1e-4)
     places = [place for row in range(40) for place in range(int(lists.lengths_L[row]))]
     right = pairs = 0.0
     odds = [math.log(p / (1 - p)) for p in predictions]

@@ -10,7 +10,9 @@ from torch import Tensor
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import EGLR, GrpoOptions, Slot
 from thinkrank.rerank.eglr.decoding import Written
-from thinkrank.rerank.eglr.grpo import GrpoTrainer, by_place, returns_to_go
+from thinkrank.rerank.eglr.grpo import GrpoTrainer
+from thinkrank.rerank.eglr.objective import compare, is_exploited, objective, returns_to_go
+from thinkrank.rerank.eglr.rollouts import by_place, replayed
 from thinkrank.testing import KilledError, kill_at, timeless
 from thinkrank.training import Run, no_progress, train
 
@@ -48,13 +50,14 @@ def rolled(fit: GrpoTrainer):
     fit.prepare()
     fit.module.eval()
     batch = fit.batch(fit.counters.step)
+    rollouts = fit.rollouts(batch)
     with torch.no_grad():
-        written = fit._rollout(batch)
-        rewards = fit.evaluator.rewards(fit.evaluator.joint(batch), written.columns_RK, fit.options.reward)
-        reference = fit.reference.replay(
-            fit.reference.context(batch, fit.options.group_size), written.columns_RK, written.steps_RK
-        )
-    return batch, written, rewards, reference
+        reference = replayed(fit.reference, batch, rollouts.written)
+    return batch, rollouts.written, rollouts.rewards_RK, reference
+
+
+def surrogate_of(fit: GrpoTrainer, batch, written, reference, advantages, counts):
+    return objective(replayed(fit.model.writer, batch, written), written, reference, advantages, counts, fit.options)
 
 
 def plain_choices(writer, batch, request: int, columns: list[int], thoughts: list[int]) -> list[Tensor]:
@@ -135,14 +138,12 @@ def test_the_objective_and_its_gradient_are_those_of_a_hand_written_loop(trusted
     fit = make_fit(trusted, split, options.model_copy(update=changes), tmp_path)
     batch, written, rewards, _ = rolled(fit)
     assert (written.steps_RK > 0).any()
-    advantages, tells = fit._compare(rewards)
+    advantages, tells = compare(rewards, fit.options)
     with torch.no_grad():  # as if an update had been made since: ratios differ from 1, and some are clipped
         for parameter in fit.model.writer.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-        reference = fit.reference.replay(
-            fit.reference.context(batch, options.group_size), written.columns_RK, written.steps_RK
-        )
-    surrogate = fit._surrogate(batch, written, reference, advantages, tells & written.chosen_RK)
+        reference = replayed(fit.reference, batch, written)
+    surrogate = surrogate_of(fit, batch, written, reference, advantages, tells & written.chosen_RK)
     parameters = list(fit.model.writer.parameters())
     ours = torch.autograd.grad(surrogate.loss, parameters, allow_unused=True)
     loss = plain_loss(fit, batch, written, written.logprobs_RK, rewards, fit.reference)
@@ -166,12 +167,12 @@ def test_groups_that_tie_say_nothing(trusted, split, options, tmp_path):
     fit = make_fit(trusted, split, options, tmp_path)
     rewards = torch.rand(12, 4)
     rewards[3:6] = 0.25
-    advantages, tells = fit._compare(rewards)
+    advantages, tells = compare(rewards, fit.options)
     assert tells.all(dim=1).tolist() == [True] * 3 + [False] * 3 + [True] * 6
     assert not advantages[3:6].any()
     batch, written, _, reference = rolled(fit)
     nothing = torch.zeros_like(written.chosen_RK)
-    surrogate = fit._surrogate(batch, written, reference, advantages, nothing)
+    surrogate = surrogate_of(fit, batch, written, reference, advantages, nothing)
     assert surrogate.loss.item() == 0
     gradients = torch.autograd.grad(surrogate.loss, list(fit.module.parameters()), allow_unused=True)
     assert not any(gradient is not None and gradient.any() for gradient in gradients)
@@ -191,7 +192,7 @@ def test_a_list_above_its_siblings_becomes_likelier(trusted, split, options, tmp
     plain = options.model_copy(update={"kl_coefficient": 0.0, "entropy_coefficient": 0.0, "learning_rate": 1e-3})
     fit = make_fit(trusted, split, plain, tmp_path)
     batch, written, rewards, reference = rolled(fit)
-    advantages, tells = fit._compare(rewards)
+    advantages, tells = compare(rewards, fit.options)
 
     def weighted():
         with torch.no_grad():
@@ -200,7 +201,7 @@ def test_a_list_above_its_siblings_becomes_likelier(trusted, split, options, tmp
         return float((logprobs * advantages).sum())
 
     before = weighted()
-    fit.descend(fit._surrogate(batch, written, reference, advantages, tells & written.chosen_RK).loss)
+    fit.descend(surrogate_of(fit, batch, written, reference, advantages, tells & written.chosen_RK).loss)
     assert weighted() > before
 
 
@@ -257,7 +258,8 @@ def test_a_gate_that_is_calibrated_follows_the_entropies_and_one_that_is_given_s
 
     def validations(threshold):
         model = copy.deepcopy(trusted)
-        model.writer.reasoner.options = reasoning.model_copy(update={"threshold": threshold})
+        model.writer.reasoner.options = reasoning
+        model.writer.reasoner.set_threshold(threshold)
         rows = train(make_fit(model, split, options, tmp_path / str(threshold))).metrics()
         return [row for row in rows if "valid_trigger_rate" in row]
 
@@ -291,7 +293,7 @@ def test_a_reward_that_rises_while_clicks_fall_is_told(trusted, split, options, 
 
     def hacked(ndcg, reward):
         noise = torch.from_numpy(0.01 * random.standard_normal(50))
-        return fit._is_hacked({"ndcg": start["ndcg"] + ndcg + noise, "reward": start["reward"] + reward + noise})
+        return fit.is_hacking({"ndcg": start["ndcg"] + ndcg + noise, "reward": start["reward"] + reward + noise})
 
     caplog.clear()  # what is said of an untrained evaluator
     with caplog.at_level(logging.WARNING):
@@ -306,7 +308,7 @@ def test_a_reward_that_rises_while_clicks_fall_is_told(trusted, split, options, 
 
 POINTS = [
     ("step", 4),
-    ("_surrogate", 5),
+    ("descend", 5),
     ("optimizer.step", 8),
     ("measure", 2),
     ("save", 1),
@@ -339,3 +341,25 @@ def test_killed_anywhere_and_resumed_it_ends_the_same(config, trusted, split, op
             assert torch.equal(tensor, expected[name]), (point, name)
         assert timeless(resumed.run) == log, point
         assert resumed.model.writer.reasoning == whole.model.writer.reasoning
+
+
+def test_the_threshold_moves_with_the_weights_and_is_no_weight(trusted):
+    reasoner = trusted.writer.reasoner
+    reasoner.set_threshold(0.1)
+    assert reasoner.reasoning.threshold == 0.1
+    assert "reasoner.threshold" in dict(trusted.writer.named_buffers())
+    assert "reasoner.threshold" not in trusted.writer.state_dict()
+    assert trusted.writer.half().reasoner.reasoning.threshold == 0.1  # in double precision, whatever the weights are
+    copied = copy.deepcopy(trusted.writer)
+    thinker = trusted.writer.thinking(reasoner.reasoning.model_copy(update={"threshold": 0.7}))
+    reasoner.set_threshold(None)
+    assert trusted.writer.reasoning.threshold is None
+    assert copied.reasoning.threshold == 0.1
+    assert thinker.reasoning.threshold == 0.7
+
+
+@pytest.mark.parametrize(("rise", "fall", "said"), [(0.1, 0.1, True), (0.1, 0.0, False), (0.0, 0.1, False)])
+def test_an_evaluator_is_exploited_if_rewards_rise_and_clicks_fall_beyond_noise(rise, fall, said):
+    noise = torch.linspace(-0.3, 0.3, 50, dtype=torch.float64)
+    assert is_exploited(rise + noise, fall - noise) == said
+    assert not is_exploited(rise + noise[:1], fall + noise[:1])  # one list says nothing

@@ -13,6 +13,7 @@ from thinkrank.rerank import (
     GrpoOptions,
     ReasoningOptions,
     WarmStartOptions,
+    train_eglr,
 )
 from thinkrank.rerank.lists import ListEncoderOptions
 from thinkrank.training import Run
@@ -50,7 +51,7 @@ def judged(split, tmp_path_factory):
     options = EvaluatorTrainerOptions(
         steps=250, batch_size=128, learning_rate=1e-2, slate_length=PLACES, validation_lists=400
     )
-    model.fit(split, options, Run(folder / "run", {}, {}))
+    train_eglr(model, split, options, Run(folder / "run", {}, {}))
     model.save_pretrained(folder / "model")
     return folder / "model"
 
@@ -67,14 +68,16 @@ def test_reinforcement_finds_slates_that_are_clicked_more_than_the_displayed_one
     model = EGLR.from_pretrained(judged, device="cpu")
 
     def clicks():
-        return world.expected_clicks(split.test, model.rerank(split.test, PLACES).columns_BK)
+        return world.expected_clicks(
+            split.test, model.rerank(split.test.requests, split.test.candidates, PLACES).columns_BK
+        )
 
     before = clicks()
     options = GrpoOptions(
         steps=100, batch_size=32, group_size=8, learning_rate=5e-3, length=PLACES, validate_every=50, keep="last",
         patience=None, reward="sum", validation_lists=400, kl_coefficient=0.01,
     )  # fmt: skip
-    rows = model.fit(split, options, Run(tmp_path, {}, {})).metrics()
+    rows = train_eglr(model, split, options, Run(tmp_path, {}, {})).metrics()
     gain = clicks() - before
     assert gain.mean() > 10 * gain.std() / len(gain) ** 0.5
     displayed = world.expected_clicks(split.test, np.tile(np.arange(PLACES), (len(split.test), 1)))
@@ -88,7 +91,7 @@ def test_reinforcement_finds_slates_that_are_clicked_more_than_the_displayed_one
 def test_the_warm_start_puts_clicked_items_first(split, judged, tmp_path):
     model = EGLR.from_pretrained(judged, device="cpu")
     options = WarmStartOptions(steps=100, batch_size=64, learning_rate=5e-3, length=PLACES, validation_lists=400)
-    rows = model.fit(split, options, Run(tmp_path, {}, {})).metrics()
+    rows = train_eglr(model, split, options, Run(tmp_path, {}, {})).metrics()
     ndcg = [row["valid_ndcg@3"] for row in rows if "valid_ndcg@3" in row]
     feedback = split.valid.feedback()
     shown = (feedback[:, :PLACES] @ (1 / np.log2(np.arange(PLACES) + 2))).mean()

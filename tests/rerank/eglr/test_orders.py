@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from thinkrank import metrics
-from thinkrank.rerank.eglr.orders import along, click_ndcg, click_reciprocal_rank, displayed_places, ordered
+from thinkrank.rerank.eglr.orders import along, displayed_places, ordered
 
 
 @pytest.fixture(scope="module")
@@ -15,24 +14,11 @@ def judged():
     columns = np.argsort(random.random((30, 7)), axis=1)[:, :5]
     columns[10:15, 3:] = -1
     relevance = np.where(columns >= 0, np.take_along_axis(feedback, np.maximum(columns, 0), axis=1), 0)
-    return torch.from_numpy(columns), torch.from_numpy(feedback).float(), relevance, feedback
-
-
-def test_ndcg_is_that_of_the_evaluation(judged):
-    columns, feedback, relevance, all_feedback = judged
-    expected = metrics.ndcg(relevance, 5, ideal_BM=all_feedback)
-    np.testing.assert_allclose(click_ndcg(columns, feedback).numpy(), expected, rtol=1e-6)
-
-
-def test_reciprocal_rank_is_that_of_the_evaluation(judged):
-    columns, feedback, relevance, _ = judged
-    np.testing.assert_allclose(
-        click_reciprocal_rank(columns, feedback).numpy(), metrics.reciprocal_rank(relevance, 5), rtol=1e-6
-    )
+    return torch.from_numpy(columns), torch.from_numpy(feedback).float(), relevance
 
 
 def test_values_follow_their_candidates(judged):
-    columns, feedback, relevance, _ = judged
+    columns, feedback, relevance = judged
     assert torch.equal(along(columns, feedback), torch.from_numpy(relevance).float())
 
 

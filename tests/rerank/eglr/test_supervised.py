@@ -7,10 +7,10 @@ import torch
 
 from thinkrank.data import ListWorld, ListWorldOptions
 from thinkrank.errors import ThinkrankError
-from thinkrank.rerank import EGLR, EvaluatorTrainerOptions, WarmStartOptions
+from thinkrank.rerank import EGLR, EvaluatorTrainerOptions, WarmStartOptions, train_eglr
 from thinkrank.rerank.eglr.orders import ordered
 from thinkrank.rerank.eglr.supervised import EvaluatorTrainer, WarmStartTrainer, left_before
-from thinkrank.rerank.lists import list_batch
+from thinkrank.rerank.lists import training_batch
 from thinkrank.testing import KilledError, kill_at, timeless
 from thinkrank.training import Run, train
 
@@ -44,7 +44,7 @@ def test_the_warm_start_is_taught_one_of_the_clicked_items_that_are_left(model, 
         for parameter in model.writer.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     batch = fit.batch(0)
-    lists = fit._prefixes(batch)
+    lists = fit.prefixes(batch)
     clicked = batch.feedback_BN > 0
     if prefix == "clicked_first":
         for row, count in zip(lists.tolist(), clicked.sum(dim=1).tolist(), strict=True):
@@ -61,7 +61,7 @@ def test_the_warm_start_is_taught_one_of_the_clicked_items_that_are_left(model, 
                 break
             with torch.no_grad():
                 prefix_RK = torch.tensor([[*columns[:place], w] for w in wanted])
-                one = list_batch(split.train, batch.indices_B[row : row + 1].numpy(), max_history=3)
+                one = training_batch(split.train, batch.indices_B[row : row + 1].numpy(), max_history=3)
                 context = model.writer.context(one, len(wanted))
                 chances = model.writer.replay(context, prefix_RK, torch.zeros_like(prefix_RK)).logprobs_RK[:, -1].exp()
             losses.append(-math.log(float(chances.sum())))
@@ -125,8 +125,8 @@ def test_a_share_of_the_lists_is_judged_in_a_random_order(model, split, judging,
     fit = EvaluatorTrainer(model, split, judging.model_copy(update={"shuffled": share}), Run(tmp_path, {}, {}))
     kept, orders = 0, set()
     long = np.flatnonzero(split.train.lengths_L >= 4)
-    batch = list_batch(split.train, np.repeat(long, 40))
-    columns = ordered(fit._keys(batch), batch.mask_BN)
+    batch = training_batch(split.train, np.repeat(long, 40))
+    columns = ordered(fit.order_keys(batch), batch.mask_BN)
     displayed = torch.arange(columns.shape[1]).masked_fill(~batch.mask_BN, -1)
     for row, place in zip(columns.tolist(), displayed.tolist(), strict=True):
         assert sorted(row) == sorted(place)  # every candidate once, and padding where it was
@@ -137,7 +137,9 @@ def test_a_share_of_the_lists_is_judged_in_a_random_order(model, split, judging,
     assert abs(kept / rows - chance) < 4 * (chance * share / rows) ** 0.5 + 1 / 24 + 1e-9
     assert (len(orders) > 100) == (share > 0)
     again = EvaluatorTrainer(model, split, fit.options, Run(tmp_path, {}, {}))
-    assert torch.equal(again._keys(batch), fit._keys(batch))  # of seed and step alone, so a killed run can go on
+    assert torch.equal(
+        again.order_keys(batch), fit.order_keys(batch)
+    )  # of seed and step alone, so a killed run can go on
 
 
 def test_a_training_that_keeps_its_start_says_so(model, split, warm, tmp_path, caplog):
@@ -148,7 +150,7 @@ def test_a_training_that_keeps_its_start_says_so(model, split, warm, tmp_path, c
 
 def test_a_trained_evaluator_is_judged_and_frozen(model, split, judging, tmp_path):
     assert model.report is None
-    model.fit(split, judging, Run(tmp_path, {}, {}))
+    train_eglr(model, split, judging, Run(tmp_path, {}, {}))
     assert model.report.lists == len(split.valid)
     assert not any(parameter.requires_grad for parameter in model.evaluator.parameters())
     assert not model.evaluator.training
@@ -168,7 +170,10 @@ def test_patience_ends_a_training_and_keeps_the_best_weights(model, split, warm,
 
 def test_lists_of_other_columns_and_empty_parts_are_refused(model, split, warm, tmp_path):
     other = ListWorld(ListWorldOptions(lists=30, users=10)).lists.split(0.2, 0.2)
-    with pytest.raises(ThinkrankError, match="the model was made for"):
+    with pytest.raises(
+        ThinkrankError,
+        match=r"no price \(numeric\), rate \(numeric\), hour \(context\), which the model",
+    ):
         WarmStartTrainer(model, other, warm, Run(tmp_path, {}, {}))
     empty = type(split)(split.train, split.valid.subset(np.array([], dtype=np.int64)), split.test)
     with pytest.raises(ThinkrankError, match="the valid part has no lists"):

@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 import torch
 
-from thinkrank.data import Catalogue
+from thinkrank.data import Candidates, Catalogue, Requests
 from thinkrank.data.histories import Histories
 from thinkrank.errors import ThinkrankError
-from thinkrank.rerank.lists import ListEncoder, ListEncoderOptions, ListSchema, list_batch
+from thinkrank.rerank.lists import ListEncoder, ListEncoderOptions, ListSchema, list_batch, training_batch
 from thinkrank.rerank.lists.schema import NameMap
 from thinkrank.testing import random_lists, widened
 
@@ -43,7 +43,7 @@ def woken(encoder):
 
 
 def everything(lists):
-    return list_batch(lists, np.arange(len(lists)))
+    return training_batch(lists, np.arange(len(lists)))
 
 
 def test_the_same_lists_in_other_codes_are_read_as_the_same():
@@ -51,7 +51,7 @@ def test_the_same_lists_in_other_codes_are_read_as_the_same():
     schema = ListSchema.of(lists, users=True)
     other = in_other_codes(lists)
     assert not np.array_equal(other.items_LN, lists.items_LN)
-    read, expected = schema.reader(other)(everything(other)), everything(lists)
+    read, expected = schema.reader(other.requests, other.candidates)(everything(other)), everything(lists)
     for field in fields(expected):
         assert torch.equal(getattr(read, field.name), getattr(expected, field.name)), field.name
 
@@ -66,7 +66,7 @@ def test_what_is_new_is_unknown_and_says_nothing():
         users=tuple(f"new {user}" for user in lists.users),
         categorical_values=(tuple(f"new {value}" for value in lists.categorical_values[0]),),
     )
-    batch = encoder.schema.reader(new)(everything(new))
+    batch = encoder.schema.reader(new.requests, new.candidates)(everything(new))
     assert (batch.items_BN[batch.mask_BN] == len(frame)).all()
     assert (batch.users_B == len(lists.users)).all()
     assert not batch.categorical_BNC.any()
@@ -82,7 +82,7 @@ def test_what_is_new_is_unknown_and_says_nothing():
 def test_no_category_stays_no_category_even_if_one_is_called_nothing():
     lists = random_lists()
     named = replace(lists, categorical_values=(("", "medium", "small"),))
-    read = ListSchema.of(named).reader(named)(everything(named))
+    read = ListSchema.of(named).reader(named.requests, named.candidates)(everything(named))
     assert torch.equal(read.categorical_BNC, everything(named).categorical_BNC)
 
 
@@ -109,12 +109,61 @@ def test_users_are_kept_only_where_they_are_embedded():
 def test_other_columns_are_refused_and_other_lengths_are_not():
     lists = random_lists()
     schema = ListSchema.of(lists)
-    schema.reader(widened(lists, 2))
+    wide = widened(lists, 2)
+    schema.reader(wide.requests, wide.candidates)
     assert ListSchema.model_validate_json(schema.model_dump_json()) == schema
-    with pytest.raises(ThinkrankError, match=r"numeric_names is \('price', 'age'\), the model was made for"):
-        schema.reader(replace(lists, numeric_names=("price", "age")))
-    with pytest.raises(ThinkrankError, match="Load the lists from the same source"):
-        schema.reader(replace(lists, categorical_names=("colour",)))
+    with pytest.raises(ThinkrankError, match=r"^tiny: no rate \(numeric\), which the model was made for"):
+        schema.reader(lists.requests, replace(lists.candidates, numeric_names=("price", "age")))
+    with pytest.raises(ThinkrankError, match=r"no kind \(categorical\).*Load the lists from the same source"):
+        schema.reader(lists.requests, replace(lists.candidates, categorical_names=("colour",)))
+    with pytest.raises(ThinkrankError, match=r"no price \(numeric\), rate \(numeric\), kind \(categorical\), hour"):
+        schema.reader(Requests(lists.histories), Candidates(lists.items_LN, name="bare"))
+
+
+def test_columns_stand_wherever_they_do():
+    lists = random_lists()
+    schema, expected = ListSchema.of(lists), everything(lists)
+    turned = replace(
+        lists,
+        numeric_LNF=lists.numeric_LNF[:, :, [1, 0, 1]],
+        numeric_names=("rate", "price", "again"),
+        categorical_LNC=lists.categorical_LNC[:, :, [0, 0]],
+        categorical_names=("other", "kind"),
+        categorical_values=(("a", "b", "c"), *lists.categorical_values),
+        context_LF=lists.context_LF[:, [0, 0]] * np.array([2, 1], np.float32),
+        context_names=("day", "hour"),
+    )
+    read = schema.reader(turned.requests, turned.candidates)(everything(turned))
+    for name in ("numeric_BNF", "categorical_BNC", "context_BF"):
+        assert torch.equal(getattr(read, name), getattr(expected, name)), name
+
+
+def test_answering_reads_what_training_read_but_for_the_feedback():
+    lists = random_lists()
+    schema = ListSchema.of(lists, users=True)
+    reader = schema.reader(lists.requests, lists.candidates)
+    read, expected = reader(list_batch(lists.requests, lists.candidates, slice(None))), everything(lists)
+    names = {field.name for field in fields(read)}
+    assert {field.name for field in fields(expected)} - names == {"feedback_BN"}
+    for name in names:
+        assert torch.equal(getattr(read, name), getattr(expected, name)), name
+
+
+def test_candidates_that_do_not_name_their_catalogue_are_in_the_rows_of_the_schema():
+    lists = random_lists()
+    mine = replace(lists.candidates, catalogue=None)
+    batch = list_batch(lists.requests, mine, slice(None))
+    read = ListSchema.of(lists).reader(lists.requests, mine)(batch)
+    assert torch.equal(read.items_BN, batch.items_BN)
+    assert torch.equal(read.history_BH, batch.history_BH)
+
+
+def test_unknown_users_are_unknown():
+    lists = random_lists()
+    nobody = replace(lists.requests, users=None)
+    schema = ListSchema.of(lists, users=True)
+    read = schema.reader(nobody, lists.candidates)(list_batch(nobody, lists.candidates, slice(None)))
+    assert (read.users_B == len(lists.users)).all()
 
 
 def test_a_catalogue_of_other_items_can_be_larger():
@@ -127,6 +176,6 @@ def test_a_catalogue_of_other_items_can_be_larger():
         items_LN=np.where(lists.mask_LN, lists.items_LN + len(frame), -1).astype(np.int32),
         histories=Histories.of([replace(h, items=h.items + np.int32(len(frame))) for h in lists.histories]),
     )
-    read = ListSchema.of(lists).reader(moved)(everything(moved))
+    read = ListSchema.of(lists).reader(moved.requests, moved.candidates)(everything(moved))
     assert torch.equal(read.items_BN, everything(lists).items_BN)
     assert torch.equal(read.history_BH, everything(lists).history_BH)
