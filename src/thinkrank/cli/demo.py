@@ -7,6 +7,12 @@ from typing import Annotated
 
 import typer
 
+from thinkrank.cli import tables
+from thinkrank.cli.training import trained
+
+LISTS = "lists"
+"""Folder of the list writer inside the run."""
+
 DEMO_STEPS = 120
 DEMO_SETTINGS = (
     "model.thinker=base",
@@ -36,46 +42,38 @@ def demo(
     Takes about seventeen minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the
     last checkpoint, and a finished run is reused.
     """
-    from thinkrank.cli.evaluate import LISTS, print_results, retrieval_systems, write_evaluation
-    from thinkrank.cli.train import train_retriever
+    from thinkrank.recipes import reranking, retrieval
+    from thinkrank.recipes.base import EvaluationOptions
+    from thinkrank.recipes.evaluation import evaluate, report_training
+    from thinkrank.recipes.layers import Layers
     from thinkrank.recipes.presets import Preset
-    from thinkrank.recipes.settings import Layers, retrieve_settings
+    from thinkrank.training import console_progress
 
     started = time.perf_counter()
-    settings = retrieve_settings(Preset.thinkrank, Layers(source="movielens-100k", assignments=DEMO_SETTINGS))
+    given = Layers(source="movielens-100k", assignments=DEMO_SETTINGS)
+    settings = retrieval.retrieve_settings(Preset.thinkrank, given)
     split = settings.data.load_split()
     _say(f"{split.dataset.name}: {len(split.train):,} training, {len(split.test):,} test samples, ")
     _say(f"{len(split.dataset.catalogue):,} movies\n")
-    run, model = train_retriever(settings, split, out)
-    drawn = split.test.subset(samples, seed=0)
-    if (out / "report.html").exists() and _is_evaluated(out / "results.json", len(drawn)):
+    opened = trained(retrieval.RECIPE, settings, out, split)
+    if (out / "report.html").exists() and _is_evaluated(out / "results.json", min(samples, len(split.test))):
         sys.stderr.write(f"{out / 'results.json'} is there already: reusing it\n")
-        print_results(out)
+        tables.print_results(out)
     else:
-        _list_writer(out / LISTS)
-        systems = retrieval_systems(model, split, think=True, untrained=False)
-        write_evaluation(run, model, split, drawn, systems, part="test")
+        sys.stderr.write("a list writer that pauses to think, in a made world\n")
+        lists = reranking.rerank_settings(Layers(source="synthetic"))
+        report_training(trained(reranking.RECIPE, lists, out / LISTS, lists.data.load_split()))
+        judged = evaluate(opened, EvaluationOptions(samples=samples, think=True), progress=console_progress)
+        tables.print_results(out)
+        _say("; ".join(f"{key}: {value}" for key, value in judged.evaluation.policy.items()) + "\n")
     _say(f"{(time.perf_counter() - started) / 60:.1f} minutes. Now try:\n")
     _say(f'  thinkrank recommend {out} -H "Toy Story" -H "Aladdin" -H "The Lion King"\n')
 
 
-def _list_writer(folder: Path) -> None:
-    """Train a small re-ranker, of which the report of the run around it will tell."""
-    from thinkrank.cli.rerank import train_reranker
-    from thinkrank.recipes.reporting import write_reranking_report
-    from thinkrank.recipes.settings import Layers, rerank_settings
-
-    sys.stderr.write("a list writer that pauses to think, in a made world\n")
-    settings = rerank_settings(Layers(source="synthetic"))
-    split = settings.data.load_split()
-    run, model = train_reranker(settings, split, folder)
-    write_reranking_report(run, model, split)
-
-
 def _is_evaluated(results: Path, samples: int) -> bool:
     """Whether the results are those of the demo and not of a later `thinkrank evaluate` with other options."""
-    from thinkrank.cli.evaluate import THINKING, TRAINED
     from thinkrank.evaluate import read_results
+    from thinkrank.recipes.retrieval import THINKING, TRAINED
 
     if not results.exists():
         return False

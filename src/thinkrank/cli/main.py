@@ -2,11 +2,12 @@
 
 import logging
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from thinkrank.cli import data, demo, doctor, evaluate, rank, recommend, rerank, train, train_rank
+from thinkrank.cli import data, demo, doctor, evaluate, rank, recommend, rerank, train
 from thinkrank.errors import ThinkrankError
 
 app = typer.Typer(
@@ -18,8 +19,6 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
-train.app.command("rank")(train_rank.rank)
-train.app.command("rerank")(rerank.train)
 app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
@@ -53,7 +52,11 @@ def root(
 
 
 def main() -> None:
-    """Run the command line. Bad input ends with one line on stderr and exit code 2."""
+    """Run the command line. Bad input ends with one line on stderr and exit code 2.
+
+    The folder it is called from can be imported from, after everything else: a stage of your own may lie there.
+    """
+    sys.path.append(str(Path.cwd()))
     try:
         app()
     except ThinkrankError as error:

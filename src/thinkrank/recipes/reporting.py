@@ -1,28 +1,34 @@
-"""The report of a retrieval run: its training alone, or with the evaluation and ten people."""
+"""What the report of a run tells: its trainings, what was found if it was judged, and the runs inside its folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thinkrank.evaluate import Comparison, ResultRow
-from thinkrank.report import ListWriting, Report, UserCase, WrittenItem, thought_change, user_cases, write_report
-from thinkrank.stages.answers import Ranking, Slate
-from thinkrank.stages.protocols import Reranker
-from thinkrank.training import Run
+from thinkrank.recipes.base import Judged, OpenRun, is_trained, logs_of, open_run
+from thinkrank.recipes.own import with_places
+from thinkrank.report import (
+    ListWriting,
+    Report,
+    UserCase,
+    thought_change,
+    user_cases,
+    write_report,
+    written_lists,
+)
+from thinkrank.stages.protocols import Configured, answer_with_ranks
 
 if TYPE_CHECKING:
-    from thinkrank.data import ImpressionDataset, ImpressionSplit, Samples, Split
-    from thinkrank.evaluate import Evaluation
-    from thinkrank.rerank import EGLR
-    from thinkrank.retrieve import R2ec
+    from thinkrank.data import Samples
 
 NUM_USERS = 10
 NUM_SHOWN = 10
 NUM_LISTS = 5
-_REINFORCEMENT = "Reinforcement"
+RECPO = "RecPO"
+REINFORCEMENT = "Reinforcement"
+USERS_RESEMBLE = "Samples of one user resemble each other; intervals and tests resample users."
 
 WRITERS = {
     "base": "the base model wrote",
@@ -31,147 +37,169 @@ WRITERS = {
 }
 """Who wrote the thoughts, by the setting `model.thinker`."""
 
+Rows = Sequence[Mapping[str, Any]]
 
-def write_training_report(run: Run, split: "Split") -> Path:
-    """Write what the training itself has to tell into the run's folder; return where."""
-    path = run.folder / "report.html"
-    write_report(path, training_report(run, split))
+
+def write_run_report(opened: OpenRun, judged: Judged | None = None) -> Path:
+    """Write report.html into a run's folder; return where.
+
+    A finished re-ranker's run in a folder of the run is part of it.
+
+    Args:
+        opened: the run.
+        judged: what an evaluation found; None tells of the training alone.
+    """
+    report = opened.recipe.report(opened, judged)
+    for folder in sorted(opened.run.folder.glob("*/config.toml")):
+        if report.writing is None and is_trained(folder.parent):
+            report = replace(report, writing=_writing_of(folder.parent, opened))
+    path = opened.run.folder / "report.html"
+    write_report(path, report)
     return path
 
 
-def write_ranking_training_report(run: Run, split: "Split") -> Path:
-    """Write what the training of a ranker has to tell into the run's folder; return where."""
-    path = run.folder / "report.html"
-    write_report(path, ranking_training_report(run, split))
-    return path
+def _writing_of(folder: Path, around: OpenRun) -> ListWriting | None:
+    """What a run inside another one tells of list writing."""
+    device = getattr(getattr(around.model, "backbone", None), "device", "auto")
+    inside = open_run(folder, device=str(device))
+    return inside.recipe.report(inside, None).writing
 
 
-def ranking_training_report(run: Run, split: "Split") -> Report:
-    """Collect the curves of a run, and the thoughts before and after its last phase."""
-    from thinkrank.cli.train_rank import open_reinforce
-
-    reinforce = open_reinforce(run, split)
-    told = [
-        run.config["model"]["backbone"],
-        "a thought about each pair" if run.config["model"]["thinks"] else "no thoughts",
-    ]
-    curves: dict[str, Sequence[Mapping[str, Any]]] = {"Cold start": run.metrics()}
-    if reinforce is not None:
-        told.append(f"then the reward of lists, credited by {reinforce.config['credit']}")
-        curves["Reinforcement"] = reinforce.metrics()
-    rows = list(curves.values())[-1]
-    return Report(
-        title=f"R2Rank on {split.dataset.name}",
-        subtitle=", ".join(told),
-        data_card=split.dataset.describe(),
-        manifest=split.manifest(),
-        curves=curves,
-        thoughts=thought_change(
-            rows,
-            split.dataset,
-            is_best=run.config["cold_start" if reinforce is None else "reinforce"]["keep"] == "best",
-            best_by="valid_ndcg@10",
-            training="the cold start" if reinforce is None else "reinforcement",
-        ),
+def retrieval_report(opened: OpenRun, judged: Judged | None) -> Report:
+    """Tell a retriever's curves, its thoughts before and after RecPO and, if it was judged, ten people."""
+    if opened.settings.stage_class is not None:
+        return _own_report(opened, judged, users=[] if judged is None else _people(opened, judged))
+    settings, rows = opened.settings, _logs(opened).get(RECPO)
+    supervision, negatives = settings.training.supervision.replace("_", " "), settings.training.negatives
+    subtitle = [settings.model.backbone, f"{supervision} supervision, {negatives.replace('_', '-')} negatives"]
+    thoughts = None
+    if rows is not None:
+        recpo = settings.recpo
+        subtitle.append(f"then RecPO with {recpo.group_size} thoughts about each history")
+        thoughts = thought_change(rows, opened.split.dataset, is_best=recpo.keep == "best")
+    report = _report(opened, judged, method="R²ec", subtitle=", ".join(subtitle), thoughts=thoughts)
+    if judged is None:
+        return report
+    about = (
+        f"“No thought” reads the model directly behind the history; “thought first” reads it behind the thought "
+        f"{WRITERS[opened.model.config.thinker]}. {_rewarded(settings)}"
     )
-
-
-def ranking_report(
-    run: Run,
-    split: "Split",
-    evaluation: "Evaluation",
-    rows: Sequence[ResultRow],
-    comparisons: Sequence[Comparison],
-    cost: Mapping[str, float],
-) -> Report:
-    """Add what was measured, and what it cost."""
+    hardest = opened.recipe.references[-1]
+    comparisons = [row for row in judged.comparisons if row.reference == hardest]
     return replace(
-        ranking_training_report(run, split),
-        rows=rows,
-        comparisons=comparisons,
-        policy={**evaluation.policy, **cost},
-        notes=("Samples of one user resemble each other; intervals and tests resample users.",),
+        report, comparisons=comparisons, users=_people(opened, judged, think=True), notes=(about, USERS_RESEMBLE)
     )
 
 
-def write_reranking_report(
-    run: Run,
-    model: "EGLR",
-    split: "ImpressionSplit",
-    *,
-    part: str = "test",
-    lists: "ImpressionDataset | None" = None,
-    samples: int = 1,
-) -> Report:
-    """Write what a re-ranker's training has to tell, with lists in its order and in the displayed one.
-
-    Args:
-        run: of the whole training.
-        model: what came out.
-        split: what it was trained on.
-        part: name of the lists that are judged.
-        lists: which they are; the test part by default.
-        samples: also judge the evaluator's best of so many lists, if more than one and the evaluator was trained.
-    """
-    from thinkrank.evaluate import write_comparisons, write_results
-
-    report = _reranking_report(run, model, split, part, split.test if lists is None else lists, samples)
-    write_results(run.folder / "results.json", report.rows)
-    write_comparisons(run.folder / "comparisons.json", report.comparisons)
-    write_report(run.folder / "report.html", report)
-    return report
-
-
-def _reranking_report(
-    run: Run, model: "EGLR", split: "ImpressionSplit", part: str, lists: "ImpressionDataset", samples: int
-) -> Report:
-    """Judge lists and collect curves, the evaluator's report and some lists of the test part."""
-    from thinkrank.evaluate import evaluate_lists
-    from thinkrank.rerank import InitialOrder
-
-    systems: dict[str, Reranker] = {"displayed order": InitialOrder()}
-    reasoning, grpo = model.config.reasoning, run.config["grpo"]
-    if reasoning.mode != "none":
-        unthinking = reasoning.model_copy(update={"mode": "none"})
-        systems["EGLR, no thinking"] = _Answering(model, {"reasoning": unthinking})
-    systems["EGLR"] = model
-    if samples > 1 and model.report is not None:
-        judged = {"samples": samples, "reward": grpo["reward"], "places": grpo["length"]}
-        systems[f"EGLR, the evaluator's best of {samples}"] = _Answering(model, judged)
-    evaluation, name = evaluate_lists(systems, lists), lists.name
-    seeds = {system: (int(grpo["seed"]),) for system in systems if system.startswith("EGLR")}
-    return Report(
-        title=f"EGLR on {name}",
-        subtitle=f"{model.config.generator.kind} generator, {model.config.reasoning.mode} reasoning",
-        data_card=split.train.describe(),
-        manifest=split.manifest(),
-        rows=evaluation.rows(dataset=name, split=part, seeds=seeds),
-        comparisons=evaluation.comparisons("displayed order", dataset=name, split=part),
-        policy=evaluation.policy,
-        curves={phase: _numbers(rows) for phase, rows in _phases(run, split).items()},
-        writing=list_writing(run, model, split),
-        notes=("Feedback is what users did with the displayed order; what they would do with another is not known.",),
-    )
-
-
-def _phases(run: Run, split: "ImpressionSplit") -> dict[str, list[dict[str, Any]]]:
-    """The logs of a re-ranker's trainings, by what the report calls them."""
-    folders = {"Evaluator": "evaluator", "Warm start": "warm-start", _REINFORCEMENT: "grpo"}
-    return {
-        phase: Run.open(run.folder / folder, split.manifest()).metrics()
-        for phase, folder in folders.items()
-        if (run.folder / folder / "config.toml").is_file()
+def ranking_report(opened: OpenRun, judged: Judged | None) -> Report:
+    """Tell the curves of a ranker's training, its last phase's thoughts before and after, and what its answers cost."""
+    if opened.settings.stage_class is not None:
+        report = _own_report(opened, judged)
+    else:
+        settings, logs = opened.settings, _logs(opened)
+        reinforced = REINFORCEMENT in logs
+        last = settings.reinforce if reinforced else settings.cold_start
+        subtitle = [settings.model.backbone, "a thought about each pair" if settings.model.thinks else "no thoughts"]
+        subtitle += [f"then the reward of lists, credited by {last.credit}"] if reinforced else []
+        thoughts = thought_change(
+            next(reversed(logs.values()), []),
+            opened.split.dataset,
+            is_best=last.keep == "best",
+            best_by="valid_ndcg@10",
+            training="reinforcement" if reinforced else "the cold start",
+        )
+        report = _report(opened, judged, method="R2Rank", subtitle=", ".join(subtitle), thoughts=thoughts)
+    if judged is None:
+        return report
+    spent = list(judged.evaluation.cost.values())[-1]
+    pairs = int(judged.questions.mask_BN.sum())
+    cost = {
+        "pairs": pairs,
+        "pairs per second": round(pairs / spent.seconds, 1),
+        "thought tokens per pair": round(spent.tokens / pairs, 1),
     }
+    return replace(report, policy={**report.policy, **cost}, notes=(USERS_RESEMBLE,))
 
 
-def list_writing(run: Run, model: "EGLR", split: "ImpressionSplit") -> ListWriting:
-    """Tell of a list writer.
+def reranking_report(opened: OpenRun, judged: Judged | None) -> Report:
+    """Tell the curves of a re-ranker's trainings, what its evaluator is worth, and some lists of the test part."""
+    feedback = "Feedback is what users did with the displayed order; what they would do with another is not known."
+    notes = () if judged is None else (feedback,)
+    if opened.settings.stage_class is not None:
+        return _own_report(opened, judged, notes=notes)
+    config = opened.model.config
+    subtitle = f"{config.generator.kind} generator, {config.reasoning.mode} reasoning"
+    curves = {phase: _numbers(rows) for phase, rows in _logs(opened).items()}
+    writing = list_writing(opened)
+    return _report(opened, judged, method="EGLR", subtitle=subtitle, curves=curves, writing=writing, notes=notes)
 
-    Args:
-        run: of its training.
-        model: which one.
-        split: the lists it learnt from and is shown on.
-    """
+
+def _own_report(opened: OpenRun, judged: Judged | None, **parts: Any) -> Report:
+    """What there is to tell of a class of your own."""
+    chosen = opened.settings.stage_class
+    options = ", ".join([chosen.name, *(f"{name} {value}" for name, value in chosen.options.items())])
+    curves = {title: _numbers(rows) for title, rows in _logs(opened).items() if rows}
+    return _report(opened, judged, method=chosen.title, subtitle=options, curves=curves, **parts)
+
+
+def _report(opened: OpenRun, judged: Judged | None, *, method: str, subtitle: str, **parts: Any) -> Report:
+    """What the reports of all stages share."""
+    split = opened.split
+    dataset = split.train if opened.recipe.stage == "rerank" else split.dataset
+    found: dict[str, Any] = {}
+    if judged is not None:
+        found = {"rows": judged.rows, "comparisons": judged.comparisons, "policy": judged.evaluation.policy}
+    return Report(
+        title=f"{method} on {dataset.name}",
+        subtitle=subtitle,
+        data_card=dataset.describe(),
+        manifest=split.manifest(),
+        **{"curves": _logs(opened), **found, **parts},
+    )
+
+
+def _logs(opened: OpenRun) -> dict[str, list[dict[str, Any]]]:
+    return logs_of(opened.recipe, opened.settings, opened.split, opened.run)
+
+
+def _numbers(rows: Rows) -> list[dict[str, Any]]:
+    """A log without what has a value per place."""
+    return [{key: value for key, value in row.items() if isinstance(value, int | float)} for row in rows]
+
+
+def _rewarded(settings: Any) -> str:
+    """What a reader should know about how thoughts were trained."""
+    if settings.recpo.steps:
+        return "RecPO rewarded thoughts, on training samples, for the place of the true item that they led to."
+    if settings.training.thought_share:
+        return (
+            "Training was contrastive and showed the model thoughts that rules had written, so nothing has rewarded "
+            "one for being useful."
+        )
+    return "Training was contrastive and never saw a thought, so nothing has rewarded one for being useful."
+
+
+def _people(opened: OpenRun, judged: Judged, **options: Any) -> list[UserCase]:
+    """The first sample of each of ten users, spread evenly over the users of the samples, and its answer."""
+    samples: Samples = judged.questions
+    _, first = np.unique(samples.users, return_index=True)
+    chosen = first[np.linspace(0, len(first) - 1, min(NUM_USERS, len(first))).astype(int)]
+    people = type(samples)(samples.dataset, samples.positions[chosen])
+    ranking, ranks = answer_with_ranks(
+        Configured(with_places(opened.model, len(samples.dataset.catalogue)), **options),
+        people.requests(),
+        NUM_SHOWN,
+        people.targets,
+        filter_seen=judged.evaluation.filter_seen,
+    )
+    return user_cases(people, ranking, ranks)
+
+
+def list_writing(opened: OpenRun) -> ListWriting:
+    """Tell of a list writer: its evaluator, where it thinks, and lists it writes."""
+    model, train, test = opened.model, opened.split.train, opened.split.test
+    clicked = np.flatnonzero((test.feedback() > 0).any(axis=1))  # of these some, spread evenly
+    lists = test.subset(clicked[np.linspace(0, len(clicked) - 1, min(NUM_LISTS, len(clicked))).astype(int)])
     judged = model.report
     facts: dict[str, Any] = {}
     if judged is not None:
@@ -180,21 +208,21 @@ def list_writing(run: Run, model: "EGLR", split: "ImpressionSplit") -> ListWriti
             kind: f"{worth.logged:.3f} logged, {worth.shuffled:.3f} shuffled, {worth.clicked_first:.3f} clicked first"
             for kind, worth in judged.worth.items()
         }
-    told = (
+    about = (
         f"EGLR with a {model.config.generator.kind} generator and {model.config.reasoning.mode} reasoning, trained on "
-        f"{len(split.train):,} lists of {split.train.name}. It writes a list item by item and thinks where the entropy "
+        f"{len(train):,} lists of {train.name}. It writes a list item by item and thinks where the entropy "
         "of the next choice is high; an evaluator, trained before it, rewarded what it wrote."
     )
     return ListWriting(
-        told=told,
+        summary=about,
         evaluator=facts,
         calibration=[] if judged is None else [{"predicted": b.predicted, "clicked": b.clicked} for b in judged.bins],
-        places=_by_place(_phases(run, split).get(_REINFORCEMENT, [])),
-        lists=_written_lists(model, split.test),
+        places=_by_place(_logs(opened).get(REINFORCEMENT, [])),
+        lists=written_lists(model.rerank(lists.requests, lists.candidates, NUM_SHOWN), lists),
     )
 
 
-def _by_place(reinforced: Sequence[Mapping[str, Any]]) -> list[dict[str, float | int]]:
+def _by_place(reinforced: Rows) -> list[dict[str, float | int]]:
     """Entropies and thinking of the first and the last validation."""
     validations = [row for row in reinforced if "valid_entropy_before_by_place" in row]
     if not validations:
@@ -208,122 +236,3 @@ def _by_place(reinforced: Sequence[Mapping[str, Any]]) -> list[dict[str, float |
     }
     places = range(len(columns["entropy_before"]))
     return [{"place": place + 1, **{name: values[place] for name, values in columns.items()}} for place in places]
-
-
-def _written_lists(model: "EGLR", test: "ImpressionDataset") -> list[tuple[str, list[WrittenItem]]]:
-    """What it makes of some lists with feedback, spread evenly over the test part."""
-    from thinkrank.cli.rerank import slates
-
-    clicked = np.flatnonzero((test.feedback() > 0).any(axis=1))
-    lists = test.subset(clicked[np.linspace(0, len(clicked) - 1, min(NUM_LISTS, len(clicked))).astype(int)])
-    feedback_LN, written = lists.feedback(), slates(model.rerank(lists, NUM_SHOWN), lists)
-    return [
-        (
-            lists.users[lists.users_L[row]],
-            [
-                WrittenItem(
-                    title=place["title"],
-                    shown_at=place["shown_at"],
-                    was_clicked=bool(feedback_LN[row, place["shown_at"] - 1] > 0),
-                    entropy_before=place["entropy_before"],
-                    entropy_after=place["entropy_after"],
-                    thoughts=place["thoughts"],
-                )
-                for place in written.filter(list=row).iter_rows(named=True)
-            ],
-        )
-        for row in range(len(lists))
-    ]
-
-
-@dataclass(frozen=True)
-class _Answering:
-    """A re-ranker that answers in another way than it is configured."""
-
-    model: "EGLR"
-    options: Mapping[str, Any]
-
-    def rerank(self, lists: "ImpressionDataset", k: int) -> Slate:
-        return self.model.rerank(lists, k, **self.options)
-
-
-def _numbers(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A log without what has a value per place."""
-    return [{key: value for key, value in row.items() if isinstance(value, int | float)} for row in rows]
-
-
-def training_report(run: Run, split: "Split") -> Report:
-    """Collect the curves of a run and, after RecPO, the thoughts before and after it."""
-    backbone, training = run.config["model"]["backbone"], run.config["training"]
-    supervision, negatives = training["supervision"].replace("_", " "), training["negatives"].replace("_", "-")
-    recpo = open_recpo(run, split)
-    told = [backbone, f"{supervision} supervision, {negatives} negatives"]
-    curves: dict[str, Sequence[Mapping[str, Any]]] = {"Contrastive training": run.metrics()}
-    thoughts = None
-    if recpo is not None:
-        rows = recpo.metrics()
-        told.append(f"then RecPO with {recpo.config['group_size']} thoughts about each history")
-        curves = {"Warm start": run.metrics(), "RecPO": rows}
-        thoughts = thought_change(rows, split.dataset, is_best=recpo.config["keep"] == "best")
-    return Report(
-        title=f"R²ec on {split.dataset.name}",
-        subtitle=", ".join(told),
-        data_card=split.dataset.describe(),
-        manifest=split.manifest(),
-        curves=curves,
-        thoughts=thoughts,
-    )
-
-
-def retrieval_report(
-    run: Run,
-    model: "R2ec",
-    split: "Split",
-    samples: "Samples",
-    evaluation: "Evaluation",
-    rows: Sequence[ResultRow],
-    comparisons: Sequence[Comparison],
-) -> Report:
-    """Add what was measured, and ten people, who are asked with a thought first."""
-    return replace(
-        training_report(run, split),
-        rows=rows,
-        comparisons=comparisons,
-        policy=evaluation.policy,
-        users=_people(model, split, samples, filter_seen=evaluation.filter_seen),
-        notes=(
-            f"“No thought” reads the model directly behind the history; “thought first” reads it behind the thought "
-            f"{WRITERS[model.config.thinker]}. {_rewarded(run)}",
-            "Samples of one user resemble each other; intervals and tests resample users.",
-        ),
-    )
-
-
-def open_recpo(run: Run, split: "Split") -> Run | None:
-    """The RecPO training inside a run; None if there was none."""
-    folder = run.folder / "recpo"
-    return Run.open(folder, split.manifest()) if (folder / "config.toml").is_file() else None
-
-
-def _rewarded(run: Run) -> str:
-    """What a reader should know about how thoughts were trained."""
-    if run.config.get("recpo", {}).get("steps"):
-        return "RecPO rewarded thoughts, on training samples, for the place of the true item that they led to."
-    if run.config["training"].get("thought_share"):
-        return (
-            "Training was contrastive and showed the model thoughts that rules had written, so nothing has rewarded "
-            "one for being useful."
-        )
-    return "Training was contrastive and never saw a thought, so nothing has rewarded one for being useful."
-
-
-def _people(model: "R2ec", split: "Split", samples: "Samples", *, filter_seen: bool) -> list[UserCase]:
-    """The first sample of each of ten users, spread evenly over the users of the samples."""
-    _, first = np.unique(samples.users, return_index=True)
-    chosen = first[np.linspace(0, len(first) - 1, min(NUM_USERS, len(first))).astype(int)]
-    people = type(samples)(samples.dataset, samples.positions[chosen])
-    whole = model.retrieve(people.histories(), len(model.catalogue), think=True, filter_seen=filter_seen)
-    found_BI = whole.items_BK == people.targets[:, None]
-    ranks = np.where(found_BI.any(axis=1), found_BI.argmax(axis=1) + 1, len(model.catalogue) + 1)
-    shown = Ranking(whole.items_BK[:, :NUM_SHOWN], whole.scores_BK[:, :NUM_SHOWN], whole.thoughts)
-    return user_cases(people, shown, ranks, catalogue=model.catalogue, user_ids=split.dataset.users)

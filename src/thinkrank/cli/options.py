@@ -1,0 +1,57 @@
+"""Options that several commands have, and what they come to."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from thinkrank.recipes.layers import Layers
+
+Source = Annotated[str | None, typer.Argument(help="Data source or prepared folder. [default: movielens-100k]")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run there goes on.")]
+DataPath = Annotated[
+    str | None, typer.Option("--path", help="File or folder to read; nothing is downloaded then. [default: find it]")
+]
+ListPath = Annotated[str | None, typer.Option("--path", help="Folder or zip archive of the source's files.")]
+SourceOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", help="Option of the source as key=value, such as category=Office_Products."),
+]
+Filter = Annotated[
+    list[str] | None, typer.Option("--filter", "-f", help="Filter as key=value, such as k_core=5. Repeatable.")
+]
+Split = Annotated[str | None, typer.Option(help="temporal or leave-last-out. [default: temporal]")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings, laid over the defaults.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting as key=value, such as model.backbone=tiny. Repeatable.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+TableFile = Annotated[
+    Path | None, typer.Option("--out", help="CSV or Parquet file to write. [default: CSV on the screen]")
+]
+
+
+def layers(
+    source: str | None,
+    path: str | None,
+    option: list[str] | None,
+    config: Path | None,
+    assignments: list[str] | None,
+    *,
+    filters: list[str] | None = None,
+    split: str | None = None,
+) -> "Layers":
+    """Collect settings; folders are made absolute, so that a run can be found from anywhere."""
+    from thinkrank.recipes.layers import Layers
+
+    return Layers(
+        config=config,
+        source=str(Path(source).resolve()) if source is not None and Path(source).is_dir() else source,
+        path=None if path is None else str(Path(path).expanduser().resolve()),
+        split=split,
+        options=option or (),
+        filters=filters or (),
+        assignments=assignments or (),
+    )

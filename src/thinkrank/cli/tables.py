@@ -1,0 +1,108 @@
+"""What commands print: results, answers, facts."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from thinkrank.recipes.answering import Recommended
+
+SHOWN_METRICS = ("hit@10", "ndcg@10", "mrr", "coverage@10")
+
+
+def print_json(value: Any, **options: Any) -> None:
+    """Print one JSON value; options are those of `json.dumps`."""
+    sys.stdout.write(json.dumps(value, **options) + "\n")
+
+
+def print_results(folder: Path, *, split: str | None = None) -> None:
+    """Show the table of a run's results.json, of one split only if it is named, and where the report is."""
+    from rich.console import Console
+
+    from thinkrank.evaluate import read_results, results_table
+
+    rows = read_results(folder / "results.json")
+    Console().print(results_table([row for row in rows if row.metric in SHOWN_METRICS and split in (None, row.split)]))
+    sys.stdout.write(f"report: {folder / 'report.html'}\n")
+
+
+def print_facts(name: str, facts: Mapping[str, Any]) -> None:
+    """Show nested facts, one a line."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(name), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, value in _flat(facts):
+        table.add_row(escape(key), escape(value))
+    Console().print(table)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        label = f"{prefix}{key.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{label}, ")
+        elif isinstance(value, list | tuple):
+            rows += [(label, str(part)) for part in value]
+        elif isinstance(value, int):
+            rows.append((label, f"{value:,}"))
+        else:
+            rows.append((label, f"{value:.4g}" if isinstance(value, float) else str(value)))
+    return rows
+
+
+def print_recommended(answer: "Recommended") -> None:
+    """Show one user's history, the thought if there is one, and the answer."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.panel import Panel
+    from rich.table import Table
+
+    console, past = Console(), answer.history
+    shown = past if answer.window is None else past.last(answer.window)
+    titles = "; ".join(escape(answer.catalogue.titles[row]) for row in shown.items)
+    console.print(f"[bold]History[/bold] (the newest {len(shown)} of {len(past)}): {titles or 'empty'}")
+    for thought in answer.ranking.thoughts or ():
+        console.print(Panel(escape(thought.text) or "(it wrote nothing)", title="thought", title_align="left"))
+    table = Table("", "title", "score", box=None, padding=(0, 2, 0, 0))
+    table.columns[2].justify = "right"
+    for row in answer.table().iter_rows(named=True):
+        table.add_row(str(row["place"]), escape(row["title"]), f"{row['score']:.2f}")
+    console.print(table)
+
+
+def recommended_json(answer: "Recommended") -> dict[str, Any]:
+    """Tell the same for machines."""
+    thoughts = [
+        {"text": thought.text, "finish_reason": thought.finish_reason, "tokens": len(thought.token_ids)}
+        for thought in answer.ranking.thoughts or ()
+    ]
+    return {
+        "history": [answer.catalogue.ids[row] for row in answer.history.items],
+        "thought": thoughts[0] if thoughts else None,
+        "items": [
+            {"item": row["item"], "title": row["title"], "score": round(row["score"], 4)}
+            for row in answer.table().iter_rows(named=True)
+        ],
+    }
+
+
+def write_table(table: "pl.DataFrame", path: Path | None) -> None:
+    """Write CSV, or Parquet where the name says so, whole or not at all; without a name print it."""
+    from thinkrank._files import atomic_write
+
+    if path is None:
+        sys.stdout.write(table.write_csv())
+        return
+    with atomic_write(path) as file:
+        if path.suffix == ".parquet":
+            table.write_parquet(file)
+        else:
+            file.write(table.write_csv().encode())
+    sys.stderr.write(f"wrote {len(table)} rows to {path}\n")

@@ -1,0 +1,322 @@
+"""How every run goes, whatever it trains: settings and data, trainings one after the other, a saved model.
+
+    run, model = train(retrieval.RECIPE, settings, "runs/mine", progress=console_progress)
+    opened = open_run("runs/mine")
+
+The folder of a run holds `config.toml`, `manifest.json` and the log of its first training, a folder for each further
+training, the models that these begin with, and the trained one in `model/`.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, Field
+
+from thinkrank.distributed.world import SINGLE, World
+from thinkrank.errors import ThinkrankError
+from thinkrank.evaluate import Comparison, ResultRow
+from thinkrank.options import Options
+from thinkrank.pretrained import CONFIG_FILE, imported
+from thinkrank.recipes import own
+from thinkrank.recipes.layers import run_config
+from thinkrank.report import Report
+from thinkrank.training import Progress, Run, no_progress
+
+logger = logging.getLogger(__name__)
+
+MODEL = "model"
+"""Folder of the trained model inside a run."""
+
+RECIPES = {
+    "rank": ("cold_start", "thinkrank.recipes.ranking:RECIPE"),
+    "rerank": ("evaluator", "thinkrank.recipes.reranking:RECIPE"),
+    "retrieve": ("training", "thinkrank.recipes.retrieval:RECIPE"),
+}
+"""Per stage, the table of settings by which a run is known to be of it, and its recipe."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Describe one training of a run.
+
+    Attributes:
+        title: what reports call it.
+        options: how it trains.
+        train: trains a model in place.
+        folder: of its log and checkpoints, inside the run's; empty for the run's own.
+        start: folder inside the run's in which the model it begins with is kept; empty keeps none.
+    """
+
+    title: str
+    options: BaseModel
+    train: Callable[[Any, Run, Progress], object]
+    folder: str = ""
+    start: str = ""
+
+
+class EvaluationOptions(Options):
+    """Say what an evaluation compares, and on what."""
+
+    part: Literal["valid", "test"] = Field("test", description="part of the split that is judged on")
+    samples: int | None = Field(1000, ge=1, description="samples or lists, drawn by the seed; none for all")
+    think: bool = Field(False, description="also measure a retriever's answers that think first")
+    untrained: bool = Field(False, description="also measure a retriever as it was before training")
+    sasrec: bool = Field(False, description="also train SASRec, by the run's seed, and measure it")
+    seen: bool = Field(False, description="leave items of the history in a retriever's ranking")
+    best_of: int = Field(8, ge=1, description="lists of which a re-ranker's evaluator picks one; 1 leaves that out")
+    seed: int = Field(0, ge=0, description="seed of the drawn samples")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Tell how good the weights that were kept are.
+
+    Attributes:
+        key: of the log.
+        value: of that validation; 0 without any.
+        label: for people.
+    """
+
+    key: str
+    value: float
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class OpenRun:
+    """Hold a finished run.
+
+    Attributes:
+        recipe: of its stage.
+        settings: it was made with.
+        split: the data, as it was cut.
+        run: its folder.
+        model: what it trained.
+    """
+
+    recipe: "Recipe"
+    settings: Any
+    split: Any
+    run: Run
+    model: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Hold what an evaluation found.
+
+    Attributes:
+        evaluation: of all systems, one of `thinkrank.evaluate`.
+        questions: what they were asked: samples, candidate sets or lists.
+        rows: every figure.
+        comparisons: paired tests against the references.
+    """
+
+    evaluation: Any
+    questions: Any
+    rows: Sequence[ResultRow]
+    comparisons: Sequence[Comparison]
+
+
+def refuse_retrieval_options(options: EvaluationOptions) -> None:
+    """Refuse what only retrievers can be asked.
+
+    Raises:
+        ThinkrankError: naming them.
+    """
+    if options.think or options.untrained or options.seen:
+        raise ThinkrankError(
+            "think, untrained and seen belong to retrievers; rankers and list writers think as their run says"
+        )
+
+
+class Recipe(Protocol):
+    """Know what a run of one stage is made of.
+
+    Attributes:
+        stage: retrieve, rank or rerank: what its commands are called and its model is asked by.
+        settings: of its runs; they have `data` with `load_split`, and `stage_class`.
+        references: names of the systems that the others are tested against.
+    """
+
+    stage: ClassVar[str]
+    settings: ClassVar[type[Any]]
+    references: ClassVar[tuple[str, ...]]
+
+    def seed(self, settings: Any) -> int:
+        """Return the seed of the whole training."""
+
+    def create(self, settings: Any, split: Any, *, device: str) -> Any:
+        """Build an untrained model."""
+
+    def load(self, folder: Path, *, device: str) -> Any:
+        """Load a saved model."""
+
+    def phases(self, settings: Any, split: Any) -> Sequence[Phase]:
+        """Return the trainings that the settings ask for, in order."""
+
+    def validations(self, settings: Any, logs: Mapping[str, list[dict[str, Any]]]) -> list[Validation]:
+        """Tell what validations say of the weights that were kept, from the logs by the titles of phases."""
+
+    def questions(self, settings: Any, split: Any, options: EvaluationOptions) -> Any:
+        """Draw what systems are asked.
+
+        Raises:
+            ThinkrankError: if there is nothing to draw from, or an option belongs to another stage.
+        """
+
+    def systems(
+        self, settings: Any, split: Any, model: Any, options: EvaluationOptions, progress: Progress
+    ) -> Mapping[str, Any]:
+        """Return what a table compares, baselines fitted on the train part first."""
+
+    def judge(self, systems: Mapping[str, Any], questions: Any, options: EvaluationOptions, progress: Progress) -> Any:
+        """Ask every system."""
+
+    def rows(
+        self, evaluation: Any, questions: Any, split: Any, part: str, seeds: Mapping[str, Sequence[int]]
+    ) -> list[ResultRow]:
+        """Return every figure as a result row."""
+
+    def report(self, opened: OpenRun, judged: Judged | None) -> Report:
+        """Collect what the training has to tell, and what was found if the model was judged."""
+
+
+def train(
+    recipe: Recipe,
+    settings: Any,
+    folder: str | Path,
+    *,
+    split: Any = None,
+    device: str = "auto",
+    world: World = SINGLE,
+    progress: Progress = no_progress,
+) -> tuple[Run, Any]:
+    """Train a stage, or go on where the folder's run was interrupted, or only load what it finished.
+
+    Args:
+        recipe: of the stage.
+        settings: of the run.
+        folder: of the run.
+        split: the data of the settings, if it is loaded already.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        world: the processes that train together; the first one saves.
+        progress: how to show the work.
+
+    Raises:
+        ThinkrankError: if the folder holds a run with other settings or of other data.
+    """
+    folder = Path(folder)
+    split = settings.data.load_split() if split is None else split
+    manifest = {"split": split.manifest(), "seed": recipe.seed(settings), "device": device}
+    run = Run(folder, settings.model_dump(mode="json"), manifest)
+    if is_trained(folder):
+        logger.info("%s holds the finished training of these settings: reusing it", folder)
+        return run, load_model(recipe, settings, folder / MODEL, device=device)
+    phases = phases_of(recipe, settings, split)
+    kept = [n for n, phase in enumerate(phases) if phase.start and _is_saved(folder / phase.start)]
+    first = kept[-1] if kept else 0
+    if kept:
+        model = load_model(recipe, settings, folder / phases[first].start, device=device)
+    elif settings.stage_class is None:
+        model = recipe.create(settings, split, device=device)
+    else:
+        model = own.create(settings.stage_class, recipe.stage)
+    for phase in phases[first:]:
+        if phase.start and not _is_saved(folder / phase.start) and world.is_first:
+            model.save_pretrained(folder / phase.start)
+        log = run
+        if phase.folder:
+            seed = getattr(phase.options, "seed", manifest["seed"])
+            log = Run(folder / phase.folder, phase.options.model_dump(mode="json"), {**manifest, "seed": seed})
+        phase.train(model, log, progress)
+    if world.is_first:
+        if settings.stage_class is None:
+            model.save_pretrained(folder / MODEL)
+        else:
+            own.save(settings.stage_class, model, folder / MODEL)
+    return run, model
+
+
+def open_run(folder: str | Path, *, device: str = "auto") -> OpenRun:
+    """Open a finished run of any stage.
+
+    Raises:
+        ThinkrankError: if the folder is no run, its training has not finished, or its data is not what it was.
+    """
+    folder = Path(folder)
+    recipe = recipe_of(folder)
+    if not is_trained(folder):
+        raise ThinkrankError(
+            f"{folder}: its training has not finished; start `thinkrank train {recipe.stage}` again to resume it"
+        )
+    settings = recipe.settings.from_run(folder)
+    split = settings.data.load_split()
+    run = Run.open(folder, split.manifest())
+    return OpenRun(recipe, settings, split, run, load_model(recipe, settings, folder / MODEL, device=device))
+
+
+def recipe_of(folder: str | Path) -> Recipe:
+    """Find the recipe that a run's folder was made by.
+
+    Raises:
+        ThinkrankError: if the folder is no run, or one of no known stage.
+    """
+    config = run_config(folder)
+    for table, recipe in RECIPES.values():
+        if table in config:
+            found: Recipe = imported(recipe)
+            return found
+    raise ThinkrankError(f"{folder}: its config.toml is of none of the stages {', '.join(RECIPES)}")
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a run's training has finished."""
+    return _is_saved(folder / MODEL)
+
+
+def load_model(recipe: Recipe, settings: Any, folder: Path, *, device: str = "auto") -> Any:
+    """Load a model that a run with these settings saved."""
+    if settings.stage_class is None:
+        return recipe.load(folder, device=device)
+    return own.load(settings.stage_class, recipe.stage, folder, device)
+
+
+def phases_of(recipe: Recipe, settings: Any, split: Any) -> Sequence[Phase]:
+    """Return the trainings of a run; a class of your own has one."""
+    chosen = settings.stage_class
+    if chosen is None:
+        return recipe.phases(settings, split)
+    return [Phase("Training", chosen, lambda model, run, progress: own.learn(chosen, model, split, run))]
+
+
+def logs_of(recipe: Recipe, settings: Any, split: Any, run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Read the logs of a run's trainings, by their titles."""
+    logs = {}
+    for phase in phases_of(recipe, settings, split):
+        if not phase.folder:
+            logs[phase.title] = run.metrics()
+        elif (run.folder / phase.folder / "config.toml").is_file():
+            logs[phase.title] = Run.open(run.folder / phase.folder, run.manifest["split"]).metrics()
+    return logs
+
+
+def validations_of(opened: OpenRun) -> list[Validation]:
+    """Tell how good the weights are that a run kept; nothing of a class of your own."""
+    recipe, settings = opened.recipe, opened.settings
+    if settings.stage_class is not None:
+        return []
+    return recipe.validations(settings, logs_of(recipe, settings, opened.split, opened.run))
+
+
+def kept_value(rows: Sequence[Mapping[str, Any]], key: str, keep: str) -> float:
+    """Return what validation says of the weights that were kept: the highest value, or the last; 0 without any."""
+    values = [float(row[key]) for row in rows if key in row]
+    return (max(values) if keep == "best" else values[-1]) if values else 0.0
+
+
+def _is_saved(folder: Path) -> bool:
+    return (folder / CONFIG_FILE).is_file()

@@ -1,0 +1,100 @@
+"""What a run is made from: its data, how it is cut, and the candidate lists that judge it."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from thinkrank.data import (
+    Dataset,
+    FilterOptions,
+    ImpressionSplit,
+    Split,
+    apply_filters,
+    load_dataset,
+    load_impressions,
+    split_dataset,
+)
+from thinkrank.data.synthetic import relay_split
+from thinkrank.errors import ThinkrankError
+from thinkrank.options import Options
+
+NOUNS = {"movielens-100k": "movie", "movielens": "movie", "amazon-2018": "product", "amazon-2023": "product"}
+"""What the catalogue of a source holds, in the singular."""
+
+LINES = {"movielens-100k": "{title} ({categories})", "movielens": "{title} ({categories})"}
+"""How R2Rank shows a history by default where categories are known and short."""
+
+LIST_DEFAULTS: dict[str, dict[str, Any]] = {
+    "synthetic": {
+        "model": {
+            "lists": {"user_ids": True},
+            "evaluator": {"lists": {"user_ids": True, "leave_out": ["score"]}},
+        },
+        "evaluator": {"steps": 1500, "learning_rate": 3e-3},
+        "warm_start": {"steps": 300, "keep": "last"},
+        "grpo": {"steps": 150, "reward": "sum", "learning_rate": 1e-3, "keep": "last"},
+    },
+}
+"""What of `RerankSettings` is different by default for a source of lists. In the made world there are few users; the
+score made the displayed order, so an evaluator would take it for the place; and NDCG of logged clicks, by which weights
+are kept elsewhere, does not know that another order would be clicked otherwise."""
+
+
+class DataSettings(Options):
+    """Say where the data comes from and how it is cut."""
+
+    source: str = Field("movielens-100k", description="format of the data, or a folder that `data prepare` wrote")
+    path: str | None = Field(
+        None, description="file or folder; without one the source is downloaded or found installed"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the source")
+    filters: FilterOptions = FilterOptions()
+    split: Literal["temporal", "leave-last-out"] = Field("temporal", description="how train, valid and test are cut")
+
+    def load(self) -> Dataset:
+        """Read and filter the data set."""
+        folder = Path(self.source)
+        if (folder / "dataset.json").is_file():
+            if self.path is not None or self.options:
+                raise ThinkrankError(f"{folder} is a prepared data set: it takes no path and no options")
+            return apply_filters(Dataset.load(folder), self.filters)
+        return apply_filters(load_dataset(self.source, self.path, **self.options), self.filters)
+
+    def load_split(self) -> Split:
+        """Read, filter and split the data set; of a relay only each user's last event can be told."""
+        if self.source == "synthetic-relay":
+            return relay_split(self.load())
+        return split_dataset(self.load(), self.split)
+
+
+class ListDataSettings(Options):
+    """Say where displayed lists come from and how they are cut in time."""
+
+    source: str = Field("synthetic", description="format of the lists")
+    path: str | None = Field(None, description="folder or zip archive; synthetic lists have none")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the source")
+    valid_share: float = Field(
+        0.1, gt=0, lt=1, description="share of the lists that choose weights, the newest but for the test part"
+    )
+    test_share: float = Field(0.1, gt=0, lt=1, description="share of the lists that are reported, the newest")
+
+    def load_split(self) -> ImpressionSplit:
+        """Read the lists and cut them in time."""
+        return load_impressions(self.source, self.path, **self.options).split(self.valid_share, self.test_share)
+
+
+class CandidateSettings(Options):
+    """Describe the lists that validations and evaluations sort: one positive, the rest negatives."""
+
+    size: int = Field(20, ge=2, description="items in a list, the positive included")
+    negatives: Literal["uniform", "popularity"] = Field("uniform", description="how negatives are drawn")
+    seed: int = Field(0, ge=0, description="seed of the drawn negatives")
+
+
+def origin(source: str | None) -> str:
+    """Return the format of the data; a prepared folder is asked for the source it was made from."""
+    source = source or DataSettings().source
+    if (Path(source) / "dataset.json").is_file():
+        return str(Dataset.load(source).source.get("source"))
+    return source

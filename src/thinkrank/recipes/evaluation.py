@@ -1,0 +1,48 @@
+"""Judge a run: one way from its model to figures, tests and the report, whatever its stage."""
+
+from thinkrank.evaluate import write_comparisons, write_results
+from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun
+from thinkrank.recipes.reporting import write_run_report
+from thinkrank.training import Progress, no_progress
+
+WITHOUT_SEED = ("random", "popularity", "item-kNN", "displayed order", "R²ec, untrained")
+"""Systems that no seed of the run had a part in."""
+
+
+def evaluate(opened: OpenRun, options: EvaluationOptions | None = None, *, progress: Progress = no_progress) -> Judged:
+    """Ask a run's model and its baselines the same questions; write results.json, comparisons.json and report.html.
+
+    Args:
+        opened: the run; the files are written into its folder.
+        options: what to compare, and on what; the defaults if None.
+        progress: how to show the work.
+
+    Raises:
+        ThinkrankError: if the part holds nothing, or an option belongs to another stage.
+    """
+    options = options or EvaluationOptions()
+    recipe, settings, split, folder = opened.recipe, opened.settings, opened.split, opened.run.folder
+    questions = recipe.questions(settings, split, options)
+    systems = recipe.systems(settings, split, opened.model, options, progress)
+    evaluation = recipe.judge(systems, questions, options, progress)
+    seeds = {system: (recipe.seed(settings),) for system in evaluation.systems if system not in WITHOUT_SEED}
+    dataset = split.manifest()["dataset"]
+    comparisons = [
+        comparison
+        for reference in recipe.references
+        for comparison in evaluation.comparisons(reference, dataset=dataset, split=options.part)
+    ]
+    rows = recipe.rows(evaluation, questions, split, options.part, seeds)
+    judged = Judged(evaluation, questions, rows, comparisons)
+    write_run_report(opened, judged)
+    write_comparisons(folder / "comparisons.json", comparisons, evaluation.protocol)
+    write_results(folder / "results.json", rows)
+    return judged
+
+
+def report_training(opened: OpenRun, *, progress: Progress = no_progress) -> None:
+    """Write what a run has to tell when its training has ended; a re-ranker is judged on its test part at once."""
+    if opened.recipe.stage == "rerank" and len(opened.split.test):
+        evaluate(opened, EvaluationOptions(samples=None, best_of=1), progress=progress)
+    else:
+        write_run_report(opened)

@@ -1,0 +1,188 @@
+"""Settings of a run: defaults, then a TOML file, then tables, then `a.b=c`, each over the one before."""
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, SerializerFunctionWrapHandler, ValidationError, model_serializer
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.options import Options
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+class RunSettings(Options):
+    """Group the settings that a run's folder keeps.
+
+    A part without which a run is as runs always were is left out of what is kept.
+    """
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        optional = [name for name, field in type(self).model_fields.items() if field.default is None]
+        return {key: value for key, value in serialize(self).items() if value is not None or key not in optional}
+
+    @classmethod
+    def from_run(cls: type[SettingsT], folder: str | Path) -> SettingsT:
+        """Read the settings a run was made with.
+
+        Raises:
+            ThinkrankError: if the folder is no run, or one of another stage.
+        """
+        return validated(cls, run_config(folder))
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Hold what differs from the defaults of a run's settings, each field laid over the one before.
+
+    Attributes:
+        config: a TOML file.
+        source: of the data.
+        path: of the data.
+        split: of the data.
+        options: of the source, each `key=value`.
+        filters: of the data, each `key=value`.
+        tables: further settings.
+        assignments: single settings, each `a.b=value`.
+    """
+
+    config: Path | None = None
+    source: str | None = None
+    path: str | None = None
+    split: str | None = None
+    options: Sequence[str] = ()
+    filters: Sequence[str] = ()
+    tables: Sequence[Mapping[str, Any]] = ()
+    assignments: Sequence[str] = ()
+
+    def over(self, settings: type[SettingsT], defaults: Callable[[str | None], Mapping[str, Any]]) -> SettingsT:
+        """Put everything together.
+
+        Args:
+            settings: of which stage.
+            defaults: the lowest layer, made for the source that was named, if one was.
+
+        Raises:
+            ThinkrankError: on a missing file, an unknown key (with the nearest one) or a value that does not fit.
+        """
+        from_file = {} if self.config is None else read_toml(self.config)
+        named = {"source": self.source, "path": self.path, "split": self.split}
+        data: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
+        if self.options:
+            data["options"] = dict(map(parse_assignment, self.options))
+        if self.filters:
+            data["filters"] = dict(map(parse_assignment, self.filters))
+        given: dict[str, Any] = {}
+        for layer in [from_file, {"data": data}, *self.tables]:
+            merge(given, layer)
+        for assignment in self.assignments:
+            key, value = parse_assignment(assignment)
+            for part in reversed(key.split(".")):
+                value = {part: value}
+            merge(given, value, whole=())
+        source = given["data"].get("source") if isinstance(given["data"], dict) else None
+        layers: dict[str, Any] = {"data": {}, **defaults(source if source is None else str(source))}
+        merge(layers, given)
+        return validated(settings, layers)
+
+
+def defaults_of(settings: type[BaseModel]) -> dict[str, Any]:
+    """Return every part that has a default, whole, so that a single setting can be laid over it."""
+    parts = {name: field.get_default() for name, field in settings.model_fields.items()}
+    return {name: part.model_dump() for name, part in parts.items() if isinstance(part, BaseModel)}
+
+
+def run_config(folder: str | Path) -> dict[str, Any]:
+    """Read the settings that a run's folder holds.
+
+    Raises:
+        ThinkrankError: if the folder is no run.
+    """
+    path = Path(folder) / "config.toml"
+    if not path.is_file():
+        raise ThinkrankError(f"{folder}: no run here (no config.toml). Give the --out folder of a training run.")
+    return read_toml(path)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Split `key=value`; the value is read as TOML, and as plain text where it is none."""
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise ThinkrankError(f"{text!r} is not of the form key=value")
+    try:
+        return key.strip(), tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), raw
+
+
+def validated(model: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
+    """Check values against a model and put the first fault into one line, with the nearest key for an unknown one."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] != "extra_forbidden":
+            why = fault["msg"].removeprefix("Value error, ")
+            raise ThinkrankError(f"setting {key}: {why}, got {fault['input']!r}") from error
+        known = setting_names(model)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}"
+        raise ThinkrankError(f"unknown setting {key}{hint}") from error
+
+
+def setting_names(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """List every setting of a model by its dotted name."""
+    names = []
+    for field, info in model.model_fields.items():
+        name = f"{prefix}{info.alias or field}"
+        inner = [kind for kind in _alternatives(info.annotation) if isinstance(kind, type)]
+        tables = [kind for kind in inner if issubclass(kind, BaseModel)]
+        names += setting_names(tables[0], f"{name}.") if tables else [name]
+    return names
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a settings file.
+
+    Raises:
+        ThinkrankError: if it is not there, cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ThinkrankError(f"{path}: no such settings file") from error
+    except OSError as error:
+        raise ThinkrankError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ThinkrankError(f"{path}: not valid TOML: {error}") from error
+
+
+def merge(base: dict[str, Any], over: Mapping[str, Any], whole: Sequence[str] = ("options",)) -> None:
+    """Lay one table over another, in place.
+
+    Args:
+        base: the lower one.
+        over: the upper one.
+        whole: tables of these names replace what was there, as options of another source must.
+    """
+    for key, value in over.items():
+        if not isinstance(value, Mapping):
+            base[key] = value
+            continue
+        if key in whole or not isinstance(base.get(key), dict):
+            base[key] = {}
+        merge(base[key], value, whole)
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """What a field may be, where it may be several."""
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if is_union else (annotation,)

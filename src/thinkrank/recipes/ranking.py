@@ -1,0 +1,237 @@
+"""A ranker's run: traces by a teacher, R2Rank's cold start on them, the reward of lists; judged on candidate sets."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from thinkrank.data import Split
+from thinkrank.data.candidates import CandidateSets, candidate_sets
+from thinkrank.data.popularity import with_popularity
+from thinkrank.evaluate import (
+    Evaluation,
+    ResultRow,
+    bucket_rows,
+    evaluate_ranking,
+    history_buckets,
+    popularity_buckets,
+    random_scores,
+)
+from thinkrank.language import encode_text
+from thinkrank.options import Options
+from thinkrank.prompts.options import PairPromptOptions
+from thinkrank.rank import ColdStartOptions, R2Rank, R2RankConfig, ReinforceOptions, train_cold_start, train_reinforce
+from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
+from thinkrank.recipes import reporting
+from thinkrank.recipes.base import (
+    EvaluationOptions,
+    Judged,
+    OpenRun,
+    Phase,
+    Validation,
+    kept_value,
+    refuse_retrieval_options,
+)
+from thinkrank.recipes.baselines import REFERENCES, SASREC, fitted_baselines
+from thinkrank.recipes.data import LINES, NOUNS, CandidateSettings, DataSettings, origin
+from thinkrank.recipes.layers import Layers, RunSettings, defaults_of
+from thinkrank.recipes.own import StageClass
+from thinkrank.recipes.retrieval import drawn_samples
+from thinkrank.report import Report
+from thinkrank.stages.protocols import Ranker
+from thinkrank.teachers import (
+    JsonlTeacher,
+    Pair,
+    ReflectOptions,
+    RuleOptions,
+    RuleTeacher,
+    read_traces,
+    write_traces,
+)
+from thinkrank.training import Progress, Run, no_progress
+
+RANDOM = "random"
+_BATCH = 16
+
+logger = logging.getLogger(__name__)
+
+
+class TraceSettings(Options):
+    """Say where the traces of a cold start come from."""
+
+    lists: int = Field(800, ge=0, description="training lists whose pairs the teacher reasons about")
+    path: str | None = Field(
+        None, description="JSONL file of verdicts by another teacher; rules write them without one"
+    )
+    reflect: bool = Field(
+        True, description="keep only verdicts that agree with the label, after reflection; without, every first answer"
+    )
+
+
+class RankSettings(RunSettings):
+    """Hold everything that `thinkrank train rank` can be told."""
+
+    data: DataSettings
+    model: R2RankConfig
+    traces: TraceSettings = TraceSettings()
+    cold_start: ColdStartOptions = ColdStartOptions()
+    reinforce: ReinforceOptions = ReinforceOptions()
+    candidates: CandidateSettings = CandidateSettings()
+    ranker: StageClass | None = Field(None, description="a ranker of your own in the place of R2Rank")
+
+    @property
+    def stage_class(self) -> StageClass | None:
+        """The class that takes R2Rank's place."""
+        return self.ranker
+
+
+def rank_settings(layers: Layers) -> RankSettings:
+    """Lay settings over the defaults; see `Layers.over`."""
+
+    def defaults(source: str | None) -> dict[str, Any]:
+        kind = origin(source)
+        shown = PairPromptOptions(noun=NOUNS.get(kind, "item"), line=LINES.get(kind, "{title}"))
+        return defaults_of(RankSettings) | {"model": R2RankConfig(prompt=shown).model_dump()}
+
+    return layers.over(RankSettings, defaults)
+
+
+class RankingRecipe:
+    """Train and judge a ranker."""
+
+    stage: ClassVar[str] = "rank"
+    settings: ClassVar[type[RankSettings]] = RankSettings
+    references: ClassVar[tuple[str, ...]] = REFERENCES
+
+    def seed(self, settings: RankSettings) -> int:
+        """Return the seed of the cold start."""
+        return settings.cold_start.seed
+
+    def create(self, settings: RankSettings, split: Split, *, device: str) -> R2Rank:
+        """Build an untrained R2Rank."""
+        return R2Rank.create(settings.model, with_popularity(split), seed=settings.cold_start.seed, device=device)
+
+    def load(self, folder: Path, *, device: str) -> R2Rank:
+        """Load an R2Rank."""
+        return R2Rank.from_pretrained(folder, device=device)
+
+    def phases(self, settings: RankSettings, split: Split) -> Sequence[Phase]:
+        """Return cold start and reinforcement, those of them that have steps."""
+
+        def cold_start(model: R2Rank, run: Run, progress: Progress) -> None:
+            lists = cold_start_lists(settings, model, split, run.folder / "traces.jsonl", progress=progress)
+            sets = validation_sets(settings, split, settings.cold_start.validation_samples)
+            train_cold_start(model, lists, sets, settings.cold_start, run, progress=progress)
+
+        def reinforce(model: R2Rank, run: Run, progress: Progress) -> None:
+            options = settings.reinforce
+            lists = TrainingGroups(split.train, negatives=options.negatives, seed=options.seed)
+            sets = validation_sets(settings, split, options.validation_samples)
+            train_reinforce(model, lists, sets, options, run, progress=progress)
+
+        phases = [Phase("Cold start", settings.cold_start, cold_start)] if settings.cold_start.steps else []
+        if settings.reinforce.steps:
+            phases.append(
+                Phase(reporting.REINFORCEMENT, settings.reinforce, reinforce, folder="reinforce", start="cold-start")
+            )
+        return phases
+
+    def validations(self, settings: RankSettings, logs: Mapping[str, list[dict[str, Any]]]) -> list[Validation]:
+        """Tell the kept one of both trainings."""
+        keep = (settings.reinforce if settings.reinforce.steps else settings.cold_start).keep
+        rows, key = [row for log in logs.values() for row in log], "valid_ndcg@10"
+        return [Validation(key, kept_value(rows, key, keep), f"{keep} validation NDCG@10")]
+
+    def questions(self, settings: RankSettings, split: Split, options: EvaluationOptions) -> CandidateSets:
+        """Draw samples of a part and the candidates of each."""
+        refuse_retrieval_options(options)
+        chosen = settings.candidates
+        samples = drawn_samples(split, options)
+        return candidate_sets(samples, chosen.size, negatives=chosen.negatives, seed=chosen.seed)
+
+    def systems(
+        self, settings: RankSettings, split: Split, model: Any, options: EvaluationOptions, progress: Progress
+    ) -> dict[str, Ranker]:
+        """Return baselines and the model."""
+        own = settings.ranker
+        device = "auto" if own else str(model.backbone.device)
+        names = (*REFERENCES, SASREC) if options.sasrec else REFERENCES
+        systems: dict[str, Ranker] = dict(
+            fitted_baselines(split, names, seed=self.seed(settings), device=device, progress=progress)
+        )
+        if own is not None:
+            return {**systems, own.title: model}
+        return {**systems, "R2Rank" if model.config.thinks else "R2Rank, no thought": model}
+
+    def judge(
+        self, systems: Mapping[str, Ranker], questions: CandidateSets, options: EvaluationOptions, progress: Progress
+    ) -> Evaluation:
+        """Find the true items' places among their candidates, beside a random order."""
+        ranked = {RANDOM: random_scores(questions, options.seed), **systems}
+        return evaluate_ranking(ranked, questions, batch_size=_BATCH, progress=progress)
+
+    def rows(
+        self,
+        evaluation: Evaluation,
+        questions: CandidateSets,
+        split: Split,
+        part: str,
+        seeds: Mapping[str, Sequence[int]],
+    ) -> list[ResultRow]:
+        """Return hits and NDCG of all samples, and by the length of histories and the popularity of targets."""
+        counts_I, name = split.train_counts, split.dataset.name
+        buckets = history_buckets(questions.histories) | popularity_buckets(questions.samples.targets, counts_I)
+        return [
+            *evaluation.rows(dataset=name, split=part, seeds=seeds, counts_I=counts_I),
+            *bucket_rows(evaluation, buckets, dataset=name, split=part, seeds=seeds),
+        ]
+
+    def report(self, opened: OpenRun, judged: Judged | None) -> Report:
+        """Collect curves and thoughts and, where it was judged, figures and what answers cost."""
+        return reporting.ranking_report(opened, judged)
+
+
+def validation_sets(settings: RankSettings, split: Split, samples: int) -> CandidateSets | None:
+    """Draw the lists that choose weights; None if nothing is held out."""
+    if not len(split.valid):
+        return None
+    chosen = settings.candidates
+    drawn = split.valid.subset(samples, chosen.seed)
+    return candidate_sets(drawn, chosen.size, negatives=chosen.negatives, seed=chosen.seed)
+
+
+def cold_start_lists(
+    settings: RankSettings, model: R2Rank, split: Split, traces: Path, *, progress: Progress = no_progress
+) -> Sequence[TrainingGroup]:
+    """Make what the cold start trains on; if the model thinks, with reasonings that a teacher wrote to a file."""
+    options, prompt = settings.cold_start, settings.model.prompt
+    if not settings.model.thinks:
+        return TrainingGroups(split.train, negatives=options.negatives, seed=options.seed)
+    drawn = split.train.subset(settings.traces.lists, options.seed)
+    lists = TrainingGroups(drawn, negatives=options.negatives, seed=options.seed)[:]
+    pairs = [Pair(one.position, one.history, row, label=row == one.rows[0]) for one in lists for row in one.rows]
+    catalogue, path = split.dataset.catalogue, settings.traces.path
+    teacher = RuleTeacher(split, RuleOptions(noun=prompt.noun)) if path is None else JsonlTeacher(path, catalogue)
+    counts = write_traces(
+        pairs,
+        teacher,
+        catalogue,
+        traces,
+        ReflectOptions(
+            reflect=settings.traces.reflect,
+            history_window=prompt.history_window,
+            max_tokens=settings.model.thought.max_new_tokens - 1,
+        ),
+        progress=progress,
+        num_tokens=lambda text: len(encode_text(model.backbone.tokenizer, text)),
+    )
+    dropped = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in counts.dropped.items() if count)
+    kept = f"{counts.kept:,} of {len(pairs):,}"
+    logger.info("traces: %s kept; dropped %s", kept, dropped or "none")
+    reasonings = {(trace.position, trace.item): trace.reasoning for trace in read_traces(traces, catalogue)}
+    return with_traces(lists, reasonings, model.prompts)
+
+
+RECIPE = RankingRecipe()

@@ -1,0 +1,190 @@
+"""A re-ranker's run: EGLR's evaluator, the generator's warm start, its reinforcement; judged on displayed lists."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from thinkrank.data import ImpressionDataset, ImpressionSplit
+from thinkrank.errors import ThinkrankError
+from thinkrank.evaluate import RerankingEvaluation, ResultRow, evaluate_reranking
+from thinkrank.recipes import reporting
+from thinkrank.recipes.base import (
+    EvaluationOptions,
+    Judged,
+    OpenRun,
+    Phase,
+    Validation,
+    kept_value,
+    refuse_retrieval_options,
+)
+from thinkrank.recipes.data import LIST_DEFAULTS, ListDataSettings
+from thinkrank.recipes.layers import Layers, RunSettings, defaults_of, merge
+from thinkrank.recipes.own import StageClass
+from thinkrank.report import Report
+from thinkrank.rerank import (
+    EGLR,
+    EGLRConfig,
+    EvaluatorTrainerOptions,
+    GrpoOptions,
+    InitialOrder,
+    WarmStartOptions,
+    train_eglr,
+)
+from thinkrank.stages.protocols import Configured, Reranker
+from thinkrank.training import Progress, Run
+
+DISPLAYED = "displayed order"
+PHASES = {"evaluator": "Evaluator", "warm_start": "Warm start", "grpo": reporting.REINFORCEMENT}
+"""Trainings by their tables of settings, in order, and what reports call them."""
+
+
+class RerankSettings(RunSettings):
+    """Hold everything that `thinkrank train rerank` can be told."""
+
+    data: ListDataSettings
+    model: EGLRConfig = EGLRConfig()
+    evaluator: EvaluatorTrainerOptions = EvaluatorTrainerOptions()
+    warm_start: WarmStartOptions = WarmStartOptions()
+    grpo: GrpoOptions = GrpoOptions()
+    reranker: StageClass | None = Field(None, description="a re-ranker of your own in the place of EGLR")
+
+    @property
+    def stage_class(self) -> StageClass | None:
+        """The class that takes EGLR's place."""
+        return self.reranker
+
+    @model_validator(mode="after")
+    def _has_a_threshold(self) -> "RerankSettings":
+        reasoning = self.model.reasoning
+        if reasoning.mode == "entropy" and reasoning.max_steps and reasoning.threshold is None and not self.grpo.steps:
+            raise ValueError(
+                "grpo.steps is 0, and without reinforcement nothing sets the threshold of the gate: give "
+                "model.reasoning.threshold, or set model.reasoning.mode to none"
+            )
+        return self
+
+
+def rerank_settings(layers: Layers) -> RerankSettings:
+    """Lay settings over the defaults; see `Layers.over`."""
+
+    def defaults(source: str | None) -> dict[str, Any]:
+        tables = defaults_of(RerankSettings)
+        merge(tables, LIST_DEFAULTS.get(source or ListDataSettings().source, {}))
+        return tables
+
+    return layers.over(RerankSettings, defaults)
+
+
+class RerankingRecipe:
+    """Train and judge a re-ranker."""
+
+    stage: ClassVar[str] = "rerank"
+    settings: ClassVar[type[RerankSettings]] = RerankSettings
+    references: ClassVar[tuple[str, ...]] = (DISPLAYED,)
+
+    def seed(self, settings: RerankSettings) -> int:
+        """Return the seed of the reinforcement."""
+        return settings.grpo.seed
+
+    def create(self, settings: RerankSettings, split: ImpressionSplit, *, device: str) -> EGLR:
+        """Build an untrained EGLR."""
+        return EGLR.create(settings.model, split.train, seed=settings.warm_start.seed, device=device)
+
+    def load(self, folder: Path, *, device: str) -> EGLR:
+        """Load an EGLR."""
+        return EGLR.from_pretrained(folder, device=device)
+
+    def phases(self, settings: RerankSettings, split: ImpressionSplit) -> Sequence[Phase]:
+        """Return the trainings that have steps; each resumes in a folder of its own."""
+
+        def phase(name: str) -> Phase:
+            options = getattr(settings, name)
+
+            def learn(model: EGLR, run: Run, progress: Progress) -> None:
+                train_eglr(model, split, options, run, progress=progress)
+
+            return Phase(PHASES[name], options, learn, folder=name.replace("_", "-"))
+
+        return [phase(name) for name in PHASES if getattr(settings, name).steps]
+
+    def validations(self, settings: RerankSettings, logs: Mapping[str, list[dict[str, Any]]]) -> list[Validation]:
+        """Tell the kept one of the reinforcement."""
+        grpo, rows = settings.grpo, logs.get(PHASES["grpo"], [])
+        key = f"valid_ndcg@{grpo.length}"
+        return [Validation(key, kept_value(rows, key, grpo.keep), f"{grpo.keep} validation NDCG@{grpo.length}")]
+
+    def questions(
+        self, settings: RerankSettings, split: ImpressionSplit, options: EvaluationOptions
+    ) -> ImpressionDataset:
+        """Draw lists of a part."""
+        refuse_retrieval_options(options)
+        if options.sasrec:
+            raise ThinkrankError("SASRec predicts the next item of a history and cannot order displayed lists")
+        part = options.part
+        lists = split.test if part == "test" else split.valid
+        if not len(lists):
+            raise ThinkrankError(
+                f"{lists.name}: the {part} part holds no list: raise data.{part}_share, or give more lists"
+            )
+        if options.samples is None or len(lists) <= options.samples:
+            return lists
+        random = np.random.default_rng(options.seed)
+        return lists.subset(np.sort(random.choice(len(lists), options.samples, replace=False)))
+
+    def systems(
+        self,
+        settings: RerankSettings,
+        split: ImpressionSplit,
+        model: Any,
+        options: EvaluationOptions,
+        progress: Progress,
+    ) -> dict[str, Reranker]:
+        """Return the displayed order and the model: without thinking, as it is, and the evaluator's best of several."""
+        systems: dict[str, Reranker] = {DISPLAYED: InitialOrder()}
+        if settings.reranker is not None:
+            return {**systems, settings.reranker.title: model}
+        reasoning, best_of = model.config.reasoning, options.best_of
+        if reasoning.mode != "none":
+            unthinking = reasoning.model_copy(update={"mode": "none"})
+            systems["EGLR, no thinking"] = Configured(model, reasoning=unthinking)
+        systems["EGLR"] = model
+        if best_of > 1 and model.report is not None:
+            systems[f"EGLR, the evaluator's best of {best_of}"] = best_of_several(model, settings, best_of)
+        return systems
+
+    def judge(
+        self,
+        systems: Mapping[str, Reranker],
+        questions: ImpressionDataset,
+        options: EvaluationOptions,
+        progress: Progress,
+    ) -> RerankingEvaluation:
+        """Read the feedback along every system's order."""
+        return evaluate_reranking(systems, questions, progress=progress)
+
+    def rows(
+        self,
+        evaluation: RerankingEvaluation,
+        questions: ImpressionDataset,
+        split: ImpressionSplit,
+        part: str,
+        seeds: Mapping[str, Sequence[int]],
+    ) -> list[ResultRow]:
+        """Return NDCG, MAP, hits and the like."""
+        return evaluation.rows(dataset=questions.name, split=part, seeds=seeds)
+
+    def report(self, opened: OpenRun, judged: Judged | None) -> Report:
+        """Collect curves, the evaluator's report, some lists and, where it was judged, figures."""
+        return reporting.reranking_report(opened, judged)
+
+
+def best_of_several(model: EGLR, settings: RerankSettings, samples: int, **options: Any) -> Configured:
+    """Have several lists written for each request, of which the evaluator picks one by what it rewarded in training."""
+    grpo = settings.grpo
+    return Configured(model, samples=samples, reward=grpo.reward, places=grpo.length, **options)
+
+
+RECIPE = RerankingRecipe()

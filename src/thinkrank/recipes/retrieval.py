@@ -1,0 +1,165 @@
+"""A retriever's run: R²ec trained against the whole catalogue, then by RecPO; judged on what came next."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from thinkrank.data import Samples, Split
+from thinkrank.errors import ThinkrankError
+from thinkrank.evaluate import Evaluation, ResultRow, evaluate_retrieval
+from thinkrank.recipes import reporting
+from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun, Phase, Validation, kept_value
+from thinkrank.recipes.baselines import REFERENCES, SASREC, fitted_baselines
+from thinkrank.recipes.data import NOUNS, DataSettings, origin
+from thinkrank.recipes.layers import Layers, RunSettings
+from thinkrank.recipes.own import StageClass, with_places
+from thinkrank.recipes.presets import Preset, preset
+from thinkrank.report import Report
+from thinkrank.retrieve import (
+    ContrastiveOptions,
+    R2ec,
+    R2ecConfig,
+    RecpoOptions,
+    train_contrastive,
+    train_recpo,
+)
+from thinkrank.stages.protocols import Configured, Retriever
+from thinkrank.training import Progress
+
+TRAINED = "R²ec, no thought"
+THINKING = "R²ec, thought first"
+UNTRAINED = "R²ec, untrained"
+_BATCH = 64
+
+
+class RetrieveSettings(RunSettings):
+    """Hold everything that `thinkrank train retrieve` can be told."""
+
+    data: DataSettings
+    model: R2ecConfig
+    training: ContrastiveOptions
+    recpo: RecpoOptions = RecpoOptions()
+    retriever: StageClass | None = Field(None, description="a retriever of your own in the place of R²ec")
+
+    @property
+    def stage_class(self) -> StageClass | None:
+        """The class that takes R²ec's place."""
+        return self.retriever
+
+
+def retrieve_settings(which: Preset, layers: Layers) -> RetrieveSettings:
+    """Lay settings over a preset; see `Layers.over`."""
+
+    def defaults(source: str | None) -> dict[str, Any]:
+        noun = NOUNS.get(origin(source), "item")
+        stages = zip(("model", "training", "recpo"), preset(which, noun=noun), strict=True)
+        return {name: stage.model_dump() for name, stage in stages}
+
+    return layers.over(RetrieveSettings, defaults)
+
+
+class RetrievalRecipe:
+    """Train and judge a retriever."""
+
+    stage: ClassVar[str] = "retrieve"
+    settings: ClassVar[type[RetrieveSettings]] = RetrieveSettings
+    references: ClassVar[tuple[str, ...]] = REFERENCES
+
+    def seed(self, settings: RetrieveSettings) -> int:
+        """Return the seed of the contrastive training."""
+        return settings.training.seed
+
+    def create(self, settings: RetrieveSettings, split: Split, *, device: str) -> R2ec:
+        """Build an untrained R²ec."""
+        return R2ec.create(settings.model, split.dataset.catalogue, seed=settings.training.seed, device=device)
+
+    def load(self, folder: Path, *, device: str) -> R2ec:
+        """Load an R²ec."""
+        return R2ec.from_pretrained(folder, device=device)
+
+    def phases(self, settings: RetrieveSettings, split: Split) -> Sequence[Phase]:
+        """Return contrastive training and RecPO, those of them that have steps."""
+
+        def contrastive(model: R2ec, run: Any, progress: Progress) -> None:
+            train_contrastive(model, split, settings.training, run, progress=progress)
+
+        def recpo(model: R2ec, run: Any, progress: Progress) -> None:
+            train_recpo(model, split, settings.recpo, run, progress=progress)
+
+        first = "Warm start" if settings.recpo.steps else "Contrastive training"
+        phases = [Phase(first, settings.training, contrastive)] if settings.training.steps else []
+        if settings.recpo.steps:
+            phases.append(Phase(reporting.RECPO, settings.recpo, recpo, folder="recpo", start="warm-start"))
+        return phases
+
+    def validations(self, settings: RetrieveSettings, logs: Mapping[str, list[dict[str, Any]]]) -> list[Validation]:
+        """Tell the best of each training."""
+        key, thinking = "valid_ndcg@10", "valid_thinking_ndcg@10"
+        first = next((rows for title, rows in logs.items() if title != reporting.RECPO), [])
+        found = [Validation(key, kept_value(first, key, "best"), "best validation NDCG@10")]
+        if reporting.RECPO in logs:
+            value = kept_value(logs[reporting.RECPO], thinking, "best")
+            found.append(Validation(thinking, value, "with thoughts in RecPO"))
+        return found
+
+    def questions(self, settings: RetrieveSettings, split: Split, options: EvaluationOptions) -> Samples:
+        """Draw samples of a part."""
+        return drawn_samples(split, options)
+
+    def systems(
+        self, settings: RetrieveSettings, split: Split, model: Any, options: EvaluationOptions, progress: Progress
+    ) -> dict[str, Retriever]:
+        """Return baselines and the model without and, if asked for, with a thought."""
+        own = settings.retriever
+        if own is not None and (options.think or options.untrained):
+            raise ThinkrankError(
+                f"thinking and its untrained state are compared of R²ec, and this run is of {own.name}"
+            )
+        device = "auto" if own else str(model.backbone.device)
+        names = (*REFERENCES, SASREC) if options.sasrec else REFERENCES
+        systems: dict[str, Retriever] = dict(
+            fitted_baselines(split, names, seed=self.seed(settings), device=device, progress=progress)
+        )
+        if own is not None:
+            return {**systems, own.title: with_places(model, len(split.dataset.catalogue))}
+        if options.untrained:
+            systems[UNTRAINED] = R2ec.create(model.config, model.catalogue)
+        systems[TRAINED] = model
+        if options.think:
+            systems[THINKING] = Configured(model, think=True)
+        return systems
+
+    def judge(
+        self, systems: Mapping[str, Retriever], questions: Samples, options: EvaluationOptions, progress: Progress
+    ) -> Evaluation:
+        """Find the true items' places in the whole catalogue."""
+        return evaluate_retrieval(
+            systems, questions, filter_seen=not options.seen, batch_size=_BATCH, progress=progress
+        )
+
+    def rows(
+        self, evaluation: Evaluation, questions: Samples, split: Split, part: str, seeds: Mapping[str, Sequence[int]]
+    ) -> list[ResultRow]:
+        """Return hits, NDCG and what is recommended beside the true item."""
+        return evaluation.rows(dataset=split.dataset.name, split=part, seeds=seeds, counts_I=split.train_counts)
+
+    def report(self, opened: OpenRun, judged: Judged | None) -> Report:
+        """Collect curves and thoughts and, where it was judged, figures and ten people."""
+        return reporting.retrieval_report(opened, judged)
+
+
+def drawn_samples(split: Split, options: EvaluationOptions) -> Samples:
+    """Draw samples of a part.
+
+    Raises:
+        ThinkrankError: if it holds none.
+    """
+    part = split.test if options.part == "test" else split.valid
+    if not len(part):
+        raise ThinkrankError(f"{split.dataset.name}: the {options.part} part holds no sample: give more data")
+    return part if options.samples is None else part.subset(options.samples, options.seed)
+
+
+RECIPE = RetrievalRecipe()

@@ -1,0 +1,192 @@
+"""Studies: arms of settings and seeds over the same data, each trained once, and what came out as one JSON file.
+
+A study is a settings file of one of the stages with a table more: `[study]` says which seeds. Arms, tables of settings
+that are laid over the common ones, stand in `[arms.NAME]`, or for several studies in `arms.toml` beside them, of which
+`[study]` may choose some by `arms`.
+"""
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from pydantic import BaseModel, ValidationError
+
+from thinkrank._files import atomic_write
+from thinkrank.errors import ThinkrankError
+from thinkrank.pretrained import CONFIG_FILE
+from thinkrank.recipes.base import MODEL
+from thinkrank.recipes.layers import read_toml
+from thinkrank.training import Progress, Run, no_progress
+
+logger = logging.getLogger(__name__)
+
+ModelT = TypeVar("ModelT")
+
+
+class Study(ABC):
+    """Hold a study's file, its data, and where its runs are.
+
+    Args:
+        file: the study.
+        runs: where trainings are kept; each study has a folder in it.
+        path: of the data, where the source has none of its own; None as the file says.
+        progress: how to show the work.
+
+    Attributes:
+        name: of the file.
+        folder: of its trainings.
+        options: the table `[study]`.
+        arms: those with settings.
+        tables: the common settings.
+        split: the data, as it is cut.
+    """
+
+    group: ClassVar[str] = ""
+    """Folder inside `runs` of all studies like this one."""
+
+    def __init__(self, file: Path, runs: Path, *, path: str | None = None, progress: Progress = no_progress) -> None:
+        tables = read_toml(file)
+        if path is not None:
+            tables["data"]["path"] = path
+        self.name, self.folder, self.progress = file.stem, runs / self.group / file.stem, progress
+        self.options: dict[str, Any] = tables.pop("study")
+        arms: dict[str, dict[str, Any]] = tables.pop("arms", None) or read_toml(file.parent / "arms.toml")
+        self.arms = {name: arms[name] for name in self.options.get("arms", arms)}
+        self.tables = tables
+        self.split = self.load_split()
+
+    @property
+    def always(self) -> tuple[str, ...]:
+        """Names of the arms that have no settings: what is compared with."""
+        return ("baselines",)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Names of all arms."""
+        return (*self.always, *self.arms)
+
+    def load_split(self) -> Any:
+        """Load the data of the common settings."""
+        return self.settings({}).data.load_split()
+
+    @abstractmethod
+    def settings(self, over: dict[str, Any]) -> Any:
+        """Lay others over the common settings; they have `data` with a `path`."""
+
+    @abstractmethod
+    def arm(self, name: str, seed: int) -> Any:
+        """Return an arm's settings with a seed."""
+
+    @abstractmethod
+    def run_arm(self, name: str, seed: int) -> dict[str, Any]:
+        """Train and judge an arm. The result has `about`, `seconds` and `ranks` by mode; see `read_study`."""
+
+    def run(self, folder: str, settings: BaseModel, **manifest: Any) -> Run:
+        """Open the run of a folder of this study."""
+        made_from = {"split": self.split.manifest(), **manifest}
+        return Run(self.folder / folder, settings.model_dump(mode="json"), made_from)
+
+    def trained(
+        self,
+        folder: str,
+        settings: BaseModel,
+        *,
+        create: Callable[[], ModelT],
+        learn: Callable[[ModelT, Run], object],
+        load: Callable[[Path], ModelT],
+        **manifest: Any,
+    ) -> tuple[ModelT, Run]:
+        """Load what a folder's training left, after training it if it is not there.
+
+        Args:
+            folder: of this study.
+            settings: that are kept with it.
+            create: builds the model that the training begins with.
+            learn: trains it in place.
+            load: reads a saved one.
+            manifest: what else the run is made from.
+        """
+        run = self.run(folder, settings, **manifest)
+        saved = run.folder / MODEL
+        if not (saved / CONFIG_FILE).is_file():
+            model: Any = create()
+            learn(model, run)
+            model.save_pretrained(saved)
+        return load(saved), run
+
+
+def run_study(
+    study: Study, results: Path, *, arms: Iterable[str] | None = None, seeds: Iterable[int] | None = None
+) -> None:
+    """Run what is asked for and is not there yet; a result file that is there is kept.
+
+    Args:
+        study: what to run.
+        results: folder of all studies' result files, one per arm and seed.
+        arms: names; None for all.
+        seeds: None for those of the study.
+
+    Raises:
+        ThinkrankError: for an unknown arm, or if a result was made with other settings.
+    """
+    chosen = list(arms or study.known)
+    for arm in chosen:
+        if arm not in study.known:
+            raise ThinkrankError(f"{study.name} has no arm {arm}; it has {', '.join(study.known)}")
+    options = {key: value for key, value in study.options.items() if key not in ("seeds", "arms")}
+    for seed in seeds or study.options["seeds"]:
+        for arm in chosen:
+            file = results / study.name / f"{arm}-{seed}.json"
+            settings = _without_path(study.settings({}) if arm in study.always else study.arm(arm, seed))
+            if file.exists():
+                if not _made_with(settings, options, file):
+                    raise ThinkrankError(f"{file} was made with other settings: delete it, or restore them")
+                logger.info("%s is there already", file)
+                continue
+            result = {"study": study.name, "arm": arm, "seed": seed, "threads": torch.get_num_threads()}
+            result |= study.run_arm(arm, seed)
+            result |= {"options": options, "settings": settings.model_dump(mode="json")}
+            with atomic_write(file) as out:
+                out.write((json.dumps(result, separators=(",", ":")) + "\n").encode())
+            logger.info("wrote %s", file)
+
+
+def logged(rows: Iterable[dict[str, Any]], has: str, keys: Sequence[str], prefix: str = "") -> list[dict[str, Any]]:
+    """Pick columns of a training's log.
+
+    Args:
+        rows: of the log.
+        has: rows without a key that begins so are left out.
+        keys: to keep.
+        prefix: keep every key that begins so, too; empty for none.
+    """
+    return [
+        {key: row[key] for key in row if key in keys or (prefix and key.startswith(prefix))}
+        for row in rows
+        if any(key.startswith(has) for key in row)
+    ]
+
+
+def shown_thoughts(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Pick the thoughts that a training's first and last validation logged; nothing unless there were two."""
+    shown = [row["thoughts"] for row in rows if "thoughts" in row]
+    return {"before": shown[0], "after": shown[-1]} if len(shown) > 1 else {}
+
+
+def _without_path(settings: Any) -> Any:
+    """Settings as a result keeps them: not where on this machine the data lay."""
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"path": None})})
+
+
+def _made_with(settings: BaseModel, options: dict[str, Any], file: Path) -> bool:
+    """Whether a result has these settings, and the defaults of those that came later; what it does not tell may be."""
+    result = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        stored = type(settings).model_validate(result["settings"]) if "settings" in result else settings
+        return stored == settings and result.get("options", options) == options
+    except ValidationError:
+        return False
