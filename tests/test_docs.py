@@ -25,13 +25,14 @@ def test_links_to_files_lead_somewhere(page):
 
 
 def test_every_setting_the_guide_names_exists():
-    from thinkrank.recipes.settings import RetrieveSettings, _keys
+    from thinkrank.recipes.layers import setting_names
+    from thinkrank.recipes.retrieval import RetrieveSettings
 
     text = "".join(
         (ROOT / "docs" / "guide" / f"{page}.md").read_text(encoding="utf-8") for page in ("retrieve", "recpo")
     )
     named = set(re.findall(r"`((?:training|model|recpo)\.\w+(?:\.\w+)*)`", text))
-    known = _keys(RetrieveSettings)
+    known = setting_names(RetrieveSettings)
     tables = {".".join(key.split(".")[:depth]) for key in known for depth in (1, 2, 3)}
     assert len(named) > 30
     assert named <= {*known, *tables}
@@ -40,7 +41,8 @@ def test_every_setting_the_guide_names_exists():
 @pytest.mark.parametrize("study", sorted((ROOT / "studies" / "r2ec").rglob("*.toml")), ids=lambda path: path.stem)
 def test_every_study_is_a_valid_configuration(study):
     from thinkrank.recipes.presets import Preset
-    from thinkrank.recipes.settings import Layers, retrieve_settings
+    from thinkrank.recipes.layers import Layers
+    from thinkrank.recipes.retrieval import retrieve_settings
 
     tables = tomllib.loads(study.read_text(encoding="utf-8"))
     arms = tables.pop("arms", {})
@@ -54,7 +56,8 @@ def test_every_study_is_a_valid_configuration(study):
 
 @pytest.mark.parametrize("study", ["movielens-100k", "amazon-office", "two-clues"])
 def test_the_arms_of_ranking_studies_are_settings(study):
-    from thinkrank.recipes.settings import Layers, rank_settings
+    from thinkrank.recipes.layers import Layers
+    from thinkrank.recipes.ranking import rank_settings
 
     folder = ROOT / "studies" / "r2rank"
     tables = tomllib.loads((folder / f"{study}.toml").read_text(encoding="utf-8"))
@@ -70,7 +73,8 @@ def test_the_arms_of_ranking_studies_are_settings(study):
 
 @pytest.mark.parametrize("study", ["trivago", "mind", "synthetic"])
 def test_the_arms_of_re_ranking_studies_are_settings(study):
-    from thinkrank.recipes.settings import Layers, rerank_settings
+    from thinkrank.recipes.layers import Layers
+    from thinkrank.recipes.reranking import rerank_settings
 
     folder = ROOT / "studies" / "eglr"
     tables = tomllib.loads((folder / f"{study}.toml").read_text(encoding="utf-8"))
@@ -82,7 +86,8 @@ def test_the_arms_of_re_ranking_studies_are_settings(study):
 
 
 def test_single_options_of_a_source_add_up_and_a_table_of_them_replaces():
-    from thinkrank.recipes.settings import Layers, rerank_settings
+    from thinkrank.recipes.layers import Layers
+    from thinkrank.recipes.reranking import rerank_settings
 
     table = {"data": {"options": {"users": 9}}}
     settings = rerank_settings(Layers(tables=[table, {"data": {"options": {"items": 8}}}]))
@@ -107,10 +112,11 @@ def test_a_generator_of_your_own_works_as_the_guide_writes_it():
 
 
 def test_every_setting_the_ranking_guide_names_exists():
-    from thinkrank.recipes.settings import RankSettings, _keys
+    from thinkrank.recipes.layers import setting_names
+    from thinkrank.recipes.ranking import RankSettings
 
     text = (ROOT / "docs" / "guide" / "rank.md").read_text(encoding="utf-8")
     stages = "model|cold_start|reinforce|traces|candidates"
     named = set(re.findall(rf"(?:`|--set )((?:{stages})\.\w+(?:\.\w+)*)", text))
     assert len(named) > 4
-    assert named <= set(_keys(RankSettings))
+    assert named <= set(setting_names(RankSettings))
