@@ -21,8 +21,8 @@ def test_text_that_spells_control_tokens_becomes_ordinary_characters(tokenizer):
 def test_a_text_is_encoded_alike_while_another_thread_cuts_a_frame(tokenizer):
     expected, frame = encode_text(tokenizer, 20 * HOSTILE), ChatFrame.of(tokenizer)
     with ThreadPoolExecutor(4) as pool:
-        texts = [pool.submit(lambda: [encode_text(tokenizer, 20 * HOSTILE) for _ in range(300)]) for _ in range(2)]
-        frames = [pool.submit(lambda: [ChatFrame.of(tokenizer) for _ in range(300)]) for _ in range(2)]
+        texts = [pool.submit(lambda: [encode_text(tokenizer, 20 * HOSTILE) for _ in range(100)]) for _ in range(2)]
+        frames = [pool.submit(lambda: [ChatFrame.of(tokenizer) for _ in range(100)]) for _ in range(2)]
     assert all(ids == expected for future in texts for ids in future.result())
     assert all(found == frame for future in frames for found in future.result())
 

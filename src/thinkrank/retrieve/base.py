@@ -15,14 +15,13 @@ import polars as pl
 from jaxtyping import Float32, Int64, Integer
 from safetensors.numpy import load_file
 
-from thinkrank.data.candidates import Candidates
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
 from thinkrank.pretrained import finish, format_of, local_folder, read_config, reading, write_arrays
 from thinkrank.stages.answers import Ranking
-from thinkrank.stages.checks import check_candidates, check_histories
+from thinkrank.stages.checks import checked_candidates, checked_requests
 from thinkrank.stages.order import mask_seen, order_candidates, target_ranks, top_k
 
 _ARRAYS_FILE = "model.safetensors"
@@ -95,9 +94,7 @@ class DenseRetriever(ABC, Generic[ConfigT]):
         Raises:
             ThinkrankError: for anything else, and if nothing was learnt yet.
         """
-        requests = Requests.of(requests, self.catalogue)
-        check_histories(requests.histories, len(self.catalogue))
-        return requests
+        return checked_requests(requests, self.catalogue)
 
     def retrieve(self, requests: Any, k: int, *, filter_seen: bool = True) -> Ranking:
         """Answer each request with its k best items; equal scores are ordered by catalogue row.
@@ -199,19 +196,6 @@ class DenseRetriever(ABC, Generic[ConfigT]):
     def _of(cls: type[RetrieverT], config: Any, device: str) -> RetrieverT:
         """An untrained one; the device makes no difference to arrays."""
         return cls(config)
-
-
-def checked_candidates(candidates: Any, catalogue: Catalogue, num_requests: int) -> Candidates:
-    """Accept candidates in any form that `Candidates.of` knows, one list for each request.
-
-    Raises:
-        ThinkrankError: for anything else, and for what is not in the catalogue.
-    """
-    candidates = Candidates.of(candidates, catalogue)
-    if len(candidates) != num_requests:
-        raise ThinkrankError(f"{candidates.name}: {len(candidates)} candidate lists for {num_requests} requests")
-    check_candidates(candidates.items_BN, len(catalogue))
-    return candidates
 
 
 def _best(scores_BI: Float32[np.ndarray, "B I"], k: int) -> Ranking:

@@ -4,6 +4,8 @@ from .answers import Ranking as Ranking
 from .answers import Thought as Thought
 from .checks import check_candidates as check_candidates
 from .checks import check_histories as check_histories
+from .checks import checked_candidates as checked_candidates
+from .checks import checked_requests as checked_requests
 from .order import mask_seen as mask_seen
 from .order import order_candidates as order_candidates
 from .order import target_ranks as target_ranks

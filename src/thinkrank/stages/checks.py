@@ -4,13 +4,51 @@ Shape legend: B requests, N candidates.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
 
+from thinkrank.data.candidates import Candidates
+from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.histories import Histories
 from thinkrank.data.history import History
+from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
+
+
+def checked_requests(requests: Any, catalogue: Catalogue) -> Requests:
+    """Accept requests in any form that `Requests.of` knows, of items in the catalogue.
+
+    Raises:
+        ThinkrankError: for anything else.
+    """
+    requests = Requests.of(requests, catalogue)
+    check_histories(requests.histories, len(catalogue))
+    return requests
+
+
+def checked_candidates(candidates: Any, catalogue: Catalogue, num_requests: int) -> Candidates:
+    """Accept candidates in any form that `Candidates.of` knows, one list for each request.
+
+    Rows of another catalogue are turned into rows of this one, by item id.
+
+    Raises:
+        ThinkrankError: for anything else, and for what is not in the catalogue.
+    """
+    candidates = Candidates.of(candidates, catalogue)
+    if len(candidates) != num_requests:
+        raise ThinkrankError(f"{candidates.name}: {len(candidates)} candidate lists for {num_requests} requests")
+    theirs = candidates.catalogue
+    if theirs is None or theirs is catalogue or theirs.ids == catalogue.ids:
+        check_candidates(candidates.items_BN, len(catalogue))
+        return candidates
+    check_candidates(candidates.items_BN, len(theirs))
+    named = np.unique(candidates.items_BN[candidates.mask_BN])
+    rows_I = np.full(len(theirs) + 1, -1, dtype=np.int32)  # the last one is padding's
+    rows_I[named] = [catalogue.row(theirs.ids[item]) for item in named]
+    return replace(candidates, items_BN=rows_I[candidates.items_BN], catalogue=catalogue)
 
 
 def check_candidates(candidates_BN: Int32[np.ndarray, "B N"], num_items: int) -> None:

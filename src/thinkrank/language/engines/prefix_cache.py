@@ -35,7 +35,6 @@ class PrefixCache:
     def __init__(self, backbone: Backbone, max_tokens: int) -> None:
         self.backbone, self.max_tokens = backbone, max_tokens
         self.hits = self.misses = 0
-        self._adapter = list(adapter_state(backbone).values())
         self._kept: OrderedDict[_Key, PrefixKV] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -52,7 +51,8 @@ class PrefixCache:
             beginnings: token ids.
             writer: whose weights act now, by name.
         """
-        version = sum(weight._version for weight in self._adapter) if writer == TRAINED else 0
+        live = adapter_state(self.backbone).values() if writer == TRAINED else ()
+        version = sum(weight._version for weight in live)
         wanted = [(writer, version, tuple(ids)) for ids in beginnings]
         with self._lock:
             for key in [key for key in self._kept if key[0] == writer and key[1] != version]:

@@ -22,11 +22,7 @@ class Writers:
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
-        layers = adapted_layers(backbone.model).values()
-        self._weights: dict[str, Mapping[nn.Module, ActingWeights]] = {
-            BASE: dict.fromkeys(layers),
-            TRAINED: dict.fromkeys(layers, "live"),
-        }
+        self._published: dict[str, Mapping[nn.Module, ActingWeights]] = {}
         self._lock = threading.Lock()
 
     def publish(self, writer: str, adapter: Mapping[str, Tensor]) -> None:
@@ -34,9 +30,9 @@ class Writers:
         copies = {name: tensor.detach().clone() for name, tensor in adapter.items()}
         weights = layer_weights(self.backbone, copies, f"the adapter of writer {writer!r}")
         with self._lock:
-            if writer in self._weights:
+            if writer in (BASE, TRAINED, *self._published):
                 raise ThinkrankError(f"there is a writer {writer!r} already: publish under another name")
-            self._weights[writer] = weights
+            self._published[writer] = weights
 
     def acting(self, writer: str) -> AbstractContextManager[None]:
         """Let a writer's weights act in this thread, until the end of the block.
@@ -44,7 +40,10 @@ class Writers:
         Raises:
             ThinkrankError: if nobody of that name was published.
         """
-        if writer not in self._weights:
-            known = ", ".join(sorted(self._weights))
+        if writer in (BASE, TRAINED):
+            layers = adapted_layers(self.backbone.model).values()  # now, for an adapter may have come since
+            return acting(dict.fromkeys(layers, "live" if writer == TRAINED else None))
+        if writer not in self._published:
+            known = ", ".join((BASE, TRAINED, *self._published))
             raise ThinkrankError(f"unknown writer {writer!r}: publish its adapter first, or use one of: {known}")
-        return acting(self._weights[writer])
+        return acting(self._published[writer])
