@@ -84,7 +84,7 @@ class RerankerContract:
             np.testing.assert_allclose(alone.scores_BK[0], together.scores_BK[row], rtol=1e-4, atol=1e-5)
 
     def test_what_came_of_a_list_is_out_of_reach(self, stage: Any, lists: ImpressionDataset) -> None:
-        marked = replace(lists, feedback_LNS=np.where(lists.mask_LN[:, :, None], np.float32(_MARK), np.float32(0)))
+        marked = replace(lists, feedback_LNS=np.where(lists.feedback_LNS > 0, np.float32(_MARK), np.float32(0)))
         mark = np.float32(_MARK).tobytes()
         assert mark in pickle.dumps(marked.feedback_LNS)
         assert mark not in pickle.dumps((marked.requests, marked.candidates))
