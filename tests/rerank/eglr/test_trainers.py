@@ -1,0 +1,49 @@
+"""Each of EGLR's trainings ends the same, whenever it was killed."""
+
+import pytest
+
+from thinkrank.rerank import EGLR, EvaluatorTrainerOptions, GrpoOptions, WarmStartOptions
+from thinkrank.rerank.eglr.grpo import GrpoTrainer
+from thinkrank.rerank.eglr.report import Worth, evaluator_report
+from thinkrank.rerank.eglr.supervised import EvaluatorTrainer, WarmStartTrainer
+from thinkrank.rerank.lists import training_batches
+from thinkrank.testing import TrainerContract
+from thinkrank.training import Run
+
+SHARED = {"steps": 6, "batch_size": 8, "validate_every": 3, "checkpoint_every": 2, "warmup_steps": 0, "patience": None}
+
+
+class TestEvaluatorTrainer(TrainerContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make(cls, config, split):
+        options = EvaluatorTrainerOptions(**SHARED, slate_length=4, shuffled=0.5)
+        return lambda folder: EvaluatorTrainer(
+            EGLR.create(config, split.train, device="cpu"), split, options, Run(folder, {}, {})
+        )
+
+
+class TestWarmStartTrainer(TrainerContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make(cls, config, split):
+        options = WarmStartOptions(**SHARED, length=5)
+        return lambda folder: WarmStartTrainer(
+            EGLR.create(config, split.train, device="cpu"), split, options, Run(folder, {}, {})
+        )
+
+
+class TestGrpoTrainer(TrainerContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make(cls, config, split):
+        options = GrpoOptions(**SHARED, length=4, group_size=4, updates=2)
+
+        def made(folder):
+            model = EGLR.create(config, split.train, device="cpu")
+            report = evaluator_report(model.evaluator, training_batches(split.valid, 16))
+            worth = Worth(logged=1.0, shuffled=0.0, clicked_first=1.0, difference=1.0, difference_error=0.1)
+            model.report = report.model_copy(update={"worth": dict.fromkeys(report.worth, worth)})
+            return GrpoTrainer(model, split, options, Run(folder, {}, {}))
+
+        return made
