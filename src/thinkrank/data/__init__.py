@@ -3,7 +3,7 @@
 from thinkrank.data.candidates import Candidates, CandidateSets, NegativeKind, candidate_sets
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
-from thinkrank.data.features import with_running_features
+from thinkrank.data.features import FeatureState, with_running_features
 from thinkrank.data.filters import FilterOptions, apply_filters, k_core
 from thinkrank.data.histories import Histories
 from thinkrank.data.history import History
@@ -22,6 +22,7 @@ __all__ = [
     "Candidates",
     "Catalogue",
     "Dataset",
+    "FeatureState",
     "FilterOptions",
     "Histories",
     "History",

@@ -1,16 +1,28 @@
 """What can be said of a candidate from what happened before its list was shown.
 
-Shape legend: L lists, N candidates, F numeric features, H items of a history, E events, Q queries, R records, P pairs
-of a list and an item of its history.
+`with_running_features` counts over a whole log at once, `FeatureState` along with a system at work; what they say of a
+list is the same, bit for bit.
+
+Shape legend: L lists, N candidates, F numeric features, H items of a history, E events, Q queries, R records (slots
+that hold a candidate, list by list), P pairs of a list and an item of its history, V running columns.
 """
 
+import heapq
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import polars as pl
 from jaxtyping import Float32, Float64, Int32, Int64, Shaped
 
+from thinkrank.data.candidates import Candidates
+from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.histories import Histories
 from thinkrank.data.impressions import ImpressionDataset
+from thinkrank.data.requests import Requests
+from thinkrank.errors import ThinkrankError
 
 RUNNING_NAMES = (
     "shown_before",
@@ -21,7 +33,7 @@ RUNNING_NAMES = (
     "seen_lately",
     "past_last_seen",
 )
-"""The columns that `with_running_features` adds, in this order."""
+"""The columns that are added, in this order."""
 NEWEST = 200
 """Events of a history that ``seen_times`` and ``seen_lately`` look at."""
 _LISTS_AT_ONCE = 10_000
@@ -63,20 +75,137 @@ def with_running_features(
     ones_R = np.ones_like(taken_R)
     pairs_R = data.users_L[lists_R].astype(np.int64) * len(data.catalogue) + items_R
     _, pairs_R = np.unique(pairs_R, return_inverse=True)
-    shown_R = _total_before(items_R, known_R, ones_R, items_R, times_R)
-    clicks_R = _total_before(items_R, known_R, taken_R, items_R, times_R)
-    columns_LNF = np.zeros((*data.items_LN.shape, len(RUNNING_NAMES)), dtype=np.float32)
-    columns_LNF[lists_R, slots_R, 0] = np.log1p(shown_R)
-    columns_LNF[lists_R, slots_R, 1] = np.log1p(clicks_R)
-    columns_LNF[lists_R, slots_R, 2] = (clicks_R + 1) / (shown_R + 20)
-    columns_LNF[lists_R, slots_R, 3] = np.log1p(_total_before(pairs_R, known_R, ones_R, pairs_R, times_R))
-    columns_LNF[:, :, 4:6] = _seen(data)
-    columns_LNF[:, :, 6] = _past_last_seen(columns_LNF[:, :, 5]) * data.mask_LN
+    columns_LNV = _running_columns(
+        data.items_LN,
+        data.histories,
+        _total_before(items_R, known_R, ones_R, items_R, times_R),
+        _total_before(items_R, known_R, taken_R, items_R, times_R),
+        _total_before(pairs_R, known_R, ones_R, pairs_R, times_R),
+    )
     return replace(
         data,
-        numeric_LNF=np.concatenate([data.numeric_LNF, columns_LNF], axis=2),
+        numeric_LNF=np.concatenate([data.numeric_LNF, columns_LNV], axis=2),
         numeric_names=(*data.numeric_names, *RUNNING_NAMES),
     )
+
+
+class FeatureState:
+    """Count along with a system at work, and tell what is known of each candidate at the second it is asked about.
+
+    Items and users are known by their ids, so catalogues may change from day to day.
+
+    Args:
+        catalogue: whose rows candidates are if they do not say so; None if they always do.
+        signal: what counts as taken where it is above 0; None for the first signal of each data set.
+    """
+
+    def __init__(self, catalogue: Catalogue | None = None, *, signal: str | None = None) -> None:
+        self._catalogue, self._signal = catalogue, signal
+        self._shown: Counter[str] = Counter()
+        self._taken: Counter[str] = Counter()
+        self._shown_to: Counter[tuple[str, str]] = Counter()
+        self._waiting: list[tuple[int, int, str, list[tuple[str, bool]]]] = []
+        self._lists = 0
+        self._moment: int | None = None
+
+    def update(
+        self, shown: ImpressionDataset | pl.DataFrame, *, known_L: Int64[np.ndarray, "L"] | None = None
+    ) -> "FeatureState":
+        """Take in what was shown and what was taken of it; returns itself.
+
+        It counts from the second after its feedback was known, so it may be taken in at any time before that, and
+        lists of one second know nothing of each other. What comes later than that counts from when it comes.
+
+        Args:
+            shown: lists, or events: a table with a row for each slot that was shown, of the columns ``user``, ``item``
+                (ids), ``time`` (when the feedback was known, in seconds since 1970) and ``taken`` (yes or no).
+            known_L: when the feedback on each list was complete; None for when it was shown. Events say it themselves.
+
+        Raises:
+            ThinkrankError: if there is no such signal or column.
+        """
+        if isinstance(shown, ImpressionDataset):
+            taken_LN = shown.feedback(self._signal) > 0
+            known_L = shown.times_L if known_L is None else known_L
+            ids, users = shown.catalogue.ids, shown.users
+            for row, length in enumerate(shown.lengths_L.tolist()):
+                items = [ids[item] for item in shown.items_LN[row, :length].tolist()]
+                slots = list(zip(items, taken_LN[row, :length].tolist(), strict=True))
+                self._wait(int(known_L[row]), users[shown.users_L[row]], slots)
+            return self
+        columns = ("time", "user", "item", "taken")
+        missing = [name for name in columns if name not in shown.columns]
+        if missing:
+            raise ThinkrankError(f"events have no column {', '.join(missing)}; they need {', '.join(columns)}")
+        for time, user, item, taken in shown.select(columns).iter_rows():
+            self._wait(int(time), str(user), [(str(item), bool(taken))])
+        return self
+
+    def features(self, requests: Any, candidates: Any) -> Candidates:
+        """Add the columns of `with_running_features` to candidates, as of the second of each request.
+
+        Requests whose time is unknown know everything that was taken in. What a user did before is looked up in the
+        request's history, in the rows of the candidates' catalogue.
+
+        Args:
+            requests: see `Requests.of`; of any order in time, but none before the second that was asked about last.
+            candidates: see `Candidates.of`.
+
+        Raises:
+            ThinkrankError: if a request lies before one that was answered earlier, or it is not known whose rows the
+                candidates are.
+        """
+        candidates = Candidates.of(candidates, self._catalogue)
+        catalogue = self._catalogue if candidates.catalogue is None else candidates.catalogue
+        requests = Requests.of(requests, catalogue)
+        if catalogue is None:
+            raise ThinkrankError(f"{candidates.name}: no catalogue says whose rows they are; give one to FeatureState")
+        if len(requests) != len(candidates):
+            raise ThinkrankError(f"{candidates.name}: {len(candidates)} candidate lists for {len(requests)} requests")
+        ids, rows = catalogue.ids, candidates.items_BN.tolist()
+        counts: list[list[tuple[int, int, int]]] = [[] for _ in rows]
+        for row, time in self._in_order(requests.times_B, len(rows)):
+            self._settle(time)
+            user = None if requests.users is None else requests.users[row]
+            counts[row] = [self._counts(user, ids[item]) for item in rows[row] if item >= 0]
+        counts_R3 = np.array([one for each in counts for one in each], dtype=np.float64).reshape(-1, 3)
+        columns_BNV = _running_columns(candidates.items_BN, Histories.of(requests.histories), *counts_R3.T)
+        given_BNF = [] if candidates.numeric_BNF is None else [candidates.numeric_BNF]
+        return replace(
+            candidates,
+            numeric_BNF=np.concatenate([*given_BNF, columns_BNV], axis=2),
+            numeric_names=(*candidates.numeric_names, *RUNNING_NAMES),
+        )
+
+    def _counts(self, user: str | None, item: str) -> tuple[int, int, int]:
+        return self._shown[item], self._taken[item], 0 if user is None else self._shown_to[user, item]
+
+    def _wait(self, known: int, user: str, slots: list[tuple[str, bool]]) -> None:
+        heapq.heappush(self._waiting, (known, self._lists, user, slots))
+        self._lists += 1  # so that lists themselves are never compared
+
+    def _in_order(self, times_B: Int64[np.ndarray, "B"] | None, count: int) -> Iterable[tuple[int, int]]:
+        """Yield requests and their seconds, the earliest first."""
+        if times_B is None:
+            latest = max((known for known, *_ in self._waiting), default=-1) + 1
+            return ((row, max(latest, self._moment or 0)) for row in range(count))
+        order = np.argsort(times_B, kind="stable").tolist()
+        return ((row, int(times_B[row])) for row in order)
+
+    def _settle(self, moment: int) -> None:
+        """Count what was known before a second."""
+        if self._moment is not None and moment < self._moment:
+            raise ThinkrankError(
+                f"a request of second {moment} comes after one of second {self._moment}, before which everything has "
+                "been counted: ask in the order of time"
+            )
+        self._moment = moment
+        while self._waiting and self._waiting[0][0] < moment:
+            _, _, user, slots = heapq.heappop(self._waiting)
+            for item, taken in slots:
+                self._shown[item] += 1
+                self._taken[item] += taken
+                self._shown_to[user, item] += 1
 
 
 def histories_before(
@@ -86,7 +215,7 @@ def histories_before(
     users_L: Shaped[np.ndarray, "L"],
     times_L: Int64[np.ndarray, "L"],
 ) -> Histories:
-    """For each list, what its user did before its second.
+    """Find for each list what its user did before its second.
 
     Args:
         users_E: numbers of users from 0, of events in any order; those of one user and second keep their order.
@@ -110,7 +239,7 @@ def _total_before(
     owners_Q: Shaped[np.ndarray, "Q"],
     times_Q: Int64[np.ndarray, "Q"],
 ) -> Float64[np.ndarray, "Q"]:
-    """For each query, the sum of its owner's amounts of records strictly before its time."""
+    """Sum for each query its owner's amounts of records strictly before its time."""
     moments = np.unique(np.concatenate([times_R, times_Q]))
     keys_R = _keys(owners_R, times_R, moments)
     order = np.argsort(keys_R, kind="stable")
@@ -123,21 +252,33 @@ def _total_before(
 def _keys(
     owners: Shaped[np.ndarray, "_"], times: Int64[np.ndarray, "_"], moments: Int64[np.ndarray, "_"]
 ) -> Int64[np.ndarray, "_"]:
-    """One number that sorts by owner, then time."""
+    """Make one number that sorts by owner, then time."""
     return np.asarray(owners.astype(np.int64) * (len(moments) + 1) + np.searchsorted(moments, times))
 
 
-def _seen(data: ImpressionDataset) -> Float32[np.ndarray, "L N 2"]:
-    """How often and how lately each candidate stands in its list's history."""
-    blocks = [np.zeros((0, data.items_LN.shape[1], 2), dtype=np.float32)]
-    for start in range(0, len(data), _LISTS_AT_ONCE):
+def _running_columns(
+    items_LN: Int32[np.ndarray, "L N"],
+    histories: Histories,
+    shown_R: Float64[np.ndarray, "R"],
+    taken_R: Float64[np.ndarray, "R"],
+    shown_to_user_R: Float64[np.ndarray, "R"],
+) -> Float32[np.ndarray, "L N V"]:
+    """Turn what was counted before the second of each list into the columns; see `with_running_features`."""
+    mask_LN = items_LN >= 0
+    columns_LNV = np.zeros((*items_LN.shape, len(RUNNING_NAMES)), dtype=np.float32)
+    columns_LNV[mask_LN, 0] = np.log1p(shown_R)
+    columns_LNV[mask_LN, 1] = np.log1p(taken_R)
+    columns_LNV[mask_LN, 2] = (taken_R + 1) / (shown_R + 20)
+    columns_LNV[mask_LN, 3] = np.log1p(shown_to_user_R)
+    for start in range(0, len(items_LN), _LISTS_AT_ONCE):
         part = slice(start, start + _LISTS_AT_ONCE)
-        blocks.append(_seen_among(data.items_LN[part], data.histories[part].newest(NEWEST), len(data.catalogue)))
-    return np.concatenate(blocks)
+        columns_LNV[part, :, 4:6] = _seen_among(items_LN[part], histories[part].newest(NEWEST))
+    columns_LNV[:, :, 6] = _past_last_seen(columns_LNV[:, :, 5]) * mask_LN
+    return columns_LNV
 
 
 def _past_last_seen(lately_LN: Float32[np.ndarray, "L N"]) -> Float32[np.ndarray, "L N"]:
-    """The signed distance to the candidate that was seen last."""
+    """Return the signed distance to the candidate that was seen last."""
     places_N = np.arange(lately_LN.shape[1], dtype=np.float32)
     distance_LN = places_N - lately_LN.argmax(axis=1, keepdims=True)
     return np.where(
@@ -146,8 +287,10 @@ def _past_last_seen(lately_LN: Float32[np.ndarray, "L N"]) -> Float32[np.ndarray
 
 
 def _seen_among(
-    items_LN: Int32[np.ndarray, "L N"], history_LH: Int32[np.ndarray, "L H"], num_items: int
+    items_LN: Int32[np.ndarray, "L N"], history_LH: Int32[np.ndarray, "L H"]
 ) -> Float32[np.ndarray, "L N 2"]:
+    """Count how often and how lately each candidate stands in its list's history."""
+    num_items = 1 + int(max(items_LN.max(initial=0), history_LH.max(initial=0)))
     lists_R, places_R = np.nonzero(history_LH >= 0)
     age_R = (history_LH >= 0).sum(axis=1)[lists_R] - 1 - places_R
     keys_R = lists_R * num_items + history_LH[lists_R, places_R]
