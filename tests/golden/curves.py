@@ -81,19 +81,19 @@ def eglr(name: str, folder: Path) -> dict[str, str]:
 
 
 def sasrec(name: str, folder: Path) -> dict[str, str]:
-    return baseline("sasrec", f"sasrec-{name}", models.sasrec(settings.SASRECS[name]))
+    return baseline("sasrec", f"sasrec-{name}", *models.sasrec(settings.SASRECS[name]))
 
 
 def lists(name: str, folder: Path) -> dict[str, str]:
-    return baseline(name, f"lists-{name}", models.list_baseline(name, settings.LIST_BASELINES[name]))
+    return baseline(name, f"lists-{name}", *models.list_baseline(name, settings.LIST_BASELINES[name]))
 
 
 def counted(name: str, folder: Path) -> dict[str, str]:
     return baseline(name, name, getattr(models, name)(getattr(settings, name.upper())))
 
 
-def baseline(kind: str, name: str, model: Any) -> dict[str, str]:
-    rows = [{"validation": value} for value in getattr(model, "validations", [])]
+def baseline(kind: str, name: str, model: Any, validations: Iterable[float] = ()) -> dict[str, str]:
+    rows = [{"validation": value} for value in validations]
     return {name: written(rows, models.weights_of(kind, model))}
 
 

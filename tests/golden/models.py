@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
-from thinkrank.retrieve.sasrec.trainer import train_sasrec
 
 from golden import world
 from golden.settings import SETS
@@ -54,6 +53,7 @@ from thinkrank.retrieve import (
     RecpoOptions,
     SASRec,
     SasrecOptions,
+    train_sasrec,
 )
 from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
 from thinkrank.retrieve.r2ec.recpo import RecpoTrainer
@@ -166,9 +166,10 @@ def grpo_fit(model: EGLR, options: Mapping[str, Any], folder: Path) -> GrpoTrain
     return GrpoTrainer(model, world.displayed_split(), explicit(GrpoOptions, options), run_in(folder))
 
 
-def sasrec(options: Mapping[str, Any]) -> SASRec:
-    """Trained."""
-    return train_sasrec(SASRec(explicit(SasrecOptions, options), device="cpu"), world.walks_split())
+def sasrec(options: Mapping[str, Any]) -> tuple[SASRec, list[float]]:
+    """Trained, and its validations."""
+    model = SASRec(explicit(SasrecOptions, options), device="cpu")
+    return model, validations(train_sasrec(model, world.walks_split()))
 
 
 def item_knn(options: Mapping[str, Any]) -> ItemKNN:
@@ -186,14 +187,20 @@ def popularity(options: Mapping[str, Any]) -> Popularity:
     return Popularity(explicit(PopularityConfig, options)).fit(world.walks_split())
 
 
-def list_baseline(kind: str, options: Mapping[str, Any]) -> Any:
-    """Trained."""
-    model, settings = LIST_BASELINES[kind]
-    return train_network(model(explicit(settings, options), device="cpu"), world.displayed_split())
+def list_baseline(kind: str, options: Mapping[str, Any]) -> tuple[Any, list[float]]:
+    """Trained, and its validations."""
+    kind_of_model, settings = LIST_BASELINES[kind]
+    model = kind_of_model(explicit(settings, options), device="cpu")
+    return model, validations(train_network(model, world.displayed_split()))
+
+
+def validations(run: Run) -> list[float]:
+    """NDCG@10 after each epoch."""
+    return [row["valid_ndcg@10"] for row in run.metrics() if "valid_ndcg@10" in row]
 
 
 def weights_of(kind: str, model: Any) -> dict[str, torch.Tensor]:
     """What a trained baseline has learnt, by name."""
     if kind in LIST_BASELINES:
         return model.network.state_dict()
-    return {name: torch.from_numpy(array) for name, array in model._arrays.items()}
+    return {name: torch.from_numpy(array) for name, array in model.arrays.items()}

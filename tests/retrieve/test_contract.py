@@ -60,7 +60,7 @@ class Neighbour(DenseRetriever[NeighbourOptions]):
 
     def scores(self, requests):
         newest = [history.items[-1] if len(history) else 0 for history in self.checked(requests).histories]
-        return -np.abs(self.arrays["rows_I"] - np.array(newest, np.float32)[:, None]) ** self.config.reach
+        return -(np.abs(self.arrays["rows_I"] - np.array(newest, np.float32)[:, None]) ** self.config.reach)
 
 
 class TestRetrieverOfOnesOwn(RetrieverContract):

@@ -1,6 +1,8 @@
 """SASRec against a forward pass written out by hand, and on data whose right answer is known."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -14,10 +16,13 @@ from torch import Tensor
 from thinkrank.data import Catalogue, Dataset, History, split_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import evaluate_retrieval
-from thinkrank.retrieve import Popularity, SASRec, SasrecOptions, sasrec
-from thinkrank.retrieve.sasrec import CausalEncoder, next_item_loss, windows
-from thinkrank.testing import LearnsTasteContract, two_tribes
+from thinkrank.pretrained import finish
+from thinkrank.retrieve import Popularity, SASRec, SasrecOptions, train_sasrec
+from thinkrank.retrieve.sasrec.model import CausalEncoder
+from thinkrank.retrieve.sasrec.trainer import SasrecTrainer, next_item_loss, windows
+from thinkrank.testing import LearnsTasteContract, TrainerContract, two_tribes
 from thinkrank.testing.worlds import COLD_ITEM
+from thinkrank.training import Run, UnsavedRun, train
 
 SMALL = SasrecOptions(width=16, heads=2, max_length=6, learning_rate=1e-2, max_epochs=12, dropout=0.1)
 NUM_WINES = 12
@@ -45,16 +50,35 @@ def encoder_of(num_items: int = 9, **options: object) -> CausalEncoder:
     return encoder
 
 
+def trained(data, options=SMALL, **changes) -> SASRec:
+    model = SASRec(options.model_copy(update=changes), device="cpu")
+    train_sasrec(model, data)
+    return model
+
+
+def validations(run: Run) -> list[float]:
+    return [row["valid_ndcg@10"] for row in run.metrics() if "valid_ndcg@10" in row]
+
+
 class TestSASRec(LearnsTasteContract):
     @classmethod
     def fit(cls, dataset):
-        return SASRec(SMALL, device="cpu").fit(dataset)
+        return trained(dataset)
 
 
 class TestSASRecOfManyShortWindows(LearnsTasteContract):
     @classmethod
     def fit(cls, dataset):
-        return SASRec(SMALL.model_copy(update={"max_length": 2, "norm": "post"}), device="cpu").fit(dataset)
+        return trained(dataset, max_length=2, norm="post")
+
+
+class TestSasrecTrainer(TrainerContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make(cls):
+        split = split_dataset(walks(*range(NUM_WINES), *range(NUM_WINES), length=10), "leave-last-out")
+        options = SMALL.model_copy(update={"max_epochs": 6, "patience": 6, "batch_size": 8, "dropout": 0.3})
+        return lambda folder: SasrecTrainer(SASRec(options, device="cpu"), split, Run(folder, {}, {}))
 
 
 def written_out(encoder: CausalEncoder, items: list[int], *, heads: int, norm: str) -> Tensor:
@@ -156,64 +180,83 @@ def test_long_histories_are_cut_at_changing_places():
 
 @pytest.fixture(scope="module")
 def walker():
-    """A model that has seen the walk, with its split."""
+    """A model that has seen the walk, with its split and its run."""
     split = split_dataset(walks(*range(NUM_WINES), *range(NUM_WINES)), "leave-last-out")
-    options = SMALL.model_copy(update={"max_epochs": 40, "patience": 8})
-    return SASRec(options, device="cpu").fit(split), split
+    model, run = SASRec(SMALL.model_copy(update={"max_epochs": 40, "patience": 8}), device="cpu"), UnsavedRun()
+    train_sasrec(model, split, run=run)
+    return model, split, run
 
 
 def test_a_cycle_is_learnt_where_popularity_knows_nothing(walker):
-    model, split = walker
-    evaluation = evaluate_retrieval(
-        {"sasrec": model.scores, "popularity": Popularity().fit(split).scores}, split.test, cutoffs=[10]
-    )
+    model, split, _ = walker
+    systems = {"sasrec": model, "popularity": Popularity().fit(split)}
+    evaluation = evaluate_retrieval(systems, split.test, cutoffs=[10])
     assert evaluation.values("sasrec", "ndcg@10").mean() > 0.99
     assert evaluation.values("popularity", "ndcg@10").mean() < 0.7
 
 
 def test_the_weights_of_the_best_validation_are_kept_and_waiting_has_an_end(walker):
-    model, split = walker
-    again = evaluate_retrieval({"sasrec": model.scores}, split.valid).values("sasrec", "ndcg@10").mean()
-    assert again == pytest.approx(max(model.validations), abs=1e-6)
-    assert len(model.validations) == int(np.argmax(model.validations)) + 1 + model.config.patience
+    model, split, run = walker
+    again = evaluate_retrieval({"sasrec": model}, split.valid).values("sasrec", "ndcg@10").mean()
+    assert again == pytest.approx(max(validations(run)), abs=1e-6)
+    assert len(validations(run)) == int(np.argmax(validations(run))) + 1 + model.config.patience
 
 
-def test_weights_that_got_worse_are_given_back(monkeypatch):
+def test_weights_that_got_worse_are_given_back():
     split = split_dataset(walks(*range(NUM_WINES)), "leave-last-out")
 
-    def fit_as_if_judged(*judgements: float, **options: int) -> SASRec:
-        told = iter(judgements)
-        monkeypatch.setattr(sasrec, "_validate", lambda *_: next(told))
-        return SASRec(SMALL.model_copy(update=options), device="cpu").fit(split)
+    def trained_as_if_judged(*judgements: float, **options: int) -> tuple[SASRec, list[float]]:
+        model, remaining = SASRec(SMALL.model_copy(update=options), device="cpu"), iter(judgements)
+        trainer = SasrecTrainer(model, split, UnsavedRun())
+        trainer.measure = lambda: {"valid_ndcg@10": next(remaining)}
+        return model, validations(train(trainer))
 
-    stopped = fit_as_if_judged(0.1, 0.5, 0.2, 0.3, 0.9, patience=2)
-    assert stopped.validations == [0.1, 0.5, 0.2, 0.3]
-    best = fit_as_if_judged(0.1, 0.5, max_epochs=2)
+    stopped, values = trained_as_if_judged(0.1, 0.5, 0.2, 0.3, 0.9, patience=2)
+    assert values == [0.1, 0.5, 0.2, 0.3]
+    best, _ = trained_as_if_judged(0.1, 0.5, max_epochs=2)
     asked = [History.of([0, 1]), History.of([7])]
     np.testing.assert_array_equal(stopped.scores(asked), best.scores(asked))
 
 
 def test_a_whole_data_set_is_learnt_for_all_epochs():
-    told = []
+    shown = []
 
     class Bar:
         def __init__(self, title, total):
-            told.append(total)
+            shown.append((title, total))
 
         def __enter__(self):
-            return lambda n=1, note="": told.append(note)
+            return lambda n=1, note="": shown.append((n, note))
 
         def __exit__(self, *fault):
             return None
 
-    model = SASRec(SMALL, device="cpu").fit(two_tribes(), progress=Bar)
-    assert model.validations == []
-    assert told[0] == SMALL.max_epochs == len(told) - 1
-    assert "loss" in told[-1]
+    run = train_sasrec(SASRec(SMALL, device="cpu"), two_tribes(), progress=Bar)
+    assert validations(run) == []
+    assert [row["step"] for row in run.metrics()] == list(range(1, SMALL.max_epochs + 1))
+    assert shown[:2] == [("training SASRec", SMALL.max_epochs), (0, "")]
+    assert len(shown) - 2 == SMALL.max_epochs
+    assert "loss" in shown[-1][1]
+
+
+def test_a_run_in_a_folder_is_resumed_and_one_that_is_over_gives_its_weights(tmp_path):
+    split = split_dataset(walks(*range(NUM_WINES)), "leave-last-out")
+    first = SASRec(SMALL, device="cpu")
+    log = train_sasrec(first, split, run=Run(tmp_path, {}, {})).metrics()
+    second = SASRec(SMALL, device="cpu")
+    assert train_sasrec(second, split, run=Run(tmp_path, {}, {})).metrics() == log
+    np.testing.assert_array_equal(first.scores([[1, 2]]), second.scores([[1, 2]]))
+
+
+def test_importing_it_does_not_load_transformers():
+    code = (
+        "import sys; from thinkrank.retrieve.sasrec.trainer import train_sasrec; print('transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "False\n"
 
 
 def test_company_and_filling_up_change_no_score(walker):
-    model, _ = walker
+    model, _, _ = walker
     histories = [History.of([3]), History.of(list(range(12))), History.of([]), History.of([5, 5, 6])]
     together = model.scores(histories)
     for row, history in zip(together, histories, strict=True):
@@ -222,7 +265,7 @@ def test_company_and_filling_up_change_no_score(walker):
 
 
 def test_only_the_newest_items_are_read(walker):
-    model, _ = walker
+    model, _, _ = walker
     newest = [4, 5, 6, 7, 8, 9]
     np.testing.assert_array_equal(
         model.scores([History.of([1, 2, 3, *newest])]), model.scores([History.of([9, 0, *newest])])
@@ -234,12 +277,12 @@ def test_only_the_newest_items_are_read(walker):
 @pytest.mark.parametrize("history", [History.of([]), History.of([COLD_ITEM]), History.of([COLD_ITEM, COLD_ITEM])])
 def test_a_history_of_which_nothing_is_known_is_answered_with_popularity(history):
     dataset = two_tribes()
-    model = SASRec(SMALL, device="cpu").fit(dataset)
+    model = trained(dataset)
     np.testing.assert_array_equal(model.scores([history]), Popularity().fit(dataset).scores([history]))
 
 
 def test_items_that_training_never_saw_are_left_out_of_a_history():
-    model = SASRec(SMALL, device="cpu").fit(two_tribes())
+    model = trained(two_tribes())
     np.testing.assert_array_equal(
         model.scores([History.of([1, COLD_ITEM, 2, COLD_ITEM])]), model.scores([History.of([1, 2])])
     )
@@ -247,31 +290,30 @@ def test_items_that_training_never_saw_are_left_out_of_a_history():
 
 def test_the_seed_decides_and_the_world_outside_does_not():
     torch.manual_seed(1)
-    first = SASRec(SMALL, device="cpu").fit(two_tribes())
+    first = trained(two_tribes())
     after = torch.rand(3)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(3), after)
-    second = SASRec(SMALL, device="cpu").fit(two_tribes())
-    other = SASRec(SMALL.model_copy(update={"seed": 1}), device="cpu").fit(two_tribes())
+    second = trained(two_tribes())
+    other = trained(two_tribes(), seed=1)
     asked = [History.of([0, 1])]
     np.testing.assert_array_equal(first.scores(asked), second.scores(asked))
     assert (first.scores(asked) != other.scores(asked)).any()
 
 
 def test_config_and_device_survive_the_disk_and_other_shapes_are_refused(tmp_path):
-    SASRec(SMALL, device="cpu").fit(two_tribes()).save_pretrained(tmp_path)
+    trained(two_tribes()).save_pretrained(tmp_path)
     restored = SASRec.from_pretrained(tmp_path, device="cpu")
     assert restored.config == SMALL
     assert restored.encoder.device == restored.device == torch.device("cpu")
-    other = SMALL.model_copy(update={"width": 8})
-    (tmp_path / "config.json").write_text(other.model_dump_json())
-    with pytest.raises(ThinkrankError, match="does not fit its config"):
+    finish(tmp_path, "sasrec", SMALL.model_copy(update={"width": 8}))
+    with pytest.raises(ThinkrankError, match="do not fit"):
         SASRec.from_pretrained(tmp_path)
 
 
-def test_another_baseline_is_refused_by_name(tmp_path):
+def test_another_kind_is_refused_by_name(tmp_path):
     Popularity().fit(two_tribes()).save_pretrained(tmp_path)
-    with pytest.raises(ThinkrankError, match="is not of SASRec"):
+    with pytest.raises(ThinkrankError, match="kind 'popularity', not 'sasrec'"):
         SASRec.from_pretrained(tmp_path)
 
 
@@ -286,8 +328,8 @@ def test_senseless_options_are_errors():
 
 def test_nothing_to_learn_or_nothing_learnt_is_an_error(tmp_path):
     with pytest.raises(ThinkrankError, match="no user has two"):
-        SASRec(SMALL, device="cpu").fit(walks(1, 2, length=1))
-    with pytest.raises(ThinkrankError, match="call fit first"):
+        trained(walks(1, 2, length=1))
+    with pytest.raises(ThinkrankError, match="call train_sasrec first"):
         SASRec().scores([History.of([])])
-    with pytest.raises(ThinkrankError, match="call fit first"):
+    with pytest.raises(ThinkrankError, match="call train_sasrec first"):
         SASRec().save_pretrained(tmp_path)

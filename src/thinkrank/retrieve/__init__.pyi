@@ -11,5 +11,6 @@ from .r2ec.config import RecpoOptions as RecpoOptions
 from .r2ec.contrastive import train_contrastive as train_contrastive
 from .r2ec.model import R2ec as R2ec
 from .r2ec.recpo import train_recpo as train_recpo
-from .sasrec import SASRec as SASRec
-from .sasrec import SasrecOptions as SasrecOptions
+from .sasrec.model import SASRec as SASRec
+from .sasrec.model import SasrecOptions as SasrecOptions
+from .sasrec.trainer import train_sasrec as train_sasrec

@@ -1,0 +1,1 @@
+"""SASRec: self-attention over the items of a history, and its training."""

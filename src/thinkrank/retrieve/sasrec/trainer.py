@@ -1,0 +1,185 @@
+"""Training of SASRec: passes over all training events, stopped when validation no longer improves.
+
+Memory: a few arrays of 4 * P * I bytes, P up to `batch_size` times `max_length` predictions (9 MB each for 1,280
+predictions and 1,682 items).
+
+Shape legend: B rows, T places, P predictions of a batch, I items, N events of a user, W of a window.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from thinkrank.data.dataset import Dataset
+from thinkrank.data.splits import Split
+from thinkrank.errors import ThinkrankError
+from thinkrank.policy import ndcg_reward
+from thinkrank.retrieve.interactions import all_items, catalogue_of, training_histories
+from thinkrank.retrieve.sasrec.model import CausalEncoder, SASRec, fill_up
+from thinkrank.training import Progress, Run, Trainer, TrainerOptions, UnsavedRun, no_progress, train
+
+
+def train_sasrec(
+    model: SASRec, data: Dataset | Split, *, run: Run | None = None, progress: Progress = no_progress
+) -> Run:
+    """Train a model in place from fresh weights, or resume what the run's folder holds.
+
+    Given a split with validation samples, training stops early and the weights of the best validation are kept; a whole
+    data set is passed over for all of `max_epochs`. Equal seeds give equal weights on one CPU process; GPUs sum in
+    another order each time. Torch's global random state is left as it was.
+
+    Args:
+        model: what is trained, by its own options.
+        data: a whole data set, or a split; of it train and valid are used, test is not touched.
+        run: the folder for checkpoints and the log; None for a log in memory.
+        progress: how to show the epochs.
+
+    Returns:
+        The run, whose log has the loss of each epoch, and ``valid_ndcg@10`` if there are validation samples.
+
+    Raises:
+        ThinkrankError: if no user has two training events.
+    """
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        return train(SasrecTrainer(model, data, UnsavedRun() if run is None else run), progress)
+
+
+class SasrecTrainer(Trainer[TrainerOptions]):
+    """One training of SASRec in progress; a step is an epoch.
+
+    Args:
+        model: trained in place.
+        data: as for `train_sasrec`.
+        run: the folder for checkpoints and the log.
+    """
+
+    betas = (0.9, 0.98)  # the paper's released code
+    validates_first = False
+    title = "training SASRec"
+
+    def __init__(self, model: SASRec, data: Dataset | Split, run: Run) -> None:
+        self.model, self.config = model, model.config
+        self.histories, self.catalogue = training_histories(data), catalogue_of(data)
+        if not any(len(history) > 1 for history in self.histories):
+            raise ThinkrankError("SASRec learns what comes next, and no user has two training interactions")
+        counts_I = np.bincount(all_items(self.histories), minlength=len(self.catalogue))
+        self.counts_I = counts_I.astype(np.float32)
+        config = self.config
+        self.validation = data.valid.subset(config.validation_samples, config.seed) if isinstance(data, Split) else None
+        self.generator = np.random.default_rng(config.seed)
+        self.encoder = CausalEncoder(len(self.catalogue), config)
+        model.install(self.encoder, self.catalogue, self.counts_I)
+        options = TrainerOptions(
+            steps=config.max_epochs,
+            learning_rate=config.learning_rate,
+            warmup_steps=0,
+            schedule="constant",
+            weight_decay=config.weight_decay,
+            grad_clip=math.inf,
+            validate_every=1,
+            patience=config.patience,
+            checkpoint_every=1,
+            seed=config.seed,
+        )
+        parameters = list(self.encoder.parameters())
+        group = {"params": parameters, "lr": config.learning_rate, "weight_decay": config.weight_decay}
+        super().__init__([group], parameters, options, run)
+
+    def prepare(self) -> None:
+        """Draw the weights, first of all that is drawn from the seed."""
+        self.encoder.load_state_dict(CausalEncoder(len(self.catalogue), self.config).state_dict())
+
+    def step(self) -> str:
+        """Pass once over every training event, in random order."""
+        started, counters, size = time.perf_counter(), self.counters, self.config.batch_size
+        rows = [row for past in self.histories for row in windows(past.items, self.config.max_length, self.generator)]
+        order = self.generator.permutation(len(rows))
+        rate, total, count = self.learning_rate(), 0.0, 0
+        self.encoder.train()
+        for start in range(0, len(order), size):
+            items_BT, real_BT = fill_up([rows[index] for index in order[start : start + size]])
+            items_BT, real_BT = items_BT.to(self.encoder.device), real_BT.to(self.encoder.device)
+            loss = next_item_loss(self.encoder, items_BT[:, :-1], items_BT[:, 1:], real_BT[:, 1:])
+            loss.backward()
+            self.update()
+            predictions = int(real_BT[:, 1:].sum())
+            total, count = total + loss.item() * predictions, count + predictions
+        self.encoder.eval()
+        counters.step += 1
+        counters.examples += count
+        counters.seconds += time.perf_counter() - started
+        self.log(loss=total / count, learning_rate=rate)
+        return f"loss {total / count:.3f}"
+
+    def measure(self) -> dict[str, Any]:
+        """Return NDCG@10 on the validation samples over the whole catalogue, seen items left out."""
+        if not self.validation:
+            return {}
+        ranks_S = self.model.target_ranks(self.validation.requests(), self.validation.targets)
+        return {"valid_ndcg@10": ndcg_reward(torch.from_numpy(ranks_S), 10).mean().item()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return everything training changes, as live tensors."""
+        return {name: tensor.detach() for name, tensor in self.encoder.state_dict().items()}
+
+    def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy what `weights` returned back."""
+        self.encoder.load_state_dict(tensors)
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return the state of what draws windows and order."""
+        return {"generator": self.generator.bit_generator.state}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Go on drawing from where it was."""
+        self.generator.bit_generator.state = state["generator"]
+
+    def finish(self) -> None:
+        """Let the model answer with the final weights."""
+        self.model.install(self.encoder, self.catalogue, self.counts_I)
+
+
+def next_item_loss(
+    encoder: CausalEncoder, items_BT: Int[Tensor, "B T"], targets_BT: Int[Tensor, "B T"], real_BT: Bool[Tensor, "B T"]
+) -> Float[Tensor, ""]:
+    """Compute the mean cross-entropy, in nats, of the item after each place against the whole catalogue.
+
+    L = -(1/P) Σ_{(b,t) real} log( exp(h_bt · e_target) / Σ_i exp(h_bt · e_i) )
+
+    Args:
+        encoder: gives the states h and the embeddings e.
+        items_BT: catalogue rows, oldest first, filled up on the right with any row.
+        targets_BT: the row that came after each.
+        real_BT: False where filled up; at least one must be True.
+
+    Source: Klenitskiy & Vasilev 2023 (their SASRec with cross-entropy).
+    """
+    return functional.cross_entropy(encoder.item_scores(encoder(items_BT)[real_BT]), targets_BT[real_BT])
+
+
+def windows(
+    items_N: Int[np.ndarray, "N"], max_length: int, generator: np.random.Generator
+) -> Iterator[Int[np.ndarray, "W"]]:
+    """Cut a history so that each event but the first is predicted exactly once, from at most `max_length` before it.
+
+    A history that is longer is cut at a random first place and then every `max_length` events; neighbouring windows
+    share the event that ends one and begins the other.
+
+    Args:
+        items_N: catalogue rows, oldest first; fewer than two give no window.
+        max_length: W is at most one more than this.
+        generator: decides the first place.
+    """
+    last = len(items_N) - 1
+    first = last if last <= max_length else int(generator.integers(1, max_length + 1))
+    start, end = 0, first
+    while start < last:
+        yield items_N[start : end + 1]
+        start, end = end, min(end + max_length, last)
