@@ -4,9 +4,6 @@
 away from what is shown.
 """
 
-from thinkrank.data.synthetic.options import RelayOptions, WorldOptions
-from thinkrank.data.synthetic.oracle import expected_ndcg
-from thinkrank.data.synthetic.relay import RelayWorld, relay_split
-from thinkrank.data.synthetic.world import World
+import lazy_loader as lazy
 
-__all__ = ["RelayOptions", "RelayWorld", "World", "WorldOptions", "expected_ndcg", "relay_split"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)
