@@ -26,10 +26,11 @@ from jaxtyping import Int32
 from thinkrank.data import Dataset, History
 from thinkrank.data.splits import Split
 from thinkrank.data.synthetic import RelayWorld, relay_split
-from thinkrank.language import Backbone, Completion, encode_text
+from thinkrank.language import Backbone, encode_text
 from thinkrank.prompts.options import PairPromptOptions
 from thinkrank.prompts.pairs import PairPrompts
 from thinkrank.rank.r2rank.groups import TrainingGroup
+from thinkrank.stages.answers import Thought
 
 Clue = Literal["timid", "telling"]
 CLUES: tuple[Clue, ...] = get_args(Clue)
@@ -81,18 +82,18 @@ class TwoClues:
 
     def split(self) -> Split:
         """Users divided into train, valid and test; the last event of each is the only sample."""
-        told = self.relay.dataset()
-        items = np.array(told.catalogue.ids)[self.events_UE.ravel()]
+        relay = self.relay.dataset()
+        items = np.array(relay.catalogue.ids)[self.events_UE.ravel()]
         options = {"kind_share": self.kind_share, **self.relay.options.model_dump()}
         source = {"source": "two-clues", "files": [], "options": options}
         interactions = pl.DataFrame(
             {
-                "user": np.repeat(told.users, self.events_UE.shape[1]),
+                "user": np.repeat(relay.users, self.events_UE.shape[1]),
                 "item": items,
-                "timestamp": told.times_E,
+                "timestamp": relay.times_E,
             }
         )
-        return relay_split(Dataset("two-clues", interactions, told.catalogue, source=source))
+        return relay_split(Dataset("two-clues", interactions, relay.catalogue, source=source))
 
     def thought(self, items: Sequence[int], candidate: int, begin: int) -> str:
         """What a chain says of a candidate: where it begins (a place from the newest), its items, and a verdict."""
@@ -110,7 +111,7 @@ class TwoClues:
         }
 
     def shares(
-        self, histories: Sequence[History], thoughts: Sequence[Mapping[int, Completion]]
+        self, histories: Sequence[History], thoughts: Sequence[Mapping[int, Thought]]
     ) -> dict[Clue | Literal["neither"], float]:
         """Which clue thoughts follow, word for word; the others, of no clue or with a slip, follow neither.
 
@@ -119,9 +120,9 @@ class TwoClues:
             thoughts: per user, about each candidate by its row.
         """
         counts: Counter[Clue | Literal["neither"]] = Counter({"telling": 0, "timid": 0, "neither": 0})
-        for history, own in zip(histories, thoughts, strict=True):
+        for history, of_user in zip(histories, thoughts, strict=True):
             items = history.items.tolist()
-            for row, thought in own.items():
+            for row, thought in of_user.items():
                 right = {self.thought(items, row, begin): clue for begin, clue in enumerate(CLUES)}
                 counts[right.get(thought.text.strip(), "neither")] += 1
         return {clue: count / counts.total() for clue, count in counts.items()}
