@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from thinkrank.data import Catalogue, Dataset, History, Requests, load_impressions
+from thinkrank.data import Catalogue, History, Requests, load_impressions
 from thinkrank.data.candidates import Candidates
 from thinkrank.errors import ThinkrankError
 from thinkrank.pretrained import CONFIG_FILE, load
@@ -74,7 +74,7 @@ def recommend(
             f"{folder}: no trained model here; run `thinkrank demo` or `thinkrank train retrieve` first"
         )
     has_catalogue = (saved / "catalogue.parquet").is_file()
-    dataset: Dataset | None = None
+    dataset: Any = None
     if user is not None or not has_catalogue:
         dataset = recipe_of(folder).settings.from_run(folder).data.load()
     catalogue = Catalogue.load(saved / "catalogue.parquet") if has_catalogue else dataset.catalogue

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, Field
 
@@ -133,6 +133,7 @@ def refuse_retrieval_options(options: EvaluationOptions) -> None:
         )
 
 
+@runtime_checkable
 class Recipe(Protocol):
     """Know what a run of one stage is made of.
 

@@ -1,6 +1,7 @@
 """Systems without a language model, as tables and studies set them beside one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from thinkrank.data import Split
 from thinkrank.retrieve import EASE, ItemKNN, Popularity, SASRec, SasrecOptions, train_sasrec
@@ -16,7 +17,7 @@ _COUNTED = {POPULARITY: Popularity, ITEM_KNN: ItemKNN, EASE_R: EASE}
 
 def fitted_baselines(
     split: Split, names: Sequence[str], *, seed: int = 0, device: str = "auto", progress: Progress = no_progress
-) -> dict[str, DenseRetriever]:
+) -> dict[str, DenseRetriever[Any]]:
     """Fit systems on the train part; SASRec stops early on the valid part.
 
     Args:
@@ -26,11 +27,11 @@ def fitted_baselines(
         device: where SASRec trains and answers.
         progress: how to show SASRec's training.
     """
-    systems: dict[str, DenseRetriever] = {}
+    systems: dict[str, DenseRetriever[Any]] = {}
     for name in names:
         if name == SASREC:
-            systems[name] = SASRec(SasrecOptions(seed=seed), device=device)
-            train_sasrec(systems[name], split, progress=progress)
+            systems[name] = model = SASRec(SasrecOptions(seed=seed), device=device)
+            train_sasrec(model, split, progress=progress)
         else:
             systems[name] = _COUNTED[name]().fit(split)
     return systems

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import BaseModel, ValidationError, model_serializer
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
@@ -24,7 +24,7 @@ class RunSettings(Options):
     """
 
     @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_unused(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         optional = [name for name, field in type(self).model_fields.items() if field.default is None]
         return {key: value for key, value in serialize(self).items() if value is not None or key not in optional}
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from thinkrank.data import Split
@@ -169,7 +170,7 @@ class RankingRecipe:
         self, systems: Mapping[str, Ranker], questions: CandidateSets, options: EvaluationOptions, progress: Progress
     ) -> Evaluation:
         """Find the true items' places among their candidates, beside a random order."""
-        ranked = {RANDOM: random_scores(questions, options.seed), **systems}
+        ranked: dict[str, Ranker | np.ndarray] = {RANDOM: random_scores(questions, options.seed), **systems}
         return evaluate_ranking(ranked, questions, batch_size=_BATCH, progress=progress)
 
     def rows(
