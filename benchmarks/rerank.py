@@ -5,8 +5,8 @@ that every row would think at the same places). Its gate is calibrated so that 4
 answers to lists that are already tensors (encoding, thinking, choosing) and, as `write_...`, the part after the
 encoding; the ways take turns, and the fastest of all rounds counts.
 
-One request is timed from the `ImpressionDataset` on, so with making its tensors; the same with a catalogue of 100,000
-items more. Exponents are slopes of log time over log size; 1 is linear.
+One request is timed from `Requests` and `Candidates` on, so with checking them and making tensors; the same with a
+catalogue of 100,000 items more. Exponents are slopes of log time over log size; 1 is linear.
 """
 
 import argparse
@@ -40,6 +40,10 @@ def made_lists(count: int, candidates: int) -> ImpressionDataset:
     return ListWorld(ListWorldOptions(lists=count, candidates=candidates, **sizes)).lists
 
 
+def first(lists: ImpressionDataset, count: int) -> ListBatch:
+    return list_batch(lists.requests, lists.candidates, slice(count))
+
+
 def made_model(kind: str, lists: ImpressionDataset) -> EGLR:
     """Fresh weights whose choices have entropies on both sides of one nat below the largest possible."""
     model = EGLR.create(EGLRConfig(generator=GeneratorOptions(kind=kind)), lists, device="cpu")
@@ -50,7 +54,7 @@ def made_model(kind: str, lists: ImpressionDataset) -> EGLR:
                 embedding.weight.normal_(generator=random)
         weight = model.writer.generator.get_parameter(SHARPER[kind])
         for _ in range(30):
-            written = answer(model, list_batch(lists, np.arange(64)), NONE)
+            written = answer(model, first(lists, 64), NONE)
             if written.entropies_before_RK.std(dim=0).mean() > 0.3:
                 return model
             weight.mul_(1.3)
@@ -90,7 +94,7 @@ def fastest(ways: Sequence[Callable[[], object]], rounds: int) -> list[float]:
 
 def thinking(kind: str, lists: ImpressionDataset, rounds: int) -> dict[str, float]:
     """Time with at most 1 and 3 thoughts over the time without any."""
-    model, batch = made_model(kind, lists), list_batch(lists, np.arange(BATCH))
+    model, batch = made_model(kind, lists), first(lists, BATCH)
     modes = [NONE, *(calibrated(model, batch, steps) for steps in (1, 3))]
     plain, nothing = (answer(model, batch, mode) for mode in (NONE, ReasoningOptions(max_steps=0)))
     assert torch.equal(plain.columns_RK, nothing.columns_RK)
@@ -119,16 +123,18 @@ def with_more_items(lists: ImpressionDataset) -> ImpressionDataset:
 def requests(lists: ImpressionDataset, count: int, name: str = "request") -> dict[str, float]:
     """Milliseconds of one request at a time, GRU pointer, at most one thought per place."""
     model = made_model("gru", lists)
-    model.writer.reasoner.options = calibrated(model, list_batch(lists, np.arange(BATCH)), 1)
-    single = [lists.subset(np.array([index % len(lists)])) for index in range(count + 10)]
-    together = model.rerank(lists.subset(np.arange(8)), PLACES)
+    model.writer = model.writer.thinking(calibrated(model, first(lists, BATCH), 1))
+    asked, candidates = lists.requests, lists.candidates
+    parts = [slice(index % len(lists), index % len(lists) + 1) for index in range(count + 10)]
+    single = [(asked[part], candidates[part]) for part in parts]
+    together = model.rerank(asked[:8], candidates[:8], PLACES)
     took = []
-    for index, one in enumerate(single):
+    for index, (request, shown) in enumerate(single):
         started = time.perf_counter()
-        slate = model.rerank(one, PLACES)
+        ranking = model.rerank(request, shown, PLACES)
         took.append(1e3 * (time.perf_counter() - started))
         if index < 8:
-            assert (slate.items_BK[0] == together.items_BK[index]).all(), "a request is answered by its company"
+            assert (ranking.items_BK[0] == together.items_BK[index]).all(), "a request is answered by its company"
     took = took[10:]
     return {f"{name}_p50_ms": float(np.percentile(took, 50)), f"{name}_p95_ms": float(np.percentile(took, 95))}
 
@@ -138,7 +144,7 @@ def exponents(rounds: int, sizes: Sequence[int]) -> dict[str, float]:
     longest = sizes[-1]
     lists = made_lists(64, longest)
     model = made_model("gru", lists)
-    batch = list_batch(lists, np.arange(64))
+    batch = first(lists, 64)
     with torch.inference_mode():
         context = model.writer.context(batch)
     ways: dict[str, list[Callable[[], object]]] = {"candidates": [], "places": []}
@@ -154,7 +160,7 @@ def exponents(rounds: int, sizes: Sequence[int]) -> dict[str, float]:
 
 
 def _narrowed(batch: ListBatch, size: int) -> dict[str, torch.Tensor]:
-    names = ("items_BN", "numeric_BNF", "categorical_BNC", "mask_BN", "feedback_BN")
+    names = ("items_BN", "numeric_BNF", "categorical_BNC", "mask_BN")
     return {name: getattr(batch, name)[:, :size] for name in names}
 
 
