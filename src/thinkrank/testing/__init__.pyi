@@ -8,6 +8,7 @@ from .ranker import RankerContract as RankerContract
 from .reranker import RerankerContract as RerankerContract
 from .retriever import LearnsTasteContract as LearnsTasteContract
 from .retriever import RetrieverContract as RetrieverContract
+from .reward import RewardContract as RewardContract
 from .source import ListSourceContract as ListSourceContract
 from .source import SourceContract as SourceContract
 from .trainer import KilledError as KilledError
