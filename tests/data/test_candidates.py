@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from thinkrank.data import CandidateSets, Catalogue, Dataset, Samples, candidate_sets, split_dataset
 from thinkrank.errors import ThinkrankError
-from thinkrank.retrieve import ItemKNN
 from thinkrank.testing import two_tribes
 
 
@@ -33,16 +32,6 @@ def every_sample(dataset: Dataset) -> Samples:
 def touched(samples: Samples, row: int) -> set[int]:
     """What the user of a sample did at any time."""
     return set(samples.dataset.history(samples.dataset.users[samples.users[row]]).items.tolist())
-
-
-class Fixed:
-    """A first stage that answers every history with the same scores."""
-
-    def __init__(self, scores):
-        self.row = np.array(scores, dtype=np.float32)
-
-    def scores(self, histories):
-        return np.tile(self.row, (len(histories), 1))
 
 
 @pytest.mark.parametrize("negatives", ["uniform", "popularity"])
@@ -88,76 +77,26 @@ def test_the_positive_is_as_often_at_one_place_as_at_another():
     assert all(abs(places[place] - 400) < 100 for place in range(5))
 
 
-def test_a_first_stage_gives_its_best_and_the_target_in_place_of_the_last():
-    dataset = shop()
-    best_first = Fixed(range(12, 0, -1))  # a is the best, l the worst
-    sets = candidate_sets(every_sample(dataset), 4, negatives="list", first_stage=best_first)
-    for row, sample in enumerate(sets.samples):
-        seen = set(sample.history.items.tolist())
-        best = [item for item in range(12) if item not in seen][:4]
-        expected = set(best) if sample.target in best else {*best[:3], sample.target}
-        assert set(sets.items_BN[row].tolist()) == expected
-
-
-def test_a_target_that_was_bought_before_stays_the_positive_of_a_first_stages_list():
-    samples = every_sample(shop(events="ann a 1,ann b 2,ann a 3"))
-    sets = candidate_sets(samples, 3, negatives="list", first_stage=Fixed(range(12, 0, -1)))
-    assert sets.samples.targets.tolist() == [1, 0]
-    assert set(sets.items_BN[1].tolist()) == {0, 2, 3}
-
-
-def test_a_real_retriever_is_a_first_stage():
-    split = split_dataset(two_tribes())
-    retriever = ItemKNN().fit(split)
-    sets = candidate_sets(split.test, 3, negatives="list", first_stage=retriever)
-    found = retriever.retrieve(sets.histories, 3).items_BK
-    assert any(sorted(row) == sorted(best) for row, best in zip(sets.items_BN.tolist(), found.tolist(), strict=True))
-
-
-@pytest.mark.parametrize("negatives", ["uniform", "popularity", "list"])
+@pytest.mark.parametrize("negatives", ["uniform", "popularity"])
 def test_where_too_few_items_are_left_the_set_is_filled_up(negatives):
     samples = every_sample(shop(num_items=5))
-    stage = Fixed([1.0, -np.inf, 1, 2, 3]) if negatives == "list" else None
-    sets = candidate_sets(samples, 9, negatives=negatives, first_stage=stage)
+    sets = candidate_sets(samples, 9, negatives=negatives)
     assert sets.items_BN.shape == (len(samples), 9)
     for row, (items, sample) in enumerate(zip(sets.items_BN, samples, strict=True)):
-        gone = touched(samples, row) if negatives != "list" else {*sample.history.items.tolist(), 1}
-        left = set(range(5)) - gone
+        left = set(range(5)) - touched(samples, row)
         assert sorted(items[items >= 0].tolist()) == sorted(left | {sample.target})
         assert (items[np.count_nonzero(items >= 0) :] == -1).all()
     assert sets.manifest()["short sets"] == len(samples)
 
 
-@pytest.mark.parametrize("negatives", ["uniform", "popularity", "list"])
+@pytest.mark.parametrize("negatives", ["uniform", "popularity"])
 def test_a_sets_draw_does_not_depend_on_which_others_there_are(negatives):
     samples = every_sample(two_tribes())
-    stage = Fixed(range(11)) if negatives == "list" else None
-    whole, part = (
-        candidate_sets(some, 4, negatives=negatives, seed=3, first_stage=stage)
-        for some in (samples, samples.subset(9, 1))
-    )
+    whole, part = (candidate_sets(some, 4, negatives=negatives, seed=3) for some in (samples, samples.subset(9, 1)))
     rows = [whole.positions.tolist().index(position) for position in part.positions.tolist()]
     assert (whole.items_BN[rows] == part.items_BN).all()
-    other = candidate_sets(samples, 4, negatives=negatives, seed=4, first_stage=stage)
+    other = candidate_sets(samples, 4, negatives=negatives, seed=4)
     assert (other.items_BN != whole.items_BN).any()
-
-
-def test_a_first_stage_is_asked_in_batches_that_leave_no_trace():
-    samples = every_sample(two_tribes(users_per_tribe=60))
-
-    class Noise:
-        def __init__(self):
-            self.asked = []
-
-        def scores(self, histories):
-            self.asked.append(len(histories))
-            return np.array([np.random.default_rng(h.items.tolist()).random(11) for h in histories], dtype=np.float32)
-
-    stage = Noise()
-    sets = candidate_sets(samples, 4, negatives="list", first_stage=stage)
-    assert stage.asked == [256, len(samples) - 256]
-    alone = candidate_sets(samples[300:301], 4, negatives="list", first_stage=stage)
-    assert (alone.items_BN[0] == sets.items_BN[300]).all()
 
 
 @given(st.integers(0, 100))
@@ -230,14 +169,6 @@ def test_senseless_requests_are_refused():
         candidate_sets(samples, negatives="unifrom")
     with pytest.raises(ThinkrankError, match="at least one negative"):
         candidate_sets(samples, 1)
-    with pytest.raises(ThinkrankError, match="a first stage belongs"):
-        candidate_sets(samples, negatives="list")
-    with pytest.raises(ThinkrankError, match="a first stage belongs"):
-        candidate_sets(samples, first_stage=Fixed(range(12)))
-    with pytest.raises(ThinkrankError, match=r"shape \(5, 3\), not \(5, 12\)"):
-        candidate_sets(samples, negatives="list", first_stage=Fixed(range(3)))
-    with pytest.raises(ThinkrankError, match="NaN"):
-        candidate_sets(samples, negatives="list", first_stage=Fixed([np.nan] * 12))
 
 
 def test_no_samples_give_no_sets():

@@ -282,7 +282,7 @@ def candidate_sets(
 
 
 def sets_of(
-    samples: Samples, others: Sequence[Int[np.ndarray, "D"]], size: int, *, negatives: str, seed: int
+    samples: Samples, others: Sequence[Int[np.ndarray, "_"]], size: int, *, negatives: str, seed: int
 ) -> CandidateSets:
     """Mix each sample's target with other items, in an order that tells nothing.
 
