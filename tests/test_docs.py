@@ -96,21 +96,6 @@ def test_single_options_of_a_source_add_up_and_a_table_of_them_replaces():
     assert settings.data.options == {"users": 9, "items": 8, "lists": 7}
 
 
-def test_a_generator_of_your_own_works_as_the_guide_writes_it():
-    from thinkrank.data import ListWorld, ListWorldOptions
-
-    text = (ROOT / "docs" / "guide" / "rerank.md").read_text(encoding="utf-8")
-    code = text[text.index("## A generator of your own") :].split("```python\n")[1].split("```")[0]
-    split = ListWorld(ListWorldOptions(lists=50)).lists.split()
-    names = {"split": split, "__name__": __name__}
-    exec(code, names)
-    slate = names["model"].rerank(
-        split.test, 3, reasoning=names["EGLRConfig"]().reasoning.model_copy(update={"threshold": 0.5})
-    )
-    assert slate.items_BK.shape == (len(split.test), 3)
-    assert slate.steps_BK.sum() > 0
-
-
 def test_every_setting_the_ranking_guide_names_exists():
     from thinkrank.recipes.layers import setting_names
     from thinkrank.recipes.ranking import RankSettings
