@@ -1,12 +1,14 @@
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
-from thinkrank.data import History
+from thinkrank.data import Catalogue, History
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import hidden_states, pad
 from thinkrank.language.logprobs import logits
 from thinkrank.rank.zero_shot import ListPrompt
+from thinkrank.stages import Ranker
 
 HISTORIES = [History.of([0, 6, 12]), History.of([])]
 CANDIDATES = np.array([[1, 18, 7], [5, 4, -1]], dtype=np.int32)
@@ -18,7 +20,7 @@ def asked(backbone, dataset, config):
 
 
 def test_a_candidate_is_scored_by_the_logit_of_its_letter(asked, backbone):
-    scores = asked.candidate_scores(HISTORIES, CANDIDATES)
+    scores = asked.rank(HISTORIES, CANDIDATES).scores_given(3)
     for b, history in enumerate(HISTORIES):
         shown = [row for row in CANDIDATES[b].tolist() if row >= 0]
         ids, mask = pad([asked.prompt(history, shown)], backbone.pad_id)
@@ -36,11 +38,23 @@ def test_the_prompt_shows_every_candidate_behind_its_letter(asked, backbone):
 
 
 def test_the_order_of_candidates_changes_its_scores(asked):
-    turned = asked.candidate_scores(HISTORIES[:1], CANDIDATES[:1, ::-1].copy())[:, ::-1]
-    assert np.abs(turned - asked.candidate_scores(HISTORIES[:1], CANDIDATES[:1])).max() > 1e-3
+    turned = asked.rank(HISTORIES[:1], CANDIDATES[:1, ::-1]).scores_given(3)[:, ::-1]
+    assert np.abs(turned - asked.rank(HISTORIES[:1], CANDIDATES[:1]).scores_given(3)).max() > 1e-3
 
 
-def test_more_candidates_than_letters_are_refused(asked):
-    many = np.full((1, 27), -1, dtype=np.int32)
-    with pytest.raises(ThinkrankError, match="letters for 26"):
-        asked.candidate_scores(HISTORIES[:1], many)
+def test_it_is_a_ranker_and_says_what_it_cost(asked, dataset):
+    assert isinstance(asked, Ranker)
+    ranking = asked.rank([["i00", "i06"]], [["i01", "i18", "i07"]])
+    assert sorted(ranking.items_BK[0].tolist()) == [1, 7, 18]
+    assert (np.diff(ranking.scores_BK) <= 0).all()
+    assert [[1, 18, 7][column] for column in ranking.columns_BK[0]] == ranking.items_BK[0].tolist()
+    assert ranking.cost.seconds > 0
+    assert asked.catalogue is dataset.catalogue
+
+
+def test_more_candidates_than_letters_are_refused(backbone, config):
+    items = [f"i{number}" for number in range(27)]
+    asked = ListPrompt(backbone, Catalogue(pl.DataFrame({"item": items, "title": items})), config.prompt)
+    assert asked.rank([[0]], [items[:26]]).items_BK.shape == (1, 26)
+    with pytest.raises(ThinkrankError, match="letters for 26 candidates, not 27"):
+        asked.rank([[0]], [items])

@@ -1,14 +1,16 @@
 """Asking an untrained model for a whole list at once: the baseline whose answer depends on the order it is asked in.
 
-Shape legend: B users (histories), N candidates of the longest list.
+Shape legend: B requests, N candidates of the longest list, V vocabulary.
 """
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from string import ascii_uppercase
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32
 
 from thinkrank.data import Catalogue, History
 from thinkrank.errors import ThinkrankError
@@ -16,11 +18,13 @@ from thinkrank.language import Backbone, Packing, PrefixTree, packed_states
 from thinkrank.language.logprobs import logits
 from thinkrank.prompts.history import HistoryTexts
 from thinkrank.prompts.options import PairPromptOptions
-from thinkrank.stages.checks import check_candidates, check_histories
+from thinkrank.stages.answers import Cost, Ranking
+from thinkrank.stages.checks import checked_candidates, checked_requests
+from thinkrank.stages.order import order_candidates
 
 
 class ListPrompt:
-    """Shows all candidates as an enumeration with letters, and scores each by the logit of its letter.
+    """Ranker that shows all candidates as an enumeration with letters, and scores each by the logit of its letter.
 
     Our selection: the paper's motivation is the position bias of such prompts, but its wording is not public.
 
@@ -39,7 +43,7 @@ class ListPrompt:
         self._spelt = [self._texts.words(f" {letter}")[-1] for letter in ascii_uppercase]
 
     def prompt(self, history: History, rows: Sequence[int]) -> tuple[int, ...]:
-        """The whole question, up to where the model would write the letter."""
+        """Write the whole question, up to where the model would write the letter."""
         lines = self._texts.lines(history.last(self.options.history_window))
         ids = [*self._texts.frame.before, *self._texts.opening_ids, *(token for line in lines for token in line)]
         ids += self._texts.words("\nCandidates:")
@@ -48,24 +52,26 @@ class ListPrompt:
         return (*ids, *self._ask, *self._texts.frame.after, *self._answer)
 
     @torch.no_grad()
-    def candidate_scores(
-        self, histories: Sequence[History], candidates_BN: Int32[np.ndarray, "B N"]
-    ) -> Float32[np.ndarray, "B N"]:
-        """Score each history's candidates, asked in the order given.
+    def rank(self, requests: Any, candidates: Any) -> Ranking:
+        """Sort each request's candidates, shown in the order given; equal scores by catalogue row.
+
+        Args:
+            requests: see `Requests.of`.
+            candidates: a list for each request; see `Candidates.of`.
 
         Raises:
-            ThinkrankError: for more candidates than there are letters.
+            ThinkrankError: if there is not one list for each request, a list holds what is not in the catalogue, or
+                there are more candidates than letters.
         """
-        check_histories(histories, len(self.catalogue))
-        check_candidates(candidates_BN, len(self.catalogue))
-        if candidates_BN.shape[1] > len(ascii_uppercase):
-            raise ThinkrankError(
-                f"a list prompt has letters for {len(ascii_uppercase)} candidates, not {candidates_BN.shape[1]}"
-            )
-        scores_BN = np.full(candidates_BN.shape, -np.inf, dtype=np.float32)
-        for to, history, items in zip(scores_BN, histories, candidates_BN, strict=True):
-            shown = items[items >= 0]
+        started = time.perf_counter()
+        requests = checked_requests(requests, self.catalogue)
+        candidates = checked_candidates(candidates, self.catalogue, len(requests))
+        if (longest := int(candidates.lengths_B.max(initial=0))) > len(ascii_uppercase):
+            raise ThinkrankError(f"a list prompt has letters for {len(ascii_uppercase)} candidates, not {longest}")
+        scores_BN = np.full(candidates.items_BN.shape, -np.inf, dtype=np.float32)
+        for scores_N, history, items_N in zip(scores_BN, requests.histories, candidates.items_BN, strict=True):
+            shown = items_N[items_N >= 0]
             packing = Packing(PrefixTree.rows([self.prompt(history, shown.tolist())]), self.backbone.device)
             at_V = logits(self.backbone, packed_states(self.backbone, packing)[-1:])[0]
-            to[items >= 0] = at_V[self._spelt[: len(shown)]].cpu().numpy()
-        return scores_BN
+            scores_N[items_N >= 0] = at_V[self._spelt[: len(shown)]].cpu().numpy()
+        return replace(order_candidates(candidates, scores_BN, ties="row"), cost=Cost(time.perf_counter() - started))

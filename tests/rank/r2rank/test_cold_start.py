@@ -11,8 +11,8 @@ from thinkrank.language.trajectories import Given
 from thinkrank.rank import ColdStartOptions, R2Rank
 from thinkrank.rank.r2rank.cold_start import ColdStartTrainer, train_cold_start
 from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
-from thinkrank.testing import KilledError, kill_at
-from thinkrank.training import Run, no_progress
+from thinkrank.testing import TrainerContract
+from thinkrank.training import Run
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +22,10 @@ def options():
     )
 
 
-def make_fit(config, dataset, lists, options, folder, backbone=None, validation=None):
+def make_fit(config, dataset, groups, options, folder, backbone=None, validation=None):
     model = R2Rank.create(config, dataset.catalogue, backbone=backbone)
     run = Run(folder, options.model_dump(mode="json"), {})
-    return ColdStartTrainer(model, lists, validation, options, run)
+    return ColdStartTrainer(model, groups, validation, options, run)
 
 
 def traced(split, model, negatives=3):
@@ -63,7 +63,7 @@ def test_an_update_is_the_gradient_of_pairs_read_alone(
     with torch.no_grad():
         for parameter in [*fit.adapter, *fit.head_parameters]:
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    drawn = [one for _, one in fit.next_lists()]
+    drawn = [one for _, one in fit.next_groups()]
     fit.counters.drawn = 0
     score_loss, thought, count = 0.0, 0.0, 0
     for one in drawn:
@@ -97,27 +97,17 @@ def test_the_loss_of_lists_falls(config, dataset, split, options, tmp_path, back
     assert losses[-1] < 0.8 * np.log(6)
 
 
-@pytest.mark.parametrize("at", [1, 2, 3])
-def test_killed_and_resumed_it_ends_the_same(config, dataset, split, options, tmp_path, at):
-    sets = candidate_sets(split.valid.subset(3, 0), size=4, seed=0)
+class TestContract(TrainerContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make(cls, config, dataset, split, options):
+        sets = candidate_sets(split.valid.subset(3, 0), size=4, seed=0)
 
-    def fit(folder):
-        model = R2Rank.create(config, dataset.catalogue)
-        return make_fit(config, dataset, traced(split, model), options, tmp_path / folder, validation=sets)
+        def made(folder):
+            groups = traced(split, R2Rank.create(config, dataset.catalogue))
+            return make_fit(config, dataset, groups, options, folder, validation=sets)
 
-    whole = fit("whole")
-    whole.start()
-    whole.train(no_progress)
-    killed = fit("killed")
-    killed.start()
-    kill_at(killed, "step", at + 1)
-    with pytest.raises(KilledError):
-        killed.train(no_progress)
-    resumed = fit("killed")
-    resumed.start()
-    resumed.train(no_progress)
-    for name, tensor in whole.weights().items():
-        assert torch.equal(tensor, resumed.weights()[name]), name
+        return made
 
 
 def test_the_head_is_trained_and_saved_apart(config, dataset, split, options, tmp_path):

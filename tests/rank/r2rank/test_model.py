@@ -1,15 +1,22 @@
 """What R2Rank answers, against readings of every pair alone."""
 
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
-from thinkrank.data import History
+from thinkrank.data import Candidates, Catalogue, History, Requests
 from thinkrank.errors import ThinkrankError
-from thinkrank.language import hidden_states, pad
+from thinkrank.language import TransformersEngine, hidden_states, pad, tiny_backbone
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.logprobs import logits
+from thinkrank.language.options import GenerationOptions
 from thinkrank.rank import R2Rank
+from thinkrank.stages import Configured
+from thinkrank.testing import assert_same_answer
 
 HISTORIES = [History.of([0, 6, 12]), History.of([]), History.of([3])]
 CANDIDATES = np.array([[1, 18, 7, 23], [5, 4, -1, -1], [2, 9, 10, -1]], dtype=np.int32)
@@ -36,6 +43,11 @@ def shaken(model):
     return model
 
 
+def scores(model, histories, candidates):
+    """Scores of the candidates in the order in which they are given."""
+    return model.rank(histories, candidates).scores_given(max(map(len, candidates)))
+
+
 @torch.no_grad()
 def alone(model, history, row, thought=()):
     """The score of one pair from a reading of its own."""
@@ -51,58 +63,62 @@ def alone(model, history, row, thought=()):
 
 
 def test_scores_are_those_of_every_pair_read_alone(model):
-    answer = model.answer(HISTORIES, CANDIDATES)
+    ranking = model.rank(HISTORIES, CANDIDATES)
+    scores_BN, thoughts = ranking.scores_given(4), model.answer(HISTORIES, CANDIDATES).thoughts
     for b, history in enumerate(HISTORIES):
         for n, row in enumerate(CANDIDATES[b].tolist()):
             if row < 0:
-                assert answer.scores_BN[b, n] == -np.inf
+                assert scores_BN[b, n] == -np.inf
                 continue
-            thought = answer.thoughts[b][row].ids_before_stop if answer.thoughts else ()
-            assert answer.scores_BN[b, n] == pytest.approx(alone(model, history, row, thought), abs=1e-4)
+            thought = thoughts[b][row].ids_before_stop if thoughts else ()
+            assert scores_BN[b, n] == pytest.approx(alone(model, history, row, thought), abs=1e-4)
 
 
 def test_the_order_of_candidates_changes_no_score_by_a_bit(model):
-    order = np.random.default_rng(1).permutation(4)
-    straight = model.candidate_scores(HISTORIES, CANDIDATES)
-    shuffled = model.candidate_scores(HISTORIES, np.ascontiguousarray(CANDIDATES[:, order]))
-    np.testing.assert_array_equal(shuffled, straight[:, order])
+    straight, order = model.rank(HISTORIES, CANDIDATES), np.random.default_rng(1).permutation(4)
+    shuffled = model.rank(HISTORIES, [[row[n] for n in order if row[n] >= 0] for row in CANDIDATES.tolist()])
+    np.testing.assert_array_equal(shuffled.items_BK, straight.items_BK)
+    np.testing.assert_array_equal(shuffled.scores_BK, straight.scores_BK)
 
 
 def test_rank_sorts_the_candidates_and_gives_a_reason_for_each(model):
-    ranking = model.rank(HISTORIES, CANDIDATES)
-    scores = model.candidate_scores(HISTORIES, CANDIDATES)
+    ranking, answer = model.rank(HISTORIES, CANDIDATES), model.answer(HISTORIES, CANDIDATES)
     for b in range(len(HISTORIES)):
-        by_row = dict(zip(CANDIDATES[b].tolist(), scores[b].tolist(), strict=True))
+        by_row = dict(zip(CANDIDATES[b].tolist(), answer.scores_BN[b].tolist(), strict=True))
         assert (np.diff(ranking.scores_BK[b][np.isfinite(ranking.scores_BK[b])]) <= 0).all()
         assert [by_row[row] for row in ranking.items_BK[b].tolist()] == ranking.scores_BK[b].tolist()
         if model.config.thinks:
-            assert len(ranking.reasons[b]) == (CANDIDATES[b] >= 0).sum()
+            written = [answer.thoughts[b][row].ids for row in ranking.items_BK[b].tolist() if row >= 0]
+            assert [tuple(reason.token_ids.tolist()) for reason in ranking.reasons[b]] == written
     assert (ranking.reasons is not None) == model.config.thinks
+    assert ranking.cost.seconds > 0
+    tokens = sum(len(reason.token_ids) for reasons in ranking.reasons or () for reason in reasons)
+    assert ranking.cost.tokens == tokens
 
 
 def test_many_candidates_are_read_in_bounded_runs(model, monkeypatch):
     if model.config.thinks:
         pytest.skip("thinking reads as the sampler admits")
     many = np.arange(24, dtype=np.int32)[None]
-    expected = model.candidate_scores(HISTORIES[:1], many)
+    expected = scores(model, HISTORIES[:1], many)
     monkeypatch.setattr("thinkrank.rank.r2rank.model._PASS_TOKENS", 40)
-    np.testing.assert_allclose(model.candidate_scores(HISTORIES[:1], many), expected, atol=1e-4)
+    np.testing.assert_allclose(scores(model, HISTORIES[:1], many), expected, atol=1e-4)
 
 
 def test_saved_and_loaded_it_answers_the_same(model, tmp_path, backbone):
-    expected = model.candidate_scores(HISTORIES, CANDIDATES)
+    expected = scores(model, HISTORIES, CANDIDATES)
     model.save_pretrained(tmp_path)
     assert {"adapter.safetensors", "head.safetensors", "config.json", "README.md"} <= {
         file.name for file in tmp_path.iterdir()
     }
-    np.testing.assert_array_equal(R2Rank.from_pretrained(tmp_path).candidate_scores(HISTORIES, CANDIDATES), expected)
+    np.testing.assert_array_equal(scores(R2Rank.from_pretrained(tmp_path), HISTORIES, CANDIDATES), expected)
 
 
 def test_kept_prefixes_change_nothing(model, dataset):
-    first = model.candidate_scores(HISTORIES, CANDIDATES)
+    first = scores(model, HISTORIES, CANDIDATES)
     assert model.prefixes.misses
     before = model.prefixes.misses
-    np.testing.assert_allclose(model.candidate_scores(HISTORIES, CANDIDATES), first, atol=1e-5)
+    np.testing.assert_allclose(scores(model, HISTORIES, CANDIDATES), first, atol=1e-5)
     assert model.prefixes.misses == before
 
 
@@ -113,12 +129,63 @@ def test_ties_are_ordered_by_catalogue_row_and_an_untrained_head_ties_all(config
     assert ranking.scores_BK[1].tolist() == [0, 0, -np.inf, -np.inf]
 
 
+class Unread:
+    """The reference engine, but for the states that it does not hand out."""
+
+    def __init__(self, engine):
+        self.engine, self.options = engine, []
+
+    def sample(self, prompts, options, **more):
+        self.options.append(options)
+        written = self.engine.sample(prompts, options, **more)
+        return [[dataclasses.replace(one, last_state=None) for one in samples] for samples in written]
+
+    def publish(self, writer, adapter):
+        self.engine.publish(writer, adapter)
+
+
+def test_an_engine_without_states_gives_the_same_scores(config, dataset, backbone, tmp_path):
+    model = shaken(R2Rank.create(config, dataset.catalogue, backbone=backbone))
+    expected = scores(model, HISTORIES, CANDIDATES)
+    other = R2Rank(model.config, model.backbone, model.catalogue, model.head, Unread(model.engine))
+    np.testing.assert_allclose(scores(other, HISTORIES, CANDIDATES), expected, atol=1e-4)
+    model.save_pretrained(tmp_path)
+    base = tiny_backbone(dataset.catalogue.titles)
+    loaded = R2Rank.from_pretrained(tmp_path, backbone=base, engine=Unread(TransformersEngine(base)))
+    np.testing.assert_allclose(scores(loaded, HISTORIES, CANDIDATES), expected, atol=1e-4)
+    sampled = GenerationOptions(max_new_tokens=3, temperature=1.0)
+    Configured(loaded, thought_options=sampled).rank(Requests(HISTORIES), Candidates(CANDIDATES))
+    assert loaded.engine.options == [config.thought, sampled]
+
+
+def test_candidates_of_another_catalogue_are_found_by_their_ids(config, dataset, backbone):
+    model = shaken(R2Rank.create(config, dataset.catalogue, backbone=backbone))
+    turned = Catalogue(dataset.catalogue.frame.reverse())
+    rows = np.where(CANDIDATES >= 0, len(dataset.catalogue) - 1 - CANDIDATES, -1).astype(np.int32)
+    expected, answer = model.rank(HISTORIES, CANDIDATES), model.rank(HISTORIES, Candidates(rows, turned))
+    assert_same_answer(answer, expected)
+    strange = Catalogue(pl.DataFrame({"item": ["i00", "new"], "title": ["red car", "new"]}))
+    with pytest.raises(ThinkrankError, match="no item has the id 'new'"):
+        model.rank(HISTORIES[:1], Candidates(np.array([[0, 1]], dtype=np.int32), strange))
+
+
+def test_threads_that_ask_at_once_get_what_each_gets_alone(config, dataset, backbone):
+    model = shaken(R2Rank.create(config, dataset.catalogue, backbone=backbone))
+    expected = [model.rank(HISTORIES[b : b + 1], CANDIDATES[b : b + 1]) for b in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        asked = [b for _ in range(5) for b in range(3)]
+        for b, answer in zip(
+            asked, pool.map(lambda b: model.rank(HISTORIES[b : b + 1], CANDIDATES[b : b + 1]), asked), strict=True
+        ):
+            assert_same_answer(answer, expected[b], atol=1e-5)
+
+
 @pytest.mark.parametrize(
-    ("row", "said"), [([1, 1, 2, 3], "list 0 holds item 1 twice"), ([1, 24, 2, 3], "list 0 holds item 24")]
+    ("row", "message"), [([1, 1, 2, 3], "list 0 holds item 1 twice"), ([1, 24, 2, 3], "list 0 holds item 24")]
 )
-def test_candidates_that_cannot_be_are_refused(config, dataset, backbone, row, said):
+def test_candidates_that_cannot_be_are_refused(config, dataset, backbone, row, message):
     model = R2Rank.create(config, dataset.catalogue, backbone=backbone)
-    with pytest.raises(ThinkrankError, match=said):
+    with pytest.raises(ThinkrankError, match=message):
         model.rank(HISTORIES[:1], np.array([row], dtype=np.int32))
 
 

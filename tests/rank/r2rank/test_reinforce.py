@@ -16,8 +16,8 @@ from thinkrank.policy.plackett_luce import expected_ndcg
 from thinkrank.rank import R2Rank, ReinforceOptions
 from thinkrank.rank.r2rank.groups import TrainingGroups
 from thinkrank.rank.r2rank.reinforce import ReinforceTrainer
-from thinkrank.testing import KilledError, kill_at
-from thinkrank.training import Run, no_progress, train
+from thinkrank.testing import TrainerContract
+from thinkrank.training import Run
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def make_fit(config, dataset, split, options, folder, validation=None):
 def gradients(fit, rollouts, advantages):
     kept = []
     fit.update = lambda: kept.extend(p.grad.clone() for p in [*fit.adapter, *fit.head_parameters]) or 0.0
-    fit._update(rollouts, advantages)
+    fit.learn(rollouts, advantages)
     for parameter in [*fit.adapter, *fit.head_parameters]:
         parameter.grad = None
     return kept
@@ -68,8 +68,8 @@ def test_an_update_is_the_policy_gradient_of_pairs_read_alone(
     options = options.model_copy(update={"credit": credit, "estimator": estimator, "kl_coefficient": 0.0})
     fit = make_fit(config, dataset, split, options, tmp_path)
     fit.start()
-    drawn = fit.next_lists()
-    rollouts, _ = fit._rollouts(drawn)
+    drawn = fit.next_groups()
+    rollouts, _ = fit.sample(drawn)
     model, num_users, size = fit.model, len(drawn), options.negatives + 1
     written = model.sample(
         [one.history for _, one in drawn], [one.rows for _, one in drawn],
@@ -104,7 +104,7 @@ def test_parts_of_the_loss_reach_what_they_should(config, dataset, split, option
     def reached(folder, **changes):
         fit = make_fit(config, dataset, split, options.model_copy(update=changes), tmp_path / folder)
         fit.start()
-        rollouts, _ = fit._rollouts(fit.next_lists())
+        rollouts, _ = fit.sample(fit.next_groups())
         advantages = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
         for parameter in [*fit.adapter, *fit.head_parameters]:
             parameter.grad = torch.zeros_like(parameter)
@@ -123,9 +123,9 @@ def test_divergence_is_measured_from_the_start(config, dataset, split, options, 
     options = options.model_copy(update={"kl_coefficient": 0.1, "updates": 2})
     fit = make_fit(config, dataset, split, options, tmp_path)
     fit.start()
-    rollouts, _ = fit._rollouts(fit.next_lists())
+    rollouts, _ = fit.sample(fit.next_groups())
     advantages = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
-    first, second = fit._update(rollouts, advantages), fit._update(rollouts, advantages)
+    first, second = fit.learn(rollouts, advantages), fit.learn(rollouts, advantages)
     assert first["token_ratio"] == pytest.approx(1, abs=1e-5)
     assert first["token_kl"] == pytest.approx(0, abs=1e-6)
     assert second["token_kl"] > 1e-8
@@ -135,48 +135,37 @@ def test_divergence_is_measured_from_the_start(config, dataset, split, options, 
 def test_without_thoughts_the_reward_of_the_list_is_followed_exactly(config, dataset, split, options, tmp_path):
     fit = make_fit(config.model_copy(update={"thinks": False}), dataset, split, options, tmp_path)
     fit.start()
-    rollouts, facts = fit._rollouts(fit.next_lists())
+    rollouts, facts = fit.sample(fit.next_groups())
     scores = torch.cat([rollout.scores_GN for rollout in rollouts])
     assert facts["reward"] == pytest.approx(
         float(expected_ndcg(scores, torch.zeros(len(scores), dtype=torch.long), 1.0).mean()), abs=1e-5
     )
-    assert fit._update(rollouts, torch.zeros(2, 1, 3))["score_loss"] == pytest.approx(-facts["reward"], abs=1e-4)
+    assert fit.learn(rollouts, torch.zeros(2, 1, 3))["score_loss"] == pytest.approx(-facts["reward"], abs=1e-4)
 
 
 def test_scores_can_be_trained_pair_by_pair(config, dataset, split, options, tmp_path):
     options = options.model_copy(update={"score_loss": "pointwise", "token_weight": 0.0, "temperature": 0.5})
     fit = make_fit(config, dataset, split, options, tmp_path)
     fit.start()
-    rollouts, _ = fit._rollouts(fit.next_lists())
+    rollouts, _ = fit.sample(fit.next_groups())
     loss = 0.0
     for rollout in rollouts:
         for scores in rollout.scores_GN.tolist():
             for n, score in enumerate(scores):
                 chance = 1 / (1 + math.exp(-score / 0.5))
                 loss -= math.log(chance if n == 0 else 1 - chance) / (2 * options.group_size * len(scores))
-    assert fit._update(rollouts, torch.zeros(2, options.group_size, 3))["score_loss"] == pytest.approx(loss, abs=1e-4)
+    assert fit.learn(rollouts, torch.zeros(2, options.group_size, 3))["score_loss"] == pytest.approx(loss, abs=1e-4)
 
 
-@pytest.mark.parametrize("point", ["_rollouts", "_update", "validate", "save"])
-def test_killed_and_resumed_it_ends_the_same(config, dataset, split, options, tmp_path, point):
-    sets = candidate_sets(split.valid.subset(2, 0), size=3, seed=0)
-    options = options.model_copy(update={"estimator": "pl_rank", "num_permutations": 4, "steps": 3})
+class TestContract(TrainerContract):
+    moments = (*TrainerContract.moments, ("model.sample", 2, False), ("learn", 2, False), ("validate", 2, True))
 
-    def fit(folder):
-        return make_fit(config, dataset, split, options, tmp_path / folder, sets)
-
-    whole = fit("whole")
-    whole.start()
-    whole.train(no_progress)
-    killed = fit("killed")
-    kill_at(killed, point, 2)
-    with pytest.raises(KilledError):
-        train(killed)
-    resumed = fit("killed")
-    resumed.start()
-    resumed.train(no_progress)
-    for name, tensor in whole.weights().items():
-        assert torch.equal(tensor, resumed.weights()[name]), name
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make(cls, config, dataset, split, options):
+        sets = candidate_sets(split.valid.subset(2, 0), size=3, seed=0)
+        options = options.model_copy(update={"estimator": "pl_rank", "num_permutations": 4})
+        return lambda folder: make_fit(config, dataset, split, options, folder, sets)
 
 
 def test_what_trains_nothing_is_refused(config, dataset, split, options, tmp_path):

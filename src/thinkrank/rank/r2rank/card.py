@@ -14,12 +14,12 @@ A low-rank adapter and a scoring head for `{backbone}`. It reads a history of {n
 {how}, and gives each pair a score. The order in which candidates are given changes nothing.
 
 ```python
-import numpy as np
 import thinkrank
 
-model = thinkrank.R2Rank.from_pretrained("path/of/this/folder")
-history = thinkrank.data.History.of([model.catalogue.find("a title")])
-ranking = model.rank([history], np.array([[3, 14, 15]], dtype=np.int32))
+model = thinkrank.load("path/of/this/folder")
+history = [model.catalogue.find("a title")]  # catalogue rows, oldest first; or ids
+ranking = model.rank([history], [[3, 14, 15]])
+print(ranking.table(model.catalogue))
 ```
 
 | file | content |

@@ -5,7 +5,7 @@ The loss is reconstructed: cross-entropy of the trace's tokens, and for the head
 standing first under Plackett-Luce, which is the softmax over its list. Without traces this is the training of a ranker
 that does not think, and with readout `yes_no` and loss `pointwise` the usual fine-tuning on yes and no.
 
-Shape legend: R trajectories of a pass.
+Shape legend: R trajectories of a pass, N candidates of a group.
 """
 
 import time
@@ -20,7 +20,7 @@ from thinkrank.language import packed_states
 from thinkrank.language.packing import batches
 from thinkrank.language.trajectories import action_logprobs
 from thinkrank.policy import pointwise_loss
-from thinkrank.rank.r2rank.config import ColdStartOptions
+from thinkrank.rank.r2rank.config import ColdStartOptions, ScoreLoss
 from thinkrank.rank.r2rank.groups import TrainingGroup
 from thinkrank.rank.r2rank.model import R2Rank
 from thinkrank.rank.r2rank.trainer import RankerTrainer
@@ -28,29 +28,32 @@ from thinkrank.training import Progress, Run, no_progress, train
 
 
 class ColdStartTrainer(RankerTrainer[ColdStartOptions]):
-    """One cold start in progress; a step is one update on some lists."""
+    """Cold start in progress; a step is one update on some groups."""
+
+    title = "cold start"
 
     def step(self) -> str:
-        """Make one update: score the lists, write the traces, clip, step."""
+        """Make one update: score the groups, write the traces, clip, step."""
         options, counters = self.options, self.counters
         started = time.perf_counter()
         rate = self.learning_rate()
-        lists = [one for _, one in self.next_lists()]
-        pairs = sum(len(one.rows) for one in lists)
-        written = max(1, sum(len(trace.ids) for one in lists for trace in one.traces or ()))
+        groups = [group for _, group in self.next_groups()]
+        pairs = sum(len(group.rows) for group in groups)
+        written = max(1, sum(len(trace.ids) for group in groups for trace in group.traces or ()))
         losses = {"loss": 0.0, "thought_loss": 0.0}
-        for part in self._passes(lists):
-            traces = None if part[0].traces is None else [[[trace] for trace in one.traces or ()] for one in part]
-            episodes = self.model.episodes([one.history for one in part], [one.rows for one in part], traces)
-            states_TD = packed_states(self.model.backbone, episodes.packing)
-            scores_R = self.model.read_scores(episodes, states_TD)
-            score_loss = self._score_loss(scores_R, [len(one.rows) for one in part])
-            score_loss = score_loss / (pairs if options.loss == "pointwise" else len(lists))
-            thought_loss = -action_logprobs(self.model.backbone, episodes, states_TD)[0].sum() / written
+        for part in self.passes(groups):
+            traces = None if part[0].traces is None else [[[trace] for trace in group.traces or ()] for group in part]
+            read = self.model.trajectories([group.history for group in part], [group.rows for group in part], traces)
+            states_TD = packed_states(self.model.backbone, read.packing)
+            score_loss = score_losses(
+                self.model.read_scores(read, states_TD), [len(g.rows) for g in part], options.loss
+            )
+            score_loss = score_loss / (pairs if options.loss == "pointwise" else len(groups))
+            thought_loss = -action_logprobs(self.model.backbone, read, states_TD)[0].sum() / written
             (score_loss + options.thought_weight * thought_loss).backward()
             losses["loss"] += score_loss.item()
             losses["thought_loss"] += thought_loss.item()
-            counters.tokens += len(episodes.packing)
+            counters.tokens += len(read.packing)
         norm = self.update()
         counters.step += 1
         counters.examples += pairs
@@ -58,40 +61,48 @@ class ColdStartTrainer(RankerTrainer[ColdStartOptions]):
         self.log(**losses, gradient_norm=norm, learning_rate=rate)
         return f"{counters.examples / counters.seconds:.1f} pairs/s, loss {losses['loss']:.3f}"
 
-    def _passes(self, lists: Sequence[TrainingGroup]) -> Iterator[Sequence[TrainingGroup]]:
-        """Cut the lists of a step into runs that fit one pass."""
+    def passes(self, groups: Sequence[TrainingGroup]) -> Iterator[Sequence[TrainingGroup]]:
+        """Cut the groups of a step into runs that fit one pass."""
         prompts = self.model.prompts
         lengths = [
-            len(prompts.prefix(one.history))
-            + sum(len(prompts.candidate(row)) for row in one.rows)
-            + sum(len(trace.ids) for trace in one.traces or ())
-            for one in lists
+            len(prompts.prefix(group.history))
+            + sum(len(prompts.candidate(row)) for row in group.rows)
+            + sum(len(trace.ids) for trace in group.traces or ())
+            for group in groups
         ]
-        return (lists[part] for part in batches(lengths, self.options.batch_tokens))
+        return (groups[part] for part in batches(lengths, self.options.batch_tokens))
 
-    def _score_loss(self, scores_R: Float[Tensor, "R"], sizes: Sequence[int]) -> Float[Tensor, ""]:
-        """Sum over lists, or over pairs; the positive is the first of each list."""
-        own = scores_R.split(list(sizes))
-        if self.options.loss == "list":
-            return torch.stack([scores_N.logsumexp(dim=0) - scores_N[0] for scores_N in own]).sum()
-        gains_R = torch.cat([torch.arange(size, device=scores_R.device) == 0 for size in sizes]).float()
-        return len(scores_R) * pointwise_loss(scores_R[None, None], gains_R[None])
+
+def score_losses(scores_R: Float[Tensor, "R"], sizes: Sequence[int], loss: ScoreLoss) -> Float[Tensor, ""]:
+    """Sum the losses of groups, or of pairs.
+
+    Args:
+        scores_R: group by group, the positive first in each.
+        sizes: of the groups.
+        loss: `list` is the negative log-likelihood of the positive standing first under Plackett-Luce, `pointwise` the
+            cross-entropy of each pair.
+    """
+    if loss == "list":
+        groups = scores_R.split(list(sizes))
+        return torch.stack([scores_N.logsumexp(dim=0) - scores_N[0] for scores_N in groups]).sum()
+    gains_R = torch.cat([torch.arange(size, device=scores_R.device) == 0 for size in sizes]).float()
+    return len(scores_R) * pointwise_loss(scores_R[None, None], gains_R[None])
 
 
 def train_cold_start(
     model: R2Rank,
-    lists: Sequence[TrainingGroup],
+    groups: Sequence[TrainingGroup],
     validation: CandidateSets | None,
     options: ColdStartOptions,
     run: Run,
     *,
     progress: Progress = no_progress,
 ) -> Run:
-    """Train a model in place on given lists, resuming from the run's folder if it holds a checkpoint.
+    """Train a model in place on given groups, resuming from the run's folder if it holds a checkpoint.
 
     Args:
         model: untrained; afterwards it holds the weights of the best validation (or the last: `keep`).
-        lists: with traces if the model thinks.
+        groups: with traces if the model thinks.
         validation: candidate sets to measure on; None for none.
         options: how to train.
         run: the folder for checkpoints and the log.
@@ -100,4 +111,4 @@ def train_cold_start(
     Raises:
         ThinkrankError: if there is nothing to train on.
     """
-    return train(ColdStartTrainer(model, lists, validation, options, run), progress)
+    return train(ColdStartTrainer(model, groups, validation, options, run), progress)

@@ -10,6 +10,9 @@ from thinkrank.policy.options import Credit, Estimator, Normalisation
 from thinkrank.prompts.options import PairPromptOptions
 from thinkrank.training.options import AdapterTrainerOptions
 
+ScoreLoss = Literal["list", "pointwise"]
+"""How a cold start scores: the positive among its group, or each pair."""
+
 
 class ScoringHeadOptions(Options):
     """How the state behind a thought becomes one number (the paper says: one scalar; its form is reconstructed)."""
@@ -60,7 +63,7 @@ class ColdStartOptions(RankerTrainerOptions):
     negatives: int = Field(3, ge=1, description="per positive")
     learning_rate: float = Field(5e-4, gt=0, description="of the adapter")
     head_learning_rate: float = Field(3e-2, gt=0, description="of the scoring head")
-    loss: Literal["list", "pointwise"] = Field(
+    loss: ScoreLoss = Field(
         "list", description="softmax of the positive among its list (Plackett-Luce's first place), or BCE per pair"
     )
     thought_weight: float = Field(0.5, ge=0, description="of the loss of writing the traces, a mean over tokens")

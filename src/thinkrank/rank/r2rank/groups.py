@@ -1,4 +1,4 @@
-"""Short lists to train on: what a user chose next, among items the user never met."""
+"""Groups to train on: the item that a user chose next, among some that the user never met."""
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from thinkrank.prompts.pairs import PairPrompts
 
 @dataclass(frozen=True)
 class TrainingGroup:
-    """One list.
+    """Hold the candidates of one training sample.
 
     Attributes:
         position: of the positive, among the events of the data set.
@@ -29,11 +29,11 @@ class TrainingGroup:
 
 
 class TrainingGroups(Sequence[TrainingGroup]):
-    """One list per training sample, made on demand; its negatives depend on the seed and the sample alone.
+    """Make one group per training sample, on demand; its negatives depend on the seed and the sample alone.
 
     Args:
         samples: of the training part.
-        negatives: per list, uniform among the items that the user never met, later ones included.
+        negatives: per group, uniform among the items that the user never met, later ones included.
         seed: of the negatives.
     """
 
@@ -62,22 +62,22 @@ class TrainingGroups(Sequence[TrainingGroup]):
 
 
 def with_traces(
-    lists: Sequence[TrainingGroup], reasonings: Mapping[tuple[int, int], str], prompts: PairPrompts
+    groups: Sequence[TrainingGroup], reasonings: Mapping[tuple[int, int], str], prompts: PairPrompts
 ) -> list[TrainingGroup]:
-    """Give lists what is to be written about their pairs.
+    """Give groups what is to be written about their pairs.
 
-    A pair without a reasoning leaves its list; a list without its positive, or without any negative, is left out.
+    A pair without a reasoning leaves its group; a group without its positive, or without any negative, is left out.
 
     Args:
-        lists: to be trained on.
+        groups: to be trained on.
         reasonings: by position and catalogue row.
         prompts: whose closing ends a trace.
     """
     kept = []
-    for one in lists:
-        rows = tuple(row for row in one.rows if (one.position, row) in reasonings)
-        if len(rows) > 1 and rows[0] == one.rows[0]:
-            written = (tuple(prompts.text(reasonings[one.position, row])) for row in rows)
+    for group in groups:
+        rows = tuple(row for row in group.rows if (group.position, row) in reasonings)
+        if len(rows) > 1 and rows[0] == group.rows[0]:
+            written = (tuple(prompts.text(reasonings[group.position, row])) for row in rows)
             traces = tuple(Given((*ids, *prompts.closing_ids), len(ids)) for ids in written)
-            kept.append(replace(one, rows=rows, traces=traces))
+            kept.append(replace(group, rows=rows, traces=traces))
     return kept

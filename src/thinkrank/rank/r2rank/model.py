@@ -3,13 +3,14 @@
 Confirmed by the paper's abstract and its readers: reasoning per pair, one scalar score from each, a scoring head beside
 the language model (arXiv 2602.12530). Where the score is read, and the words of the prompt, are reconstructed.
 
-Shape legend: B users (histories), N candidates of the longest list, R trajectories, T tokens of a packing, D width.
+Shape legend: B requests, N candidates of the longest list, R trajectories, T tokens of a packing, D width.
 """
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from thinkrank.data import Catalogue, History
 from thinkrank.language import (
     Backbone,
     Completion,
+    Engine,
     GenerationOptions,
     PrefixCache,
     PrefixTree,
@@ -34,13 +36,14 @@ from thinkrank.language import (
 from thinkrank.language.logprobs import logits
 from thinkrank.language.packing import PrefixKV, batches
 from thinkrank.language.trajectories import Given, Trajectories, Written
-from thinkrank.pretrained import finish, local_folder, reading, write_tensors
+from thinkrank.pretrained import finish, local_folder, read_config, reading, write_tensors
 from thinkrank.prompts.pairs import PairPrompts
 from thinkrank.rank.r2rank.card import model_card
 from thinkrank.rank.r2rank.config import R2RankConfig
 from thinkrank.rank.r2rank.head import ScoringHead
-from thinkrank.stages.answers import Ranking
-from thinkrank.stages.checks import check_candidates, check_histories
+from thinkrank.stages.answers import Cost, Ranking
+from thinkrank.stages.checks import checked_candidates, checked_requests
+from thinkrank.stages.order import order_candidates
 from thinkrank.stages.thoughts import thought_of
 
 _Ids: TypeAlias = tuple[int, ...]
@@ -51,10 +54,10 @@ _PASS_TOKENS = 4096
 
 @dataclass(frozen=True)
 class PairAnswers:
-    """Scores of some candidates, and what was thought about them.
+    """Hold scores of some candidates, and what was thought about them.
 
     Attributes:
-        scores_BN: in the order the candidates came in; -inf for padding.
+        scores_BN: in the order in which candidates were given; -inf for padding.
         thoughts: per history, by catalogue row; None if none were written.
     """
 
@@ -63,21 +66,32 @@ class PairAnswers:
 
 
 class R2Rank:
-    """A ranker that can think about each candidate before it scores it.
+    """Ranker that can think about each candidate before it scores it.
 
-    Use `create` for an untrained model and `from_pretrained` for a saved one.
+    Use `create` for an untrained model and `from_pretrained` for a saved one. Threads may ask one model at once.
 
     Args:
         config: what it is made of.
         backbone: the language model, adapter included.
         catalogue: the items.
         head: from states to scores.
+        engine: writes the thoughts with the same backbone; None for the model itself, as transformers runs it.
     """
 
-    def __init__(self, config: R2RankConfig, backbone: Backbone, catalogue: Catalogue, head: ScoringHead) -> None:
+    kind: ClassVar[str] = "r2rank"
+
+    def __init__(
+        self,
+        config: R2RankConfig,
+        backbone: Backbone,
+        catalogue: Catalogue,
+        head: ScoringHead,
+        engine: Engine | None = None,
+    ) -> None:
         self.config, self.backbone, self.catalogue, self.head = config, backbone, catalogue, head
         self.prompts = PairPrompts(backbone, catalogue, config.prompt, thinks=config.thinks)
         self.prefixes = PrefixCache(backbone, config.prefix_tokens)
+        self.engine = engine or TransformersEngine(backbone, self.prefixes if config.prefix_tokens else None)
         self._answers = [self.prompts.text(word)[0] for word in ("Yes", "No")]
 
     @classmethod
@@ -87,6 +101,7 @@ class R2Rank:
         catalogue: Catalogue,
         *,
         backbone: Backbone | None = None,
+        engine: Engine | None = None,
         seed: int = 0,
         device: str = "auto",
     ) -> "R2Rank":
@@ -96,6 +111,7 @@ class R2Rank:
             config: what to build.
             catalogue: the items.
             backbone: a model without adapter to use instead of loading `config.backbone`; it gets one in place.
+            engine: that writes the thoughts, with this backbone; None for the transformers engine.
             seed: of the initial weights.
             device: where to put a loaded one; see `load_backbone`.
         """
@@ -104,7 +120,7 @@ class R2Rank:
             torch.manual_seed(seed)
             adapted = add_lora(base, config.lora)
             head = ScoringHead(base.hidden_size, config.head)
-        return cls(config, adapted, catalogue, head.to(base.device))
+        return cls(config, adapted, catalogue, head.to(base.device), engine)
 
     def sample(
         self,
@@ -131,9 +147,8 @@ class R2Rank:
         per_leaf = [
             seed * len(self.catalogue) + row for seed, rows in zip(seeds, candidates, strict=True) for row in rows
         ]
-        sampler = TransformersEngine(self.backbone, self.prefixes if self.config.prefix_tokens else None)
         written = iter(
-            sampler.sample(
+            self.engine.sample(
                 PrefixTree.groups(self._groups(histories, candidates)),
                 options or self.config.thought,
                 num_samples=num_samples,
@@ -161,7 +176,7 @@ class R2Rank:
         """Write one thought about each pair; see `sample`."""
         return [[thought for (thought,) in rows] for rows in self.sample(histories, candidates, options)]
 
-    def episodes(
+    def trajectories(
         self,
         histories: Sequence[History],
         candidates: Sequence[Sequence[int]],
@@ -169,7 +184,7 @@ class R2Rank:
         *,
         held: Mapping[int, PrefixKV] | None = None,
     ) -> Trajectories:
-        """Pairs and what was written about them (or nothing), ready to be read in one pass.
+        """Join pairs and what was written about them (or nothing), ready to be read in one pass.
 
         Args:
             histories: one per user.
@@ -183,20 +198,20 @@ class R2Rank:
             per_pair = [many for rows in written for many in rows]
         return Trajectories(prompts, per_pair, self.prompts.closing_ids, self.backbone.device, held=held)
 
-    def read_scores(self, episodes: Trajectories, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "R"]:
-        """The score of each trajectory, differentiable.
+    def read_scores(self, trajectories: Trajectories, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "R"]:
+        """Read the score of each trajectory, differentiably.
 
         Args:
-            episodes: the trajectories.
+            trajectories: pairs and what was written about them.
             states_TD: of their packing.
         """
         if self.config.readout == "yes_no":
-            before = [tail[0] - 1 for tail in episodes.tails]  # the answer would stand where the closing begins
+            before = [tail[0] - 1 for tail in trajectories.tails]  # the answer would stand where the closing begins
             chosen_R2 = logits(self.backbone, states_TD[before])[:, self._answers]
             return chosen_R2[:, 0] - chosen_R2[:, 1]
         if self.config.head.pool == "last":
-            return self.head(states_TD[episodes.readouts])
-        return self.head(torch.stack([states_TD[tail].mean(dim=0) for tail in episodes.tails]))
+            return self.head(states_TD[trajectories.readouts])
+        return self.head(torch.stack([states_TD[tail].mean(dim=0) for tail in trajectories.tails]))
 
     @torch.no_grad()
     def scores_after(
@@ -204,7 +219,7 @@ class R2Rank:
         histories: Sequence[History],
         candidates: Sequence[Sequence[int]],
         written: Sequence[Sequence[Written]] | None = None,
-    ) -> list[Float[Tensor, "N"]]:
+    ) -> list[Float[Tensor, "_"]]:
         """Score pairs after thoughts that are written already, or straight from the prompt, without gradient.
 
         Memory is bounded whatever the number of candidates: they are read in runs behind the kept prefix.
@@ -212,70 +227,77 @@ class R2Rank:
         scores = []
         for user, (history, rows) in enumerate(zip(histories, candidates, strict=True)):
             (kept,) = self.prefixes.read([self.prompts.prefix(history)])
-            own: list[list[Written]] = [[Given() if written is None else written[user][n]] for n in range(len(rows))]
-            lengths = [len(self.prompts.candidate(row)) + len(one.ids) for row, (one,) in zip(rows, own, strict=True)]
+            thoughts = [Given() for _ in rows] if written is None else written[user]
+            lengths = [len(self.prompts.candidate(row)) + len(one.ids) for row, one in zip(rows, thoughts, strict=True)]
             parts = [torch.empty(0, device=self.backbone.device)]
             for run in batches(lengths, _PASS_TOKENS):
-                episodes = self.episodes([history], [rows[run]], [own[run]], held={0: kept})
-                parts.append(self.read_scores(episodes, packed_states(self.backbone, episodes.packing)))
+                pairs = self.trajectories([history], [rows[run]], [[[one] for one in thoughts[run]]], held={0: kept})
+                parts.append(self.read_scores(pairs, packed_states(self.backbone, pairs.packing)))
             scores.append(torch.cat(parts))
         return scores
 
-    def candidate_scores(
-        self, histories: Sequence[History], candidates_BN: Int32[np.ndarray, "B N"]
-    ) -> Float32[np.ndarray, "B N"]:
-        """Score each history's candidates, thinking about each first if the configuration says so.
+    def rank(self, requests: Any, candidates: Any, *, thought_options: GenerationOptions | None = None) -> Ranking:
+        """Sort each request's candidates, best first; equal scores by catalogue row.
+
+        If the configuration says so, each pair is thought about first, and the answer carries the thoughts as reasons.
+        An empty history is answered from the candidates alone; the order of candidates changes no score.
 
         Args:
-            histories: an empty one is answered from the candidates alone.
-            candidates_BN: catalogue rows, -1 pads; the order changes no score.
+            requests: see `Requests.of`.
+            candidates: a list for each request; see `Candidates.of`.
+            thought_options: how to write; the configuration's by default.
 
         Returns:
-            scores of any unit, comparable within one history; -inf for padding.
-        """
-        return self.answer(histories, candidates_BN).scores_BN
+            scores of any unit, comparable within one request.
 
-    def rank(self, histories: Sequence[History], candidates_BN: Int32[np.ndarray, "B N"]) -> Ranking:
-        """Sort each history's candidates, best first; equal scores by catalogue row. The answer carries the thoughts.
-
-        Args:
-            histories: as for `candidate_scores`.
-            candidates_BN: as for `candidate_scores`.
+        Raises:
+            ThinkrankError: if there is not one list for each request, or a list holds what is not in the catalogue.
         """
-        answer = self.answer(histories, candidates_BN)
-        order_BN = np.lexsort((candidates_BN, -answer.scores_BN))
-        items_BN = np.take_along_axis(candidates_BN, order_BN, axis=1)
-        reasons = None
-        if answer.thoughts is not None:
+        started = time.perf_counter()
+        requests = checked_requests(requests, self.catalogue)
+        candidates = checked_candidates(candidates, self.catalogue, len(requests))
+        answers = self.answer(requests.histories, candidates.items_BN, thought_options)
+        ranking, reasons, tokens = order_candidates(candidates, answers.scores_BN, ties="row"), None, 0
+        if answers.thoughts is not None:
             reasons = tuple(
-                tuple(thought_of(own[row]) for row in items if row >= 0)
-                for items, own in zip(items_BN.tolist(), answer.thoughts, strict=True)
+                tuple(thought_of(by_row[row]) for row in items if row >= 0)
+                for items, by_row in zip(ranking.items_BK.tolist(), answers.thoughts, strict=True)
             )
-        return Ranking(items_BN, np.take_along_axis(answer.scores_BN, order_BN, axis=1), reasons=reasons)
+            tokens = sum(len(thought.token_ids) for many in reasons for thought in many)
+        return replace(ranking, reasons=reasons, cost=Cost(time.perf_counter() - started, tokens))
 
-    def answer(self, histories: Sequence[History], candidates_BN: Int32[np.ndarray, "B N"]) -> PairAnswers:
-        """Score candidates and tell what was thought about each; see `candidate_scores`.
+    def answer(
+        self,
+        histories: Sequence[History],
+        candidates_BN: Int32[np.ndarray, "B N"],
+        thought_options: GenerationOptions | None = None,
+    ) -> PairAnswers:
+        """Score candidates and tell what was thought about each, without checking them; see `rank`.
 
         Candidates are taken in the order of the catalogue, so that even rounding does not depend on how they came.
         """
-        check_histories(histories, len(self.catalogue))
-        check_candidates(candidates_BN, len(self.catalogue))
-        rows = [sorted(row for row in own if row >= 0) for own in candidates_BN.tolist()]
-        thoughts = self.think(histories, rows) if self.config.thinks else None
-        if thoughts is not None and self.config.head.pool == "last":  # who wrote is who reads: it has read the closing
-            with torch.no_grad():
-                scores = [
-                    self.head(torch.stack([thought.last_state for thought in own])) if own else torch.empty(0)
-                    for own in thoughts
-                ]
-        else:
+        rows = [sorted(row for row in items if row >= 0) for items in candidates_BN.tolist()]
+        thoughts = self.think(histories, rows, thought_options) if self.config.thinks else None
+        scores = None if thoughts is None else self._scores_of_states(thoughts)
+        if scores is None:
             scores = self.scores_after(histories, rows, thoughts)
         scores_BN = np.full(candidates_BN.shape, -np.inf, dtype=np.float32)
-        for to, items, own_rows, own in zip(scores_BN, candidates_BN, rows, scores, strict=True):
-            to[items >= 0] = own.float().cpu().numpy()[np.searchsorted(own_rows, items[items >= 0])]
+        for to, items, sorted_rows, scores_N in zip(scores_BN, candidates_BN, rows, scores, strict=True):
+            to[items >= 0] = scores_N.float().cpu().numpy()[np.searchsorted(sorted_rows, items[items >= 0])]
         if thoughts is None:
             return PairAnswers(scores_BN, None)
-        return PairAnswers(scores_BN, [dict(zip(*own, strict=True)) for own in zip(rows, thoughts, strict=True)])
+        return PairAnswers(scores_BN, [dict(zip(*pairs, strict=True)) for pairs in zip(rows, thoughts, strict=True)])
+
+    @torch.no_grad()
+    def _scores_of_states(self, thoughts: Sequence[Sequence[Completion]]) -> list[Float[Tensor, "_"]] | None:
+        """Score from the states in which the engine read the closings; None where they have to be read anew."""
+        scores = []
+        for completions in thoughts:
+            states = [thought.last_state for thought in completions if thought.last_state is not None]
+            if self.config.head.pool != "last" or len(states) < len(completions):
+                return None
+            scores.append(self.head(torch.stack(states)) if states else torch.empty(0))
+        return scores
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, adapter, head, catalogue and model card; the base weights are named, not copied."""
@@ -284,26 +306,35 @@ class R2Rank:
         save_lora(self.backbone, folder)
         write_tensors(folder / "head.safetensors", self.head.state_dict())
         self.catalogue.save(folder / "catalogue.parquet")
-        finish(folder, self.config, model_card(self.config, len(self.catalogue)))
+        finish(folder, self.kind, self.config, model_card(self.config, len(self.catalogue)))
 
     @classmethod
-    def from_pretrained(cls, where: str | Path, *, backbone: Backbone | None = None, device: str = "auto") -> "R2Rank":
+    def from_pretrained(
+        cls,
+        where: str | Path,
+        *,
+        backbone: Backbone | None = None,
+        engine: Engine | None = None,
+        device: str = "auto",
+    ) -> "R2Rank":
         """Load what `save_pretrained` wrote.
 
         Args:
-            where: a folder, or a hub id `owner/name`.
+            where: the folder, or a hub id such as `owner/name`.
             backbone: the base model without adapter, to use instead of loading the one the config names.
+            engine: that writes the thoughts, with this backbone; None for the transformers engine. One that must know
+                the adapter when it starts, such as vLLM's, is set afterwards as `model.engine`.
             device: where to put a loaded one; see `load_backbone`.
 
         Raises:
-            ThinkrankError: if the folder is not a saved model or its files do not fit together.
+            ThinkrankError: if the folder is not a saved R2Rank or its files do not fit together.
         """
         folder = local_folder(where)
+        config = read_config(folder, cls.kind, R2RankConfig)
         with reading(folder):
-            config = R2RankConfig.model_validate_json((folder / "config.json").read_bytes())
             catalogue = Catalogue.load(folder / "catalogue.parquet")
             base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=catalogue.titles)
             head = ScoringHead(base.hidden_size, config.head)
             head.load_state_dict(load_file(folder / "head.safetensors"))
             adapted = load_lora(base, folder, config.lora)
-        return cls(config, adapted, catalogue, head.to(base.device))
+        return cls(config, adapted, catalogue, head.to(base.device), engine)

@@ -1,6 +1,6 @@
-"""What every training of R2Rank shares: which lists come next, how they are cut into passes, and validation.
+"""What every training of R2Rank shares: which groups come next, an untrained head's measure, and validation.
 
-Shape legend: B lists, N candidates.
+Shape legend: B candidate sets, N candidates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from thinkrank.rank.r2rank.model import R2Rank
 from thinkrank.stages.order import target_ranks
 from thinkrank.training import AdapterTrainer, Run
 
-_STANDARDISING_LISTS = 16
+_STANDARDISING_GROUPS = 16
 _SHOWN_THOUGHTS = 20
 _VALIDATED_TOGETHER = 16
 
@@ -29,11 +29,11 @@ OptionsT = TypeVar("OptionsT", bound=RankerTrainerOptions)
 
 
 class RankerTrainer(AdapterTrainer[OptionsT]):
-    """One training of R2Rank in progress.
+    """Training of R2Rank in progress.
 
     Args:
         model: trained in place.
-        lists: what is trained on.
+        groups: what is trained on.
         validation: candidate sets that choose the best weights; None measures nothing.
         options: how to train.
         run: the folder for checkpoints and the log.
@@ -42,19 +42,19 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
     def __init__(
         self,
         model: R2Rank,
-        lists: Sequence[TrainingGroup],
+        groups: Sequence[TrainingGroup],
         validation: CandidateSets | None,
         options: OptionsT,
         run: Run,
     ) -> None:
-        if not len(lists):
+        if not len(groups):
             raise ThinkrankError("there are no lists to train on; if traces were dropped, raise traces.lists")
         super().__init__(adapter_state(model.backbone).values(), model.head.parameters(), options, run)
-        self.model, self.lists, self.validation = model, lists, validation
-        self._order = EpochOrder(len(lists), options.seed)
+        self.model, self.groups, self.validation = model, groups, validation
+        self._order = EpochOrder(len(groups), options.seed)
 
     def weights(self) -> dict[str, Tensor]:
-        """Adapter and head."""
+        """Return adapter and head."""
         adapter = {f"adapter/{name}": tensor.detach() for name, tensor in adapter_state(self.model.backbone).items()}
         return adapter | {f"head/{name}": tensor.detach() for name, tensor in self.model.head.state_dict().items()}
 
@@ -69,23 +69,23 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
         model = self.model
         if model.head.is_prepared:
             return
-        shown = [self.lists[self._order.index(draw)] for draw in range(min(_STANDARDISING_LISTS, len(self.lists)))]
+        shown = [self.groups[self._order.index(draw)] for draw in range(min(_STANDARDISING_GROUPS, len(self.groups)))]
         states = []
-        for one in shown:
-            traces = None if one.traces is None else [[[trace] for trace in one.traces]]
-            episodes = model.episodes([one.history], [one.rows], traces)
+        for group in shown:
+            traces = None if group.traces is None else [[[trace] for trace in group.traces]]
+            pairs = model.trajectories([group.history], [group.rows], traces)
             with torch.no_grad():
-                states.append(packed_states(model.backbone, episodes.packing)[episodes.readouts])
+                states.append(packed_states(model.backbone, pairs.packing)[pairs.readouts])
         model.head.standardise(torch.cat(states))
 
-    def next_lists(self) -> list[tuple[int, TrainingGroup]]:
-        """The lists of this step, each with its number in the order of draws."""
+    def next_groups(self) -> list[tuple[int, TrainingGroup]]:
+        """Take the groups of this step, each with its number in the order of draws."""
         start = self.counters.drawn
         self.counters.drawn += self.options.users
-        return [(draw, self.lists[self._order.index(draw)]) for draw in range(start, self.counters.drawn)]
+        return [(draw, self.groups[self._order.index(draw)]) for draw in range(start, self.counters.drawn)]
 
     def measure(self) -> dict[str, float]:
-        """NDCG@10, Hit@1 and the mean reciprocal rank on the validation sets."""
+        """Measure NDCG@10, Hit@1 and the mean reciprocal rank on the validation sets."""
         sets = self.validation
         if sets is None:
             return {}
@@ -102,7 +102,7 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
             "valid_mrr": ranks_B.float().reciprocal().mean().item(),
         }
         if thoughts:
-            written = [thought for own in thoughts for thought in own.values()]
+            written = [thought for by_row in thoughts for thought in by_row.values()]
             row["valid_thought_tokens"] = sum(len(thought.ids) for thought in written) / len(written)
             self._show(sets, thoughts, ranks_B.tolist())
         return row
