@@ -40,8 +40,8 @@ def test_every_setting_the_guide_names_exists():
 
 @pytest.mark.parametrize("study", sorted((ROOT / "studies" / "r2ec").rglob("*.toml")), ids=lambda path: path.stem)
 def test_every_study_is_a_valid_configuration(study):
-    from thinkrank.recipes.presets import Preset
     from thinkrank.recipes.layers import Layers
+    from thinkrank.recipes.presets import Preset
     from thinkrank.recipes.retrieval import retrieve_settings
 
     tables = tomllib.loads(study.read_text(encoding="utf-8"))

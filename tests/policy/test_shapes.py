@@ -1,6 +1,7 @@
 """Wrong shapes are refused with the type checker of the tests and without it, as users run the package."""
 
 import inspect
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -11,7 +12,7 @@ from thinkrank import policy
 B, G, T, N = 2, 3, 4, 5
 BG, BT, BN, ONE = torch.zeros(B, G), torch.zeros(B, T), torch.zeros(B, N), torch.ones(B)
 MASK, IDS = torch.ones(B, T, dtype=torch.bool), torch.zeros(B, dtype=torch.long)
-CASES = {
+CASES: dict[str, tuple[Any, list[Any], dict[str, Any]]] = {
     "grpo_advantages": (policy.grpo_advantages, [BG], {}),
     "rloo_advantages": (policy.rloo_advantages, [BG], {}),
     "tied_groups": (policy.tied_groups, [BG], {}),

@@ -1,5 +1,7 @@
 """Every re-ranker of the package keeps the contract of re-rankers, and every one that learns comes back from disk."""
 
+from typing import Any
+
 import torch
 
 from thinkrank.rerank import (
@@ -42,6 +44,8 @@ class TestFeatureOrder(RerankerContract):
 
 
 class TestPointwise(RerankerContract, SavedContract):
+    kind: Any
+    options: Any
     kind, options = Pointwise, PointwiseOptions(**SHARED, hidden=8, dropout=0)
 
     @classmethod

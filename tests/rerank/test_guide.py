@@ -1,6 +1,7 @@
 """The guide's code runs, block after block, as it is written."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def test_the_blocks_run_one_after_the_other(small, tmp_path, monkeypatch, capsys
         )
     made = EGLR.create(EGLRConfig(reasoning=ReasoningOptions(threshold=0.5)), small, device="cpu")
     made.save_pretrained("runs/rerank/model")
-    names = {"__name__": __name__}
+    names: dict[str, Any] = {"__name__": __name__}
     for block in BLOCKS:
         exec(compile(block, "docs/guide/rerank.md", "exec"), names)
     shown = capsys.readouterr().out

@@ -252,7 +252,7 @@ def test_a_generator_of_your_own_is_trained_thinks_and_is_saved(config, split, l
 def test_the_config_is_strict_and_round_trips(config):
     assert type(config).model_validate(json.loads(config.model_dump_json())) == config
     with pytest.raises(ValueError, match="Extra inputs"):
-        EvaluatorTrainerOptions(stepz=3)
+        EvaluatorTrainerOptions.model_validate({"stepz": 3})
     with pytest.raises(ValueError, match="2 times the heads"):
         type(config.generator)(width=12, heads=4)
 
