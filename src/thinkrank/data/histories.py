@@ -14,7 +14,7 @@ from thinkrank.data.history import History
 
 
 class Histories(Sequence[History]):
-    """Histories that view shared arrays of events, made on demand; two of them may share events.
+    """View histories in shared arrays of events, each made on demand; two of them may share events.
 
     Args:
         items_E: catalogue rows of all events.
@@ -56,11 +56,11 @@ class Histories(Sequence[History]):
         return self.ends_L - self.starts_L
 
     def take(self, indices: Int64[np.ndarray, "M"]) -> "Histories":
-        """These of the histories, in this order, on the same events."""
+        """Take some of the histories, in this order, on the same events."""
         return Histories(self.items_E, self.times_E, self.starts_L[indices], self.ends_L[indices])
 
     def packed(self) -> "Histories":
-        """The same histories on arrays that hold their events one after the other and no others."""
+        """Copy the same histories to arrays that hold their events one after the other and no others."""
         ends_L = np.cumsum(self.lengths_L)
         shift_L = self.starts_L - (ends_L - self.lengths_L)
         places_E = np.arange(int(self.lengths_L.sum())) + np.repeat(shift_L, self.lengths_L)
@@ -68,7 +68,7 @@ class Histories(Sequence[History]):
         return Histories(self.items_E[places_E], times_E, ends_L - self.lengths_L, ends_L)
 
     def newest(self, n: int) -> Int32[np.ndarray, "L n"]:
-        """The n newest items of each history, oldest first; shorter ones are filled up with -1 on the right."""
+        """Return the n newest items of each history, oldest first; shorter ones are filled up with -1 on the right."""
         lengths_L = np.minimum(self.lengths_L, n)
         places_Ln = (self.ends_L - lengths_L)[:, None] + np.arange(n)
         there_Ln = np.arange(n) < lengths_L[:, None]

@@ -26,7 +26,7 @@ from thinkrank.errors import ThinkrankError
 
 @dataclass(frozen=True, eq=False)
 class ImpressionDataset:
-    """Displayed lists, the feedback on each slot, and all that was known when they were shown.
+    """Hold displayed lists, the feedback on each slot, and all that was known when they were shown.
 
     Arrays are padded on the right to the longest list: -1 for items, 0 for everything else. A list with one candidate
     is allowed: there is one way to order it. So is a list without any feedback: metrics score it 0, and losses that
@@ -125,7 +125,7 @@ class ImpressionDataset:
         return tuple(1 + len(values) for values in self.categorical_values)
 
     def feedback(self, signal: str | None = None) -> Float32[np.ndarray, "L N"]:
-        """One signal of every slot.
+        """Return one signal of every slot.
 
         Args:
             signal: its name; None for the first.
@@ -141,7 +141,7 @@ class ImpressionDataset:
         return self.feedback_LNS[:, :, self.signals.index(signal)]
 
     def subset(self, indices: Integer[np.ndarray, "M"]) -> "ImpressionDataset":
-        """These of the lists, in this order; catalogue, users and codes stay, so subsets speak of the same things.
+        """Take some of the lists, in this order; catalogue, users and codes stay, so subsets speak of the same things.
 
         Padding that no list needs any longer goes.
         """
@@ -238,7 +238,7 @@ class ImpressionDataset:
 
 @dataclass(frozen=True, eq=False)
 class ImpressionSplit:
-    """Three parts of a data set of lists, each no earlier than the one before.
+    """Hold three parts of a data set of lists, each no earlier than the one before.
 
     Attributes:
         train: lists to learn from.

@@ -12,7 +12,7 @@ from torch.nn import functional
 def point_loss(
     logits_BN: Float[Tensor, "B N"], feedback_BN: Float[Tensor, "B N"], mask_BN: Bool[Tensor, "B N"]
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy of each candidate for itself, whether it got feedback; mean over candidates, in nats."""
+    """Return the mean binary cross-entropy of candidates, each for itself, whether it got feedback; in nats."""
     taken_BN = (feedback_BN > 0).to(logits_BN.dtype)
     return functional.binary_cross_entropy_with_logits(logits_BN[mask_BN], taken_BN[mask_BN])
 
@@ -20,7 +20,7 @@ def point_loss(
 def softmax_loss(
     logits_BN: Float[Tensor, "B N"], weights_BN: Float[Tensor, "B N"], mask_BN: Bool[Tensor, "B N"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of candidates within their list: L = -mean_b Σ_i w_i log( e^{s_i} / Σ_j e^{s_j} ), in nats.
+    """Return the cross-entropy within lists: L = -mean_b Σ_i w_i log( e^{s_i} / Σ_j e^{s_j} ), in nats.
 
     The mean is over lists with any weight; 0 if there is none.
 
@@ -35,7 +35,7 @@ def softmax_loss(
 
 
 def attention_weights(feedback_BN: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-    """The attention that a list's feedback y asks for: a_i = ψ(y_i) / Σ_j ψ(y_j), ψ(y) = e^y if y > 0, else 0.
+    """Return the attention that a list's feedback y asks for: a_i = ψ(y_i) / Σ_j ψ(y_j), ψ(y) = e^y if y > 0, else 0.
 
     Zeros for a list without feedback. Source: Ai et al. 2018 (DLCM), section 4.3; SetRank has it from there.
     """

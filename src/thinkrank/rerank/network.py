@@ -42,7 +42,7 @@ _SCORED_AT_ONCE = 256
 
 
 class NetworkOptions(Options):
-    """Hold what every network that orders lists can be told, its training included."""
+    """Hold the options of every network that orders lists, those of its training included."""
 
     lists: ListEncoderOptions = Field(ListEncoderOptions(), description="what is looked at")
     signal: str | None = Field(None, description="feedback to learn; the first of the data set if not given")

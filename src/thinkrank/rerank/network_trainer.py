@@ -58,7 +58,7 @@ def train_network(
 
 
 class NetworkTrainer(Trainer[TrainerOptions]):
-    """One training of a network in progress; a step is an epoch. Of equally good epochs the last is kept.
+    """Train a network; a step is an epoch. Of equally good epochs the last is kept.
 
     Args:
         model: gets the network at the end.

@@ -29,7 +29,7 @@ class PRMOptions(NetworkOptions):
     heads: int = Field(2, ge=1, description="heads of each attention; they must divide the width")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout within the blocks")
 
-    _even = heads_divide_the_width()
+    _heads_divide_the_width = heads_divide_the_width()
 
 
 class PRMNetwork(ListNetwork):

@@ -31,7 +31,7 @@ class SetRankOptions(NetworkOptions):
     points: int = Field(8, ge=1, description="induced points that stand between the candidates")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout within the blocks")
 
-    _even = heads_divide_the_width()
+    _heads_divide_the_width = heads_divide_the_width()
 
 
 class AttentionBlock(nn.Module):

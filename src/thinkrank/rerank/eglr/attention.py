@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention with several heads (Vaswani et al. 2017).
+    """Attend by scaled dot products, with several heads (Vaswani et al. 2017).
 
     Args:
         width: D, of queries and of what is remembered.
@@ -25,7 +25,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def remember(self, tokens_RMD: Float[Tensor, "R M D"]) -> tuple[Float[Tensor, "R M H W"], Float[Tensor, "R M H W"]]:
-        """Keys and values of tokens."""
+        """Return keys and values of tokens."""
         keys_RMD, values_RMD = self.memory(tokens_RMD).chunk(2, dim=-1)
         return keys_RMD.unflatten(-1, (self.heads, -1)), values_RMD.unflatten(-1, (self.heads, -1))
 
@@ -36,7 +36,7 @@ class Attention(nn.Module):
         values_RMHW: Float[Tensor, "R M H W"],
         mask_RM: Bool[Tensor, "R M"],
     ) -> Float[Tensor, "R Q D"]:
-        """What each query reads; only where the mask is True, which it must be somewhere in every row."""
+        """Return what each query reads; only where the mask is True, which it must be somewhere in every row."""
         queries_RQHW = self.query(queries_RQD).unflatten(-1, (self.heads, -1))
         read_RHQW = functional.scaled_dot_product_attention(
             queries_RQHW.transpose(1, 2),
@@ -61,7 +61,7 @@ class FeedForward(nn.Sequential):
 
 
 class SetBlock(nn.Module):
-    """Every token reads all of its row, normalised first, and goes through a feed-forward layer.
+    """Let every token read all of its row, normalised first, and go through a feed-forward layer.
 
     Args:
         width: D.
@@ -77,7 +77,7 @@ class SetBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens_RMD: Float[Tensor, "R M D"], mask_RM: Bool[Tensor, "R M"]) -> Float[Tensor, "R M D"]:
-        """New tokens; those outside of the mask are read by nobody."""
+        """Return new tokens; those outside of the mask are read by nobody."""
         normed_RMD = self.norm(tokens_RMD)
         read_RMD = self.attention(normed_RMD, *self.attention.remember(normed_RMD), mask_RM)
         tokens_RMD = tokens_RMD + self.dropout(read_RMD)
@@ -85,7 +85,7 @@ class SetBlock(nn.Module):
 
 
 def sinusoid(place: int, width: int, *, like: Tensor) -> Float[Tensor, "D"]:
-    """The fixed code of a place: sines and cosines of wavelengths from 2π to 20,000π (Vaswani et al. 2017)."""
+    """Return the fixed code of a place: sines and cosines of wavelengths from 2π to 20,000π (Vaswani et al. 2017)."""
     exponents = torch.arange(0, width, 2, device=like.device, dtype=like.dtype) / width
     angles = place / 10_000.0**exponents
     return torch.stack([angles.sin(), angles.cos()], dim=1).flatten()[:width]

@@ -15,8 +15,9 @@ reasoning: {mode}, at most {steps} latent thoughts. The generator is a {generato
 ```python
 import thinkrank
 
-model = thinkrank.EGLR.from_pretrained("path/of/this/folder")
-slate = model.rerank(lists, k=10)  # lists: an ImpressionDataset of the same columns
+model = thinkrank.load("path/of/this/folder")
+ranking = model.rerank(lists.requests, lists.candidates, k=10)  # lists: what load_impressions reads, or Requests and
+print(ranking.table(model.catalogue))  # Candidates of one's own, with the columns of schema.json
 ```
 
 | file | content |

@@ -33,7 +33,7 @@ class GeneratorOptions(Options):
     pointer_width: int = Field(32, ge=1, description="width in which states and candidates are compared")
     dropout: Dropout = Field(0.1, description="dropout on the candidates, in the warm start only")
 
-    _even = heads_divide_the_width(2)
+    _heads_divide_the_width = heads_divide_the_width(2)
 
 
 class ReasoningOptions(Options):
@@ -86,7 +86,7 @@ class EvaluatorOptions(Options):
     dropout: Dropout = Field(0.1, description="dropout of the Transformer and the last network")
     length: int = Field(10, ge=1, description="places that the five channels read; the others read any number")
 
-    _even = heads_divide_the_width(2)
+    _heads_divide_the_width = heads_divide_the_width(2)
 
 
 class EGLRConfig(Options):

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class GrpoTrainer(ListTrainer[GrpoOptions]):
-    """One reinforcement in progress. A step is one batch of rollouts and the updates made from it.
+    """Reinforce the writer. A step is one batch of rollouts and the updates made from it.
 
     A threshold of the entropy gate that is not given is calibrated before every validation: reinforcement makes choices
     surer, so under a threshold that stands still thinking dies out. The generator is kept as it was at the start, to

@@ -27,7 +27,7 @@ OptionsT = TypeVar("OptionsT", bound=ListTrainerOptions)
 
 
 class ListTrainer(Trainer[OptionsT]):
-    """One training on lists in progress.
+    """Train a part of EGLR on lists.
 
     Args:
         model: trained in place.

@@ -23,7 +23,7 @@ _UNMET = -1
 
 
 class ListSchema(Options):
-    """Columns and codes of the lists that a model was made for."""
+    """Describe columns and codes of the lists that a model was made for."""
 
     items: tuple[str, ...] = Field(description="ids of the catalogue's items, by row")
     users: tuple[str, ...] = Field(description="ids of the users, by row; none if users are not embedded")

@@ -20,17 +20,17 @@ RowsT = TypeVar("RowsT", bound="Rows")
 
 @dataclass(frozen=True)
 class Rows:
-    """Tensors, tuples of tensors, or further `Rows`, whose first dimension is the row.
+    """Hold tensors, tuples of tensors, or further `Rows`, whose first dimension is the row.
 
     Contexts and states derive from it, so that what a row knows can be picked out and put back.
     """
 
     def take(self: RowsT, index_A: Int[Tensor, "A"]) -> RowsT:
-        """Copies of some rows, in this order; an index may repeat."""
+        """Copy some rows, in this order; an index may repeat."""
         return self._each(lambda mine, _: _take(mine, index_A), self)
 
     def put(self: RowsT, index_A: Int[Tensor, "A"], part: RowsT) -> RowsT:
-        """Some rows replaced; in place where no gradient is recorded, so nothing else may share their memory."""
+        """Replace some rows; in place where no gradient is recorded, so nothing else may share their memory."""
         return self._each(lambda mine, new: _put(mine, index_A, new), part)
 
     def _each(self: RowsT, function: Callable[[Any, Any], Any], other: RowsT) -> RowsT:
@@ -59,7 +59,7 @@ def _put(mine: Rows | Tensor, index_A: Tensor, new: Any) -> Rows | Tensor:
 
 @dataclass(frozen=True)
 class Context(Rows):
-    """What is known of the candidates before anything is chosen.
+    """Hold what is known of the candidates before anything is chosen.
 
     Attributes:
         tokens_RND: what each candidate looks like to `step`; a reasoning token is a mixture of these.
@@ -72,7 +72,7 @@ class Context(Rows):
 
 @dataclass(frozen=True)
 class PointerContext(Context):
-    """Candidates, and what states are compared with, projected once.
+    """Hold candidates, and what states are compared with, projected once.
 
     Attributes:
         keys_RNP: of any width P.
@@ -83,13 +83,13 @@ class PointerContext(Context):
 
 @dataclass(frozen=True)
 class Hidden(Rows):
-    """A state that is one vector per row."""
+    """Hold a state that is one vector per row."""
 
     hidden_RD: Float[Tensor, "R D"]
 
 
 class Slot(NamedTuple):
-    """Where a token stands.
+    """Say where a token stands.
 
     Attributes:
         place: in the list, from 0. The thoughts before an item stand at its place.
@@ -102,7 +102,7 @@ class Slot(NamedTuple):
 
 @runtime_checkable
 class Generator(Protocol):
-    """The four functions by which a generator is known.
+    """Write lists by four functions, by which a generator is known.
 
     What it remembers derives from `Context` and `Rows`. A generator whose states have an attribute `hidden_RD` can also
     think in tokens of the kind "last_state".
@@ -126,7 +126,7 @@ class Generator(Protocol):
 
 
 class CandidateEncoder(nn.Module):
-    """From joint embeddings to tokens: an MLP for each candidate, then attention among them. Their order is not seen.
+    """Turn joint embeddings into tokens: an MLP each, then attention among them. Their order is not seen.
 
     Args:
         input_width: E.
@@ -147,7 +147,7 @@ class CandidateEncoder(nn.Module):
         self.norm = nn.LayerNorm(options.width)
 
     def forward(self, joint_BNE: Float[Tensor, "B N E"], mask_BN: Bool[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
-        """Tokens of all candidates; 0 for padding."""
+        """Return tokens of all candidates; 0 for padding."""
         tokens_BND = self.mlp(joint_BNE)
         for block in self.blocks:
             tokens_BND = block(tokens_BND, mask_BN)
@@ -155,6 +155,6 @@ class CandidateEncoder(nn.Module):
 
 
 def mean_token(tokens_RND: Float[Tensor, "R N D"], among_RN: Bool[Tensor, "R N"]) -> Float[Tensor, "R D"]:
-    """Mean of the tokens that are True in `among_RN`; 0 where none is."""
+    """Average the tokens that are True in `among_RN`; 0 where none is."""
     among_RN = among_RN.to(tokens_RND.dtype)
     return (among_RN[:, None] @ tokens_RND)[:, 0] / among_RN.sum(dim=1, keepdim=True).clamp(min=1)

@@ -14,7 +14,7 @@ from thinkrank.rerank.eglr.generators.base import CandidateEncoder, Hidden, Poin
 
 
 class PrefixSum(nn.Module):
-    """s = W₀ mean(E) + Σ W E_chosen, so the order of the past is not seen; z_i = f(s)ᵀ K E_i / √D.
+    """Score by a sum: s = W₀ mean(E) + Σ W E_chosen, so the past has no order; z_i = f(s)ᵀ K E_i / √D.
 
     Source: reconstructed after the public code of GoalRank, which scores anew after each sum of projected items.
 
@@ -32,12 +32,12 @@ class PrefixSum(nn.Module):
         self.query = FeedForward(options.width, dropout=0.0)
 
     def encode(self, joint_BNE: Float[Tensor, "B N E"], mask_BN: Bool[Tensor, "B N"]) -> PointerContext:
-        """Tokens and their keys."""
+        """Return tokens and their keys."""
         tokens_BND = self.encoder(joint_BNE, mask_BN)
         return PointerContext(tokens_BND, mask_BN, self.keys(tokens_BND))
 
     def init_state(self, context: PointerContext) -> Hidden:
-        """The projected mean candidate."""
+        """Project the mean candidate."""
         return Hidden(self.start(mean_token(context.tokens_RND, context.mask_RN)))
 
     def step(self, context: PointerContext, state: Hidden, tokens_RD: Float[Tensor, "R D"], slot: Slot) -> Hidden:

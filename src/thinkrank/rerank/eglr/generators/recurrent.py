@@ -14,7 +14,7 @@ from thinkrank.rerank.eglr.generators.base import CandidateEncoder, Hidden, Poin
 
 
 class RecurrentGenerator(nn.Module):
-    """Everything but how candidates are scored.
+    """Remember by a GRU: everything but how candidates are scored.
 
     Args:
         input_width: E.
@@ -30,21 +30,21 @@ class RecurrentGenerator(nn.Module):
         self.query = nn.Linear(options.width, options.pointer_width)
 
     def encode(self, joint_BNE: Float[Tensor, "B N E"], mask_BN: Bool[Tensor, "B N"]) -> PointerContext:
-        """Tokens and their keys."""
+        """Return tokens and their keys."""
         tokens_BND = self.encoder(joint_BNE, mask_BN)
         return PointerContext(tokens_BND, mask_BN, self.keys(tokens_BND))
 
     def init_state(self, context: PointerContext) -> Hidden:
-        """A state made from the mean candidate."""
+        """Make a state from the mean candidate."""
         return Hidden(self.start(mean_token(context.tokens_RND, context.mask_RN)).tanh())
 
     def step(self, context: PointerContext, state: Hidden, tokens_RD: Float[Tensor, "R D"], slot: Slot) -> Hidden:
-        """One step of the GRU, which counts places by itself."""
+        """Make one step of the GRU, which counts places by itself."""
         return Hidden(self.cell(tokens_RD, state.hidden_RD))
 
 
 class GRUPointer(RecurrentGenerator):
-    """Additive pointer: z_i = Σ_p e_p σ(-(k_ip + q_p)) with k_i = W₁ E_i and q = W₂ s.
+    """Point additively: z_i = Σ_p e_p σ(-(k_ip + q_p)) with k_i = W₁ E_i and q = W₂ s.
 
     It is vᵀ tanh((k_i + q) / 2) with v = -e / 2, but for a constant that all candidates share, since
     tanh(x / 2) = 1 - 2 σ(-x). As σ(-(k + q)) = 1 / (1 + exp(k) exp(q)), candidates go through the exponential once and
@@ -58,7 +58,7 @@ class GRUPointer(RecurrentGenerator):
         self.energy = nn.Linear(options.pointer_width, 1, bias=False)
 
     def encode(self, joint_BNE: Float[Tensor, "B N E"], mask_BN: Bool[Tensor, "B N"]) -> PointerContext:
-        """Tokens, and exp(k)."""
+        """Return tokens, and exp(k)."""
         context = super().encode(joint_BNE, mask_BN)
         return replace(context, keys_RNP=_bounded_exp(context.keys_RNP))
 
@@ -70,7 +70,7 @@ class GRUPointer(RecurrentGenerator):
 
 
 class MLPPointer(RecurrentGenerator):
-    """z_i = MLP([E_i ; s]); its first layer is split in two, so that candidates go through it once.
+    """Score by z_i = MLP([E_i ; s]); its first layer is split in two, so that candidates go through it once.
 
     Source: reconstructed; the generator of EG-Rerank (Huzhang et al. 2020), which has an LSTM.
     """

@@ -28,7 +28,7 @@ Memories = tuple[Float[Tensor, "R M H W"], ...]
 
 @dataclass(frozen=True)
 class AttendedContext(PointerContext):
-    """Candidates with what each block's cross-attention reads of them."""
+    """Hold candidates with what each block's cross-attention reads of them."""
 
     cross_keys: Memories
     cross_values: Memories
@@ -36,7 +36,7 @@ class AttendedContext(PointerContext):
 
 @dataclass(frozen=True)
 class Remembered(Rows):
-    """What a row consumed, and what came of it.
+    """Hold what a row consumed, and what came of it.
 
     Attributes:
         hidden_RD: output behind the newest token.
@@ -51,14 +51,14 @@ class Remembered(Rows):
     values: Memories
 
     def put(self, index_A: Int[Tensor, "A"], part: "Remembered") -> "Remembered":
-        """Some rows replaced by ones that may have consumed more."""
+        """Replace some rows by ones that may have consumed more."""
         width = part.keys[0].shape[1]
         keys, values = (tuple(_wide(one, width) for one in of) for of in (self.keys, self.values))
         return super(Remembered, replace(self, keys=keys, values=values)).put(index_A, part)
 
 
 class DecoderBlock(nn.Module):
-    """Read the own past, read the candidates, feed forward; each normalised first."""
+    """Read the past, read the candidates, feed forward; each normalised first."""
 
     def __init__(self, options: GeneratorOptions) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class DecoderBlock(nn.Module):
 
 
 class TransformerPointer(nn.Module):
-    """Causal decoder over what was chosen and thought, cross-attention to all candidates, z_i = (Q s)ᵀ K E_i / √P.
+    """Decode causally what was chosen and thought, reading all candidates; z_i = (Q s)ᵀ K E_i / √P.
 
     Source: reconstructed.
 
@@ -94,14 +94,14 @@ class TransformerPointer(nn.Module):
         return cast(Iterator[DecoderBlock], iter(self.blocks))
 
     def encode(self, joint_BNE: Float[Tensor, "B N E"], mask_BN: Bool[Tensor, "B N"]) -> AttendedContext:
-        """Tokens, their pointer keys, and keys and values for every block."""
+        """Return tokens, their pointer keys, and keys and values for every block."""
         tokens_BND = self.encoder(joint_BNE, mask_BN)
         crossed = [block.cross_attention.remember(tokens_BND) for block in self.decoder]
         keys, values = zip(*crossed, strict=True)
         return AttendedContext(tokens_BND, mask_BN, self.keys(tokens_BND), keys, values)
 
     def init_state(self, context: AttendedContext) -> Remembered:
-        """The state behind the start token."""
+        """Return the state behind the start token."""
         start_RD = self.start_D.expand(len(context.mask_RN), -1)
         lengths_R = torch.zeros(len(start_RD), dtype=torch.long, device=start_RD.device)
         empty = tuple(keys[:, :0] for keys in context.cross_keys)
