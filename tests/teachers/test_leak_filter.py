@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from thinkrank.data import Catalogue
 from thinkrank.teachers.attributes import short_title
-from thinkrank.teachers.leak_filter import LEAKS, Screen
+from thinkrank.teachers.leak_filter import LEAKS, LeakFilter
 
 TITLES = [
     "Fargo",
@@ -27,9 +27,11 @@ FARGO, CASINO, HEAT, WALKING, DEAD, MONEY, N187, M, MISSION, TREK, LABELS, TOOK,
 
 
 @pytest.fixture(scope="module")
-def screen():
+def leak_filter():
     columns = {"categories": [["Crime"]] + [[]] * 12 + [["Labelling & Indexing"]], "brand": [None] * 13 + ["Money"]}
-    return Screen(Catalogue(pl.DataFrame({"item": [str(i) for i in range(len(TITLES))], "title": TITLES, **columns})))
+    return LeakFilter(
+        Catalogue(pl.DataFrame({"item": [str(i) for i in range(len(TITLES))], "title": TITLES, **columns}))
+    )
 
 
 LEAKY = [
@@ -66,8 +68,8 @@ LEAKY = [
 
 
 @pytest.mark.parametrize(("text", "leak"), LEAKY)
-def test_what_gives_the_label_away_is_found(screen, text, leak):
-    assert screen.leak(text, [FARGO]) == leak
+def test_what_gives_the_label_away_is_found(leak_filter, text, leak):
+    assert leak_filter.leak(text, [FARGO]) == leak
 
 
 def test_there_is_an_example_of_every_leak():
@@ -86,18 +88,18 @@ def test_there_is_an_example_of_every_leak():
         "An unlabelled box.",
     ],
 )
-def test_plain_reasoning_leaks_nothing(screen, text):
-    assert screen.leak(text, [FARGO]) is None
+def test_plain_reasoning_leaks_nothing(leak_filter, text):
+    assert leak_filter.leak(text, [FARGO]) is None
 
 
-def test_a_wording_of_the_items_shown_is_no_leak(screen):
+def test_a_wording_of_the_items_shown_is_no_leak(leak_filter):
     text = "Likes shipping labels. A match."
-    assert screen.leak(text, [FARGO]) == "the label"
-    assert screen.leak(text, [FARGO, LABELS]) is None
-    assert screen.leak("Labelling things. A match.", [LONG]) is None
-    assert screen.leak("Chose What Really Took Place. A match.", [TOOK]) is None
-    assert screen.leak("Chose What Really Took Place. A match.", [FARGO]) == "what really happened"
-    assert screen.leak("Likes shipping labels; the label says yes.", [LABELS]) == "what the label says"
+    assert leak_filter.leak(text, [FARGO]) == "the label"
+    assert leak_filter.leak(text, [FARGO, LABELS]) is None
+    assert leak_filter.leak("Labelling things. A match.", [LONG]) is None
+    assert leak_filter.leak("Chose What Really Took Place. A match.", [TOOK]) is None
+    assert leak_filter.leak("Chose What Really Took Place. A match.", [FARGO]) == "what really happened"
+    assert leak_filter.leak("Likes shipping labels; the label says yes.", [LABELS]) == "what the label says"
 
 
 @pytest.mark.parametrize(
@@ -125,16 +127,16 @@ def test_a_wording_of_the_items_shown_is_no_leak(screen):
         ("It has Money on it.", [LONG], None),  # a brand of what was shown
     ],
 )
-def test_titles_that_nobody_showed_are_found(screen, text, shown, title):
-    assert screen.foreign_title(text, shown) == title
+def test_titles_that_nobody_showed_are_found(leak_filter, text, shown, title):
+    assert leak_filter.foreign_title(text, shown) == title
 
 
 @given(
     named=st.lists(st.sampled_from([FARGO, CASINO, HEAT, WALKING, MISSION, TREK, LABELS]), max_size=4), data=st.data()
 )
-def test_a_list_of_titles_is_fine_as_long_as_all_were_shown(screen, named, data):
+def test_a_list_of_titles_is_fine_as_long_as_all_were_shown(leak_filter, named, data):
     shown = data.draw(st.lists(st.sampled_from(range(len(TITLES))), max_size=5))
     texts = "|".join(TITLES[row] for row in shown).casefold()
     text = "Chose " + ", ".join(TITLES[row] for row in named) + " before."
     hidden = [TITLES[row] for row in named if TITLES[row].casefold() not in texts]
-    assert (screen.foreign_title(text, shown) is not None) == bool(hidden)
+    assert (leak_filter.foreign_title(text, shown) is not None) == bool(hidden)

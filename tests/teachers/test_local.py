@@ -23,7 +23,7 @@ EARLIER = [Verdict("It fits.", True), Verdict("It fits.", True), Verdict("No.", 
 
 
 class Recorder:
-    """The real sampler, noting what it was asked to continue."""
+    """The real engine, noting what it was given to write on."""
 
     def __init__(self, backbone):
         self.engine, self.forests, self.seeds = TransformersEngine(backbone), [], []
@@ -32,6 +32,9 @@ class Recorder:
         self.forests.append(prompts)
         self.seeds.append(more["seeds"])
         return self.engine.sample(prompts, options, **more)
+
+    def publish(self, writer, adapter):
+        self.engine.publish(writer, adapter)
 
 
 def recorded(backbone, catalogue, **generation):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import thinkrank
 from thinkrank.data import Catalogue, Dataset, History, split_dataset
 from thinkrank.teachers import Pair, RuleOptions, RuleTeacher, Teacher, Verdict
-from thinkrank.teachers.leak_filter import Screen
+from thinkrank.teachers.leak_filter import LeakFilter
 from thinkrank.teachers.templates import MATCH, NO_MATCH, NOTHING, num_pieces
 
 
@@ -242,11 +242,11 @@ def check_real(split, noun, *, least_auc, least_right):
     assert wins > least_auc
     assert right[labels].mean() > least_right
     assert right[~labels].mean() > least_right
-    screen = Screen(split.dataset.catalogue)
+    leak_filter = LeakFilter(split.dataset.catalogue)
     shown = [[*pair.history.items.tolist(), pair.item] for pair in pairs]
     texts = [verdict.reasoning for verdict in verdicts]
     for text, rows in zip(texts, shown, strict=True):
-        assert (screen.leak(text, rows), screen.foreign_title(text, rows)) == (None, None)
+        assert (leak_filter.leak(text, rows), leak_filter.foreign_title(text, rows)) == (None, None)
     assert len(set(texts)) > 0.95 * len(texts)
 
 

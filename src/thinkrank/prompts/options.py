@@ -6,17 +6,19 @@ from thinkrank.options import Options
 
 
 class HistoryOptions(Options):
-    """How a history is shown, one line per interaction; every text may name `{noun}`."""
+    """Show a history, one line per interaction; every text may name `{noun}`."""
 
-    noun: str = Field("item", description="what the catalogue holds, in the singular")
-    opening: str = Field("A person chose these {noun}s, oldest first:\n", description="before the history")
-    line: str = Field("{title}", description="one interaction; may also use {categories}, {age} and {rating}")
+    noun: str = Field("item", description="what the catalogue holds, as a noun in the singular")
+    opening: str = Field("A person chose these {noun}s, oldest first:\n", description="text before the history")
+    line: str = Field("{title}", description="text of one interaction; may also use {categories}, {age} and {rating}")
     history_window: int = Field(20, ge=1, description="newest interactions shown when answering")
-    title_tokens: int = Field(24, ge=1, description="budget of one title, and of its categories")
-    history_tokens: int = Field(640, ge=1, description="budget of all lines; the oldest are dropped first")
+    title_tokens: int = Field(24, ge=1, description="token budget of one title, and of its categories")
+    history_tokens: int = Field(
+        640, ge=1, description="token budget of all history lines; the oldest are dropped first"
+    )
     item_fields: tuple[str, ...] = Field(("title",), description="catalogue columns an item's text shows, in order")
-    item_tokens: int = Field(128, ge=1, description="budget of one item's text")
-    closing: str = Field("\n", description="ends every thought; its last token is where a head reads")
+    item_tokens: int = Field(128, ge=1, description="token budget of one item's text")
+    closing: str = Field("\n", description="text that ends every thought; its last token is where a head reads")
 
     @field_validator("line")
     @classmethod
@@ -34,20 +36,24 @@ class HistoryOptions(Options):
 
 
 class PromptOptions(HistoryOptions):
-    """The words around a history and an item; every text may name `{noun}`.
+    """Choose the words around a history and an item; every text may name `{noun}`.
 
     User side: `opening`, one `line` per interaction, `question`, then the assistant's turn, the thought, and `closing`.
     Item side: `item_opening`, the item's fields, and `closing`. Both sides end in the same closing, so their vectors
     are read at the same kind of position; a newline ends the history lines too.
     """
 
-    question: str = Field("In one sentence, what does this person like in a {noun}?", description="after the history")
-    item_opening: str = Field("", description="before an item's text")
-    item_in_chat: bool = Field(False, description="frame items with the chat template too, as the paper does")
+    question: str = Field(
+        "In one sentence, what does this person like in a {noun}?", description="question after the history"
+    )
+    item_opening: str = Field("", description="text before an item's text")
+    item_in_chat: bool = Field(
+        False, description="whether items are framed with the chat template too, as in the paper"
+    )
 
 
 class PairPromptOptions(HistoryOptions):
-    """The words around a history and one candidate; every text may name `{noun}`.
+    """Choose the words around a history and one candidate; every text may name `{noun}`.
 
     What all candidates of a user share comes first: `opening`, one `line` per interaction, `question`. Then the
     candidate's text, and `cue` or, where no thought is written, `plain_cue`. No prompt mentions another candidate, so
@@ -59,6 +65,10 @@ class PairPromptOptions(HistoryOptions):
         ("title", "popularity", "year", "categories", "brand"),
         description="catalogue columns a candidate's text shows, in order; popularity is counted in the train part",
     )
-    question: str = Field("\nWould this person choose this {noun} next?\n", description="after the history")
-    cue: str = Field("\nIn one sentence, what speaks for it or against it?", description="asks for the thought")
-    plain_cue: str = Field("\nAnswer yes or no.", description="asks for the answer alone")
+    question: str = Field("\nWould this person choose this {noun} next?\n", description="question after the history")
+    cue: str = Field(
+        "\nIn one sentence, what speaks for it or against it?", description="text that asks for the thought"
+    )
+    plain_cue: str = Field(
+        "\nAnswer yes or no.", description="text that asks for the answer alone, where no thought is written"
+    )

@@ -39,14 +39,20 @@ _BUSY = (408, 409, 425, 429)
 class EndpointOptions(Options):
     """How to talk to an endpoint."""
 
-    temperature: float = Field(0.0, ge=0, description="of the sampling")
-    max_tokens: int = Field(1024, ge=1, description="of one answer; what a reasoning model thinks counts too")
+    temperature: float = Field(0.0, ge=0, description="temperature of the sampling; 0 is greedy decoding")
+    max_tokens: int = Field(
+        1024, ge=1, description="token budget of one answer; what a reasoning model thinks counts too"
+    )
     json_mode: bool = Field(True, description="ask the server for a JSON object; not every server knows how")
     concurrency: int = Field(8, ge=1, description="requests under way at once")
-    timeout_seconds: float = Field(120.0, gt=0, description="wait for a sign of the server at most")
-    attempts: int = Field(5, ge=1, description="for one question, while the server is busy, failing or silent")
-    backoff_seconds: float = Field(1.0, ge=0, description="before the second attempt; doubled before each further one")
-    max_backoff_seconds: float = Field(60.0, ge=0, description="before any attempt, whatever the server asks for")
+    timeout_seconds: float = Field(120.0, gt=0, description="seconds to wait for a sign of the server at most")
+    attempts: int = Field(5, ge=1, description="attempts at one question, while the server is busy, failing or silent")
+    backoff_seconds: float = Field(
+        1.0, ge=0, description="seconds to wait before the second attempt; doubled before each further one"
+    )
+    max_backoff_seconds: float = Field(
+        60.0, ge=0, description="seconds to wait before any attempt at most, whatever the server asks for"
+    )
 
 
 class _Answer(BaseModel):
@@ -108,10 +114,10 @@ class EndpointTeacher:
 
     @property
     def name(self) -> str:
-        """The model's name, with the settings that change its answers where they are not the default."""
+        """Return the model's name, with the settings that change its answers where they are not the default."""
         decoding = {"temperature", "max_tokens", "json_mode"}
-        told = self.options.model_dump_json(include=decoding, exclude_defaults=True)
-        return self._model if told == "{}" else f"{self._model} {told}"
+        changed = self.options.model_dump_json(include=decoding, exclude_defaults=True)
+        return self._model if changed == "{}" else f"{self._model} {changed}"
 
     def answer(self, pairs: Sequence[Pair], reflections: Sequence[Verdict | None]) -> list[Verdict | None]:
         """Ask about each pair; see `Teacher`. None where the server refused one question, or no such JSON came back.
@@ -123,14 +129,14 @@ class EndpointTeacher:
         stop = threading.Event()
         pool = ThreadPoolExecutor(max_workers=self.options.concurrency)
         try:
-            asked = [pool.submit(self._ask, *question, stop) for question in zip(pairs, reflections, strict=True)]
-            done, _ = wait(asked, return_when=FIRST_EXCEPTION)
+            questions = [pool.submit(self._ask, *question, stop) for question in zip(pairs, reflections, strict=True)]
+            done, _ = wait(questions, return_when=FIRST_EXCEPTION)
         finally:
             stop.set()  # where one has failed for good, the others need not wait for their next attempt
             pool.shutdown(wait=True, cancel_futures=True)
         for failed in filter(None, (question.exception() for question in done)):
             raise failed
-        outcomes = [question.result() for question in asked]
+        outcomes = [question.result() for question in questions]
         refusals = [outcome for outcome in outcomes if isinstance(outcome, _RefusedError)]
         self._has_answered = self._has_answered or len(refusals) < len(outcomes)
         if refusals and not self._has_answered:

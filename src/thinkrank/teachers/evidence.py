@@ -177,26 +177,28 @@ class Facts:
         return [
             Evidence(
                 "era",
-                _lift(profile, profile.eras, self._decade_shares, own),
-                (own,),
-                tuple(row for row in profile.rows if own in self._decades[row]),
+                _lift(profile, profile.eras, self._decade_shares, decade),
+                (decade,),
+                tuple(row for row in profile.rows if decade in self._decades[row]),
             )
-            for own in self._decades[item]
+            for decade in self._decades[item]
         ]
 
     def _title(self, profile: Profile, item: int) -> list[Evidence]:
         """The title of the history that shares the rarest words with this one: two or more, or all that either has."""
-        met: dict[int, list[str]] = {}
+        shared: dict[int, list[str]] = {}
         for word in self._words[item]:
             if word in profile.words and profile.words[word] != item:
-                met.setdefault(profile.words[word], []).append(word)
+                shared.setdefault(profile.words[word], []).append(word)
         fewest = len(self._words[item])
-        met = {row: words for row, words in met.items() if len(words) >= min(2, fewest, len(self._words[row]))}
-        if not met:
+        shared = {row: words for row, words in shared.items() if len(words) >= min(2, fewest, len(self._words[row]))}
+        if not shared:
             return []
-        rarity = {row: sum(self._rarity[word] for word in words) for row, words in met.items()}
+        rarity = {row: sum(self._rarity[word] for word in words) for row, words in shared.items()}
         row = max(rarity, key=lambda row: (rarity[row], -row))
-        return [Evidence("title", min(rarity[row], _MOST_TITLE_EVIDENCE / WEIGHTS["title"]), tuple(met[row]), (row,))]
+        return [
+            Evidence("title", min(rarity[row], _MOST_TITLE_EVIDENCE / WEIGHTS["title"]), tuple(shared[row]), (row,))
+        ]
 
 
 def decade(year: int) -> str:

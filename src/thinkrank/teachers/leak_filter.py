@@ -40,8 +40,8 @@ _LEAST_LETTERS = 3
 _FURTHER = ("categories", "brand")
 
 
-class Screen:
-    """Knows the titles of a catalogue.
+class LeakFilter:
+    """Find what a reasoning must not say: the label, and titles of a catalogue that nobody showed.
 
     Args:
         catalogue: the items.

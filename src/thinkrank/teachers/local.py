@@ -26,26 +26,26 @@ from thinkrank.teachers.pairs import Pair, Verdict
 from thinkrank.teachers.questions import REFLECTION, RULES, ItemTexts
 
 FORM = 'Write one to three short sentences of reasoning, then "Verdict: yes" or "Verdict: no".'
-"""What the model is told of its answer."""
+"""The form of an answer, as the model reads it."""
 
 _VERDICT = re.compile(r"(.*?)[\s*_#-]*\bverdict\b\W*(yes|no)\b\W*", re.IGNORECASE | re.DOTALL)
 
 
 class ModelOptions(Options):
-    """How a language model on this machine is asked."""
+    """Ask a language model on this machine: budgets and decoding."""
 
-    item_tokens: int = Field(48, ge=1, description="budget of one item's line")
+    item_tokens: int = Field(48, ge=1, description="token budget of one item's line")
     generation: GenerationOptions = GenerationOptions(max_new_tokens=128)
 
 
 class ModelTeacher:
-    """Asks a language model of `thinkrank.language`.
+    """Teacher that is a language model of `thinkrank.language`.
 
     Args:
-        backbone: the model; an adapter on it is active.
+        backbone: the model, as it is.
         catalogue: the items.
         options: budgets and decoding.
-        sampler: another engine for the same model; None for the reference one.
+        engine: another engine for the same model; None for the transformers engine.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class ModelTeacher:
         backbone: Backbone,
         catalogue: Catalogue,
         options: ModelOptions | None = None,
-        sampler: Engine | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.options = options or ModelOptions()
         self._backbone = backbone
         self._texts = ItemTexts(catalogue)
-        self._sampler = sampler or TransformersEngine(backbone)
+        self._engine = engine or TransformersEngine(backbone)
         self._frame = ChatFrame.of(backbone.tokenizer)
         self._rules = self._ids(f"{RULES} {FORM}\n\nHistory:\n")
 
     @property
     def name(self) -> str:
-        """The model's name, with the options that are not the default."""
-        told = self.options.model_dump_json(exclude_defaults=True)
-        return self._backbone.source if told == "{}" else f"{self._backbone.source} {told}"
+        """Return the model's name, with the options that are not the default."""
+        changed = self.options.model_dump_json(exclude_defaults=True)
+        return self._backbone.source if changed == "{}" else f"{self._backbone.source} {changed}"
 
     def answer(self, pairs: Sequence[Pair], reflections: Sequence[Verdict | None]) -> list[Verdict | None]:
         """Ask about each pair; see `Teacher`. None where the model wrote no verdict in the form it was told."""
@@ -79,8 +79,8 @@ class ModelTeacher:
         )
         order = [i for of in by_history.values() for i in of]
         seeds = [_seed(pairs[i]) for i in order]
-        written = self._sampler.sample(forest.share(), self.options.generation, seeds=seeds)
-        texts = {i: continuation.text for i, (continuation,) in zip(order, written, strict=True)}
+        written = self._engine.sample(forest.share(), self.options.generation, seeds=seeds)
+        texts = {i: completion.text for i, (completion,) in zip(order, written, strict=True)}
         return [parse_verdict(texts[i]) for i in range(len(pairs))]
 
     def _prefix(self, history: History) -> list[int]:
@@ -107,7 +107,7 @@ class ModelTeacher:
 
 
 def parse_verdict(text: str) -> Verdict | None:
-    """The verdict in what a model wrote: a reasoning, then "Verdict: yes" or "Verdict: no", then nothing.
+    """Find the verdict in what a model wrote: a reasoning, then "Verdict: yes" or "Verdict: no", then nothing.
 
     Returns:
         None if there is no reasoning, no verdict at the end, or more than one.

@@ -1,4 +1,4 @@
-"""What a teacher is asked, what it answers, and what is kept of it."""
+"""Questions to a teacher, its answers, and what is kept of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from thinkrank.data import History
 
 @dataclass(frozen=True)
 class Pair:
-    """One question: does this item come next for this history?
+    """Pose one question: does this item come next for this history?
 
     Attributes:
         position: of what the user really chose, among the events of the data set; it tells samples apart.
@@ -26,7 +26,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A teacher's answer.
+    """Hold a teacher's answer.
 
     Attributes:
         reasoning: what it wrote, as one text.
@@ -43,7 +43,7 @@ class Teacher(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call it in its traces, with every setting that changes its answers."""
+        """Return what to call it in its traces, with every setting that changes its answers."""
         ...
 
     def answer(self, pairs: Sequence[Pair], reflections: Sequence[Verdict | None]) -> list[Verdict | None]:
@@ -64,7 +64,7 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class Trace:
-    """A reasoning that came to the right verdict.
+    """Hold a reasoning that came to the right verdict.
 
     Attributes:
         position: of what the user really chose, among the events of the data set; it tells samples apart.

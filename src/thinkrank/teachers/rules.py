@@ -20,18 +20,18 @@ from thinkrank.options import Options
 from thinkrank.teachers.attributes import plain
 from thinkrank.teachers.evidence import Evidence, Facts, Profile
 from thinkrank.teachers.pairs import Pair, Verdict
-from thinkrank.teachers.templates import Choice, Wording
+from thinkrank.teachers.templates import Choice, Templates
 
 
 class RuleOptions(Options):
     """How the teacher of rules speaks."""
 
-    noun: str = Field("item", description="what the catalogue holds, in the singular")
+    noun: str = Field("item", description="what the catalogue holds, as a noun in the singular")
     least_evidence: float = Field(0.2, gt=0, description="log-odds from which a piece of evidence is worth naming")
     max_pieces: int = Field(
         36, ge=16, description="titles and asides are left out as long as a text has more words, digits and marks"
     )
-    seed: int = Field(0, ge=0, description="of the choice of words")
+    seed: int = Field(0, ge=0, description="seed of the choice of words")
 
 
 class RuleTeacher:
@@ -52,8 +52,8 @@ class RuleTeacher:
     @property
     def name(self) -> str:
         """As in the traces."""
-        told = self.options.model_dump_json(exclude_defaults=True)
-        return "rules" if told == "{}" else f"rules {told}"
+        changed = self.options.model_dump_json(exclude_defaults=True)
+        return "rules" if changed == "{}" else f"rules {changed}"
 
     def answer(self, pairs: Sequence[Pair], reflections: Sequence[Verdict | None]) -> list[Verdict | None]:
         """Reason about each pair; see `Teacher`. Every pair gets a verdict."""
@@ -89,7 +89,7 @@ class RuleTeacher:
         doubts = [piece for piece in evidence if self._speaks(piece, not likely, seen)]
         reasons = reasons or [piece for piece in evidence if (piece.weight > 0) == likely][:1]
         choice = Choice.by(f"{self.options.seed}/{pair.position}/{self._ids[pair.item]}")
-        wording = Wording(self._facts, profile, pair.item, self._nouns, choice)
+        wording = Templates(self._facts, profile, pair.item, self._nouns, choice)
         return Verdict(wording.write(reasons, doubts, likely=likely, max_pieces=self.options.max_pieces), likely)
 
     def _speaks(self, piece: Evidence, likely: bool, num_seen: int) -> bool:

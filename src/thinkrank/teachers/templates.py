@@ -42,7 +42,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Wording:
+class Templates:
     """One question in words.
 
     Attributes:

