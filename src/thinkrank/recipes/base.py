@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, Field
 
+from thinkrank.data import Samples, Split
 from thinkrank.distributed.world import SINGLE, World
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import Comparison, ResultRow
@@ -272,6 +273,18 @@ def recipe_of(folder: str | Path) -> Recipe:
             found: Recipe = imported(recipe)
             return found
     raise ThinkrankError(f"{folder}: its config.toml is of none of the stages {', '.join(RECIPES)}")
+
+
+def drawn_samples(split: Split, options: EvaluationOptions) -> Samples:
+    """Draw samples of a part.
+
+    Raises:
+        ThinkrankError: if it holds none.
+    """
+    part = split.test if options.part == "test" else split.valid
+    if not len(part):
+        raise ThinkrankError(f"{split.dataset.name}: the {options.part} part holds no sample: give more data")
+    return part if options.samples is None else part.subset(options.samples, options.seed)
 
 
 def is_trained(folder: Path) -> bool:

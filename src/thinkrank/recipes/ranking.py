@@ -32,6 +32,7 @@ from thinkrank.recipes.base import (
     OpenRun,
     Phase,
     Validation,
+    drawn_samples,
     kept_value,
     refuse_retrieval_options,
 )
@@ -39,7 +40,6 @@ from thinkrank.recipes.baselines import REFERENCES, SASREC, fitted_baselines
 from thinkrank.recipes.data import LINES, NOUNS, CandidateSettings, DataSettings, origin
 from thinkrank.recipes.layers import Layers, RunSettings, defaults_of
 from thinkrank.recipes.own import StageClass
-from thinkrank.recipes.retrieval import drawn_samples
 from thinkrank.report import Report
 from thinkrank.stages.protocols import Ranker
 from thinkrank.teachers import (

@@ -10,7 +10,7 @@ from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import Evaluation, ResultRow, evaluate_retrieval
 from thinkrank.recipes import reporting
-from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun, Phase, Validation, kept_value
+from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun, Phase, Validation, drawn_samples, kept_value
 from thinkrank.recipes.baselines import REFERENCES, SASREC, fitted_baselines
 from thinkrank.recipes.data import NOUNS, DataSettings, origin
 from thinkrank.recipes.layers import Layers, RunSettings
@@ -148,18 +148,6 @@ class RetrievalRecipe:
     def report(self, opened: OpenRun, judged: Judged | None) -> Report:
         """Collect curves and thoughts and, where it was judged, figures and ten people."""
         return reporting.retrieval_report(opened, judged)
-
-
-def drawn_samples(split: Split, options: EvaluationOptions) -> Samples:
-    """Draw samples of a part.
-
-    Raises:
-        ThinkrankError: if it holds none.
-    """
-    part = split.test if options.part == "test" else split.valid
-    if not len(part):
-        raise ThinkrankError(f"{split.dataset.name}: the {options.part} part holds no sample: give more data")
-    return part if options.samples is None else part.subset(options.samples, options.seed)
 
 
 RECIPE = RetrievalRecipe()

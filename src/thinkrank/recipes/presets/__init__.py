@@ -4,7 +4,7 @@ import tomllib
 from enum import StrEnum
 from importlib.resources import files
 
-from thinkrank.retrieve.r2ec.config import ContrastiveOptions, R2ecConfig, RecpoOptions
+from thinkrank.retrieve import ContrastiveOptions, R2ecConfig, RecpoOptions
 
 
 class Preset(StrEnum):
