@@ -90,7 +90,7 @@ def _linear_layers(backbone: Backbone, first: int) -> list[str]:
 
 
 def adapter_state(backbone: Backbone) -> dict[str, torch.Tensor]:
-    """The adapter's weights by name; live tensors, not copies."""
+    """Return the adapter's weights by name; live tensors, not copies."""
     return {name: p for name, p in backbone.model.named_parameters() if "lora_" in name}
 
 

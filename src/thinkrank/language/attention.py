@@ -24,7 +24,7 @@ IMPLEMENTATION = "thinkrank"
 
 @runtime_checkable
 class AttentionPattern(Protocol):
-    """What the tokens of one forward pass attend to."""
+    """Say what the tokens of one forward pass attend to."""
 
     def attend(
         self,
@@ -79,7 +79,7 @@ AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
 
 
 def visible(query_positions_T: Tensor, key_positions_S: Tensor, window: int | None) -> Bool[Tensor, "T S"]:
-    """Which keys of the same sequence a query may look at: those at or before it, within the window."""
+    """Tell which keys of the same sequence a query may look at: those at or before it, within the window."""
     distance_TS = query_positions_T[:, None] - key_positions_S[None, :]
     seen_TS = distance_TS >= 0
     return seen_TS if window is None else seen_TS & (distance_TS < window)

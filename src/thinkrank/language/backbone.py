@@ -17,7 +17,7 @@ else:
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A causal language model, its tokenizer, and where they came from.
+    """Hold a causal language model, its tokenizer, and where they came from.
 
     Attributes:
         model: a transformers causal LM, in eval mode; with an adapter it is a peft model around one.
@@ -31,22 +31,22 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights live."""
+        """Return where the weights live."""
         return self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The number format of the base weights."""
+        """Return the number format of the base weights."""
         return self.model.get_input_embeddings().weight.dtype
 
     @property
     def hidden_size(self) -> int:
-        """Width D of the hidden states."""
+        """Return the width D of the hidden states."""
         return int(self.model.config.hidden_size)
 
     @property
     def pad_id(self) -> int:
-        """What fills padded places; masks, never this id, say what is padding."""
+        """Return what fills padded places; masks, never this id, say what is padding."""
         for token_id in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
             if token_id is not None:
                 return int(token_id)
@@ -54,13 +54,13 @@ class Backbone:
 
     @property
     def end_of_turn_ids(self) -> frozenset[int]:
-        """Tokens with which the model ends its turn."""
+        """Return the tokens with which the model ends its turn."""
         configured = getattr(self.model.generation_config, "eos_token_id", None)
         ids = configured if isinstance(configured, list) else [configured]
         return frozenset(i for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
 
     def precision(self) -> torch.autocast:
-        """The context of every forward pass: bf16 weights compute in bf16, their fp32 adapters included."""
+        """Open the context of every forward pass: bf16 weights compute in bf16, their fp32 adapters included."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def without_adapter(self) -> AbstractContextManager[None]:
@@ -68,6 +68,6 @@ class Backbone:
         return acting(dict.fromkeys(adapted_layers(self.model).values()))
 
     def trunk(self) -> torch.nn.Module:
-        """The decoder without its language head; adapters inside it stay active."""
+        """Return the decoder without its language head; adapters inside it stay active."""
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         return causal.base_model

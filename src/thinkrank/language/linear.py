@@ -12,7 +12,7 @@ from torch.nn.functional import linear
 
 
 class FrozenLinear(torch.nn.Linear):
-    """A linear layer that keeps its weight in oneDNN's layout too, made when first needed and after any change."""
+    """Linear layer that keeps its weight in oneDNN's layout too, made when first needed and after any change."""
 
     _laid_out: Tensor | None = None
     _made_from: tuple[int, int] | None = None
@@ -71,7 +71,7 @@ class _LowRankLinear(torch.autograd.Function):
 
 
 def low_rank_linear(x: Tensor, base: torch.nn.Linear, down: Tensor, up: Tensor, scale: float) -> Tensor:
-    """A frozen linear layer with a low-rank update, computed in the layer's dtype.
+    """Apply a frozen linear layer with a low-rank update, computed in the layer's dtype.
 
     Args:
         x: (..., in).

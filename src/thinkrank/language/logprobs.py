@@ -21,7 +21,7 @@ _CHUNK_LOGITS = 2**23
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What the model says of given tokens.
+    """Hold what the model says of given tokens.
 
     Attributes:
         logprobs_N: natural log-probability of each token.
@@ -33,7 +33,7 @@ class TokenScores:
 
 
 def logits(backbone: Backbone, states_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-    """The language head's logits, in fp32."""
+    """Compute the language head's logits, in fp32."""
     weight_VD, cap = _head(backbone)
     with backbone.precision():
         logits_NV = backbone.model.get_output_embeddings()(states_ND.to(weight_VD.dtype)).float()
@@ -41,7 +41,7 @@ def logits(backbone: Backbone, states_ND: Float[Tensor, "N D"]) -> Float[Tensor,
 
 
 def log_softmax(logits_NV: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
-    """Log-probabilities in fp32, over the last axis.
+    """Compute log-probabilities in fp32, over the last axis.
 
     PyTorch's own on a CPU sums a vocabulary of 49,152 with an error of 1e-5, the same for every token of a position;
     this is within 1e-6 of fp64.
@@ -57,7 +57,7 @@ def selective_logprobs(
     temperature: float = 1.0,
     entropy: bool = False,
 ) -> TokenScores:
-    """Log-probability of each token given the state before it, differentiable, in fp32.
+    """Score each token given the state before it: its log-probability, differentiable, in fp32.
 
     The vocabulary is passed in chunks of positions. With a frozen language head, a chunk's gradient with respect to its
     states is made along with it, so nothing is computed again; with a head that trains, the chunk is recomputed in the

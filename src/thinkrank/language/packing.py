@@ -31,7 +31,7 @@ work on masked pairs, smaller ones on call overhead (docs/lab-log.md)."""
 
 @dataclass(frozen=True)
 class _Block:
-    """Nodes that attend together: one inner node, or some leaves under the same parent."""
+    """Hold nodes that attend together: one inner node, or some leaves under the same parent."""
 
     nodes: tuple[int, ...]
     above: tuple[int, ...]
@@ -39,7 +39,7 @@ class _Block:
 
 
 class Packing:
-    """The order of a forest's tokens in one row, and what each of them attends to.
+    """Put a forest's tokens into one row, and know what each of them attends to.
 
     Args:
         forest: the sequences.
@@ -78,11 +78,11 @@ class Packing:
         return len(self.ids_T)
 
     def tokens(self, nodes: Sequence[int]) -> Int[Tensor, "A"]:
-        """Where the tokens of these nodes stand in the row, node by node."""
+        """Tell where the tokens of these nodes stand in the row, node by node."""
         return self._tensor(self.offsets[node] + i for node in nodes for i in range(len(self.forest.ids[node])))
 
     def place(self, node: int, position: int) -> int:
-        """Where the token at this position of the sequence that ends with the node stands in the row.
+        """Tell where the token at this position of the sequence that ends with the node stands in the row.
 
         Raises:
             ValueError: if the sequence has no such position.
@@ -95,7 +95,7 @@ class Packing:
         return self.offsets[step] + position - self.forest.starts[step]
 
     def predictors(self, nodes: Sequence[int]) -> Int[Tensor, "A"]:
-        """Where the token before each token of these nodes stands: its state predicts that token.
+        """Tell where the token before each token of these nodes stands: its state predicts that token.
 
         Raises:
             ValueError: for the first token of a sequence, which nothing predicts.
@@ -107,7 +107,7 @@ class Packing:
         )
 
     def last(self, node: int) -> int:
-        """Where the last token of the sequence that ends with this node stands.
+        """Tell where the last token of the sequence that ends with this node stands.
 
         Raises:
             ValueError: if that sequence is empty.
@@ -119,7 +119,7 @@ class Packing:
         return self.offsets[node] + len(self.forest.ids[node]) - 1
 
     def last_tokens(self, nodes: Sequence[int]) -> Int[Tensor, "A"]:
-        """Where the last token of each of these nodes' sequences stands: its state is the vector of the text."""
+        """Tell where the last token of each of these nodes' sequences stands: its state is the text's vector."""
         return self._tensor(self.last(node) for node in nodes)
 
     def attend(
@@ -164,7 +164,7 @@ class Packing:
         return torch.cat(mixed, dim=2)
 
     def _mask(self, index: int, window: int | None) -> Tensor | None:
-        """What a block's tokens see of the nodes above and of each other; None is plain causality."""
+        """Mask what a block's tokens see of the nodes above and of each other; None is plain causality."""
         block = self.blocks[index]
         if window is not None and max(self.forest.ends[node] for node in block.nodes) <= window:
             window = None
@@ -180,7 +180,7 @@ class Packing:
         return self._masks[index, window]
 
     def _owners(self, nodes: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The node and the position of each token of these nodes."""
+        """Return the node and the position of each token of these nodes."""
         forest = self.forest
         owners = self._tensor(node for node in nodes for _ in forest.ids[node])
         return owners, self._tensor(p for node in nodes for p in range(forest.starts[node], forest.ends[node]))
@@ -213,7 +213,7 @@ def _blocks(forest: PrefixTree) -> list[_Block]:
 def packed_states(
     backbone: Backbone, packing: Packing, *, sight: AttentionPattern | None = None
 ) -> Float[Tensor, "T D"]:
-    """The final (normed) hidden state of every token of the forest, in fp32, in one differentiable pass.
+    """Read the final (normed) hidden state of every token of the forest, in fp32, in one differentiable pass.
 
     Args:
         backbone: the model; an adapter on it is active.

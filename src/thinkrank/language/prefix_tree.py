@@ -14,7 +14,7 @@ _WORTH_SHARING = 4
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """Trees of token ids; a node holds the tokens between two branchings, and a leaf ends one sequence.
+    """Hold trees of token ids; a node has the tokens between two branchings, and a leaf ends one sequence.
 
     Attributes:
         ids: the tokens of each node; a node may be empty, a whole sequence may not.
@@ -39,13 +39,13 @@ class PrefixTree:
 
     @classmethod
     def rows(cls, sequences: Iterable[Sequence[int]]) -> "PrefixTree":
-        """Sequences that share nothing: each is a root and a leaf."""
+        """Take sequences that share nothing: each is a root and a leaf."""
         ids = tuple(tuple(sequence) for sequence in sequences)
         return cls(ids, (-1,) * len(ids))
 
     @classmethod
     def groups(cls, groups: Iterable[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> "PrefixTree":
-        """One tree of two levels per (beginning, continuations); a group without continuations is a lone sequence."""
+        """Make a tree of two levels per (beginning, continuations); a group without continuations is one sequence."""
         ids: list[tuple[int, ...]] = []
         parents: list[int] = []
         for beginning, continuations in groups:
@@ -81,13 +81,13 @@ class PrefixTree:
 
     @cached_property
     def leaves(self) -> tuple[int, ...]:
-        """The nodes that nothing continues, in the order they were given."""
+        """Return the nodes that nothing continues, in the order they were given."""
         inner = set(self.parents)
         return tuple(node for node in range(len(self.ids)) if node not in inner)
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """Position of each node's first token in the sequences it belongs to."""
+        """Return the position of each node's first token in the sequences it belongs to."""
         starts: list[int] = []
         for parent in self.parents:
             starts.append(0 if parent < 0 else starts[parent] + len(self.ids[parent]))
@@ -95,30 +95,30 @@ class PrefixTree:
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
-        """Number of tokens of each node and everything above it."""
+        """Count the tokens of each node and everything above it."""
         return tuple(start + len(ids) for start, ids in zip(self.starts, self.ids, strict=True))
 
     @cached_property
     def depths(self) -> tuple[int, ...]:
-        """Number of nodes above each node."""
+        """Count the nodes above each node."""
         depths: list[int] = []
         for parent in self.parents:
             depths.append(0 if parent < 0 else depths[parent] + 1)
         return tuple(depths)
 
     def path(self, node: int) -> tuple[int, ...]:
-        """The nodes from the root down to this one."""
+        """Return the nodes from the root down to this one."""
         return (*self.path(self.parents[node]), node) if node >= 0 else ()
 
     def sequence(self, node: int) -> tuple[int, ...]:
-        """All tokens from the root to the end of this node."""
+        """Join all tokens from the root to the end of this node."""
         return tuple(token for step in self.path(node) for token in self.ids[step])
 
     def sequences(self) -> Iterator[tuple[int, ...]]:
-        """The sequence of each leaf."""
+        """Yield the sequence of each leaf."""
         return (self.sequence(leaf) for leaf in self.leaves)
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that have to be computed, shared ones once."""
+        """Count the tokens that have to be computed, shared ones once."""
         return sum(len(ids) for ids in self.ids)

@@ -61,7 +61,7 @@ def hidden_states(
 def forward(
     backbone: Backbone, ids_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"], sight: AttentionPattern
 ) -> Float[Tensor, "B T D"]:
-    """The final (normed) hidden states, in fp32, of tokens that see what `sight` shows them.
+    """Read the final (normed) hidden states, in fp32, of tokens that see what `sight` shows them.
 
     Raises:
         ThinkrankError: if `load_backbone` did not load the model, its tokens can reach each other past attention, or

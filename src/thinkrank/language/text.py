@@ -20,7 +20,7 @@ _tokenising = threading.Lock()
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids, and which of them the model itself chose.
+    """Hold token ids, and which of them the model itself chose.
 
     Attributes:
         ids: the whole sequence.
@@ -56,7 +56,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str, *, trusted: bool) -> 
 
 @dataclass(frozen=True)
 class ChatFrame:
-    """What the model's chat template puts around one user turn, as token ids.
+    """Hold what the model's chat template puts around one user turn, as token ids.
 
     Attributes:
         before: everything up to the user's text (a system turn, if the template adds one, included).

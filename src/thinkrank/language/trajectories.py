@@ -26,12 +26,12 @@ class Written(Protocol):
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The tokens that were chosen, the stop included."""
+        """Return the tokens that were chosen, the stop included."""
         ...
 
     @property
     def num_before_stop(self) -> int:
-        """How many of them come before the stop."""
+        """Count those of them that come before the stop."""
         ...
 
 
@@ -99,7 +99,7 @@ class Trajectories:
         self.mask_RT: Bool[Tensor, "R T"] = torch.arange(max(lengths), device=device) < self.lengths_R[:, None]
 
     def matrix(self, values_A: Float[Tensor, "A"]) -> Float[Tensor, "R T"]:
-        """One value per action as a row per trajectory, zeros behind its end; differentiable."""
+        """Put one value per action into a row per trajectory, zeros behind its end; differentiable."""
         return torch.zeros_like(self.mask_RT, dtype=values_A.dtype).masked_scatter(self.mask_RT, values_A)
 
 
@@ -129,7 +129,7 @@ def reference_logprobs(
 
 
 def _detoured(written: Sequence[Written], closing: tuple[int, ...]) -> list[int]:
-    """Thoughts whose stop was spelt with other tokens than the closing, so that its later tokens are on no leaf yet."""
+    """Find thoughts whose stop was spelt with other tokens than the closing: its later ones are on no leaf yet."""
     stops = [one.ids[one.num_before_stop : -1] for one in written]
     return [i for i, stop in enumerate(stops) if stop != closing[: len(stop)]]
 

@@ -17,7 +17,7 @@ _ITEM_PLACES = re.compile(r"(\{(?:title|categories)\})")
 
 
 class HistoryTexts:
-    """Tokenises one catalogue with one tokenizer; titles are tokenised once.
+    """Tokenise one catalogue with one tokenizer; titles are tokenised once.
 
     Args:
         backbone: whose tokenizer and chat template are used.
@@ -36,19 +36,19 @@ class HistoryTexts:
         self.closing_ids = self.words(options.closing)
 
     def words(self, template: str) -> list[int]:
-        """Ids of a piece of a template."""
+        """Tokenise a piece of a template."""
         return encode_text(self._tokenizer, template.replace("{noun}", self._options.noun))
 
     def text(self, text: str) -> list[int]:
-        """Ids of untrusted text, such as a thought that was not sampled."""
+        """Tokenise untrusted text, such as a thought that was not sampled."""
         return encode_text(self._tokenizer, text)
 
     def item(self, row: int) -> list[int]:
-        """Ids of an item's fields within their budget."""
+        """Tokenise an item's fields within their budget."""
         return encode_text(self._tokenizer, self._item_text(row))[: self._options.item_tokens]
 
     def lines(self, history: History) -> list[list[int]]:
-        """The newest lines within the budget, oldest first. The newest one is always there, cut if it must be."""
+        """Take the newest lines within the budget, oldest first. The newest one is there even if it must be cut."""
         lines: list[list[int]] = []
         room = self._options.history_tokens
         for position in reversed(range(len(history))):
@@ -70,7 +70,7 @@ class HistoryTexts:
         return [*line, *(self.closing_ids if self._options.closing == "\n" else self._part("\n"))]
 
     def _part(self, template: str, fill: dict[str, str] | None = None) -> list[int]:
-        """Ids of a piece of a line; pieces that are the same in every line are kept."""
+        """Tokenise a piece of a line; pieces that are the same in every line are kept."""
         filled = template
         for name, value in (fill or {}).items():
             filled = filled.replace(name, value)
@@ -81,14 +81,14 @@ class HistoryTexts:
         return self._line_parts[template]
 
     def _field(self, row: int, name: str) -> list[int]:
-        """Ids of one field of an item within the budget of titles; none if there is no value."""
+        """Tokenise one field of an item within the budget of titles; none if there is no value."""
         if (row, name) not in self._fields:
             ids = encode_text(self._tokenizer, self._value(row, name))
             self._fields[row, name] = ids[: self._options.title_tokens]
         return self._fields[row, name]
 
     def _item_text(self, row: int) -> str:
-        """The item's fields: the first one bare, the others as `name: value` lines where there is a value."""
+        """Write the item's fields: the first one bare, the others as `name: value` lines where there is a value."""
         texts: list[str] = []
         for field in self._options.item_fields:
             if value := self._value(row, field):
@@ -96,7 +96,7 @@ class HistoryTexts:
         return "\n".join(texts)
 
     def _value(self, row: int, field: str) -> str:
-        """A field of an item as text; empty if it has none."""
+        """Return a field of an item as text; empty if it has none."""
         value = self.catalogue.frame[field][row] if field in self.catalogue.frame.columns else None
         if value is None:
             return ""
@@ -104,7 +104,7 @@ class HistoryTexts:
 
 
 def _age(history: History, position: int) -> str:
-    """Time before the newest interaction, in the paper's form ("3d 4.0h ago"); empty if times are unknown."""
+    """Tell the time before the newest interaction, in the paper's form ("3d 4.0h ago"); empty if times are unknown."""
     if history.times is None:
         return ""
     seconds = int(history.times[-1] - history.times[position])

@@ -7,7 +7,7 @@ from thinkrank.prompts.options import PairPromptOptions
 
 
 class PairPrompts:
-    """Renders one catalogue with one tokenizer.
+    """Render one catalogue with one tokenizer.
 
     Prefix and candidate are tokenised apart and joined as ids, so the prefix is the same for every candidate, token for
     token, and can be read once.
@@ -27,15 +27,15 @@ class PairPrompts:
         self.closing_ids = tuple(self._texts.closing_ids)
 
     def prefix(self, history: History) -> tuple[int, ...]:
-        """The rules and the newest lines that fit; an empty history leaves the lines out."""
+        """Render the rules and the newest lines that fit; an empty history leaves the lines out."""
         lines = self._texts.lines(history.last(self.options.history_window))
         shown = [token for line in lines for token in line]
         return (*self._texts.frame.before, *self._texts.opening_ids, *shown, *self._question)
 
     def candidate(self, row: int) -> tuple[int, ...]:
-        """One item and the cue, up to where the assistant writes."""
+        """Render one item and the cue, up to where the assistant writes."""
         return (*self._texts.item(row), *self._cue, *self._texts.frame.after)
 
     def text(self, text: str) -> list[int]:
-        """Ids of untrusted text, such as a thought that was not sampled."""
+        """Tokenise untrusted text, such as a thought that was not sampled."""
         return self._texts.text(text)

@@ -11,7 +11,7 @@ from thinkrank.prompts.options import PromptOptions
 
 @dataclass(frozen=True)
 class UserPrompt:
-    """A rendered history.
+    """Hold a rendered history.
 
     Attributes:
         prompt: ids up to where the assistant writes.
@@ -23,7 +23,7 @@ class UserPrompt:
 
 
 class Prompts:
-    """Renders one catalogue with one tokenizer.
+    """Render one catalogue with one tokenizer.
 
     Args:
         backbone: whose tokenizer and chat template are used.
@@ -58,7 +58,7 @@ class Prompts:
         return prompt.then(list(thought), action=True).then(self.closing_ids, action=False)
 
     def text(self, text: str) -> list[int]:
-        """Ids of untrusted text, such as a thought that was not sampled."""
+        """Tokenise untrusted text, such as a thought that was not sampled."""
         return self._texts.text(text)
 
     def item(self, row: int) -> Prompt:

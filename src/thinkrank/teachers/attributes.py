@@ -38,7 +38,7 @@ _ENDS = " ,;:-–—(&/+|["
 
 
 def plain(text: str) -> str:
-    """One line without control characters: those that separate become spaces, invisible ones vanish."""
+    """Write one line without control characters: those that separate become spaces, invisible ones vanish."""
     if text.isprintable():
         return " ".join(text.split())
     kinds = ((character, unicodedata.category(character)) for character in text)
@@ -47,13 +47,13 @@ def plain(text: str) -> str:
 
 
 def short_title(title: str) -> str:
-    """The first words of a title, without a year in parentheses behind it; ends before a comma where it can."""
+    """Cut a title to its first words, without a year in parentheses; it ends before a comma where it can."""
     title = plain(title)
     return _cut(_YEAR_BEHIND.sub("", title) or title, _TITLE_WORDS, at_comma=True)
 
 
 def attribute_columns(catalogue: Catalogue) -> dict[str, Column]:
-    """The attributes that say something, under the names of their columns.
+    """Find the attributes that say something, under the names of their columns.
 
     Returns:
         ``categories`` (in lower case), ``brand`` and the further columns of text, in the catalogue's order; if none
@@ -90,12 +90,12 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def sentence(text: str) -> str:
-    """The text with a full stop, unless it has one."""
+    """End the text with a full stop, unless it has one."""
     return text if text.endswith(".") else f"{text}."
 
 
 def recency_weights(values: Sequence[Sequence[str]]) -> dict[str, float]:
-    """How much of each value there is in a history: every occurrence counts `RECENCY` to the power of its age.
+    """Weigh the values of a history: every occurrence counts `RECENCY` to the power of its age.
 
     Args:
         values: of each interaction, oldest first; the newest one has age 0.

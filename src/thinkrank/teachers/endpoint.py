@@ -37,7 +37,7 @@ _BUSY = (408, 409, 425, 429)
 
 
 class EndpointOptions(Options):
-    """How to talk to an endpoint."""
+    """Say how to talk to an endpoint."""
 
     temperature: float = Field(0.0, ge=0, description="temperature of the sampling; 0 is greedy decoding")
     max_tokens: int = Field(
@@ -82,7 +82,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class EndpointTeacher:
-    """Asks a served language model.
+    """Teacher that is a served language model.
 
     Args:
         catalogue: the items.
@@ -219,7 +219,7 @@ class EndpointTeacher:
 
 
 def parse_answer(text: str) -> Verdict | None:
-    """The verdict in what a model wrote: one JSON object of `reasoning` and `likely`, bare or fenced as code.
+    """Find the verdict in what a model wrote: a JSON object of `reasoning` and `likely`, bare or fenced.
 
     Returns:
         None for anything else: another field, another type, an empty reasoning, words around the object.

@@ -55,7 +55,7 @@ _COMMON_WORD = 0.01  # share of titles
 
 @dataclass(frozen=True)
 class Evidence:
-    """One reason.
+    """Hold one reason.
 
     Attributes:
         kind: what it is about.
@@ -72,7 +72,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Profile:
-    """What a history shows.
+    """Hold what a history shows.
 
     Attributes:
         rows: the history, newest first.
@@ -91,13 +91,13 @@ class Profile:
     words: Mapping[str, int]
 
     def holding(self, values: Sequence[str]) -> tuple[int, ...]:
-        """The rows that have all of one or more values, newest first."""
+        """Return the rows that have all of one or more values, newest first."""
         first, *others = (self.holders.get(value, ()) for value in values)
         return tuple(row for row in first if all(row in rows for rows in others)) if others else first
 
 
 class Facts:
-    """What is known about the items of a catalogue.
+    """Know the items of a catalogue.
 
     Args:
         catalogue: the items.
@@ -152,7 +152,7 @@ class Facts:
         return sorted(weighted, key=lambda piece: -abs(piece.weight))
 
     def specific(self, values: Iterable[str]) -> tuple[str, ...]:
-        """The values without those that another one implies: of pens and gel pens, gel pens; of equals, the first."""
+        """Drop values that another one implies: of pens and gel pens stay gel pens; of equals, the first."""
         kept: list[str] = []
         for value in values:
             if not any(value in self.implied[other] for other in kept):
@@ -202,7 +202,7 @@ class Facts:
 
 
 def decade(year: int) -> str:
-    """As in "1990s"."""
+    """Write a decade as in "1990s"."""
     return f"{year // 10}0s"
 
 

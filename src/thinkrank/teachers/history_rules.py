@@ -47,7 +47,7 @@ _T = TypeVar("_T")
 
 
 class RuleWriter:
-    """Writes thoughts by rules, each one line of at most some thirty words without control characters.
+    """Write thoughts by rules, each one line of at most some thirty words without control characters.
 
     Args:
         catalogue: the items.

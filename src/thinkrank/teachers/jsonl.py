@@ -14,7 +14,7 @@ _FIELDS: dict[str, FieldKind] = {"position": "number", "item": "item", "reasonin
 
 
 class JsonlTeacher:
-    """Answers from a file of JSON lines with ``position``, ``item`` (its id), ``reasoning`` and ``likely``.
+    """Teacher that reads a file of JSON lines: ``position``, ``item`` (its id), ``reasoning`` and ``likely``.
 
     A pair may have several lines: the second answers a reflection on the first, and so on. A pair without a line, or
     without another one, gets no answer.
@@ -37,7 +37,7 @@ class JsonlTeacher:
 
     @property
     def name(self) -> str:
-        """The file's name and the beginning of its SHA-256."""
+        """Return the file's name and the beginning of its SHA-256."""
         return self._name
 
     def answer(self, pairs: Sequence[Pair], reflections: Sequence[Verdict | None]) -> list[Verdict | None]:

@@ -56,7 +56,7 @@ class LeakFilter:
                     self._titles.setdefault(form[0], set()).add(form)
 
     def leak(self, reasoning: str, shown: Iterable[int]) -> str | None:
-        """What a reasoning gives away, by its name in `LEAKS`, or None.
+        """Find what a reasoning gives away, by its name in `LEAKS`, or None.
 
         Args:
             reasoning: any text.
@@ -70,7 +70,7 @@ class LeakFilter:
         return None
 
     def foreign_title(self, reasoning: str, shown: Iterable[int]) -> str | None:
-        """A title in the reasoning that stands in none of the texts of the items shown, or None.
+        """Find a title in the reasoning that stands in none of the texts of the items shown, or None.
 
         Titles count in full or cut short, as `short_title` cuts them, letter for letter but for punctuation. One word
         does not count where a sentence begins with it: "Money is no object" names no film.

@@ -26,7 +26,7 @@ _CHARACTERS, _CATEGORIES = 120, 4
 
 @dataclass(frozen=True)
 class ItemTexts:
-    """Items as a language model is shown them.
+    """Show items to a language model.
 
     Attributes:
         catalogue: the items.
@@ -35,7 +35,7 @@ class ItemTexts:
     catalogue: Catalogue
 
     def line(self, row: int) -> str:
-        """One line: the title, then categories, brand and year as far as they are known. Untrusted text."""
+        """Write one line: the title, then categories, brand and year as far as they are known. Untrusted text."""
         frame = self.catalogue.frame
         known = [self._cell(row, column) for column in ("categories", "brand", "year") if column in frame.columns]
         details = ", ".join(filter(None, known))
@@ -43,7 +43,7 @@ class ItemTexts:
         return f"{title} ({details})" if details else title
 
     def lines(self, history: History) -> list[str]:
-        """The lines of a history, oldest first."""
+        """Write the lines of a history, oldest first."""
         return [self.line(row) for row in history.items.tolist()]
 
     def _cell(self, row: int, column: str) -> str:

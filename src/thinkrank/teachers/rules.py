@@ -24,7 +24,7 @@ from thinkrank.teachers.templates import Choice, Templates
 
 
 class RuleOptions(Options):
-    """How the teacher of rules speaks."""
+    """Say how the teacher of rules speaks."""
 
     noun: str = Field("item", description="what the catalogue holds, as a noun in the singular")
     least_evidence: float = Field(0.2, gt=0, description="log-odds from which a piece of evidence is worth naming")
@@ -35,7 +35,7 @@ class RuleOptions(Options):
 
 
 class RuleTeacher:
-    """Writes why an item fits a history or does not.
+    """Teacher that writes why an item fits a history or does not.
 
     Args:
         split: whose catalogue and train part are used.
@@ -51,7 +51,7 @@ class RuleTeacher:
 
     @property
     def name(self) -> str:
-        """As in the traces."""
+        """Return its name in the traces."""
         changed = self.options.model_dump_json(exclude_defaults=True)
         return "rules" if changed == "{}" else f"rules {changed}"
 
@@ -64,7 +64,7 @@ class RuleTeacher:
         ]
 
     def scores(self, pairs: Sequence[Pair]) -> Float64[np.ndarray, "P"]:
-        """Log-odds that each pair's item comes next, against a draw from the catalogue."""
+        """Score each pair: log-odds that the item comes next, against a draw from the catalogue."""
         sums = (
             sum(piece.weight for piece in self._facts.evidence(profile, pair.item))
             for pair, profile in zip(pairs, self._profiles(pairs), strict=True)

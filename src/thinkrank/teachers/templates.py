@@ -27,23 +27,23 @@ def num_pieces(text: str) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """Draws words by a hash of the question, the same in every process."""
+    """Draw words by a hash of the question, the same in every process."""
 
     digest: bytes
 
     @classmethod
     def by(cls, key: str) -> "Choice":
-        """The draws for one key."""
+        """Return the draws for one key."""
         return cls(hashlib.blake2b(key.encode(), digest_size=8).digest())
 
     def __call__(self, place: int, options: Sequence[_T]) -> _T:
-        """One of the options; equal places, in 0 to 7, draw equally."""
+        """Choose one of the options; equal places, in 0 to 7, draw equally."""
         return options[self.digest[place] % len(options)]
 
 
 @dataclass(frozen=True)
 class Templates:
-    """One question in words.
+    """Put one question into words.
 
     Attributes:
         facts: what is known about items.

@@ -61,7 +61,7 @@ class ReflectOptions(Options):
 
 @dataclass(frozen=True)
 class TraceCounts:
-    """What became of the questions.
+    """Tell what became of the questions.
 
     Attributes:
         kept: traces.

@@ -47,7 +47,7 @@ class Completion:
 
     @property
     def ids_before_stop(self) -> tuple[int, ...]:
-        """The sampled ids without their stop: no end-of-turn token, and no token that holds a part of the stop text."""
+        """Return the ids before the stop: no end-of-turn token, and no token that holds a part of the stop text."""
         return self.ids[: self.num_before_stop]
 
 

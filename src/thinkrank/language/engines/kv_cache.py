@@ -71,7 +71,7 @@ class KVCache:
         return keys.transpose(2, 3).contiguous(), values
 
     def fits(self, leaves: Sequence[int]) -> bool:
-        """Whether rows below these leaves (one each, a leaf may occur often) can be held together."""
+        """Tell whether rows below these leaves (one each, a leaf may occur often) can be held together."""
         tokens = len(leaves) * self.num_own
         for nodes in self._nodes_by_level(leaves):
             tokens += len(nodes) * max(len(self.forest.ids[node]) for node in nodes)
@@ -153,7 +153,7 @@ class KVCache:
         return {leaf: states_TD[packing.last(place[leaf])] for leaf in leaves}
 
     def _held(self, part: PrefixTree) -> dict[int, PrefixKV]:
-        """The roots with something below them, from the prefixes that are kept."""
+        """Find the roots with something below them in the prefixes that are kept."""
         if self.prefixes is None:
             return {}
         above = set(part.parents)
@@ -203,7 +203,7 @@ class KVCache:
         return mixed_RJGE.view(rows, heads, 1, width).to(queries_BHTE.dtype)
 
     def _hidden(self, window: int | None) -> Float[Tensor, "R 1 1 S"]:
-        """What rows must not see of the nodes above and of their own memory, as an additive mask, once per step."""
+        """Mask what rows must not see of the nodes above and of their own tokens, once per step; to be added."""
         if window not in self._masks:
             behind = [level.behind(self.positions_R) for level in self.levels]
             behind.append(self.written_R[:, None] - torch.arange(self.most_written, device=self.written_R.device))
@@ -215,7 +215,7 @@ class KVCache:
 
 
 class _Level:
-    """The nodes of one depth that some row needs: their keys and values, and which row is below which node."""
+    """Hold the nodes of one depth that some row needs: keys and values, and which row is below which node."""
 
     def __init__(self, memory: KVCache, depth: int, nodes: list[int], before: "_Level | None") -> None:
         forest, device = memory.forest, memory.backbone.device
@@ -258,7 +258,7 @@ class _Level:
         self.seats_R = torch.tensor([max(0, seat) for seat in place], dtype=torch.long, device=device)
 
     def behind(self, positions_R: Tensor) -> Int[Tensor, "R P"]:
-        """How far each key lies behind its row's token; -1 for what is not there."""
+        """Tell how far each key lies behind its row's token; -1 for what is not there."""
         indices_P = torch.arange(self.width, device=positions_R.device)
         nodes_R = self.seats_R // self.fan
         behind_RP = (positions_R - self.starts_N[nodes_R])[:, None] - indices_P
@@ -266,11 +266,11 @@ class _Level:
         return behind_RP if self.absent_R is None else behind_RP.masked_fill(self.absent_R[:, None], -1)
 
     def scores(self, layer: int, queries_RJGE: Tensor) -> Float[Tensor, "R J G P"]:
-        """Each row's dot products with the keys of its node."""
+        """Multiply each row with the keys of its node."""
         return self._each_node(queries_RJGE, self.layers[layer][0].transpose(2, 3))
 
     def mix(self, layer: int, shares_RJGP: Tensor) -> Float[Tensor, "R J G E"]:
-        """Each row's weighted sum of the values of its node."""
+        """Mix the values of each row's node."""
         return self._each_node(shares_RJGP, self.layers[layer][1])
 
     def _each_node(self, x_RJGX: Tensor, y_NJXY: Tensor) -> Tensor:
@@ -293,7 +293,7 @@ class _Level:
 
 
 class _Recorder:
-    """Attends as a packing does and keeps the keys and values of some nodes."""
+    """Attend as a packing does, and keep the keys and values of some nodes."""
 
     def __init__(self, packing: Packing, pieces: list[tuple[_Level, int, slice]]) -> None:
         self.packing, self.pieces = packing, pieces

@@ -40,7 +40,7 @@ class PrefixCache:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens kept now."""
+        """Count the tokens kept now."""
         return sum(len(ids) for _, _, ids in self._kept)
 
     @torch.no_grad()

@@ -184,7 +184,7 @@ def choose(
 
 
 class _Row:
-    """One completion while it is being written, then while its end is being read."""
+    """Follow one completion while it is being written, then while its end is being read."""
 
     def __init__(
         self, backbone: Backbone, leaf: int, stop: str | None, suffix: tuple[int, ...], uniforms: list[float]
@@ -240,7 +240,7 @@ class _Row:
             self.text, self.num_before_stop = before
 
     def next_read(self) -> tuple[int, int]:
-        """The token to read and its place among the own ones; a row that is done reads anything, to no effect."""
+        """Return the token to read and its place among the own ones; a row that is done reads anything, in vain."""
         return (self.feed[0], self.num_read) if self.feed else (self.ids[0], 0)
 
     def arrived(self, state_D: Tensor) -> bool:

@@ -186,7 +186,7 @@ class VllmEngine:
 
 @dataclass(frozen=True)
 class _Written:
-    """A completion as vLLM wrote it, cut where the reference engine stops."""
+    """Hold a completion as vLLM wrote it, cut where the reference engine stops."""
 
     leaf: int
     ids: tuple[int, ...]
@@ -339,7 +339,7 @@ def _grow(
 
 
 class _ServedAdapters:
-    """The writers' adapters on disk, as vLLM reads them."""
+    """Keep the writers' adapters on disk, as vLLM reads them."""
 
     def __init__(self, backbone: Backbone, folder: Path, lora_request: Any) -> None:
         self.backbone, self.folder, self._lora_request = backbone, folder, lora_request

@@ -13,7 +13,7 @@ from thinkrank.rank.r2rank.config import ScoringHeadOptions
 
 
 class ScoringHead(nn.Module):
-    """One number per state (that a scoring head exists is the paper's; its form is reconstructed).
+    """Score states (that a scoring head exists is the paper's; its form is reconstructed).
 
     States are standardised first, by the mean and deviation they have in the untrained model: without that a large
     part of every state is the same for all pairs. Their length is then about 1 whatever the width. The last layer
@@ -39,7 +39,7 @@ class ScoringHead(nn.Module):
 
     @property
     def is_prepared(self) -> bool:
-        """Whether `standardise` was called, on this head or on the one it was loaded from."""
+        """Tell whether `standardise` was called, on this head or on the one it was loaded from."""
         return bool(self.mean_D.any())
 
     @torch.no_grad()
@@ -49,6 +49,6 @@ class ScoringHead(nn.Module):
         self.deviation_D.copy_(states_ND.std(dim=0).clamp(min=1e-3))
 
     def forward(self, states_PD: Float[Tensor, "P D"]) -> Float[Tensor, "P"]:
-        """The score of each pair, any unit."""
+        """Score each pair, in any unit."""
         shown_PD = (states_PD.float() - self.mean_D) / (self.deviation_D * math.sqrt(states_PD.shape[1]))
         return self.layers(shown_PD)[:, 0]
