@@ -1,11 +1,12 @@
 """Files appear whole or not at all, and what can be made again is kept in one cache."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from platformdirs import user_cache_path
 
 
 @contextmanager
@@ -33,11 +34,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def cache_folder() -> Path:
-    """Return the folder of downloads and converted weights: ``THINKRANK_CACHE``, else the platform's for caches."""
+    """Return where downloads and converted weights are kept: ``THINKRANK_CACHE``, else the platform's cache folder."""
     if folder := os.environ.get("THINKRANK_CACHE"):
         return Path(folder).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "thinkrank"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "thinkrank" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thinkrank"
+    return user_cache_path("thinkrank", appauthor=False)

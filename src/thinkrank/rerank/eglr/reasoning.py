@@ -79,7 +79,8 @@ def calibrate_threshold(entropies_M: Float[Tensor, "M"], rate: float) -> float:
     if count == len(falling_M):
         return max(0.0, float(falling_M[-1]) / 2)
     above, below = float(falling_M[count - 1]), float(falling_M[count])
-    return max(0.0, (above + below) / 2)
+    middle = (above + below) / 2
+    return max(0.0, middle if middle < above else below)  # neighbouring floats have nothing between them
 
 
 class Reasoner(nn.Module):
