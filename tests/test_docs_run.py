@@ -1,0 +1,189 @@
+"""The Python that the documents show runs, and their command lines are understood."""
+
+import importlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import typer
+
+from thinkrank.cli.main import app
+from thinkrank.data import Catalogue, Dataset, ListWorld, ListWorldOptions, split_dataset
+from thinkrank.data.sources import registry
+from thinkrank.language.options import GenerationOptions, LoraOptions
+from thinkrank.options import Options
+from thinkrank.rank import R2Rank, R2RankConfig
+from thinkrank.rerank import EGLR, EGLRConfig, ReasoningOptions
+from thinkrank.retrieve import R2ec, R2ecConfig, RecpoOptions
+from thinkrank.training import UnsavedRun
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("index", "architecture")),
+    *sorted((ROOT / "docs" / "guide").glob("*.md")),
+    *sorted((ROOT / "docs" / "reference").glob("*.md")),
+]
+OWN = ROOT / "docs" / "guide" / "own.md"
+TINY = {"backbone": "tiny", "dtype": "float32", "lora": LoraOptions(rank=4)}
+THOUGHT = GenerationOptions(max_new_tokens=6)
+
+
+def python_blocks(page: Path) -> list[str]:
+    """The blocks of a page, but for those that a comment above them keeps from being run."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"(<!-- not run: \S[^>]*-->\s*)?```python\n(.*?)```", text, re.DOTALL)
+    return [match[2] for match in found if not match[1]]
+
+
+def commands(text: str) -> list[str]:
+    """The command lines of a page: those of its blocks, and those within its sentences."""
+    blocks = "\n".join(re.findall(r"```(?:bash|console)\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    lines = re.findall(r"^(?:\$ )?(thinkrank .*)$", blocks, re.MULTILINE)
+    return [*lines, *(line.replace("\n", " ") for line in re.findall(r"`(thinkrank [^`]+)`", text))]
+
+
+WITH_PYTHON = [page for page in PAGES if python_blocks(page)]
+COMMANDS = sorted({(page.name, line) for page in PAGES for line in commands(page.read_text(encoding="utf-8"))})
+
+
+def films() -> Dataset:
+    """A hundred films with numbers for ids, as MovieLens has them, and sixty people."""
+    random = np.random.default_rng(0)
+    rows = [
+        (str(user), str(item), 10**9 + 10**5 * user + place)
+        for user in range(1, 61)
+        for place, item in enumerate(random.permutation(100)[:8] + 1)
+    ]
+    numbers = list(range(1, 101))
+    catalogue = {
+        "item": [str(number) for number in numbers],
+        "title": [f"Film {number}" for number in numbers],
+        "categories": [["Drama"] if number % 2 else ["Comedy", "Crime"] for number in numbers],
+        "year": [1950 + number % 50 for number in numbers],
+    }
+    events = pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
+    return Dataset("movielens-100k", events, Catalogue(pl.DataFrame(catalogue)))
+
+
+LISTS = ListWorld(ListWorldOptions(lists=60)).lists
+MADE = {
+    "runs/demo/model": lambda: R2ec.create(R2ecConfig(**TINY, thought=THOUGHT), films().catalogue),
+    "runs/rank/model": lambda: R2Rank.create(R2RankConfig(**TINY, thought=THOUGHT), films().catalogue),
+    "runs/rerank/model": lambda: EGLR.create(
+        EGLRConfig(reasoning=ReasoningOptions(threshold=0.5)), LISTS.split().train, device="cpu"
+    ),
+}
+"""Small stand-ins for the trained models that the documents name."""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to run in, and small stand-ins for the data that the documents name."""
+    monkeypatch.chdir(tmp_path)
+    for gives, name, data in (("events", "movielens-100k", films()), ("lists", "synthetic", LISTS)):
+        source = registry._Source(Options, lambda path, options, data=data: data, "sometimes")
+        monkeypatch.setitem(registry._SOURCES[gives], name, source)
+
+
+def run(page: Path, **names) -> dict:
+    """Run the blocks of a page one after the other, as one program."""
+    names["__name__"] = page.stem
+    for block in python_blocks(page):
+        for folder, make in MADE.items():
+            if folder in block:
+                make().save_pretrained(folder)
+        exec(compile(block, str(page), "exec"), names)
+    return names
+
+
+def trained_before(page: Path) -> dict:
+    """What a page says it has from the pages before it."""
+    if page.stem != "recpo":
+        return {}
+    split = split_dataset(films())
+    options = RecpoOptions(
+        steps=1, users=2, group_size=2, validation_samples=2, rollout=THOUGHT.model_copy(update={"temperature": 1.0})
+    )
+    return {
+        "model": MADE["runs/demo/model"](),
+        "split": split,
+        "options": options,
+        "run": UnsavedRun(),
+    }
+
+
+def rewards_were_given(names: dict) -> bool:
+    return any("reward" in row for row in names["run"].metrics())
+
+
+def generator_thinks(names: dict) -> bool:
+    thinking, lists = names["config"].reasoning.model_copy(update={"threshold": 0.5}), names["lists"]
+    ranking = names["model"].rerank(lists.requests, lists.candidates, 3, reasoning=thinking)
+    return ranking.latent.steps_BK.sum() > 0
+
+
+def gradients_flow(names: dict) -> bool:
+    weights = dict(names["backbone"].model.named_parameters())
+    return all(weight.grad.abs().sum() > 0 for name, weight in weights.items() if "lora_B" in name)
+
+
+CHECKS = {"recpo": rewards_were_given, "rerank": generator_thinks, "language": gradients_flow}
+"""What a page promises that its output does not show."""
+
+
+@pytest.mark.parametrize("page", [page for page in WITH_PYTHON if page != OWN], ids=lambda page: page.name)
+def test_the_python_of_a_page_runs_as_it_stands(page, here, monkeypatch):
+    printed = io.StringIO()
+    monkeypatch.setattr("sys.stdout", printed)
+    names = run(page, **trained_before(page))
+    assert printed.getvalue() or page.stem in CHECKS
+    assert CHECKS.get(page.stem, bool)(names)
+
+
+def test_what_is_added_as_the_guide_writes_it_keeps_its_contracts(tmp_path):
+    """The page is a file of tests, run as a user would run it; its retriever takes R²ec's place in a run."""
+    (tmp_path / "test_mine.py").write_text("\n\n".join(python_blocks(OWN)), encoding="utf-8")
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_mine.py"]
+    done = subprocess.run(tests, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 50
+    (tmp_path / "mine.py").write_text(python_blocks(OWN)[0], encoding="utf-8")
+    (line,) = (line for name, line in COMMANDS if name == OWN.name and "mine:NextItem" in line)
+    words = shlex.split(line.replace("movielens-100k", "synthetic -o users=30 -o items=50"))
+    program = [sys.executable, "-c", "from thinkrank.cli import main; main()"]
+    subprocess.run([*program, *words[1:]], cwd=tmp_path, check=True)
+    subprocess.run([*program, "evaluate", "runs/mine"], cwd=tmp_path, check=True, capture_output=True)
+    assert "NextItem" in (tmp_path / "runs" / "mine" / "results.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=lambda part: part.partition("#")[0].strip())
+def test_a_command_line_is_understood(page, line):
+    """Each word is a command, an argument or an option of it; nothing is run."""
+    command, words = typer.main.get_command(app), shlex.split(line, comments=True)[1:]
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_context(command.name, words)
+
+
+def test_the_pages_hold_what_these_tests_look_for():
+    assert {page.stem for page in WITH_PYTHON} >= {"README", "own", "rank", "rerank", "recpo", "evaluate", "language"}
+    assert len(COMMANDS) > 20
+    assert not python_blocks(ROOT / "docs" / "reference" / "language.md")
+
+
+def test_the_reference_names_modules_that_are_there():
+    for page in sorted((ROOT / "docs" / "reference").glob("*.md")):
+        for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+            importlib.import_module(name)
+
+
+def test_every_page_can_be_reached():
+    shown = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    assert shown == {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
