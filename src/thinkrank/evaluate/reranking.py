@@ -104,7 +104,7 @@ class RerankingEvaluation(Figures):
         name, _, k = metric.partition("@")
         match name:
             case "ndcg":
-                return metrics.ndcg(relevance_LN, int(k), gain="exponential")
+                return metrics.ndcg(relevance_LN, int(k), gain=metrics.LIST_GAIN)
             case "map":
                 return metrics.average_precision(relevance_LN, int(k), divisor=self.map_divisor)
             case "hit":
