@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from thinkrank.rerank import (
     EvaluatorTrainerOptions,
     ReasoningOptions,
     WarmStartOptions,
+    evaluator_report,
     oracle_ranking,
     train_eglr,
 )
-from thinkrank.rerank.lists import list_ndcg, training_batch
+from thinkrank.rerank.lists import list_ndcg, training_batch, training_batches
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.protocols import Reranker
 from thinkrank.testing import random_lists
@@ -88,8 +90,6 @@ def test_as_many_places_as_candidates_give_a_permutation_and_more_are_filled_up(
 
 
 def test_company_padding_and_feedback_do_not_matter(ready, lists):
-    from dataclasses import replace
-
     whole = ask(ready, lists, 4)
     parts = [ask(ready, lists.subset(np.array([row])), 4) for row in range(0, 60, 7)]
     for row, part in zip(range(0, 60, 7), parts, strict=True):
@@ -197,8 +197,6 @@ def test_a_damaged_folder_is_named(ready, tmp_path, name, content):
 
 
 def test_a_folder_without_a_model_and_lists_of_other_columns_are_refused(ready, lists, tmp_path):
-    from dataclasses import replace
-
     with pytest.raises(ThinkrankError, match="no saved model here"):
         EGLR.from_pretrained(tmp_path)
     with pytest.raises(ThinkrankError, match=r"no rate \(numeric\)"):
@@ -272,3 +270,33 @@ def test_an_oracle_is_given_the_feedback_and_picks_by_it(ready, lists):
 def test_both_encoders_must_read_the_same_history(config):
     with pytest.raises(ValueError, match="give both the same"):
         type(config)(lists=config.lists.model_copy(update={"max_history": 9}))
+
+
+@pytest.mark.parametrize("kind", ["gru", "transformer", "mlp", "prefix_sum"])
+def test_a_request_without_candidates_gets_none_and_changes_no_other(config, split, lists, kind):
+    generator = config.generator.model_copy(update={"kind": kind})
+    model = EGLR.create(config.model_copy(update={"generator": generator}), split.train, device="cpu")
+    model.report = evaluator_report(model.evaluator, training_batches(split.valid, 16))
+    thinking = ReasoningOptions(mode="fixed", max_steps=1)
+    items_LN = lists.items_LN.copy()
+    items_LN[[0, 7]] = -1
+    some = replace(lists.candidates, items_BN=items_LN)
+    whole = ask(model, lists, 3, reasoning=thinking)
+    answer = model.rerank(lists.requests, some, 3, reasoning=thinking)
+    assert (answer.items_BK[[0, 7]] == -1).all()
+    assert np.isneginf(answer.scores_BK[[0, 7]]).all()
+    np.testing.assert_array_equal(np.delete(answer.items_BK, [0, 7], 0), np.delete(whole.items_BK, [0, 7], 0))
+    assert np.isfinite(answer.latent.entropies_before_BK).all()
+    picked = model.rerank(lists.requests, some, 3, reasoning=thinking, samples=3)
+    np.testing.assert_array_equal((picked.items_BK >= 0).sum(axis=1), np.minimum((items_LN >= 0).sum(axis=1), 3))
+    alone = model.rerank(lists.requests[:1], some[:1], 3, reasoning=thinking, batch_size=1)
+    assert alone.items_BK.tolist() == [[-1, -1, -1]]
+    apart = model.rerank(lists.requests[:3], some[:3], 3, reasoning=thinking, batch_size=1)
+    np.testing.assert_array_equal(apart.items_BK, answer.items_BK[:3])
+
+
+def test_lists_of_no_places_are_refused(ready, lists):
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        ask(ready, lists, 0)
+    with pytest.raises(ThinkrankError, match=r"^candidates: no price \(numeric\)"):
+        ready.rerank([["i01"]], [["i02", "i03"]], 2)
