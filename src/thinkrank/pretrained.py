@@ -137,7 +137,7 @@ def format_of(folder: Path) -> int:
 
 
 def _read_header(folder: Path) -> dict[str, Any]:
-    """Kind, format and configuration of a saved stage, whichever format it has."""
+    """Read kind, format and configuration of a saved stage, whichever format it has."""
     try:
         raw = json.loads((folder / CONFIG_FILE).read_bytes())
     except (OSError, ValueError) as error:

@@ -107,7 +107,7 @@ def lists_from_retriever(
 
 
 def _retrieved(samples: Samples, retriever: Retriever, k: int, *, filter_seen: bool) -> Ranking:
-    """The k best items of every sample, asked for some at a time."""
+    """Find the k best items of every sample, asking for some at a time."""
     parts = [
         retriever.retrieve(part, k, filter_seen=filter_seen) for _, part in samples.requests().batches(_ASKED_AT_ONCE)
     ]

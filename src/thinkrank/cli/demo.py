@@ -71,7 +71,7 @@ def demo(
 
 
 def _is_evaluated(results: Path, samples: int) -> bool:
-    """Whether the results are those of the demo and not of a later `thinkrank evaluate` with other options."""
+    """Tell whether the results are those of the demo and not of a later `thinkrank evaluate` with other options."""
     from thinkrank.evaluate import read_results
     from thinkrank.recipes.retrieval import THINKING, TRAINED
 

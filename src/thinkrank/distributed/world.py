@@ -24,7 +24,7 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Tell whether this is the process that writes."""
         return self.rank == 0
 
     def share(self, n: int) -> slice:

@@ -36,7 +36,7 @@ def _has_noise(rows: Rows) -> bool:
 
 
 def _phase(title: str, rows: Rows) -> list[Html]:
-    """A heading and the groups of panels that have something to show."""
+    """Draw a heading and the groups of panels that have something to show."""
     x_axis = next((key for key in X_AXES if any(key in row for row in rows)), None)
     keys = dict.fromkeys(key for row in rows for key in row if key not in X_AXES)
     groups = []
@@ -98,7 +98,7 @@ def _legend(panel: Panel, last: Mapping[str, str]) -> Html:
 
 
 def _stroke(panel: Panel, key: str) -> str:
-    """Class of a line, the same whichever lines of its panel there are."""
+    """Name the class of a line, the same whichever lines of its panel there are."""
     return f"line-{list(panel.lines).index(key)}"
 
 

@@ -66,7 +66,7 @@ def fact(key: str, value: Any) -> Html:
 
 
 def _listed(parts: Sequence[Html]) -> Html:
-    """A few short values in one line, anything longer as a list."""
+    """Write a few short values in one line, anything longer as a list."""
     if not parts:
         return join("–")
     if max(map(len, parts)) > SHORT:

@@ -74,7 +74,7 @@ def _block(rows: Sequence[ResultRow], tests: Tests, headline: str) -> Html:
 
 
 def _same_cutoff(metrics: Sequence[str], headline: str) -> list[str]:
-    """Those with the headline's cut-off, if there are any: how lists look changes little from one to the next."""
+    """Keep those with the headline's cut-off, if there are any: how lists look changes little from one to the next."""
     return [metric for metric in metrics if metric.split("@")[1:] == headline.split("@")[1:]] or list(metrics)
 
 
@@ -137,7 +137,7 @@ def _cell(row: ResultRow | None, test: Comparison | None, is_best: bool) -> Html
 
 
 def _best(cells: Cells, metric: str) -> ResultRow | None:
-    """The highest of several accuracies; None for other figures: to recommend what is popular is not better."""
+    """Find the highest of several accuracies; None for other figures: to recommend what is popular is not better."""
     rows = [row for (_, name), row in cells.items() if name == metric and row.low is not None]
     return max(rows, key=lambda row: row.value) if len(rows) > 1 else None
 

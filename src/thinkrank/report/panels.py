@@ -23,7 +23,7 @@ class Panel:
 
 
 def _each(titles: Mapping[str, str], *, are_shares: bool = False) -> tuple[Panel, ...]:
-    """A panel for each key."""
+    """Make a panel for each key."""
     return tuple(Panel(title, {key: title}, are_shares) for key, title in titles.items())
 
 

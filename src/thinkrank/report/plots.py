@@ -100,7 +100,7 @@ def _line(class_: str, start: float, end: float) -> Html:
 
 
 def _share(part: float, whole: float) -> float:
-    """Per cent, held within 0 and 100; the middle if there is no extent to be a part of."""
+    """Express in per cent, held within 0 and 100; the middle if there is no extent to be a part of."""
     return min(100.0, max(0.0, 100 * part / whole)) if whole > 0 else 50.0
 
 

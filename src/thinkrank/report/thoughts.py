@@ -130,7 +130,7 @@ def _written(thought: Mapping[str, Any], num_items: int) -> WrittenThought:
 
 
 def _about(thought: Mapping[str, Any], dataset: Dataset) -> str | None:
-    """The candidate that a ranker thought about."""
+    """Name the candidate that a ranker thought about."""
     if "item" not in thought:
         return None
     return f"{dataset.catalogue.titles[thought['item']]}{'' if thought['label'] else ' (not taken)'}"
@@ -154,7 +154,7 @@ def thoughts_section(change: ThoughtChange | None) -> Html | None:
 
 
 def _summary(change: ThoughtChange) -> str:
-    """What the cards come to."""
+    """Sum up what the cards come to."""
     pairs = change.pairs
     tokens = [sum(thought.num_tokens for thought in side) / len(pairs) for side in _sides(pairs)]
     sentences = [
@@ -187,7 +187,7 @@ def _is_same(pair: ThoughtPair) -> bool:
 
 
 def _move(pair: ThoughtPair) -> int:
-    """Places that the true item rose by."""
+    """Count the places that the true item rose by."""
     return (pair.before.rank or 0) - (pair.after.rank or 0)
 
 

@@ -39,7 +39,7 @@ def fetch_category(source: str, category: str | None, events_url: str, items_url
 
 
 def find_category(files: Files, category: str | None, suffixes: tuple[str, ...]) -> tuple[DataFile, DataFile]:
-    """The two files of a category in a folder: ``meta_{category}.*`` and ``{category}.*``.
+    """Find the two files of a category in a folder: ``meta_{category}.*`` and ``{category}.*``.
 
     Args:
         files: the folder.
@@ -79,5 +79,5 @@ def read_metadata(file: DataFile, columns: dict[str, str]) -> Table:
 
 
 def category_name(source: str, file: DataFile) -> str:
-    """A data set's name: the source and the category of its file."""
+    """Make a data set's name: the source and the category of its file."""
     return f"{source}-{file.name.split('.')[0]}"

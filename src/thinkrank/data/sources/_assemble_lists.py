@@ -62,7 +62,7 @@ class LongLists:
 
 
 def catalogue_of(met: Sequence[pl.Series], items: pl.DataFrame | None = None) -> Catalogue:
-    """The items that lists or histories hold, by length of id, then id.
+    """Collect the items that lists or histories hold, by length of id, then id.
 
     Args:
         met: ids, in any number.
@@ -79,13 +79,16 @@ def catalogue_of(met: Sequence[pl.Series], items: pl.DataFrame | None = None) ->
 
 
 def rows_of(catalogue: Catalogue, ids: pl.Series) -> Int32[np.ndarray, "E"]:
-    """The catalogue row of each id, all of which must be there."""
+    """Look up the catalogue row of each id, all of which must be there."""
     rows = ids.cast(pl.String).cast(pl.Enum(catalogue.frame["item"])).to_physical()
     return rows.to_numpy().astype(np.int32)
 
 
 def histories_from_text(catalogue: Catalogue, texts: pl.Series) -> Histories:
-    """Histories from ids with spaces between them, oldest first; lists with equal texts share events. Null is empty."""
+    """Read histories from ids with spaces between them, oldest first; lists with equal texts share events.
+
+    Null is empty.
+    """
     frame = pl.DataFrame({"text": texts.fill_null("").str.strip_chars()})
     distinct = frame.unique(maintain_order=True).with_row_index("number")
     numbers_L = frame.join(distinct, on="text", how="left", maintain_order="left")["number"].to_numpy()
@@ -98,7 +101,7 @@ def histories_from_text(catalogue: Catalogue, texts: pl.Series) -> Histories:
 
 
 def hour_columns(times: pl.Expr) -> list[pl.Expr]:
-    """The second of the day (UTC) as a point on a circle."""
+    """Place the second of the day (UTC) as a point on a circle."""
     angle = (times % _SECONDS_PER_DAY) * (2 * np.pi / _SECONDS_PER_DAY)
     return [angle.sin().alias("hour_sin"), angle.cos().alias("hour_cos")]
 
@@ -171,7 +174,7 @@ def assemble(
 
 
 def recorded(name: str, files: Sequence[str], options: BaseModel) -> dict[str, Any]:
-    """What the manifest says of a source."""
+    """Return what the manifest says of a source."""
     return {"source": name, "files": list(files), "options": options.model_dump(mode="json", exclude_defaults=True)}
 
 
@@ -186,13 +189,13 @@ def without_lists(long: LongLists, gone: pl.Series, what: str) -> LongLists:
 
 @dataclass(frozen=True)
 class _Padding:
-    """Where each slot stands in arrays as wide as the longest list."""
+    """Hold where each slot stands in arrays as wide as the longest list."""
 
     lists_R: Int64[np.ndarray, "R"]
     num_lists: int
 
     def spread(self, values: np.ndarray, fill: int) -> np.ndarray:
-        """Values of the slots (R, columns) as an array (L, N, columns)."""
+        """Spread values of the slots (R, columns) over an array (L, N, columns)."""
         lengths_L = np.bincount(self.lists_R, minlength=self.num_lists)
         places_R = np.arange(len(self.lists_R)) - (np.cumsum(lengths_L) - lengths_L)[self.lists_R]
         spread = np.full((self.num_lists, lengths_L.max(), values.shape[1]), fill, dtype=values.dtype)
@@ -230,7 +233,7 @@ def _matrix(frame: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
 
 
 def _codes(slots: pl.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, tuple[tuple[str, ...], ...]]:
-    """Categories as numbers from 1, in alphabetical order, and what they stand for; null is 0."""
+    """Turn categories into numbers from 1, in alphabetical order, and tell what they stand for; null is 0."""
     codes, meanings = np.zeros((slots.height, len(columns)), dtype=np.int32), []
     for index, column in enumerate(columns):
         values = slots[column].cast(pl.String)

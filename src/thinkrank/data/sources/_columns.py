@@ -8,14 +8,14 @@ _AMOUNT = r"^\s*\$?\s*([0-9][0-9,]*(?:\.[0-9]+)?)\s*$"
 
 
 def price(values: pl.Series) -> pl.Series:
-    """Prices as numbers; ``$1,299.00`` is one, ``from 14.99`` and other sentences are null."""
+    """Read prices as numbers; ``$1,299.00`` is one, ``from 14.99`` and other sentences are null."""
     if values.dtype != pl.String:
         return values.cast(pl.Float64, strict=False)
     return values.str.extract(_AMOUNT).str.replace_all(",", "").cast(pl.Float64, strict=False)
 
 
 def text_list(values: pl.Series, separator: str | None = None) -> pl.Series:
-    """Lists of texts from lists, from JSON lists in text, or from texts with a separator."""
+    """Make lists of texts from lists, from JSON lists in text, or from texts with a separator."""
     if isinstance(values.dtype, pl.List):
         return values.cast(pl.List(pl.String))
     texts = values.cast(pl.String)
@@ -23,5 +23,5 @@ def text_list(values: pl.Series, separator: str | None = None) -> pl.Series:
 
 
 def paragraph(values: pl.Series) -> pl.Series:
-    """One text from a text or a list of them, in their order; null stays null."""
+    """Join a text or a list of them into one text, in their order; null stays null."""
     return text_list(values).list.drop_nulls().list.join(" ")

@@ -8,7 +8,7 @@ _MEDIUM = r"\s*\((?:V|TV|VG)\)\s*$"
 
 
 def split_title(raw: str = "title") -> list[pl.Expr]:
-    """Expressions for ``title``, without its year and with its article in front, and ``year``.
+    """Make expressions for ``title``, without its year and with its article in front, and ``year``.
 
     Args:
         raw: the column that holds titles as in the files.

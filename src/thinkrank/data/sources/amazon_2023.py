@@ -67,7 +67,7 @@ def _load_reviews(files: Files, options: AmazonOptions) -> Dataset:
 
 
 def _reviewed_products(reviews: DataFile) -> Table:
-    """Each product that is reviewed, with its title if any review knows it."""
+    """List each product that is reviewed, with its title if any review knows it."""
     table = Table.gather(reviews.name, read_json_lines(reviews, ["parent_asin", "item_title"]))
     products = table.frame.group_by(pl.col("parent_asin").alias("item"), maintain_order=True)
     return table.with_frame(products.agg(pl.col("item_title").drop_nulls().first().alias("title"), pl.col(ROW).min()))

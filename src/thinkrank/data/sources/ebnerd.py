@@ -111,7 +111,7 @@ def _read_articles(file: DataFile) -> pl.DataFrame:
 
 
 def _histories(catalogue: Catalogue, lists: pl.DataFrame, history: pl.DataFrame) -> Histories:
-    """Each list's user's history of its part; lists of one user and part share events."""
+    """Find each list's user's history of its part; lists of one user and part share events."""
     history = history.unique(["user", "part"], keep="first", maintain_order=True)
     lengths = history["items"].list.len().fill_null(0).to_numpy().astype(np.int64)
     ends = np.cumsum(lengths)

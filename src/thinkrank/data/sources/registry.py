@@ -117,7 +117,7 @@ def _load(gives: Gives, name: str, path: str | Path | None, options: dict[str, A
 
 
 def _parsed(source: str, model: type[OptionsT], options: dict[str, Any]) -> OptionsT:
-    """The options of a source as its class."""
+    """Turn the options of a source into its class."""
     known = sorted(model.model_fields)
     for name in options:
         if name not in known:
@@ -133,5 +133,5 @@ def _parsed(source: str, model: type[OptionsT], options: dict[str, Any]) -> Opti
 
 
 def _definition(reader: Callable[..., Any]) -> tuple[str, str]:
-    """Where a reader was written; the same if its module, or the notebook's cell, is run again."""
+    """Tell where a reader was written; the same if its module, or the notebook's cell, is run again."""
     return getattr(reader, "__module__", ""), getattr(reader, "__qualname__", repr(reader))

@@ -90,7 +90,7 @@ def _locate(files: Files | None, role: str, told: Path | None) -> DataFile:
 
 
 def _name_columns(file: str, present: list[str], roles: Iterable[str], told: dict[str, str]) -> dict[str, str]:
-    """Which column of a file plays which role; roles nobody has to play may be left out."""
+    """Find which column of a file plays which role; roles nobody has to play may be left out."""
     columns = {}
     for role in roles:
         usual = next((name for name in _USUAL_NAMES.get(role, (role,)) if name in present), role)

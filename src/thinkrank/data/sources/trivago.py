@@ -114,7 +114,7 @@ def _load_log(files: Files, options: TrivagoOptions) -> ImpressionDataset:
 
 
 def _session_histories(catalogue: Catalogue, log: pl.DataFrame, events: pl.Series) -> Histories:
-    """For each list, the events of its session before it, as views of the log."""
+    """Find for each list the events of its session before it, as views of the log."""
     sessions = log.select(pl.struct("user_id", "session_id").rle_id()).to_series().to_numpy()
     ends_L = events.to_numpy().astype(np.int64)
     starts_L = np.searchsorted(sessions, sessions[ends_L]).astype(np.int64)
@@ -122,7 +122,7 @@ def _session_histories(catalogue: Catalogue, log: pl.DataFrame, events: pl.Serie
 
 
 def _long(lists: pl.DataFrame) -> LongLists:
-    """From one row per list, with ``items``, ``prices`` (lists of text) and the id that was ``clicked``."""
+    """Make slots from one row per list, with ``items``, ``prices`` (lists of text) and the id that was ``clicked``."""
     lists = lists.with_row_index(LIST)
     slots = lists.select(LIST, "clicked", item="items", price="prices").explode("item", "price")
     slots = slots.select(
