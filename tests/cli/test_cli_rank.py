@@ -68,9 +68,11 @@ def test_rank_sorts_a_table_and_gives_reasons(run, tmp_path):
     done = thinkrank("rank", run, str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "out.csv"))
     assert done.returncode == 0, done.stderr
     table = pl.read_csv(tmp_path / "out.csv")
-    assert table.columns == ["user", "place", "item", "title", "score", "reason"]
+    assert table.columns == ["request", "user", "place", "item", "title", "score", "shown_at", "reason"]
     assert table["user"].to_list() == ["c1", "c1", "c2"]
     assert table["place"].to_list() == [1, 2, 1]
+    shown = {("c1", "w3"): 1, ("c1", "w7"): 2, ("c2", "w0"): 1}
+    assert [shown[user, item] for user, item in table.select("user", "item").rows()] == table["shown_at"].to_list()
     assert table["score"][0] >= table["score"][1]
 
 
@@ -99,7 +101,8 @@ def test_a_mistyped_path_and_a_wrong_run_are_told(run, tmp_path):
 
 
 def test_histories_show_categories_where_the_source_has_short_ones():
-    from thinkrank.recipes.settings import Layers, rank_settings
+    from thinkrank.recipes.layers import Layers
+    from thinkrank.recipes.ranking import rank_settings
 
     films = rank_settings(Layers(source="movielens-100k")).model.prompt
     assert (films.noun, films.line) == ("movie", "{title} ({categories})")

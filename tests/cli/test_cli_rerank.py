@@ -37,8 +37,8 @@ def test_a_finished_run_is_reused_and_its_report_tells_of_the_evaluator(command,
     again = thinkrank(*command, "--json")
     assert again.returncode == 0, again.stderr
     assert "reusing it" in again.stderr
-    told = json.loads(again.stdout)
-    page = Path(told["report"]).read_text(encoding="utf-8")
+    printed = json.loads(again.stdout)
+    page = Path(printed["report"]).read_text(encoding="utf-8")
     assert "The evaluator</h3>" in page
     assert "EGLR, no thinking" in page
 
@@ -82,8 +82,9 @@ def test_the_best_of_several_is_judged_on_the_places_that_were_trained(tmp_path)
     from thinkrank.rerank import EGLR
 
     lists = load_impressions("synthetic", **WORLD).subset(np.arange(20))
-    slate = EGLR.from_pretrained(tmp_path / "run" / "model").rerank(lists, 8, samples=3, places=4)
-    assert (slate.items_BK >= 0).all()  # eight places, of which the evaluator reads four
+    model = EGLR.from_pretrained(tmp_path / "run" / "model")
+    ranking = model.rerank(lists.requests, lists.candidates, 8, samples=3, places=4)
+    assert (ranking.items_BK >= 0).all()  # eight places, of which the evaluator reads four
     again = thinkrank(*command, *slates)
     assert again.returncode == 0, again.stderr
     assert "best of 8" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")  # a reused run's report stays
@@ -94,8 +95,8 @@ def test_lists_of_another_make_are_refused(run, tmp_path):
     (tmp_path / "lists.csv").write_text("\n".join(["list,user,item,position,time,click", *rows]), encoding="utf-8")
     done = thinkrank("rerank", run, "table", str(tmp_path), "--out", str(tmp_path / "slates.csv"))
     assert done.returncode == 2
-    assert "numeric_names is " in done.stderr
-    assert "the model was made for ('score',)" in done.stderr
+    assert "no score (numeric)" in done.stderr
+    assert "which the model was made for" in done.stderr
 
 
 def test_lists_of_the_next_day_are_written_anew_with_items_and_people_that_are_new(tmp_path):
@@ -137,28 +138,29 @@ def test_the_evaluator_picks_by_the_reward_that_the_run_trained(run, tmp_path, m
     (other / "config.toml").write_text(text.replace('reward = "sum"', 'reward = "discounted"'), encoding="utf-8")
     asked, original = [], EGLR.rerank
 
-    def noted(self, lists, k, **options):
+    def noted(self, requests, candidates, k, **options):
         asked.append(options["reward"])
-        return original(self, lists, k, **options)
+        return original(self, requests, candidates, k, **options)
 
     monkeypatch.setattr(EGLR, "rerank", noted)
-    monkeypatch.setattr("thinkrank.data.load_impressions", lambda *_, **__: lists)
+    monkeypatch.setattr("thinkrank.recipes.answering.load_impressions", lambda *_, **__: lists)
     for folder in (run, other):
         command.rerank(Path(folder), "synthetic", Path(), out=tmp_path / "slates.csv", k=3, samples=2, device="cpu")
     assert asked == ["sum", "discounted"]
 
 
-def test_slates_of_lists_like_those_it_was_trained_on(run):
-    from thinkrank.cli.rerank import slates
+def test_lists_like_those_it_was_trained_on_are_answered_place_by_place(run, monkeypatch):
     from thinkrank.data import load_impressions
-    from thinkrank.rerank import EGLR
+    from thinkrank.recipes.answering import rerank_lists
 
     lists = load_impressions("synthetic", **WORLD)
-    table = slates(EGLR.from_pretrained(f"{run}/model").rerank(lists, 3), lists)
+    monkeypatch.setattr("thinkrank.recipes.answering.load_impressions", lambda *_, **__: lists)
+    table = rerank_lists(Path(run), "synthetic", Path(), {}, k=3, device="cpu")
     assert table.columns == [
-        "list", "user", "place", "item", "title", "shown_at", "score", "entropy_before", "entropy_after", "thoughts",
+        "request", "user", "place", "item", "title", "score", "shown_at", "entropy_before", "entropy_after", "steps",
     ]  # fmt: skip
-    assert table.group_by("list").agg(pl.col("place").max())["place"].unique().to_list() == [3]
+    assert len(table["request"].unique()) == len(lists)
+    assert table.group_by("request").agg(pl.col("place").max())["place"].unique().to_list() == [3]
     assert (table["score"] <= 0).all()
 
 
@@ -172,7 +174,8 @@ def test_faults_are_told_in_one_line(run, tmp_path):
 
 
 def test_the_made_world_has_defaults_of_its_own():
-    from thinkrank.recipes.settings import Layers, rerank_settings
+    from thinkrank.recipes.layers import Layers
+    from thinkrank.recipes.reranking import rerank_settings
 
     unnamed, made = rerank_settings(Layers()), rerank_settings(Layers(source="synthetic"))
     assert made == unnamed.model_copy(update={"data": made.data})

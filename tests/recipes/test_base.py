@@ -1,0 +1,209 @@
+"""Runs of every stage: trained, interrupted and gone on, reused, opened, judged."""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thinkrank.data import Requests
+from thinkrank.errors import ThinkrankError
+from thinkrank.evaluate import read_comparisons, read_results
+from thinkrank.recipes import EvaluationOptions, Layers, Preset, evaluate, open_run, report_training, train
+from thinkrank.recipes.base import recipe_of, validations_of
+from thinkrank.recipes.ranking import rank_settings
+from thinkrank.recipes.reranking import rerank_settings
+from thinkrank.recipes.retrieval import retrieve_settings
+
+SHOP = ["users=30", "items=40", "styles=8", "kinds=8", "events=8"]
+TINY = ["model.backbone=tiny", "model.dtype=float32"]
+SETTINGS = {
+    "retrieve": retrieve_settings(
+        Preset.thinkrank,
+        Layers(
+            source="synthetic",
+            options=SHOP,
+            assignments=[
+                *TINY, "model.thought.max_new_tokens=3", "training.steps=3", "training.checkpoint_every=1",
+                "training.validate_every=3", "recpo.steps=2", "recpo.users=2", "recpo.group_size=2",
+                "recpo.rollout.max_new_tokens=3", "recpo.validate_every=2", "recpo.checkpoint_every=1",
+            ],
+        ),
+    ),
+    "rank": rank_settings(
+        Layers(
+            source="synthetic",
+            options=SHOP,
+            assignments=[
+                *TINY, "model.lora.rank=2", "model.thought.max_new_tokens=90", "model.prompt.history_window=3",
+                "traces.lists=12", "cold_start.steps=2", "cold_start.users=2", "cold_start.validation_samples=2",
+                "cold_start.checkpoint_every=1", "candidates.size=4", "reinforce.steps=2", "reinforce.users=2",
+                "reinforce.negatives=2", "reinforce.group_size=2", "reinforce.rollout.max_new_tokens=3",
+                "reinforce.validation_samples=2", "reinforce.checkpoint_every=1",
+            ],
+        ),
+    ),
+    "rerank": rerank_settings(
+        Layers(
+            source="synthetic",
+            options=["users=20", "lists=300"],
+            assignments=[
+                "model.generator.width=8", "model.generator.heads=2", "evaluator.steps=3", "warm_start.steps=3",
+                "evaluator.checkpoint_every=1", "warm_start.checkpoint_every=1", "grpo.checkpoint_every=1",
+                "grpo.steps=2", "grpo.batch_size=4", "grpo.group_size=2", "grpo.failed_check=warn", "grpo.length=4",
+                "evaluator.validation_lists=20", "warm_start.validation_lists=20", "grpo.validation_lists=20",
+            ],
+        ),
+    ),
+}  # fmt: skip
+INSIDE = {
+    "retrieve": {"warm-start", "recpo", "checkpoints", "metrics.jsonl"},
+    "rank": {"cold-start", "reinforce", "traces.jsonl", "checkpoints", "metrics.jsonl"},
+    "rerank": {"evaluator", "warm-start", "grpo"},
+}
+stages = pytest.mark.parametrize("stage", list(SETTINGS))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A finished run of each stage, trained when a test first asks for it."""
+    folder, made = tmp_path_factory.mktemp("runs"), {}
+
+    def run(stage: str) -> Path:
+        if stage not in made:
+            made[stage] = folder / stage
+            train(recipe(stage), SETTINGS[stage], made[stage], device="cpu")
+        return made[stage]
+
+    return run
+
+
+def recipe(stage: str):
+    from thinkrank.recipes import ranking, reranking, retrieval
+
+    return {"retrieve": retrieval, "rank": ranking, "rerank": reranking}[stage].RECIPE
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted((folder / "model").glob("*.safetensors"))}
+
+
+@contextmanager
+def interrupting(title: str, total: int):
+    """A progress that is interrupted after the first training step, as by Ctrl-C."""
+
+    def advance(n: int = 1, note: str = "") -> None:
+        if note and title != "writing traces":
+            raise KeyboardInterrupt
+
+    yield advance
+
+
+@stages
+def test_a_run_holds_its_settings_its_phases_and_its_model(runs, stage):
+    folder = runs(stage)
+    assert {path.name for path in folder.iterdir()} == {"config.toml", "manifest.json", "model"} | INSIDE[stage]
+    assert recipe(stage).settings.from_run(folder) == SETTINGS[stage]
+    assert recipe_of(folder) is recipe(stage)
+
+
+@stages
+def test_an_interrupted_run_goes_on_to_the_same_weights(runs, stage, tmp_path):
+    expected, interruptions = weights(runs(stage)), 0
+    for _ in range(9):
+        try:
+            train(recipe(stage), SETTINGS[stage], tmp_path, device="cpu", progress=interrupting)
+        except KeyboardInterrupt:
+            interruptions += 1
+        else:
+            break
+    assert interruptions == {"retrieve": 5, "rank": 4, "rerank": 8}[stage]  # after every step
+    assert weights(tmp_path) == expected
+
+
+@stages
+def test_a_finished_run_is_loaded_and_not_trained_again(runs, stage, caplog):
+    def refused(title: str, total: int):
+        raise AssertionError(f"{title} begins anew")
+
+    folder = runs(stage)
+    before = weights(folder)
+    with caplog.at_level("INFO", logger="thinkrank"):
+        _, model = train(recipe(stage), SETTINGS[stage], folder, device="cpu", progress=refused)
+    assert "reusing it" in caplog.text
+    assert weights(folder) == before
+    assert hasattr(model, stage)
+
+
+@stages
+def test_a_run_that_was_stopped_is_not_opened_but_told_how_to_go_on(stage, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(stage), SETTINGS[stage], tmp_path, device="cpu", progress=interrupting)
+    with pytest.raises(ThinkrankError, match=f"start `thinkrank train {stage}` again"):
+        open_run(tmp_path)
+
+
+@stages
+def test_an_opened_run_is_judged_and_the_figures_do_not_change(runs, stage):
+    opened = open_run(runs(stage), device="cpu")
+    assert opened.settings == SETTINGS[stage]
+    options = EvaluationOptions(samples=12, best_of=2)
+    judged = evaluate(opened, options)
+    again = evaluate(open_run(runs(stage), device="cpu"), options)
+    assert again.rows == judged.rows == read_results(runs(stage) / "results.json")
+    kept = read_comparisons(runs(stage) / "comparisons.json")
+    assert list(kept.comparisons) == list(judged.comparisons)
+    assert kept.protocol["cut-offs"]
+    assert {row.reference for row in kept.comparisons} == set(opened.recipe.references)
+    for validation in validations_of(opened):
+        assert 0 <= validation.value <= 1
+    assert "<h2>Results</h2>" in (runs(stage) / "report.html").read_text(encoding="utf-8")
+
+
+def test_figures_of_what_was_trained_carry_the_run_s_seed(runs):
+    systems = evaluate(open_run(runs("retrieve"), device="cpu"), EvaluationOptions(samples=6, untrained=True)).rows
+    seeds = {row.system: row.seeds for row in systems}
+    assert seeds["R²ec, no thought"] == (0,)
+    assert {name for name, of_system in seeds.items() if not of_system} == {"popularity", "item-kNN", "R²ec, untrained"}
+
+
+def test_a_re_ranker_is_judged_when_its_training_ends_on_every_test_list(runs):
+    opened = open_run(runs("rerank"), device="cpu")
+    report_training(opened)
+    rows = read_results(runs("rerank") / "results.json")
+    assert {row.system for row in rows} == {"displayed order", "EGLR, no thinking", "EGLR"}
+    assert {row.n for row in rows if row.metric == "ndcg@10"} == {len(opened.split.test)}
+
+
+def test_the_report_of_a_run_tells_of_a_run_inside_its_folder(runs):
+    folder = runs("retrieve")
+    report_training(open_run(folder, device="cpu"))
+    assert "List writer</h2>" not in (folder / "report.html").read_text(encoding="utf-8")
+    train(recipe("rerank"), SETTINGS["rerank"], folder / "anywhere", device="cpu")
+    report_training(open_run(folder, device="cpu"))
+    assert "List writer</h2>" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("stage", "option"), [("rank", "think"), ("rerank", "seen"), ("rerank", "sasrec")])
+def test_options_of_another_stage_are_refused(runs, stage, option):
+    with pytest.raises(ThinkrankError, match=r"belong to retrievers|cannot order displayed lists"):
+        evaluate(open_run(runs(stage), device="cpu"), EvaluationOptions(**{option: True}))
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path):
+    with pytest.raises(ThinkrankError, match="no run here"):
+        open_run(tmp_path)
+    (tmp_path / "config.toml").write_text("[data]\nsource = 'table'\n", encoding="utf-8")
+    with pytest.raises(ThinkrankError, match="of none of the stages"):
+        open_run(tmp_path)
+
+
+def test_an_opened_retriever_answers(runs):
+    opened = open_run(runs("retrieve"), device="cpu")
+    requests = Requests(opened.split.test.histories()[:3])
+    ranking = opened.model.retrieve(requests, 4)
+    assert ranking.items_BK.shape == (3, 4)
+    manifest = json.loads((opened.run.folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["split"] == json.loads(json.dumps(opened.split.manifest()))
+    assert np.isfinite(ranking.scores_BK).all()

@@ -1,0 +1,162 @@
+"""Studies run each arm and seed once, keep what came out, and notice when settings are others."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.evaluate.studies import read_study
+from thinkrank.recipes.layers import Layers
+from thinkrank.recipes.presets import Preset
+from thinkrank.recipes.retrieval import retrieve_settings
+from thinkrank.recipes.studies import Study, logged, run_study, shown_thoughts
+
+STUDIES = Path(__file__).parents[2] / "studies"
+TOML = """
+[study]
+seeds = [0, 1]
+samples = 9
+
+[data]
+source = "synthetic"
+
+[data.options]
+users = 20
+items = 12
+styles = 3
+kinds = 4
+events = 6
+
+[arms.plain]
+about = "as it is"
+
+[arms.longer]
+about = "more steps"
+
+[arms.longer.training]
+steps = 50
+"""
+
+
+class Counting(Study):
+    """A study whose arms say how often they were run."""
+
+    runs = 0
+
+    def settings(self, over):
+        return retrieve_settings(Preset.thinkrank, Layers(tables=[self.tables, over]))
+
+    def arm(self, name, seed):
+        over = {key: value for key, value in self.arms[name].items() if key == "training"}
+        return self.settings({"training": {**over.get("training", {}), "seed": seed}})
+
+    def run_arm(self, name, seed):
+        type(self).runs += 1
+        return {"about": self.arms.get(name, {}).get("about", name), "seconds": 1.0, "ranks": {"test": [1, 2 + seed]}}
+
+
+@pytest.fixture
+def opened(tmp_path):
+    (tmp_path / "made.toml").write_text(TOML, encoding="utf-8")
+    Counting.runs = 0
+    return Counting(tmp_path / "made.toml", tmp_path / "runs")
+
+
+def test_every_arm_and_seed_has_a_result_that_is_made_once(opened, tmp_path, caplog):
+    run_study(opened, tmp_path / "results")
+    files = sorted(path.name for path in (tmp_path / "results" / "made").iterdir())
+    assert files == [f"{arm}-{seed}.json" for arm in ("baselines", "longer", "plain") for seed in (0, 1)]
+    run_study(opened, tmp_path / "results")
+    assert opened.runs == 6
+    arms = {answers.arm: answers for answers in read_study(tmp_path / "results" / "made")}
+    assert arms["longer"].seeds == (0, 1)
+    assert arms["longer"].about == "more steps"
+    result = json.loads((tmp_path / "results" / "made" / "longer-1.json").read_text(encoding="utf-8"))
+    assert (result["study"], result["arm"], result["seed"]) == ("made", "longer", 1)
+    assert result["options"] == {"samples": 9}
+    assert (result["settings"]["training"]["steps"], result["settings"]["training"]["seed"]) == (50, 1)
+    assert result["settings"]["data"]["path"] is None
+
+
+def test_a_result_of_other_settings_is_not_taken_for_one_of_these(opened, tmp_path):
+    run_study(opened, tmp_path / "results", arms=["plain"], seeds=[0])
+    (tmp_path / "made.toml").write_text(TOML.replace("events = 6", "events = 7"), encoding="utf-8")
+    changed = Counting(tmp_path / "made.toml", tmp_path / "runs")
+    with pytest.raises(ThinkrankError, match="made with other settings"):
+        run_study(changed, tmp_path / "results", arms=["plain"], seeds=[0])
+    with pytest.raises(ThinkrankError, match="no arm longest; it has baselines, plain, longer"):
+        run_study(opened, tmp_path / "results", arms=["longest"])
+
+
+def test_a_log_is_told_in_part():
+    rows = [
+        {"step": 1, "reward": 0.5, "tokens": 3},
+        {"step": 2, "valid_a": 1, "valid_b": 2},
+        {"step": 2, "thoughts": 1},
+    ]
+    assert logged(rows, "reward", ("step", "reward")) == [{"step": 1, "reward": 0.5}]
+    assert logged(rows, "valid", ("step",), prefix="valid") == [{"step": 2, "valid_a": 1, "valid_b": 2}]
+    assert shown_thoughts(rows) == {}
+    assert shown_thoughts([*rows, {"step": 9, "thoughts": 5}]) == {"before": 1, "after": 5}
+
+
+def study_of(method: str, monkeypatch):
+    """The class of a study in the repository."""
+    folders = [str(STUDIES), str(STUDIES / method)]
+    monkeypatch.setattr(sys, "path", [*sys.path, *folders])
+    spec = importlib.util.spec_from_file_location(f"{method}_study", STUDIES / method / "study.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return next(kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == spec.name)
+
+
+FOLLOWING = """
+import numpy as np
+from thinkrank.stages.order import order_candidates, top_k
+
+class Even:
+    def fit(self, split): pass
+    def save_pretrained(self, folder): pass
+    @classmethod
+    def from_pretrained(cls, folder): return cls()
+    def retrieve(self, requests, k, *, filter_seen=True):
+        scores = np.zeros((len(requests), 12), dtype=np.float32)
+        return top_k(scores, requests.histories, k, filter_seen=filter_seen)
+    def rank(self, requests, candidates):
+        return order_candidates(candidates, np.zeros(candidates.items_BN.shape, dtype=np.float32))
+    def rerank(self, requests, candidates, k):
+        return order_candidates(candidates, np.zeros(candidates.items_BN.shape, dtype=np.float32), k)
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "text", "mode"),
+    [
+        ("r2ec", TOML.replace('about = "as it is"', 'about = "mine"\nretriever = { class = "mine:Even" }'), "answer"),
+        (
+            "r2rank",
+            TOML.replace("samples = 9", "samples = 9\ncandidates = 4").replace(
+                'about = "as it is"', 'about = "mine"\nranker = { class = "mine:Even" }'
+            ),
+            "test",
+        ),
+        (
+            "eglr",
+            '[study]\nseeds = [0]\n[data]\nsource = "synthetic"\n[data.options]\nlists = 200\nusers = 9\n'
+            '[arms.plain]\nabout = "mine"\nreranker = { class = "mine:Even" }\n',
+            "answer",
+        ),
+    ],
+)
+def test_a_class_of_one_s_own_is_an_arm_of_a_study(method, text, mode, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(FOLLOWING, encoding="utf-8")
+    (tmp_path / "made.toml").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    study = study_of(method, monkeypatch)(tmp_path / "made.toml", tmp_path / "runs")
+    run_study(study, tmp_path / "results", arms=["plain"], seeds=[0])
+    (answers,) = read_study(tmp_path / "results" / "made")
+    assert (answers.arm, answers.mode, answers.about) == ("plain", mode, "mine")
+    assert 0 <= answers.values("mrr").mean() <= 1
