@@ -122,7 +122,7 @@ def _read_videos(file: DataFile) -> pl.DataFrame:
 
 
 def _cut(log: pl.DataFrame, length: int) -> pl.DataFrame:
-    """Number the full blocks of each user; the log is sorted by user and time."""
+    """Enumerate the full blocks of each user; the log is sorted by user and time."""
     place = pl.int_range(pl.len()).over("user")
     full = place < pl.len().over("user") // length * length
     return (
