@@ -5,11 +5,11 @@ from .item_knn import ItemKNN as ItemKNN
 from .item_knn import ItemKNNConfig as ItemKNNConfig
 from .popularity import Popularity as Popularity
 from .popularity import PopularityConfig as PopularityConfig
-from .r2ec.config import ContrastiveOptions as ContrastiveOptions
 from .r2ec.config import R2ecConfig as R2ecConfig
-from .r2ec.config import RecpoOptions as RecpoOptions
 from .r2ec.contrastive import train_contrastive as train_contrastive
 from .r2ec.model import R2ec as R2ec
+from .r2ec.options import ContrastiveOptions as ContrastiveOptions
+from .r2ec.options import RecpoOptions as RecpoOptions
 from .r2ec.recpo import train_recpo as train_recpo
 from .sasrec.model import SASRec as SASRec
 from .sasrec.model import SasrecOptions as SasrecOptions

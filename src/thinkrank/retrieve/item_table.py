@@ -142,7 +142,7 @@ class ItemTable:
 
         -inf, without gradient, where everything is left out.
         """
-        total_P: Tensor = _LogNormaliser.apply(queries_PD, self.rows_ID, self, exclude)
+        total_P: Tensor = _LogNormaliser.apply(queries_PD, self.rows_ID, self, exclude)  # type: ignore[no-untyped-call]
         return total_P
 
     @torch.no_grad()

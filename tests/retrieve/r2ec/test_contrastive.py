@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from thinkrank.data import Dataset, split_dataset
 from thinkrank.language import tiny_backbone
-from thinkrank.retrieve import ContrastiveOptions, R2ec, R2ecConfig, fit_contrastive
+from thinkrank.retrieve import ContrastiveOptions, R2ec, R2ecConfig, train_contrastive
 from thinkrank.training import Run
 
 folder = Path(sys.argv[1])
@@ -32,7 +32,7 @@ dataset = Dataset.load(folder / "data")
 config = R2ecConfig.model_validate_json((folder / "model.json").read_text())
 options = ContrastiveOptions.model_validate_json((folder / "options.json").read_text())
 model = R2ec.create(config, dataset.catalogue, backbone=tiny_backbone(dataset.catalogue.titles))
-fit_contrastive(model, split_dataset(dataset), options, Run(folder / sys.argv[2], {}, {}))
+train_contrastive(model, split_dataset(dataset), options, Run(folder / sys.argv[2], {}, {}))
 model.save_pretrained(folder / sys.argv[2] / "model")
 """
 
@@ -85,16 +85,16 @@ def test_the_last_weights_are_kept_on_request(config, options, split, tmp_path):
 
 def test_the_table_in_use_after_training_is_a_fresh_encoding(config, options, split, tmp_path):
     model, _ = trained(config, options, split, tmp_path)
-    kept = model.table_ID.clone()
+    kept = model.states.rows_ID.clone()
     model.refresh_table()
-    torch.testing.assert_close(kept, model.table_ID, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(kept, model.states.rows_ID, atol=1e-5, rtol=1e-5)
 
 
 def test_an_item_nobody_met_keeps_a_zero_residual(config, options, split, tmp_path):
     model, _ = trained(config, options, split, tmp_path)
     assert model.head.residual_mask_I1[23].item() == 0
-    cold = model.head.item_vectors(model.table_ID)[23]
-    text = torch.nn.functional.normalize(model.table_ID[23] - model.head.item_center_D, dim=0)
+    cold = model.head.item_vectors(model.states.rows_ID)[23]
+    text = torch.nn.functional.normalize(model.states.rows_ID[23] - model.head.item_center_D, dim=0)
     torch.testing.assert_close(cold, text)
 
 

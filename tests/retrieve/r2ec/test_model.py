@@ -1,18 +1,21 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from thinkrank import ThinkrankError
-from thinkrank.data import Catalogue, Dataset, History, split_dataset
+from thinkrank import ThinkrankError, load
+from thinkrank.data import Candidates, Catalogue, Dataset, History, Requests, split_dataset
+from thinkrank.language import TransformersEngine
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.options import GenerationOptions, LoraOptions
 from thinkrank.recipes.presets import Preset, preset
 from thinkrank.retrieve import ContrastiveOptions, R2ec, R2ecConfig, train_contrastive
-from thinkrank.testing import RetrieverContract, two_tribes
-from thinkrank.testing.retriever import COOK, HISTORIES
+from thinkrank.stages import Configured, mask_seen, order_candidates, target_ranks
+from thinkrank.testing import RankerContract, RetrieverContract, two_tribes
+from thinkrank.testing.retriever import COOK, HISTORIES, REQUESTS
 from thinkrank.training import Run
 
 CONFIG = R2ecConfig(
@@ -20,21 +23,50 @@ CONFIG = R2ecConfig(
 )
 
 
+def shaken(dataset, config=CONFIG):
+    """A model whose adapter has an effect, and whose head has every part in use."""
+    model = R2ec.create(config, dataset.catalogue)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in adapter_state(model.backbone).values():
+            weight.normal_(std=0.05, generator=generator)
+    model.refresh_table()
+    return model
+
+
 class TestR2ec(RetrieverContract):
     @classmethod
     def fit(cls, dataset):
-        model = R2ec.create(CONFIG, dataset.catalogue)
-        with torch.no_grad():
-            generator = torch.Generator().manual_seed(0)
-            for weight in adapter_state(model.backbone).values():
-                weight.normal_(std=0.05, generator=generator)
-        model.refresh_table()
-        return model
+        return shaken(dataset)
+
+
+class TestR2ecRanks(RankerContract):
+    @classmethod
+    def fit(cls, dataset):
+        return shaken(dataset)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return TestR2ec.fit(two_tribes())
+    return shaken(two_tribes())
+
+
+@pytest.fixture
+def changeable():
+    """One of one's own, to be changed."""
+    model = shaken(two_tribes())
+    random = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        model.head.residual_mask_I1[:10] = 1
+        for tensor in (model.head.bias_I, model.head.residual_ID, model.head.item_center_D, model.head.user_center_D):
+            tensor.add_(0.1 * torch.randn(tensor.shape, generator=random))
+    return model
+
+
+def asked_again(model, **changes):
+    """The same model with another configuration."""
+    config = CONFIG.model_copy(update=changes)
+    return R2ec(config, model.backbone, model.catalogue, model.head, model.states)
 
 
 def test_a_thought_is_read_before_the_items_are_scored(model):
@@ -52,8 +84,6 @@ def test_a_thought_is_read_before_the_items_are_scored(model):
 
 
 def masked(scores):
-    from thinkrank.stages.order import mask_seen
-
     return mask_seen(scores, HISTORIES)
 
 
@@ -64,7 +94,7 @@ def test_the_score_after_a_thought_is_the_cosine_at_the_closing_behind_it(model)
     with torch.no_grad():
         states = model.backbone.trunk()(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
         users = torch.nn.functional.normalize(states, dim=0)
-        items = torch.nn.functional.normalize(model.table_ID, dim=1)
+        items = torch.nn.functional.normalize(model.states.rows_ID, dim=1)
     expected = (items @ users / 0.05).numpy()
     np.testing.assert_allclose(model.scores([COOK], think=True)[0], expected, rtol=1e-4, atol=1e-4)
 
@@ -74,7 +104,7 @@ def test_an_item_vector_is_read_at_the_last_token_of_its_prompt(model):
         with torch.no_grad():
             ids = torch.tensor([model.prompts.item(row).ids])
             expected = model.backbone.trunk()(input_ids=ids).last_hidden_state[0, -1]
-        torch.testing.assert_close(model.table_ID[row], expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(model.states.rows_ID[row], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_hostile_titles_train_recommend_and_come_back(tmp_path):
@@ -104,7 +134,7 @@ def test_what_is_saved_names_its_parts_and_holds_no_pickle(model, tmp_path):
     model.save_pretrained(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"config.json", "adapter.safetensors", "head.safetensors", "catalogue.parquet", "README.md"}
-    assert json.loads((tmp_path / "config.json").read_text())["backbone"] == "tiny"
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["backbone"] == "tiny"
     assert "tiny" in (tmp_path / "README.md").read_text()
 
 
@@ -144,17 +174,16 @@ def test_a_name_that_is_no_folder_is_asked_of_the_hub_and_refused_plainly(monkey
 
 def test_the_trained_model_writes_the_thought_unless_the_base_model_is_asked_to(model):
     untouched = R2ec.create(CONFIG, model.catalogue)
-    by_base = CONFIG.model_copy(update={"thinker": "base"})
-    other = R2ec(by_base, model.backbone, model.catalogue, model.head, model.table_ID)
+    other = asked_again(model, thinker="base")
     assert [w.ids for w in other.think(HISTORIES)] == [w.ids for w in untouched.think(HISTORIES)]
     assert [w.logprobs for w in other.think(HISTORIES)] != [w.logprobs for w in model.think(HISTORIES)]
 
 
 def test_a_thought_of_the_trained_model_is_not_read_again(model, monkeypatch):
-    trained = R2ec(CONFIG, model.backbone, model.catalogue, model.head, model.table_ID)
+    trained = asked_again(model)
     written = trained.think(HISTORIES)
     users = trained.head.user_vectors(trained.user_states(HISTORIES, [thought.ids_before_stop for thought in written]))
-    expected = trained.head.scores(users, trained.head.item_vectors(trained.table_ID)).detach().numpy()
+    expected = trained.head.scores(users, trained.head.item_vectors(trained.states.rows_ID)).detach().numpy()
     monkeypatch.setattr(trained, "user_states", None)
     np.testing.assert_allclose(trained.scores(HISTORIES, think=True), expected, rtol=1e-4, atol=1e-4)
 
@@ -173,3 +202,198 @@ def test_thoughts_about_one_history_are_read_behind_one_reading_of_it(model, mon
     model.user_states(histories[:2], thoughts[:2])
     prompt, closing = len(model.prompts.user(HISTORIES[0]).prompt), len(model.prompts.closing_ids)
     assert read == [prompt + 3 + 2 * closing]
+
+
+def plain_scores(model, requests):
+    """The head's own formula, everything normalised anew."""
+    users_BD = model.head.user_vectors(model.user_states(requests.histories))
+    return model.head.scores(users_BD, model.head.item_vectors(model.states.rows_ID)).detach().numpy()
+
+
+def test_a_request_is_compared_with_vectors_that_were_normalised_before_it(changeable, monkeypatch):
+    model = changeable
+    expected_BI = plain_scores(model, REQUESTS)
+    np.testing.assert_array_equal(model.scores(REQUESTS), expected_BI)
+    vectors = model.vectors
+    monkeypatch.setattr(model.head, "item_vectors", None)
+    ranking = model.retrieve(REQUESTS, 11, filter_seen=False)
+    np.testing.assert_array_equal(ranking.scores_BK, np.sort(expected_BI, axis=1)[:, ::-1])
+    ranks_B = model.target_ranks(REQUESTS, np.array([0, 7, 3, 9, 1]))
+    np.testing.assert_array_equal(ranks_B, target_ranks(masked(expected_BI), np.array([0, 7, 3, 9, 1])))
+    assert model.vectors is vectors
+
+
+@pytest.mark.parametrize(
+    "part", ["states", "bias_I", "residual_ID", "log_temperature", "item_center_D", "residual_mask_I1", "optimizer"]
+)
+def test_whatever_changes_is_noticed(changeable, part):
+    model = changeable
+    before_BI = model.scores(REQUESTS)
+    with torch.no_grad():
+        if part == "states":
+            model.states.write(torch.tensor([4]), -model.states.rows_ID[[4]], step=1)
+        elif part == "optimizer":
+            optimizer = torch.optim.AdamW(model.head.parameters(), lr=0.1)
+            for parameter in model.head.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+        else:
+            getattr(model.head, part).mul_(0.5)
+    after_BI = model.scores(REQUESTS)
+    assert (before_BI != after_BI).any()
+    np.testing.assert_array_equal(after_BI, plain_scores(model, REQUESTS))
+
+
+def test_vectors_of_many_items_are_made_block_by_block(changeable):
+    model = changeable
+    whole = model.vectors.rows_ID
+    model.states.block_rows = 4
+    model.states.rows_ID.mul_(1)
+    assert model.vectors.rows_ID is not whole
+    torch.testing.assert_close(model.vectors.rows_ID, whole)
+    np.testing.assert_allclose(model.scores(REQUESTS), plain_scores(model, REQUESTS), rtol=1e-5)
+
+
+def test_an_answer_says_what_it_cost(model):
+    silent = model.retrieve(REQUESTS, 3)
+    thinking = model.retrieve(REQUESTS, 3, think=True)
+    assert (silent.cost.tokens, thinking.cost.tokens) == (0, sum(len(t.token_ids) for t in thinking.thoughts))
+    assert 0 < sum(thought.seconds for thought in thinking.thoughts) < thinking.cost.seconds
+
+
+def test_answer_and_places_come_from_one_thought(model, monkeypatch):
+    targets_B, thinking = np.arange(5), Configured(model, think=True)
+    expected = thinking.retrieve(REQUESTS, 4), thinking.target_ranks(REQUESTS, targets_B)
+    np.testing.assert_array_equal(expected[1], target_ranks(masked(model.scores(REQUESTS, think=True)), targets_B))
+    calls, think = [], model.think
+    monkeypatch.setattr(model, "think", lambda *asked: calls.append(asked) or think(*asked))
+    ranking, ranks_B = thinking.retrieve_with_ranks(REQUESTS, 4, targets_B)
+    assert len(calls) == 1
+    np.testing.assert_array_equal(ranking.items_BK, expected[0].items_BK)
+    np.testing.assert_array_equal(ranks_B, expected[1])
+
+
+def test_candidates_are_sorted_by_the_scores_they_have_in_the_catalogue(changeable):
+    candidates = Candidates(np.array([[3, 10, 7, 0], [5, 1, -1, -1]], dtype=np.int32))
+    asked = Requests(HISTORIES[:2])
+    for think in (False, True):
+        ranking = changeable.rank(asked, candidates, think=think)
+        scores_BN = np.take_along_axis(changeable.scores(asked, think=think), np.maximum(candidates.items_BN, 0), 1)
+        expected = order_candidates(candidates, scores_BN)
+        np.testing.assert_array_equal(ranking.columns_BK, expected.columns_BK)
+        np.testing.assert_allclose(ranking.scores_BK, expected.scores_BK, rtol=1e-5)
+        assert (ranking.thoughts is not None) == think
+
+
+NEW = pl.DataFrame({"item": ["n1", "n2"], "title": ["Cook book 9", "Garden hose"], "brand": ["a", "b"]})
+
+
+def test_new_items_are_scored_by_their_text_alone(changeable, tmp_path):
+    model = changeable
+    before_BI = model.scores(REQUESTS)
+    assert list(model.add_items(NEW)) == [11, 12]
+    assert model.catalogue.ids[-2:] == ["n1", "n2"]
+    after_BI = model.scores(REQUESTS)
+    np.testing.assert_allclose(after_BI[:, :11], before_BI, rtol=1e-5, atol=1e-5)
+    for row in (11, 12):
+        with torch.no_grad():
+            ids = torch.tensor([model.prompts.item(row).ids])
+            text_D = model.backbone.trunk()(input_ids=ids).last_hidden_state[0, -1]
+            item_D = torch.nn.functional.normalize(text_D - model.head.item_center_D, dim=0)
+            users_BD = model.head.user_vectors(model.user_states(HISTORIES))
+        expected_B = users_BD @ item_D / model.head.log_temperature.exp()
+        np.testing.assert_allclose(after_BI[:, row], expected_B.detach().numpy(), rtol=1e-4, atol=1e-4)
+    assert model.retrieve([["n1", "i03"]], 13).items_BK[0].tolist().count(11) == 0, "it can be part of a history"
+    model.save_pretrained(tmp_path)
+    loaded = R2ec.from_pretrained(tmp_path)
+    assert loaded.catalogue.frame.equals(model.catalogue.frame)
+    np.testing.assert_array_equal(loaded.scores(REQUESTS), after_BI)
+
+
+def test_added_items_can_be_trained_on_and_are_not_added_twice(changeable, tmp_path):
+    model = changeable
+    model.add_items(Catalogue(NEW))
+    rows = [(f"u{u}", ("n1", "n2", "i00")[(u + j) % 3], 10**9 + 100 * u + j) for u in range(6) for j in range(4)]
+    events = pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
+    options = ContrastiveOptions(steps=2, batch_size=4, live_items=2)
+    split = split_dataset(Dataset("grown", events, model.catalogue))
+    train_contrastive(model, split, options, Run(tmp_path, {}, {}))
+    assert model.head.bias_I.shape == (13,)
+    for again in (NEW, NEW.with_columns(item=pl.Series(["i00", "n3"]))):
+        with pytest.raises(ThinkrankError, match="occurs more than once"):
+            model.add_items(again)
+    with pytest.raises(ThinkrankError, match="no column 'title'"):
+        model.add_items(pl.DataFrame({"item": ["n4"]}))
+    assert len(model.catalogue) == len(model.states) == 13
+
+
+def test_withdrawn_items_are_answered_no_more_and_keep_their_ids(changeable, tmp_path):
+    model = changeable
+    scores_BI = model.scores(REQUESTS)
+    model.withdraw_items(["i03", "i09"])
+    model.save_pretrained(tmp_path)
+    for known in (model, load(tmp_path)):
+        ranking = known.retrieve(REQUESTS, 11, filter_seen=False)
+        assert not {3, 9} & set(ranking.items_BK.ravel().tolist())
+        assert (np.count_nonzero(ranking.items_BK < 0, axis=1) == 2).all()
+        kept = [row for row in range(11) if row not in (3, 9)]
+        np.testing.assert_array_equal(known.scores(REQUESTS)[:, kept], scores_BI[:, kept])
+        assert np.isneginf(known.scores(REQUESTS)[:, [3, 9]]).all()
+        assert known.target_ranks(REQUESTS, np.full(5, 3)).tolist() == [12] * 5
+        assert len(known.retrieve([["i03"]], 2)) == 1, "a history may hold one"
+        with pytest.raises(ThinkrankError, match="'i03' occurs more than once"):
+            known.add_items(pl.DataFrame({"item": ["i03"], "title": ["again"]}))
+    with pytest.raises(ThinkrankError, match="no item has the id"):
+        model.withdraw_items(["i99"])
+
+
+class Forgetful:
+    """An engine that cannot tell states, as one of another process."""
+
+    def __init__(self, backbone):
+        self.inner, self.writers = TransformersEngine(backbone), []
+
+    def publish(self, writer, adapter):
+        self.inner.publish(writer, adapter)
+
+    def sample(self, *prompts, writer, **options):
+        self.writers.append(writer)
+        written = self.inner.sample(*prompts, writer=writer, **options)
+        return [[replace(thought, last_state=None) for thought in many] for many in written]
+
+
+def test_where_the_engine_cannot_tell_states_they_are_read(model):
+    asked = asked_again(model)
+    expected = asked.retrieve(REQUESTS, 5, think=True)
+    asked.engine = Forgetful(asked.backbone)
+    found = asked.retrieve(REQUESTS, 5, think=True)
+    assert [t.token_ids.tolist() for t in found.thoughts] == [t.token_ids.tolist() for t in expected.thoughts]
+    np.testing.assert_array_equal(found.items_BK, expected.items_BK)
+    np.testing.assert_allclose(found.scores_BK, expected.scores_BK, rtol=1e-4, atol=1e-4)
+
+
+def test_the_engine_is_told_who_writes(model):
+    weights = {name: torch.zeros_like(tensor) for name, tensor in adapter_state(model.backbone).items()}
+    writers = {}
+    for thinker in ("base", "trained", "frozen"):
+        asked = asked_again(model, thinker=thinker)
+        asked.engine = Forgetful(asked.backbone)
+        asked.writer = weights
+        texts = [[thought.ids for thought in asked.think(HISTORIES)] for _ in range(2)]
+        assert texts[0] == texts[1]
+        writers[thinker] = asked.engine.writers
+        if thinker == "frozen":  # an adapter of zeros is none
+            assert texts[0] == [thought.ids for thought in asked_again(model, thinker="base").think(HISTORIES)]
+            asked.engine = TransformersEngine(asked.backbone)
+            assert [thought.ids for thought in asked.think(HISTORIES)] == texts[0], "another engine is told anew"
+    assert writers["base"] == ["base"] * 2
+    assert writers["trained"] == ["trained"] * 2
+    assert len(set(writers["frozen"])) == 1
+    assert not {"base", "trained"} & set(writers["frozen"])
+
+
+def test_an_engine_is_taken_when_a_model_is_made_or_loaded(model, tmp_path):
+    engine = TransformersEngine(model.backbone)
+    assert R2ec(CONFIG, model.backbone, model.catalogue, model.head, model.states, engine).engine is engine
+    model.save_pretrained(tmp_path)
+    assert R2ec.from_pretrained(tmp_path, engine=engine).engine is engine

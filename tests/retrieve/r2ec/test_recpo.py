@@ -68,7 +68,7 @@ def plain_vector(model, item, live):
     if item in live:
         state = hidden_states(model.backbone, *pad([model.prompts.item(item).ids], model.backbone.pad_id))[0, -1:]
     else:
-        state = model.table_ID[item][None]
+        state = model.states.rows_ID[item][None]
     return model.head.item_vectors(state, torch.tensor([item]))
 
 
@@ -113,7 +113,7 @@ def plain_objective(fit, groups, candidates, live):
 def gradients(fit, parts):
     caught = []
     hook = fit.optimizer.register_step_pre_hook(lambda *_: caught.extend(p.grad.clone() for p in fit.adapter))
-    fit._update(parts)
+    fit.update_from(parts)
     hook.remove()
     return caught
 
@@ -128,10 +128,10 @@ def assert_same_gradients(ours, theirs):
 def test_the_update_is_the_papers_objective(config, split, recpo, tmp_path):
     """J of equation 8 with sums over tokens, the best thought's item action, and the batch's targets as candidates."""
     fit = make_fit(config, split, recpo.model_copy(update={"normalisation": "sum"}), tmp_path)
-    groups, _ = fit._rollouts()
+    groups, _ = fit.rollouts()
     targets = {group.sample.target for group in groups}
     theirs = torch.autograd.grad(plain_objective(fit, groups, targets, live=targets), fit.adapter)
-    assert_same_gradients(gradients(fit, fit._compare(groups)), theirs)
+    assert_same_gradients(gradients(fit, fit.compare(groups)), theirs)
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 10**6])
@@ -152,8 +152,8 @@ def test_every_term_is_what_it_says_however_the_batch_is_cut(config, split, recp
     options = recpo.model_copy(update={"normalisation": "sum", "batch_tokens": batch_tokens, **changes})
     fit = make_fit(config, split, options, tmp_path, prompt=prompt)
     fit.counters.drawn, fit.counters.step = 20, 4
-    fit._drawn_before = fit.counters.drawn
-    groups, _ = fit._rollouts()
+    fit.drawn_before = fit.counters.drawn
+    groups, _ = fit.rollouts()
     targets = sorted({group.sample.target for group in groups})
     earlier = [int(split.train.targets[fit.draws.sample(draw)]) for draw in range(13, 20)]
     candidates = range(24) if options.candidates == "catalogue" else [*targets, *earlier]
@@ -163,7 +163,7 @@ def test_every_term_is_what_it_says_however_the_batch_is_cut(config, split, recp
         live = {targets[i] for i in drawn}
     theirs = torch.autograd.grad(plain_objective(fit, groups, candidates, live), fit.adapter, allow_unused=True)
     theirs = [torch.zeros_like(p) if g is None else g for g, p in zip(theirs, fit.adapter, strict=True)]
-    assert_same_gradients(gradients(fit, fit._compare(groups)), theirs)
+    assert_same_gradients(gradients(fit, fit.compare(groups)), theirs)
 
 
 def test_the_divergence_is_from_the_model_at_the_start(config, split, recpo, tmp_path):
@@ -172,8 +172,8 @@ def test_the_divergence_is_from_the_model_at_the_start(config, split, recpo, tmp
     fit.start()
     for _ in range(3):
         fit.step()
-    groups, _ = fit._rollouts()
-    (part,) = fit._compare(groups)
+    groups, _ = fit.rollouts()
+    (part,) = fit.compare(groups)
     reference_RT = reference_logprobs(fit.model.backbone, part.episodes, fit.at_start)
     for row, (group, written) in zip(reference_RT, [(g, w) for g in groups for w in g.written], strict=True):
         with torch.no_grad():
@@ -188,7 +188,7 @@ def test_rewards_of_ones_own_and_of_the_options_are_added(config, split, recpo, 
     plain = make_fit(config, split, recpo, tmp_path / "plain")
     fit = make_fit(config, split, recpo.model_copy(update=changed), tmp_path / "more")
     fit.reward_terms.append((2.0, lambda group: [float(answer.rank) for answer in group]))
-    for one, more in zip(plain._rollouts()[0], fit._rollouts()[0], strict=True):
+    for one, more in zip(plain.rollouts()[0], fit.rollouts()[0], strict=True):
         for g, written in enumerate(more.written):
             others = {token for h, other in enumerate(more.written) if h != g for token in other.ids}
             own = set(written.ids)
@@ -246,8 +246,8 @@ def test_cutting_a_batch_into_passes_changes_no_gradient(config, split, recpo, t
     def of(batch_tokens, folder):
         changed = {"batch_tokens": batch_tokens, "line_weight": 0.3, "item_floor": 0.2, "normalisation": "token"}
         fit = make_fit(config, split, recpo.model_copy(update=changed), tmp_path / folder)
-        groups, _ = fit._rollouts()
-        parts = fit._compare(groups)
+        groups, _ = fit.rollouts()
+        parts = fit.compare(groups)
         return len(parts), gradients(fit, parts)
 
     (one, whole), (three, cut) = of(10**6, "whole"), of(1, "cut")
@@ -258,8 +258,8 @@ def test_cutting_a_batch_into_passes_changes_no_gradient(config, split, recpo, t
 def test_the_gradient_is_the_slope_of_the_loss(config, split, recpo, tmp_path):
     """Central differences along the gradient, probability ratios and clipping included."""
     fit = make_fit(config, split, recpo.model_copy(update={"selection": "positive"}), tmp_path)
-    groups, _ = fit._rollouts()
-    parts = fit._compare(groups)
+    groups, _ = fit.rollouts()
+    parts = fit.compare(groups)
     slope = gradients(fit, parts)  # this also moves the weights, so the old log-probabilities are another policy's
     slope = gradients(fit, parts)
     fit.optimizer = torch.optim.SGD(fit.adapter, lr=0.0)
@@ -270,7 +270,7 @@ def test_the_gradient_is_the_slope_of_the_loss(config, split, recpo, tmp_path):
         with torch.no_grad():
             for tensor, g in zip(fit.adapter, slope, strict=True):
                 tensor.add_(step * g / norm)
-        facts = fit._update(parts)
+        facts = fit.update_from(parts)
         with torch.no_grad():
             for tensor, g in zip(fit.adapter, slope, strict=True):
                 tensor.sub_(step * g / norm)
@@ -295,12 +295,12 @@ def test_only_the_released_preset_gives_reasoning_tokens_no_gradient(config, spl
     )
     fit = make_fit(config, split, options, tmp_path, shaken=0.5, thinker=model.thinker)
     # of nearly tied groups rounding errors are a large share, and GRPO scales them up
-    groups = [group for group in fit._rollouts()[0] if group.rewards_G.std() > 1e-2]
+    groups = [group for group in fit.rollouts()[0] if group.rewards_G.std() > 1e-2]
     assert groups
-    ours = max(float(g.abs().max()) for g in gradients(fit, fit._compare(groups)))
+    ours = max(float(g.abs().max()) for g in gradients(fit, fit.compare(groups)))
     theirs = max(
         float(g.abs().max())
-        for g in gradients(fit, fit_with_own_credit(fit)._compare(groups))
+        for g in gradients(fit, fit_with_own_credit(fit).compare(groups))
     )  # fmt: skip
     assert theirs > 1e-4
     if name is Preset.released:
@@ -316,7 +316,7 @@ def fit_with_own_credit(fit):
 
 def test_a_thought_above_its_siblings_becomes_likelier(config, split, recpo, tmp_path):
     fit = make_fit(config, split, recpo.model_copy(update={"item_weight": 0.0, "advantages": "rloo"}), tmp_path)
-    groups, _ = fit._rollouts()
+    groups, _ = fit.rollouts()
     group = next(group for group in groups if not group.is_tied)
     best, worst = int(group.rewards_G.argmax()), int(group.rewards_G.argmin())
 
@@ -327,13 +327,13 @@ def test_a_thought_above_its_siblings_becomes_likelier(config, split, recpo, tmp
 
     before = margin()
     fit.learning_rate()
-    fit._update(fit._compare([group]))
+    fit.update_from(fit.compare([group]))
     assert margin() > before
 
 
 def test_rewards_are_those_of_the_whole_catalogue(config, split, recpo, tmp_path):
     fit = make_fit(config, split, recpo, tmp_path)
-    groups, _ = fit._rollouts()
+    groups, _ = fit.rollouts()
     model = fit.model
     for group in groups:
         seen = set(group.sample.history.items.tolist())
@@ -352,28 +352,28 @@ def test_rewards_are_those_of_the_whole_catalogue(config, split, recpo, tmp_path
 
 def test_targets_are_encoded_before_they_are_scored(config, split, recpo, tmp_path):
     fit = make_fit(config, split, recpo, tmp_path)
-    fit.model.table_ID = torch.zeros_like(fit.model.table_ID)
+    fit.model.states.rows_ID.zero_()
     fit.counters.step = 5
-    groups, _ = fit._rollouts()
+    groups, _ = fit.rollouts()
     for target in {group.sample.target for group in groups}:
         fresh = fit.model.encode_items([target])[0]
-        torch.testing.assert_close(fit.model.table_ID[target], fresh, atol=1e-5, rtol=1e-4)
-        assert fit.encoded_at_I[target] == 5
-    assert (fit.encoded_at_I == 0).sum() == 24 - len({group.sample.target for group in groups})
+        torch.testing.assert_close(fit.model.states.rows_ID[target], fresh, atol=1e-5, rtol=1e-4)
+        assert fit.model.states.written_I[target] == 5
+    assert (fit.model.states.written_I == 0).sum() == 24 - len({group.sample.target for group in groups})
 
 
 def test_the_oldest_rows_are_refreshed_first(config, split, recpo, tmp_path):
     fit = make_fit(config, split, recpo.model_copy(update={"refresh_rows": 5}), tmp_path)
-    fit.encoded_at_I = torch.arange(24).flip(0)
+    fit.model.states.written_I = torch.arange(24).flip(0)
     fit.counters.step = 30
-    fit._refresh_oldest()
-    assert (fit.encoded_at_I[-5:] == 30).all()
-    assert (fit.encoded_at_I[:-5] < 30).all()
+    fit.refresh_oldest()
+    assert (fit.model.states.written_I[-5:] == 30).all()
+    assert (fit.model.states.written_I[:-5] < 30).all()
 
 
 def test_tied_groups_are_replaced_on_request(config, split, recpo, tmp_path):
     fit = make_fit(config, split, recpo.model_copy(update={"redraw": 2}), tmp_path)
-    score, calls = fit._score, itertools.count()
+    score, calls = fit.score, itertools.count()
 
     def first_ties(samples):
         groups = score(samples)
@@ -382,8 +382,8 @@ def test_tied_groups_are_replaced_on_request(config, split, recpo, tmp_path):
             assert groups[1].is_tied, tied
         return groups
 
-    fit._score = first_ties
-    groups, facts = fit._rollouts()
+    fit.score = first_ties
+    groups, facts = fit.rollouts()
     assert len(groups) == 3
     assert not any(group.is_tied for group in groups)
     assert facts["redrawn"] >= 1
@@ -392,10 +392,10 @@ def test_tied_groups_are_replaced_on_request(config, split, recpo, tmp_path):
 
 def test_a_second_update_has_real_ratios_and_a_divergence(config, split, recpo, tmp_path):
     fit = make_fit(config, split, recpo.model_copy(update={"kl_coefficient": 0.1}), tmp_path)
-    groups, _ = fit._rollouts()
-    parts = fit._compare(groups)
+    groups, _ = fit.rollouts()
+    parts = fit.compare(groups)
     fit.learning_rate()
-    first, second = fit._update(parts), fit._update(parts)
+    first, second = fit.update_from(parts), fit.update_from(parts)
     assert first["token_ratio"] == pytest.approx(1, abs=1e-6)
     assert first["token_kl"] == pytest.approx(0, abs=1e-6)
     assert abs(second["token_ratio"] - 1) > 1e-5
@@ -407,7 +407,7 @@ def test_importance_weights_are_one_where_the_sampler_is_the_policy(config, spli
         rollout = recpo.rollout.model_copy(update={"temperature": temperature})
         changed = {"importance_weights": True, "weight_cap": 100.0, "rollout": rollout}
         fit = make_fit(config, split, recpo.model_copy(update=changed), tmp_path / folder)
-        return fit._update(fit._compare(fit._rollouts()[0]))["token_importance_weight"]
+        return fit.update_from(fit.compare(fit.rollouts()[0]))["token_importance_weight"]
 
     assert weight(1.0, "same") == pytest.approx(1, abs=1e-4)
     assert abs(weight(2.5, "hotter") - 1) > 1e-2
@@ -419,7 +419,7 @@ def test_a_closing_spelt_with_other_tokens_is_still_an_action(config, split, rec
     fit = make_fit(config, split, recpo, tmp_path, prompt=changed)
     model, closing = fit.model, fit.model.prompts.closing_ids
     assert len(closing) > 1
-    groups, _ = fit._rollouts()
+    groups, _ = fit.rollouts()
     one = groups[0]
     other = [token + 1 for token in closing]
     spelt = [
@@ -482,9 +482,9 @@ def test_every_kind_of_candidates_trains_the_items_that_were_chosen(config, spli
 
 
 POINTS = [
-    ("_score", 1), ("_score", 4), ("model.sample", 2), ("model.sample", 5), ("_compare", 3), ("_token_surrogate", 2),
-    ("_token_surrogate", 9), ("_item_logprobs", 4), ("optimizer.step", 2), ("optimizer.step", 5),
-    ("model.refresh_table", 1), ("validate", 2), ("save", 1), ("save", 2), ("encode", 7), ("_refresh_oldest", 3),
+    ("score", 1), ("score", 4), ("model.sample", 2), ("model.sample", 5), ("compare", 3), ("learn_from", 2),
+    ("learn_from", 9), ("candidates", 4), ("optimizer.step", 2), ("optimizer.step", 5), ("model.refresh_table", 1),
+    ("validate", 2), ("save", 1), ("save", 2), ("encode", 7), ("refresh_oldest", 3),
 ]  # fmt: skip
 
 

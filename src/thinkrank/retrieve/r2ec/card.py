@@ -17,8 +17,8 @@ what the person wants, and scores all {num_items:,} {noun}s of its catalogue fro
 import thinkrank
 
 model = thinkrank.R2ec.from_pretrained("path/of/this/folder")
-history = thinkrank.data.History.of([model.catalogue.find("a title")])
-ranking = model.retrieve([history], k=10, think=True)
+ranking = model.retrieve([["item id", "another item id"]], k=10, think=True)
+ranking.table(model.catalogue)
 ```
 
 | file | content |

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thinkrank.data import Split
+from thinkrank.data.splits import Split
 from thinkrank.language import Packing, PrefixTree, packed_states, selective_logprobs
 from thinkrank.policy import item_logprobs
-from thinkrank.retrieve.r2ec.config import ContrastiveOptions
 from thinkrank.retrieve.r2ec.examples import Batch, Stretch, build_batch, endless_batches
 from thinkrank.retrieve.r2ec.model import R2ec
+from thinkrank.retrieve.r2ec.options import ContrastiveOptions
 from thinkrank.retrieve.r2ec.trainer import RetrieverTrainer
 from thinkrank.retrieve.r2ec.weights import prepare_head
 from thinkrank.teachers.history_rules import RuleWriter
@@ -44,11 +44,11 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         if not self.model.head.is_prepared:
             batches = [self.render(batch) for batch in islice(self.batches(), _CENTRING_BATCHES)]
             with torch.no_grad():
-                states = torch.cat([self._readouts(batch, self._states(batch)[1]) for batch in batches])
+                states = torch.cat([self.readouts(batch, self.states(batch)[1]) for batch in batches])
             prepare_head(self.model, self.split, states, torch.cat([batch.is_line_P for batch in batches]))
 
     def batches(self) -> Iterator[list[Stretch]]:
-        """The batches that are still to come."""
+        """Yield the batches that are still to come."""
         ranges = self.split.train_ranges
         row_U = (ranges[:, 0] < ranges[:, 1]).cumsum() - 1  # users without training samples have no history here
         train = self.split.train
@@ -78,7 +78,7 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         losses = {"loss": 0.0, "thought_loss": 0.0}
         self.model.backbone.model.train()
         for batch in rendered:
-            packing, states_TD = self._states(batch)
+            packing, states_TD = self.states(batch)
             item = self._loss(batch, states_TD) * (len(batch.targets_P) / readouts)
             thought = self._thought_loss(batch, packing, states_TD) / max(1, written)
             (item + options.thought_weight * thought).backward()
@@ -96,31 +96,31 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         return f"{counters.examples / counters.seconds:.0f} examples/s"
 
     def render(self, stretches: list[Stretch]) -> Batch:
-        """The token sequences of some stretches and what they must predict."""
+        """Render some stretches as token sequences, and what they must predict."""
         return build_batch(self.model.prompts, self.histories, stretches, self.options, self.writer)
 
-    def _states(self, batch: Batch) -> tuple[Packing, Float[Tensor, "T D"]]:
-        """Every state of the batch, in one differentiable pass."""
+    def states(self, batch: Batch) -> tuple[Packing, Float[Tensor, "T D"]]:
+        """Read a batch in one differentiable pass."""
         backbone = self.model.backbone
         packing = Packing(PrefixTree.rows(batch.sequences), backbone.device)
         return packing, packed_states(backbone, packing)
 
-    def _readouts(self, batch: Batch, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "P D"]:
-        """The states that predict items; sequences stand behind one another."""
+    def readouts(self, batch: Batch, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "P D"]:
+        """Take the states that predict items; sequences stand behind one another."""
         lengths = torch.tensor([0, *(len(ids) for ids in batch.sequences[:-1])])
         places_P = lengths.cumsum(0)[batch.rows_P] + batch.columns_P
         return states_TD[places_P.to(states_TD.device)]
 
     def _loss(self, batch: Batch, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, ""]:
         model, device = self.model, self.model.backbone.device
-        users_PD = model.head.user_vectors(self._readouts(batch, states_TD), batch.is_line_P.to(device))
+        users_PD = model.head.user_vectors(self.readouts(batch, states_TD), batch.is_line_P.to(device))
         targets_P, seen_PI = batch.targets_P.to(device), batch.seen_PI.to(device)
         if self.options.negatives == "in_batch":
             items_N, columns_P = targets_P.unique(return_inverse=True)  # one column per item masks duplicate targets
             items_ND = model.head.item_vectors(self.encode(items_N), items_N)
             scores_PN = model.head.scores(users_PD, items_ND, items_N)
             return -item_logprobs(scores_PN, columns_P, seen_PI[:, items_N]).mean()
-        table_ID = model.table_ID
+        table_ID = model.states.rows_ID
         if self.options.live_items:
             distinct_N = targets_P.unique()
             drawn = torch.randperm(len(distinct_N))[: self.options.live_items]  # of the generator a checkpoint keeps

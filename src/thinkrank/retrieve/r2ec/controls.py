@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from thinkrank.data import History
+from thinkrank.data.history import History
 from thinkrank.language import Completion
 from thinkrank.retrieve.r2ec.model import R2ec
 
@@ -26,7 +26,7 @@ def control_scores(
 
     Args:
         model: what reads and scores.
-        histories: as for `R2ec.scores`.
+        histories: of which there is one thought each.
         thoughts: what was really written about each. The other thought is the one half the batch away, so that
             neighbours, which may be of one person, are not exchanged.
         control: which.

@@ -12,15 +12,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from thinkrank.data import History
+from thinkrank.data.history import History
 from thinkrank.prompts.retrieval import Prompts
-from thinkrank.retrieve.r2ec.config import ContrastiveOptions
+from thinkrank.retrieve.r2ec.options import ContrastiveOptions
 from thinkrank.teachers.history_rules import RuleWriter
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Events [start, stop) of one training history; the last one is only predicted, never shown."""
+    """Name the events [start, stop) of one training history; the last one is only predicted, never shown."""
 
     history: int
     start: int
@@ -29,7 +29,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Batch:
-    """One forward pass.
+    """Hold what one forward pass reads.
 
     Attributes:
         sequences: token ids of each sequence.
@@ -37,7 +37,7 @@ class Batch:
         columns_P: the token it is read at.
         is_line_P: True at the end of a history line, False at the closing.
         targets_P: the catalogue row it must predict.
-        seen_PI: True at what its user had met before, which does not compete.
+        seen_PI: True at what its user had taken before, which does not compete.
         thoughts: sequences that carry a thought by rules, and where its tokens and the closing's stand in them.
     """
 
@@ -58,7 +58,7 @@ def endless_batches(
     window: int,
     skip: int = 0,
 ) -> Iterator[list[Stretch]]:
-    """All batches of epoch 0, then of epoch 1, and so on; the order is a function of the seed alone.
+    """Yield all batches of epoch 0, then of epoch 1, and so on; the order is a function of the seed alone.
 
     Args:
         histories: what training may see, one per user.
@@ -124,8 +124,8 @@ def build_batch(
         items = histories[stretch.history].items
         past = histories[stretch.history][stretch.start : stretch.stop - 1]
         shown = prompts.user(past, window=stretch.stop)
-        told = past.last(len(shown.line_ends))
-        closed = prompts.close(shown.prompt, _thought(prompts, told, stretch, options, writer))
+        visible = past.last(len(shown.line_ends))
+        closed = prompts.close(shown.prompt, _thought(prompts, visible, stretch, options, writer))
         if any(closed.actions):
             thoughts.append((row, range(len(shown.prompt), len(closed))))
         sequences.append(closed.ids)
@@ -139,8 +139,8 @@ def build_batch(
             targets.append(int(items[target]))
             seen.append(items[:target])
     seen_PI = torch.zeros(len(targets), len(prompts.catalogue), dtype=torch.bool)
-    for mask_I, met in zip(seen_PI, seen, strict=True):
-        mask_I[torch.tensor(met, dtype=torch.long)] = True
+    for mask_I, taken in zip(seen_PI, seen, strict=True):
+        mask_I[torch.tensor(taken, dtype=torch.long)] = True
     return Batch(
         sequences=tuple(sequences),
         rows_P=torch.tensor(rows),

@@ -14,7 +14,7 @@ from thinkrank.retrieve.r2ec.config import HeadOptions
 
 
 class RetrievalHead(nn.Module):
-    """Cosine between a user state and item vectors, divided by a temperature.
+    """Head that scores items by the cosine between user and item vectors, divided by a temperature.
 
     The paper's head has no parameters: both states are L2-normalised, the temperature is fixed (section 3.1; the value
     .02 is the released code's). Three additions are ours and can be switched off:
@@ -78,10 +78,21 @@ class RetrievalHead(nn.Module):
             smoothed_I = counts_I.float() + 1
             self.bias_I.copy_((smoothed_I / smoothed_I.mean()).log())
 
+    @torch.no_grad()
+    def grow(self, count: int) -> None:
+        """Make room for more items behind the others: scored by their texts alone, without bias or residual."""
+        mask_I1 = self.residual_mask_I1
+        self.residual_mask_I1 = torch.cat([mask_I1, mask_I1.new_zeros(count, 1)])
+        if self.bias_I is not None:
+            self.bias_I = nn.Parameter(torch.cat([self.bias_I, self.bias_I.new_zeros(count)]))
+        if self.residual_ID is not None:
+            more_ND = self.residual_ID.new_zeros(count, self.residual_ID.shape[1])
+            self.residual_ID = nn.Parameter(torch.cat([self.residual_ID, more_ND]))
+
     def user_vectors(
         self, states_BD: Float[Tensor, "B D"], is_line_B: Bool[Tensor, "B"] | None = None
     ) -> Float[Tensor, "B D"]:
-        """Unit vectors of user states.
+        """Turn user states into unit vectors.
 
         Args:
             states_BD: states of closings, or in training also of line ends.
@@ -95,7 +106,7 @@ class RetrievalHead(nn.Module):
     def item_vectors(
         self, states_ND: Float[Tensor, "N D"], items_N: Int[Tensor, "N"] | None = None
     ) -> Float[Tensor, "N D"]:
-        """Unit vectors of item text states.
+        """Turn item text states into unit vectors.
 
         Args:
             states_ND: pooled states of the items' texts.
@@ -114,7 +125,7 @@ class RetrievalHead(nn.Module):
         items_ND: Float[Tensor, "N D"],
         items_N: Int[Tensor, "N"] | None = None,
     ) -> Float[Tensor, "B N"]:
-        """Cosine over temperature, plus the bias if there is one.
+        """Divide cosines by the temperature, and add the bias if there is one.
 
         Args:
             users_BD: what `user_vectors` returned.

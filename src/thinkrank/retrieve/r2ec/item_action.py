@@ -16,7 +16,7 @@ from thinkrank.retrieve.r2ec.rollouts import Group
 
 
 class CompetingItems:
-    """Items that compete in one update, and what flows back to them from all of its parts.
+    """Gather items that compete in one update, and what flows back to them from all of its parts.
 
     Every part of a batch scores against the same vectors. They are computed once; the parts' gradients gather on a
     detached copy and go on into residuals and item texts when the last part is done.
@@ -37,7 +37,7 @@ class CompetingItems:
 
 
 def target_rows(groups: Sequence[Group], device: torch.device) -> Int[Tensor, "B"]:
-    """The catalogue row of each group's target."""
+    """Return the catalogue row of each group's target."""
     return torch.tensor([group.sample.target for group in groups], device=device)
 
 
@@ -49,7 +49,7 @@ def target_logprobs(
     *,
     filter_seen: bool,
 ) -> Float[Tensor, "R"]:
-    """Log-probability of the target after each thought, among the candidates.
+    """Compute the log-probability of the target after each thought, among the candidates.
 
     Args:
         head: from states to scores.
@@ -61,8 +61,8 @@ def target_logprobs(
     device, items_N, num_items = states_RD.device, candidates.items_N, len(head.residual_mask_I1)
     sizes_B = torch.tensor([len(group.written) for group in groups], device=device)
     targets_R = target_rows(groups, device).repeat_interleave(sizes_B)
-    met = [group.sample.history.items if filter_seen else np.empty(0, dtype=np.int32) for group in groups]
-    seen_RI = _mask(met, num_items, device).repeat_interleave(sizes_B, dim=0)
+    seen = [group.sample.history.items if filter_seen else np.empty(0, dtype=np.int32) for group in groups]
+    seen_RI = _mask(seen, num_items, device).repeat_interleave(sizes_B, dim=0)
     scores_RN = head.scores(head.user_vectors(states_RD), candidates.vectors_ND, items_N)
     if items_N is None:
         return item_logprobs(scores_RN, targets_R, seen_RI)
@@ -73,7 +73,7 @@ def target_logprobs(
 def line_loss(
     head: RetrievalHead, states_PD: Float[Tensor, "P D"], groups: Sequence[Group], catalogue: CompetingItems
 ) -> Float[Tensor, ""]:
-    """Sum of the cross-entropies with which the ends of history lines predict the next item, seen ones left out.
+    """Add up the cross-entropies with which the ends of history lines predict the next item, seen ones left out.
 
     Args:
         head: from states to scores.
@@ -81,21 +81,21 @@ def line_loss(
         groups: whose histories; a prompt may show only the newest lines of one.
         catalogue: the whole of it.
     """
-    device, targets, met = states_PD.device, [], []
+    device, targets, seen = states_PD.device, [], []
     for group in groups:
         items = np.append(group.sample.history.items, group.sample.target)
         for place in range(len(items) - len(group.prompt.line_ends), len(items)):
             targets.append(int(items[place]))
-            met.append(items[:place])
+            seen.append(items[:place])
     is_line_P = torch.ones(len(targets), dtype=torch.bool, device=device)
     scores_PI = head.scores(head.user_vectors(states_PD, is_line_P), catalogue.vectors_ND)
     targets_P = torch.tensor(targets, dtype=torch.long, device=device)
-    return -item_logprobs(scores_PI, targets_P, _mask(met, scores_PI.shape[1], device)).sum()
+    return -item_logprobs(scores_PI, targets_P, _mask(seen, scores_PI.shape[1], device)).sum()
 
 
-def _mask(met: Sequence[np.ndarray], num_items: int, device: torch.device) -> Bool[Tensor, "B I"]:
+def _mask(seen: Sequence[np.ndarray], num_items: int, device: torch.device) -> Bool[Tensor, "B I"]:
     """True at these items of each row."""
-    mask_BI = torch.zeros(len(met), num_items, dtype=torch.bool)
-    for row, items in zip(mask_BI, met, strict=True):
+    mask_BI = torch.zeros(len(seen), num_items, dtype=torch.bool)
+    for row, items in zip(mask_BI, seen, strict=True):
         row[torch.from_numpy(items.astype(np.int64))] = True
     return mask_BI.to(device)

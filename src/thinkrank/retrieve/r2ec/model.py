@@ -4,22 +4,31 @@ Kept from the paper (arXiv 2505.16994, section 3.1): the same model reads users 
 state at the last token of the same closing, scores are normalised dot products over a temperature, the whole catalogue
 is ranked. Changed or added in our own preset, each a switch: see `thinkrank.retrieve.r2ec.config`.
 
-Shape legend: B users, I items of the catalogue, K answers, D width.
+Shape legend: B requests, I items of the catalogue, N some items, D width.
 """
 
-from collections.abc import Sequence
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64, Integer
 from safetensors.torch import load_file
 from torch import Tensor
 
-from thinkrank.data import Catalogue, History, Split
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.history import History
+from thinkrank.data.requests import Requests
+from thinkrank.errors import ThinkrankError
 from thinkrank.language import (
     Backbone,
     Completion,
+    Engine,
     GenerationOptions,
     PrefixTree,
     Prompt,
@@ -31,36 +40,63 @@ from thinkrank.language import (
 )
 from thinkrank.language.engines.base import BASE, TRAINED
 from thinkrank.language.reading import read_all, read_behind
-from thinkrank.pretrained import finish, local_folder, reading, write_tensors
+from thinkrank.pretrained import finish, local_folder, read_config, reading, write_tensors
 from thinkrank.prompts.retrieval import Prompts
+from thinkrank.retrieve.item_table import ItemTable
 from thinkrank.retrieve.r2ec.card import model_card
-from thinkrank.retrieve.r2ec.config import ContrastiveOptions, R2ecConfig
+from thinkrank.retrieve.r2ec.config import R2ecConfig
 from thinkrank.retrieve.r2ec.head import RetrievalHead
-from thinkrank.stages.answers import Ranking
-from thinkrank.stages.checks import check_histories
-from thinkrank.stages.order import top_k
+from thinkrank.retrieve.r2ec.unit_vectors import UnitVectors
+from thinkrank.stages.answers import Cost, Ranking
+from thinkrank.stages.checks import check_histories, checked_candidates, checked_requests
+from thinkrank.stages.order import order_candidates
 from thinkrank.stages.thoughts import thought_of
-from thinkrank.training import Progress, Run, no_progress
 
-_TABLE = "table_ID"
-_WRITER_FILE = "writer.safetensors"
+_TABLE, _WITHDRAWN, _FIRST = "table_ID", "withdrawn_I", "first_items"
+_HEAD_FILE, _WRITER_FILE = "head.safetensors", "writer.safetensors"
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Requests that were read, after a thought or without one."""
+
+    requests: Requests
+    users_BD: Float[Tensor, "B D"]
+    thoughts: Sequence[Completion] | None
+    began: float
+
+    def seen(self, filter_seen: bool) -> list[np.ndarray] | None:
+        """What must not be answered."""
+        return [history.items for history in self.requests.histories] if filter_seen else None
+
+    def completed(self, ranking: Ranking) -> Ranking:
+        """The answer with its thoughts and its cost."""
+        written = self.thoughts or ()
+        return replace(
+            ranking,
+            thoughts=None if self.thoughts is None else tuple(map(thought_of, written)),
+            cost=Cost(time.perf_counter() - self.began, sum(len(thought.ids) for thought in written)),
+        )
 
 
 class R2ec:
-    """A retriever that can think before it answers.
+    """Retriever that can think before it answers.
 
-    Use `create` for an untrained model and `from_pretrained` for a saved one.
+    Use `create` for an untrained model and `from_pretrained` for a saved one. Threads may ask one model at once.
 
     Args:
         config: what it is made of.
         backbone: the language model, adapter included.
         catalogue: the items it ranks.
         head: from states to scores.
-        table_ID: text state of each item; None encodes the catalogue now.
+        states: text state of each item; None encodes the catalogue now.
+        engine: writes the thoughts with the same backbone; None for the model itself, as transformers runs it.
 
     Attributes:
         writer: the adapter's weights that write thoughts if `config.thinker` is "frozen"; the present ones if empty.
     """
+
+    kind: ClassVar[str] = "r2ec"
 
     def __init__(
         self,
@@ -68,15 +104,17 @@ class R2ec:
         backbone: Backbone,
         catalogue: Catalogue,
         head: RetrievalHead,
-        table_ID: Float[Tensor, "I D"] | None = None,
+        states: ItemTable | None = None,
+        engine: Engine | None = None,
     ) -> None:
-        self.config = config
-        self.backbone = backbone
-        self.catalogue = catalogue
-        self.head = head
+        self.config, self.backbone, self.catalogue, self.head = config, backbone, catalogue, head
         self.prompts = Prompts(backbone, catalogue, config.prompt)
-        self.table_ID = self.encode_items(range(len(catalogue))) if table_ID is None else table_ID
-        self.writer: dict[str, Tensor] = {}
+        self.states = ItemTable(self.encode_items(range(len(catalogue)))) if states is None else states
+        self.engine: Engine = engine or TransformersEngine(backbone)
+        self.writer: Mapping[str, Tensor] = {}
+        self._first_items = len(catalogue)  # the backbone "tiny" is made from the titles that were there first
+        self._published: tuple[Engine, Mapping[str, Tensor], str] | None = None
+        self._vectors = UnitVectors()
 
     @classmethod
     def create(
@@ -85,6 +123,7 @@ class R2ec:
         catalogue: Catalogue,
         *,
         backbone: Backbone | None = None,
+        engine: Engine | None = None,
         seed: int = 0,
         device: str = "auto",
     ) -> "R2ec":
@@ -94,6 +133,7 @@ class R2ec:
             config: what to build.
             catalogue: the items to rank.
             backbone: a model without adapter to use instead of loading `config.backbone`; it gets one in place.
+            engine: that writes the thoughts, with this backbone; None for the transformers engine.
             seed: of the adapter's initial weights.
             device: where to put a loaded one; see `load_backbone`.
         """
@@ -102,26 +142,69 @@ class R2ec:
             torch.manual_seed(seed)
             adapted = add_lora(base, config.lora)
         head = RetrievalHead(len(catalogue), base.hidden_size, config.head).to(base.device)
-        return cls(config, adapted, catalogue, head)
+        return cls(config, adapted, catalogue, head, engine=engine)
 
     def encode_items(self, rows: Sequence[int]) -> Float[Tensor, "N D"]:
-        """Text states of some catalogue rows under the present weights, without gradient."""
+        """Read the texts of some catalogue rows under the present weights, without gradient."""
         return read_all(self.backbone, [self.prompts.item(row) for row in rows])
 
-    def refresh_table(self) -> None:
-        """Encode the whole catalogue anew; needed after the weights changed."""
-        self.table_ID = self.encode_items(range(len(self.catalogue)))
-
-    def think(self, histories: Sequence[History], options: GenerationOptions | None = None) -> list[Completion]:
-        """Write a thought about each history, by the base model or the trained one as `config.thinker` says.
+    def refresh_table(self, *, step: int = 0) -> None:
+        """Encode the whole catalogue anew; needed after the weights changed.
 
         Args:
-            histories: any lengths, empty ones included.
+            step: by which the age of rows is counted.
+        """
+        rows = range(len(self.catalogue))
+        self.states.write(torch.tensor(rows), self.encode_items(rows), step=step)
+
+    @property
+    def vectors(self) -> ItemTable:
+        """Unit vectors of all items, with biases and temperature, under the present weights and states."""
+        return self._vectors.of(self.states, self.head)
+
+    def add_items(self, items: pl.DataFrame | Catalogue) -> range:
+        """Add items to the catalogue without training: they are scored by their texts, without bias or residual.
+
+        Args:
+            items: rows of a catalogue; columns that one side lacks are empty there.
+
+        Returns:
+            their catalogue rows.
+
+        Raises:
+            ThinkrankError: if they are no rows of a catalogue, or an id is taken, be it by a withdrawn item.
+        """
+        frame = Catalogue(items if isinstance(items, pl.DataFrame) else items.frame).frame
+        try:
+            catalogue = Catalogue(pl.concat([self.catalogue.frame, frame], how="diagonal_relaxed"))
+        except pl.exceptions.PolarsError as error:
+            raise ThinkrankError(f"the items do not fit the catalogue: {error}") from error
+        prompts = Prompts(self.backbone, catalogue, self.config.prompt)
+        rows = range(len(self.catalogue), len(catalogue))
+        states_ND = read_all(self.backbone, [prompts.item(row) for row in rows])
+        self.states.add(states_ND)
+        self.head.grow(len(rows))
+        self.catalogue, self.prompts = catalogue, prompts
+        return rows
+
+    def withdraw_items(self, ids: Sequence[str]) -> None:
+        """Answer with these items no more. Histories may still hold them, and their ids stay taken.
+
+        Raises:
+            ThinkrankError: if an id is unknown.
+        """
+        self.states.withdraw(torch.tensor([self.catalogue.row(item) for item in ids], dtype=torch.long))
+
+    def think(self, requests: Any, options: GenerationOptions | None = None) -> list[Completion]:
+        """Write a thought about each request, by whom `config.thinker` says.
+
+        Args:
+            requests: see `Requests.of`; histories of any lengths, empty ones included.
             options: how to write; the configuration's by default.
         """
-        check_histories(histories, len(self.catalogue))
+        histories = checked_requests(requests, self.catalogue).histories
         written = self.sample([self.prompts.user(history).prompt for history in histories], options)
-        return [continuation for (continuation,) in written]
+        return [thought for (thought,) in written]
 
     def sample(
         self,
@@ -132,117 +215,231 @@ class R2ec:
         seeds: Sequence[int] | None = None,
     ) -> list[list[Completion]]:
         """Write `num_samples` thoughts behind each user prompt, by whom `config.thinker` says; see `Engine`."""
-        engine, writer = TransformersEngine(self.backbone), BASE if self.config.thinker == "base" else TRAINED
-        if self.config.thinker == "frozen" and self.writer:
-            writer = "frozen"
-            engine.publish(writer, self.writer)
-        return engine.sample(
+        return self.engine.sample(
             PrefixTree.rows(prompt.ids for prompt in prompts).share(),
             options or self.config.thought,
-            writer=writer,
+            writer=self._thinker(),
             num_samples=num_samples,
             stop=self.config.prompt.closing,
             suffix=self.prompts.closing_ids,
             seeds=seeds,
         )
 
+    def _thinker(self) -> str:
+        """The name under which the engine knows who writes."""
+        if self.config.thinker == "base":
+            return BASE
+        if self.config.thinker == "trained" or not self.writer:
+            return TRAINED
+        kept = self._published
+        if kept is None or kept[0] is not self.engine or kept[1] is not self.writer:
+            kept = self.engine, self.writer, f"frozen-{uuid.uuid4().hex}"
+            self.engine.publish(kept[2], self.writer)
+            self._published = kept
+        return kept[2]
+
     def user_states(
         self, histories: Sequence[History], thoughts: Sequence[Sequence[int]] | None = None
     ) -> Float[Tensor, "B D"]:
-        """The state at the closing that follows each history and the ids of a thought (or none), without gradient."""
+        """Read the closing that follows each history and the ids of a thought (or none), without gradient."""
         endings = [[*ids, *self.prompts.closing_ids] for ids in thoughts or [()] * len(histories)]
         return read_behind(self.backbone, [self.prompts.user(history).prompt for history in histories], endings)
 
+    def states_after(self, histories: Sequence[History], thoughts: Sequence[Completion] | None) -> Float[Tensor, "B D"]:
+        """Read each history and the thought that is already written about it, or no thought, without gradient."""
+        if thoughts and self.config.thinker == "trained":  # who wrote is who reads: it has just read the closing
+            states = [thought.last_state for thought in thoughts if thought.last_state is not None]
+            if len(states) == len(thoughts):
+                return torch.stack(states)
+        written = None if thoughts is None else [thought.ids_before_stop for thought in thoughts]
+        return self.user_states(histories, written)
+
     @torch.no_grad()
     def catalogue_scores(self, states_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B I"]:
-        """Score the whole catalogue from user states, without gradient."""
-        return self.head.scores(self.head.user_vectors(states_BD), self.head.item_vectors(self.table_ID)).float()
+        """Score the whole catalogue from user states, without gradient; -inf for withdrawn items."""
+        return self.vectors.scores(self.head.user_vectors(states_BD)).float()
 
     def scores_after(
         self, histories: Sequence[History], thoughts: Sequence[Completion] | None
     ) -> Float32[np.ndarray, "B I"]:
         """Score the whole catalogue after thoughts that are already written, one per history, or without any."""
         check_histories(histories, len(self.catalogue))
-        if thoughts and self.config.thinker == "trained":  # who wrote is who reads: it has just read the closing
-            states_BD = torch.stack([thought.last_state for thought in thoughts])
-        else:
-            written = None if thoughts is None else [thought.ids_before_stop for thought in thoughts]
-            states_BD = self.user_states(histories, written)
-        return self.catalogue_scores(states_BD).cpu().numpy()
+        return self.catalogue_scores(self.states_after(histories, thoughts)).cpu().numpy()
 
-    def scores(self, histories: Sequence[History], *, think: bool = False) -> Float32[np.ndarray, "B I"]:
-        """Score the whole catalogue: cosine over temperature.
+    def ranks_after(
+        self,
+        requests: Requests,
+        targets_B: Integer[np.ndarray, "B"],
+        thoughts: Sequence[Completion] | None,
+        *,
+        filter_seen: bool = True,
+    ) -> Int64[np.ndarray, "B"]:
+        """Find the places of targets after thoughts that are already written; see `target_ranks`."""
+        return self._ranks(self._users(requests, thoughts, time.perf_counter()), targets_B, filter_seen)
+
+    def scores(self, requests: Any, *, think: bool = False) -> Float32[np.ndarray, "B I"]:
+        """Score the whole catalogue: cosine over temperature, plus bias. `retrieve` needs no matrix of this size.
 
         Args:
-            histories: an empty one is answered from the prompt alone; repeated items are shown as often as they occur.
+            requests: see `Requests.of`.
             think: write a thought first and score from its last hidden state.
         """
-        return self.scores_after(histories, self.think(histories) if think else None)
+        read = self._read(requests, think, None)
+        return self.vectors.scores(read.users_BD).float().cpu().numpy()
 
     def retrieve(
         self,
-        histories: Sequence[History],
+        requests: Any,
         k: int,
         *,
         filter_seen: bool = True,
         think: bool = False,
         thought_options: GenerationOptions | None = None,
     ) -> Ranking:
-        """Answer each history with its k best items.
+        """Answer each request with its k best items; equal scores are ordered by catalogue row.
 
         Args:
-            histories: as for `scores`.
+            requests: see `Requests.of`. An empty history is answered from the prompt alone; repeated items are shown
+                as often as they occur.
             k: how many items; may exceed the catalogue.
             filter_seen: leave the items of the history out.
             think: write a thought first; the answer carries it.
             thought_options: how to write it; the configuration's by default.
         """
-        continuations = self.think(histories, thought_options) if think else None
-        thoughts = None if continuations is None else tuple(thought_of(written) for written in continuations)
-        return top_k(
-            self.scores_after(histories, continuations), histories, k, filter_seen=filter_seen, thoughts=thoughts
-        )
+        return self._found(self._read(requests, think, thought_options), k, filter_seen)
+
+    def target_ranks(
+        self,
+        requests: Any,
+        targets_B: Integer[np.ndarray, "B"],
+        *,
+        filter_seen: bool = True,
+        think: bool = False,
+        thought_options: GenerationOptions | None = None,
+    ) -> Int64[np.ndarray, "B"]:
+        """Return the 1-based place of each target in the whole catalogue, equal scores before it.
+
+        Args:
+            requests: as for `retrieve`.
+            targets_B: catalogue rows.
+            filter_seen: leave the items of the history out; such a target has the place I + 1.
+            think: write a thought first.
+            thought_options: how to write it; the configuration's by default.
+        """
+        return self._ranks(self._read(requests, think, thought_options), targets_B, filter_seen)
+
+    def retrieve_with_ranks(
+        self,
+        requests: Any,
+        k: int,
+        targets_B: Integer[np.ndarray, "B"],
+        *,
+        filter_seen: bool = True,
+        think: bool = False,
+        thought_options: GenerationOptions | None = None,
+    ) -> tuple[Ranking, Int64[np.ndarray, "B"]]:
+        """Answer both `retrieve` and `target_ranks` from one thought and one reading."""
+        read = self._read(requests, think, thought_options)
+        return self._found(read, k, filter_seen), self._ranks(read, targets_B, filter_seen)
+
+    def rank(
+        self,
+        requests: Any,
+        candidates: Any,
+        *,
+        think: bool = False,
+        thought_options: GenerationOptions | None = None,
+    ) -> Ranking:
+        """Sort each request's candidates; equal scores are ordered by catalogue row.
+
+        Args:
+            requests: as for `retrieve`.
+            candidates: a list for each request; see `Candidates.of`.
+            think: write a thought about the request first; the answer carries it.
+            thought_options: how to write it; the configuration's by default.
+
+        Raises:
+            ThinkrankError: if there is not one list for each request, or a list holds what is not in the catalogue.
+        """
+        requests = checked_requests(requests, self.catalogue)
+        candidates = checked_candidates(candidates, self.catalogue, len(requests))
+        read = self._read(requests, think, thought_options)
+        items_BN = torch.from_numpy(np.maximum(candidates.items_BN, 0)).long().to(read.users_BD.device)
+        scores_BN = self.vectors.scores_of(read.users_BD, items_BN).float().cpu().numpy()
+        return read.completed(order_candidates(candidates, scores_BN, ties="row"))
+
+    def _read(self, requests: Any, think: bool, thought_options: GenerationOptions | None) -> _Read:
+        """Think if that is wanted, and read the result."""
+        began = time.perf_counter()
+        requests = checked_requests(requests, self.catalogue)
+        return self._users(requests, self.think(requests, thought_options) if think else None, began)
+
+    @torch.no_grad()
+    def _users(self, requests: Requests, thoughts: Sequence[Completion] | None, began: float) -> _Read:
+        users_BD = self.head.user_vectors(self.states_after(requests.histories, thoughts))
+        return _Read(requests, users_BD, thoughts, began)
+
+    def _found(self, read: _Read, k: int, filter_seen: bool) -> Ranking:
+        items_BK, scores_BK = self.vectors.search(read.users_BD, k, exclude=read.seen(filter_seen))
+        return read.completed(Ranking(items_BK.int().cpu().numpy(), scores_BK.float().cpu().numpy()))
+
+    def _ranks(self, read: _Read, targets_B: Integer[np.ndarray, "B"], filter_seen: bool) -> Int64[np.ndarray, "B"]:
+        targets = torch.from_numpy(targets_B.astype(np.int64))
+        return self.vectors.target_ranks(read.users_BD, targets, exclude=read.seen(filter_seen)).cpu().numpy()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, adapter, head with table, catalogue and model card; the base weights are named, not copied."""
-        folder = Path(folder)
+        folder, states = Path(folder), {_TABLE: self.states.rows_ID}
         folder.mkdir(parents=True, exist_ok=True)
         save_lora(self.backbone, folder)
         if self.writer:
             write_tensors(folder / _WRITER_FILE, self.writer)
-        write_tensors(folder / "head.safetensors", {**self.head.state_dict(), _TABLE: self.table_ID})
+        if bool(self.states.withdrawn_I.any()):
+            states[_WITHDRAWN] = self.states.withdrawn_I
+        if self._first_items < len(self.catalogue):
+            states[_FIRST] = torch.tensor(self._first_items)
+        write_tensors(folder / _HEAD_FILE, {**self.head.state_dict(), **states})
         self.catalogue.save(folder / "catalogue.parquet")
-        finish(folder, self.config, model_card(self.config, len(self.catalogue)))
-
-    def fit(self, split: Split, options: ContrastiveOptions, run: Run, *, progress: Progress = no_progress) -> Run:
-        """Train in place without reasoning, resuming what the run's folder holds; see `train_contrastive`."""
-        from thinkrank.retrieve.r2ec.contrastive import train_contrastive  # it needs this class
-
-        return train_contrastive(self, split, options, run, progress=progress)
+        finish(folder, self.kind, self.config, model_card(self.config, len(self.catalogue)))
 
     @classmethod
-    def from_pretrained(cls, where: str | Path, *, backbone: Backbone | None = None, device: str = "auto") -> "R2ec":
+    def from_pretrained(
+        cls,
+        where: str | Path,
+        *,
+        backbone: Backbone | None = None,
+        engine: Engine | None = None,
+        device: str = "auto",
+    ) -> "R2ec":
         """Load what `save_pretrained` wrote.
 
         Args:
             where: the folder, or a hub id such as `owner/name`.
             backbone: the base model without adapter, to use instead of loading the one the config names.
+            engine: that writes the thoughts, with this backbone; None for the transformers engine. One that must know
+                the adapter when it starts, such as vLLM's, is set afterwards as `model.engine`.
             device: where to put a loaded one; see `load_backbone`.
 
         Raises:
-            ThinkrankError: if the folder is not a saved model or its files do not fit together.
+            ThinkrankError: if the folder is not a saved R²ec or its files do not fit together.
         """
         folder = local_folder(where)
+        config = read_config(folder, cls.kind, R2ecConfig)
         with reading(folder):
-            config = R2ecConfig.model_validate_json((folder / "config.json").read_bytes())
             catalogue = Catalogue.load(folder / "catalogue.parquet")
-            tensors = load_file(folder / "head.safetensors")
-            table_ID = tensors.pop(_TABLE)
-            base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=catalogue.titles)
+            tensors = load_file(folder / _HEAD_FILE)
+            rows_ID, withdrawn_I = tensors.pop(_TABLE), tensors.pop(_WITHDRAWN, None)
+            first_items = int(tensors.pop(_FIRST, torch.tensor(len(catalogue))))
+            titles = catalogue.titles[:first_items]
+            base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=titles)
             head = RetrievalHead(len(catalogue), base.hidden_size, config.head)
             head.load_state_dict(tensors)
             adapted = load_lora(base, folder, config.lora)
             writer = load_file(folder / _WRITER_FILE) if (folder / _WRITER_FILE).is_file() else {}
-        model = cls(config, adapted, catalogue, head.to(base.device), table_ID.to(base.device))
+            states = ItemTable(rows_ID.to(base.device))
+            if withdrawn_I is not None:
+                states.withdraw(withdrawn_I.nonzero()[:, 0])
+        model = cls(config, adapted, catalogue, head.to(base.device), states, engine)
         model.writer = {name: tensor.to(base.device) for name, tensor in writer.items()}
+        model._first_items = first_items
         return model

@@ -1,23 +1,38 @@
-"""Groups of thoughts and what they were worth.
+"""Groups of thoughts: what was written about histories, what it led to, and what it was worth.
 
-Shape legend: G thoughts about one history.
+Shape legend: B users, G thoughts about each, R = B G trajectories, I items of the catalogue.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from thinkrank.data import Sample
+from thinkrank.data.splits import Sample
 from thinkrank.language import Completion
-from thinkrank.policy import Answer, tied_groups
+from thinkrank.policy import (
+    Answer,
+    Diversity,
+    LengthPenalty,
+    Reward,
+    format_reward,
+    fuse,
+    ndcg_reward,
+    softmax_similarity,
+    tied_groups,
+    weighted_rewards,
+)
 from thinkrank.prompts.retrieval import UserPrompt
+from thinkrank.retrieve.r2ec.model import R2ec
+from thinkrank.retrieve.r2ec.options import RecpoOptions
+from thinkrank.stages.order import mask_seen, target_ranks
 
 
 @dataclass(frozen=True)
 class Group:
-    """The thoughts about one history and what they were worth.
+    """Hold the thoughts about one history and what they were worth.
 
     Attributes:
         sample: the history and what came next.
@@ -43,28 +58,104 @@ class Group:
         return bool(tied_groups(self.rewards_G[None]))
 
     def num_tokens(self, num_closing: int) -> int:
-        """Tokens that reading the group takes, its prompt once."""
+        """Count the tokens that reading the group takes, its prompt once."""
         return len(self.prompt.prompt) + sum(written.num_before_stop + num_closing for written in self.written)
 
 
+def reward_terms(options: RecpoOptions) -> list[tuple[float, Reward]]:
+    """List the rewards on plain data that the options name, with their weights."""
+    terms: list[tuple[float, Reward]] = [
+        (options.format_weight, format_reward),
+        (options.diversity_weight, Diversity()),
+    ]
+    if options.length_weight:
+        terms.append((options.length_weight, LengthPenalty(options.free_tokens, options.rollout.max_new_tokens)))
+    return [(weight, reward) for weight, reward in terms if weight]
+
+
+def write_thoughts(
+    model: R2ec, prompts: Sequence[UserPrompt], seeds: Sequence[int], options: RecpoOptions
+) -> list[list[Completion]]:
+    """Sample a group of thoughts behind each prompt.
+
+    Args:
+        model: what writes.
+        prompts: what is thought about.
+        seeds: one per prompt: its number in the order of draws.
+        options: how to write.
+    """
+    rollout = options.rollout.model_copy(update={"seed": options.seed})
+    rendered = [prompt.prompt for prompt in prompts]
+    return model.sample(rendered, rollout, num_samples=options.group_size, seeds=seeds)
+
+
+@torch.no_grad()
+def score_thoughts(
+    model: R2ec,
+    samples: Sequence[Sample],
+    prompts: Sequence[UserPrompt],
+    written: Sequence[Sequence[Completion]],
+    terms: Sequence[tuple[float, Reward]],
+    options: RecpoOptions,
+) -> list[Group]:
+    """Rank the whole catalogue after every thought, and reward it by the place of what came next.
+
+    Args:
+        model: what ranks; the targets should have been encoded just before.
+        samples: histories and targets.
+        prompts: the histories as the model read them.
+        written: thoughts about each.
+        terms: further rewards with their weights.
+        options: how to fuse rewards.
+    """
+    histories = [sample.history for sample in samples for _ in range(options.group_size)]
+    targets_B = torch.tensor([sample.target for sample in samples])
+    scores_RI = model.scores_after(histories, [thought for many in written for thought in many])
+    if options.filter_seen:
+        scores_RI = mask_seen(scores_RI, histories)
+    targets_R = targets_B.repeat_interleave(options.group_size)
+    ranks_BG = torch.from_numpy(target_ranks(scores_RI, targets_R.numpy())).view(len(samples), -1)
+    ndcg_BG = ndcg_reward(ranks_BG, options.ndcg_k)
+    similarity_BG = softmax_similarity(torch.from_numpy(scores_RI), targets_R, 1.0).view_as(ndcg_BG)
+    plain = [answers(many, ranks.tolist()) for many, ranks in zip(written, ranks_BG, strict=True)]
+    rewards_BG = fuse(ndcg_BG, similarity_BG, options.beta) + weighted_rewards(plain, terms)
+    return [
+        Group(sample, prompt, tuple(many), *per_group)
+        for sample, prompt, many, *per_group in zip(
+            samples, prompts, written, ranks_BG, ndcg_BG, similarity_BG, rewards_BG, strict=True
+        )
+    ]
+
+
 def answers(written: Sequence[Completion], ranks: Sequence[int]) -> list[Answer]:
-    """The thoughts of a group as rewards on plain data see them."""
+    """Show the thoughts of a group as rewards on plain data see them."""
     return [
         Answer(thought.ids, thought.finish_reason, thought.text, rank)
         for thought, rank in zip(written, ranks, strict=True)
     ]
 
 
-def micro_batches(groups: Sequence[Group], num_closing: int, most_tokens: int) -> Iterator[list[int]]:
-    """Cut a batch into runs of whole groups of at most so many tokens, unless one group alone has more."""
-    waiting: list[int] = []
-    total = 0
-    for index, group in enumerate(groups):
-        tokens = group.num_tokens(num_closing)
-        if waiting and total + tokens > most_tokens:
-            yield waiting
-            waiting, total = [], 0
-        waiting.append(index)
-        total += tokens
-    if waiting:
-        yield waiting
+def rollout_facts(groups: Sequence[Group], num_wanted: int, sampling_seconds: float) -> dict[str, float]:
+    """Describe groups for the log.
+
+    Args:
+        groups: all that were written, those replaced since included.
+        num_wanted: how many a batch has.
+        sampling_seconds: that writing them took.
+    """
+    thoughts = [thought for group in groups for thought in group.written]
+    rewards_BG = torch.stack([group.rewards_G for group in groups])
+    tokens = sum(len(thought.ids) for thought in thoughts)
+    return {
+        "reward": rewards_BG.mean().item(),
+        "reward_ndcg": torch.stack([group.ndcg_G for group in groups]).mean().item(),
+        "reward_similarity": torch.stack([group.similarity_G for group in groups]).mean().item(),
+        "group_spread": rewards_BG.std(dim=1).mean().item(),
+        "tied_share": sum(group.is_tied for group in groups) / len(groups),
+        "same_rank_share": sum(bool((group.ranks_G == group.ranks_G[0]).all()) for group in groups) / len(groups),
+        "redrawn": float(len(groups) - num_wanted),
+        "thought_tokens": tokens / len(thoughts),
+        "closed_share": sum(thought.finish_reason == "closed" for thought in thoughts) / len(thoughts),
+        "own_entropy": sum(sum(thought.entropies) for thought in thoughts) / tokens,
+        "sampled_tokens_per_second": tokens / sampling_seconds,
+    }

@@ -1,6 +1,6 @@
 """What every training of R²ec shares: the item table, and validation with or without a thought.
 
-Shape legend: I items of the catalogue, S samples, N some items, D width.
+Shape legend: S samples, N some items, D width.
 """
 
 import time
@@ -12,16 +12,15 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from thinkrank.data import Samples, Split
+from thinkrank.data.splits import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import Completion
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.reading import read_last
 from thinkrank.policy import ndcg_reward
-from thinkrank.retrieve.r2ec.config import RetrieverTrainerOptions
 from thinkrank.retrieve.r2ec.model import R2ec
+from thinkrank.retrieve.r2ec.options import RetrieverTrainerOptions
 from thinkrank.retrieve.r2ec.weights import set_weights, weights
-from thinkrank.stages.order import mask_seen, target_ranks
 from thinkrank.training import AdapterTrainer, Run
 
 _SHOWN_THOUGHTS = 20
@@ -49,10 +48,10 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         super().__init__(adapter_state(model.backbone).values(), model.head.parameters(), options, run)
         self.model, self.split = model, split
         self.validation = split.valid.subset(options.validation_samples, options.seed)
-        self.encoded_at_I = torch.zeros(len(model.catalogue), dtype=torch.long)
+        model.states.written_I.zero_()
 
     def weights(self) -> dict[str, Tensor]:
-        """Adapter, head and item table."""
+        """Return adapter, head and item table."""
         return weights(self.model)
 
     def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
@@ -60,18 +59,17 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         set_weights(self.model, tensors)
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """When each row of the item table was encoded."""
-        return {"encoded_at": self.encoded_at_I}
+        """Tell when each row of the item table was encoded."""
+        return {"encoded_at": self.model.states.written_I}
 
     def restore_extra(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `extra_tensors` gave."""
-        self.encoded_at_I = tensors["encoded_at"]
+        self.model.states.written_I.copy_(tensors["encoded_at"])
 
     def encode(self, items_N: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
-        """Text states of items with gradient; the table takes over their values, so its rows are as fresh as can be."""
+        """Read texts of items with gradient; the table takes over the values, so its rows are as fresh as can be."""
         states_ND = read_last(self.model.backbone, [self.model.prompts.item(row) for row in items_N.tolist()])
-        self.model.table_ID = self.model.table_ID.index_copy(0, items_N, states_ND.detach())
-        self.encoded_at_I[items_N.cpu()] = self.counters.step
+        self.model.states.write(items_N, states_ND.detach(), step=self.counters.step)
         return states_ND
 
     def after_step(self, *, validates: bool) -> None:
@@ -79,15 +77,14 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         if not validates and self.counters.step % self.options.refresh_every:
             return
         started = time.perf_counter()
-        self.model.refresh_table()
-        self.encoded_at_I.fill_(self.counters.step)
+        self.model.refresh_table(step=self.counters.step)
         self.counters.seconds += time.perf_counter() - started
 
     def measure(self) -> dict[str, float]:
-        """NDCG@10 and Hit@10 on the validation subset, in each of the `ways`."""
+        """Return NDCG@10 and Hit@10 on the validation subset, in each of the `ways`."""
         row: dict[str, float] = {}
         for think in self.ways if len(self.validation) else ():
-            thoughts = self.model.think(self.validation.histories()) if think else None
+            thoughts = self.model.think(self.validation.requests()) if think else None
             ranks = torch.from_numpy(sample_ranks(self.model, self.validation, thoughts))
             name = "valid_thinking" if think else "valid"
             row[f"{name}_ndcg@10"] = ndcg_reward(ranks, 10).mean().item()
@@ -121,7 +118,7 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
 def sample_ranks(
     model: R2ec, samples: Samples, thoughts: Sequence[Completion] | None = None, *, batch_size: int = 64
 ) -> Int64[np.ndarray, "S"]:
-    """1-based rank of each sample's target over the whole catalogue, seen items left out.
+    """Find the 1-based rank of each sample's target over the whole catalogue, seen items left out.
 
     Args:
         model: what ranks.
@@ -129,9 +126,8 @@ def sample_ranks(
         thoughts: what was written about each history; None to answer without.
         batch_size: samples scored at a time.
     """
-    histories, ranks = samples.histories(), []
-    for start in range(0, len(histories), batch_size):
-        part = slice(start, start + batch_size)
-        scores_BI = model.scores_after(histories[part], None if thoughts is None else thoughts[part])
-        ranks.append(target_ranks(mask_seen(scores_BI, histories[part]), samples.targets[part]))
-    return np.concatenate(ranks)
+    ranks = [
+        model.ranks_after(requests, samples.targets[part], None if thoughts is None else thoughts[part])
+        for part, requests in samples.requests().batches(batch_size)
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *ranks])

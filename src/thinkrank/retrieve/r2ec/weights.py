@@ -14,8 +14,6 @@ from thinkrank.data.splits import Split
 from thinkrank.language.adapters import adapter_state
 from thinkrank.retrieve.r2ec.model import R2ec
 
-_TABLE = "table"
-
 
 def prepare_head(model: R2ec, split: Split, states_ND: Float[Tensor, "N D"], is_line_N: Bool[Tensor, "N"]) -> None:
     """Fix what an untrained head decides before the first update: origins, first biases, who may have a residual.
@@ -30,21 +28,18 @@ def prepare_head(model: R2ec, split: Split, states_ND: Float[Tensor, "N D"], is_
     device = model.backbone.device
     model.head.prepare(torch.from_numpy(np.bincount(events, minlength=len(model.catalogue))).to(device))
     if model.config.head.centred:
-        model.head.center_on(states_ND, is_line_N.to(device), model.table_ID)
+        model.head.center_on(states_ND, is_line_N.to(device), model.states.rows_ID)
 
 
 def weights(model: R2ec) -> dict[str, Tensor]:
-    """Everything training changes, as live tensors."""
+    """Return everything training changes, as live tensors."""
     adapter = {f"adapter/{name}": tensor.detach() for name, tensor in adapter_state(model.backbone).items()}
     head = {f"head/{name}": tensor.detach() for name, tensor in model.head.state_dict().items()}
-    return {**adapter, **head, _TABLE: model.table_ID}
+    return {**adapter, **head, "table": model.states.rows_ID}
 
 
 def set_weights(model: R2ec, tensors: Mapping[str, Tensor]) -> None:
     """Copy what `weights` returned back into the model."""
     with torch.no_grad():
         for name, tensor in weights(model).items():
-            if name == _TABLE:
-                model.table_ID = tensors[name].clone().to(tensor.device)
-            else:
-                tensor.copy_(tensors[name])
+            tensor.copy_(tensors[name])

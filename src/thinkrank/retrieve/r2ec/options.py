@@ -1,0 +1,135 @@
+"""How R²ec is trained."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from thinkrank.language.options import GenerationOptions
+from thinkrank.policy.options import Normalisation, RatioLevel, Selection
+from thinkrank.teachers.history_rules import ALL_FORMS, Form
+from thinkrank.training.options import AdapterTrainerOptions
+
+
+class RetrieverTrainerOptions(AdapterTrainerOptions):
+    """Settings that every training of R²ec shares."""
+
+    refresh_every: int = Field(100, ge=1, description="steps between two encodings of the whole item table")
+
+
+class ContrastiveOptions(RetrieverTrainerOptions):
+    """Settings for training without reinforcement: alone, as a cold start of thoughts, as the warm start of RecPO."""
+
+    supervision: Literal["every_prefix", "last"] = Field(
+        "every_prefix",
+        description="what a forward pass learns: with every_prefix to predict after each line of a stretch of history; "
+        "with last one prediction per prompt, as in the paper",
+    )
+    negatives: Literal["catalogue", "in_batch"] = Field(
+        "catalogue",
+        description="what targets compete with: the whole item table, detached, or the batch's other targets",
+    )
+    live_items: int = Field(
+        0, ge=0, description="how many of a step's targets are encoded with gradient, with catalogue negatives"
+    )
+    stretch: int = Field(
+        32, ge=2, description="events that one sequence of every_prefix is made for; it begins a quarter earlier"
+    )
+    batch_size: int = Field(4, ge=1, description="sequences in one forward pass")
+    accumulate: int = Field(1, ge=1, description="forward passes per update; in-batch negatives come from one of them")
+    thought_share: float = Field(
+        0.0, ge=0, le=1, description="share of sequences that carry a thought written by rules from their history"
+    )
+    thought_forms: tuple[Form, ...] = Field(
+        ALL_FORMS, min_length=1, description="what a thought written by rules may tell"
+    )
+    thought_weight: float = Field(
+        0.5, ge=0, description="weight of the loss of writing thoughts by rules, a mean over tokens"
+    )
+
+
+class RecpoOptions(RetrieverTrainerOptions):
+    """Settings for reinforcement learning of thoughts and answers together (R²ec, section 3.3)."""
+
+    steps: int = Field(0, ge=0, description="batches of rollouts; 0 leaves the training out")
+    users: int = Field(8, ge=1, description="histories per batch of rollouts")
+    group_size: int = Field(4, ge=2, description="how many thoughts are sampled about each history")
+    rollout: GenerationOptions = Field(
+        GenerationOptions(max_new_tokens=48, temperature=1.0), description="how thoughts are sampled, but for its seed"
+    )
+    redraw: int = Field(0, ge=0, description="times that groups whose rewards tie are replaced by other users' groups")
+    filter_seen: bool = Field(True, description="items of the history do not compete, in rewards and in the item loss")
+
+    ndcg_k: int | None = Field(1000, ge=1, description="cut-off of the reward's NDCG; none is the whole catalogue")
+    beta: float = Field(0.05, ge=0, le=1, description="weight of the softmax similarity in the fused reward")
+    format_weight: float = Field(0.0, ge=0, description="weight of the reward of a thought that writes its closing")
+    length_weight: float = Field(
+        0.0, ge=0, description="weight of the penalty of length, which is whole at the token budget"
+    )
+    free_tokens: int = Field(0, ge=0, description="tokens before the penalty of length begins")
+    diversity_weight: float = Field(0.0, ge=0, description="weight of the reward of words that no sibling wrote")
+
+    advantages: Literal["grpo", "rloo", "centred"] = Field("grpo", description="how siblings are compared")
+    advantage_epsilon: float = Field(1e-4, ge=0, description="what GRPO adds to the standard deviation of a group")
+    credit: Literal["own", "group_mean"] = Field(
+        "own",
+        description="whose advantage a thought's tokens get: its own, or, as in the released code, the group's",
+    )
+
+    updates: int = Field(1, ge=1, description="updates per batch of rollouts; from the second on ratios differ from 1")
+    batch_tokens: int = Field(2048, ge=1, description="tokens in one packed pass, unless one group alone has more")
+    normalisation: Normalisation = Field("sequence", description="what a sequence's sum of token losses is divided by")
+    ratio_level: RatioLevel = Field(
+        "token", description="whether probability ratios are of tokens or of whole thoughts"
+    )
+    clip_low: float = Field(0.2, ge=0, le=1, description="how far below 1 probability ratios may fall")
+    clip_high: float = Field(0.2, ge=0, description="how far above 1 probability ratios may rise")
+    importance_weights: bool = Field(
+        False, description="whether temperature and cuts of the sampling are corrected for"
+    )
+    weight_cap: float = Field(2.0, gt=0, description="largest correction for temperature and cuts of the sampling")
+    kl_coefficient: float = Field(
+        0.0, ge=0, description="coefficient of the k3 divergence from the model as it was at the start"
+    )
+    entropy_coefficient: float = Field(0.0, ge=0, description="coefficient of the entropy bonus")
+
+    token_weight: float = Field(
+        1.0, ge=0, description="weight of the thought's tokens in the loss; 0 trains no thought"
+    )
+    item_weight: float = Field(1.0, ge=0, description="weight of the item action in the loss, advantages included")
+    item_floor: float = Field(0.0, ge=0, description="weight of plain cross-entropy on the target after every thought")
+    line_weight: float = Field(0.0, ge=0, description="weight of contrastive training at the history's line ends")
+    candidates: Literal["in_batch", "memory", "catalogue"] = Field(
+        "in_batch",
+        description="what the target competes with: the batch's targets, these and those of earlier batches, or all",
+    )
+    memory: int = Field(
+        256, ge=0, description="how many targets drawn before the batch compete too, with candidates = memory"
+    )
+    live_items: int = Field(
+        0, ge=0, description="how many targets are encoded with gradient, with candidates = catalogue"
+    )
+    selection: Selection = Field("best", description="which thoughts of a group train the item action")
+    selection_k: int = Field(
+        1, ge=1, description="how many thoughts of a group train the item action, with selection = top_k"
+    )
+    selection_floor: float = Field(
+        0.0, description="lowest advantage that trains the item action, with selection = floor"
+    )
+
+    refresh_rows: int = Field(
+        0, ge=0, description="how many rows of the item table, the oldest, are encoded anew at every step"
+    )
+
+    @model_validator(mode="after")
+    def _comparable(self) -> "RecpoOptions":
+        if not (self.token_weight or self.item_weight or self.item_floor or self.line_weight):
+            raise ValueError("every weight of the loss is 0, so there is nothing to train")
+        if (self.kl_coefficient or self.entropy_coefficient) and not self.token_weight:
+            raise ValueError("kl_coefficient and entropy_coefficient belong to the token loss, whose weight is 0")
+        if self.rollout.temperature == 0:
+            raise ValueError("rollouts need a rollout.temperature above 0: greedy thoughts are all the same")
+        if self.length_weight and self.free_tokens >= self.rollout.max_new_tokens:
+            raise ValueError("free_tokens must be below rollout.max_new_tokens, where the penalty is whole")
+        if self.selection == "top_k" and self.selection_k > self.group_size:
+            raise ValueError("selection_k cannot exceed group_size")
+        return self
