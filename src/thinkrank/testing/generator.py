@@ -122,6 +122,8 @@ class GeneratorContract:
     def test_a_row_gets_what_it_would_get_alone(self, generator: nn.Module, mode: str, sampled: bool) -> None:
         case = make_case(generator, mode=mode)
         chance = case.draws(5)
+        assert chance.choice_RKN is not None
+        assert chance.thinking_RK is not None
         together = case.write(5, chance if sampled else Noise())
         for row, width in enumerate(LENGTHS):
             one = Noise(chance.choice_RKN[row : row + 1, :, :width], chance.thinking_RK[row : row + 1])

@@ -48,8 +48,8 @@ class RankerContract:
         return ranking
 
     def test_it_is_a_ranker_of_the_items_it_learnt(self, stage: Any, dataset: Dataset) -> None:
-        assert isinstance(stage, Ranker)
         assert stage.catalogue.ids == dataset.catalogue.ids
+        assert isinstance(stage, Ranker)
 
     def test_every_candidate_is_answered_once_and_in_order(self, stage: Any) -> None:
         ranking = self.answer(stage)

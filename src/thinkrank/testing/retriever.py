@@ -49,8 +49,8 @@ class RetrieverContract(SavedContract):
         return ranking
 
     def test_it_is_a_retriever_of_the_items_it_learnt(self, stage: Any, dataset: Dataset) -> None:
-        assert isinstance(stage, Retriever)
         assert stage.catalogue.ids == dataset.catalogue.ids
+        assert isinstance(stage, Retriever)
 
     def test_the_whole_catalogue_is_answered_in_order(self, stage: Any) -> None:
         ranking = self.answer(stage)
