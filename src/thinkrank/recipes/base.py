@@ -211,7 +211,10 @@ def train(
     Raises:
         ThinkrankError: if the folder holds a run with other settings or of other data.
     """
-    folder = Path(folder)
+    folder, chosen = Path(folder), settings.stage_class
+    made = (
+        None if chosen is None or is_trained(folder) else own.create(chosen, recipe.stage)
+    )  # before there is a folder
     split = settings.data.load_split() if split is None else split
     manifest = {"split": split.manifest(), "seed": recipe.seed(settings), "device": device}
     run = Run(folder, settings.model_dump(mode="json"), manifest)
@@ -223,10 +226,8 @@ def train(
     first = kept[-1] if kept else 0
     if kept:
         model = load_model(recipe, settings, folder / phases[first].start, device=device)
-    elif settings.stage_class is None:
-        model = recipe.create(settings, split, device=device)
     else:
-        model = own.create(settings.stage_class, recipe.stage)
+        model = recipe.create(settings, split, device=device) if made is None else made
     for phase in phases[first:]:
         if phase.start and not _is_saved(folder / phase.start) and world.is_first:
             model.save_pretrained(folder / phase.start)
@@ -236,10 +237,10 @@ def train(
             log = Run(folder / phase.folder, phase.options.model_dump(mode="json"), {**manifest, "seed": seed})
         phase.train(model, log, progress)
     if world.is_first:
-        if settings.stage_class is None:
+        if chosen is None:
             model.save_pretrained(folder / MODEL)
         else:
-            own.save(settings.stage_class, model, folder / MODEL)
+            own.save(chosen, model, folder / MODEL)
     return run, model
 
 
