@@ -52,7 +52,7 @@ class Histories(Sequence[History]):
 
     @property
     def lengths_L(self) -> Int64[np.ndarray, "L"]:
-        """Events of each history."""
+        """Count the events of each history."""
         return self.ends_L - self.starts_L
 
     def take(self, indices: Int64[np.ndarray, "M"]) -> "Histories":

@@ -91,23 +91,23 @@ class ImpressionDataset:
 
     @cached_property
     def mask_LN(self) -> Bool[np.ndarray, "L N"]:
-        """True where a slot holds a candidate."""
+        """Return True where a slot holds a candidate."""
         return np.asarray(self.items_LN >= 0)
 
     @cached_property
     def lengths_L(self) -> Int64[np.ndarray, "L"]:
-        """Candidates of each list."""
+        """Count the candidates of each list."""
         return np.asarray(self.mask_LN.sum(axis=1))
 
     @cached_property
     def requests(self) -> Requests:
-        """Who was shown the lists, and when."""
+        """Return who was shown the lists, and when."""
         users = tuple(self.users[user] for user in self.users_L)
         return Requests(self.histories, users, self.times_L, self.context_LF, self.context_names)
 
     @property
     def candidates(self) -> Candidates:
-        """What was displayed, without the feedback on it."""
+        """Return what was displayed, without the feedback on it."""
         return Candidates(
             items_BN=self.items_LN,
             catalogue=self.catalogue,
@@ -121,7 +121,7 @@ class ImpressionDataset:
 
     @property
     def categorical_sizes(self) -> tuple[int, ...]:
-        """Codes of each column, 0 included: the number of rows an embedding of it needs."""
+        """Count the codes of each column, 0 included: the number of rows an embedding of it needs."""
         return tuple(1 + len(values) for values in self.categorical_values)
 
     def feedback(self, signal: str | None = None) -> Float32[np.ndarray, "L N"]:
@@ -183,7 +183,7 @@ class ImpressionDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what lists and catalogue say; not of padding, files, names, notices or library versions."""
+        """Hash what lists and catalogue say (SHA-256), not padding, files, names, notices or library versions."""
         flat = self.histories.packed()
         lists = {
             "user": pl.Series([self.users[user] for user in self.users_L], dtype=pl.String),

@@ -76,7 +76,7 @@ def _fuse(model: torch.nn.Module) -> None:
 
 
 def _linear_layers(backbone: Backbone, first: int) -> list[str]:
-    """Full names of the linear layers in decoder blocks `first` and above, found by type and not by a model's habit."""
+    """List the full names of linear layers in decoder blocks `first` and above, by type and not a model's habit."""
     names = []
     for name, module in backbone.model.named_modules():
         block = re.search(r"\blayers\.(\d+)\.", name)

@@ -114,7 +114,7 @@ class NetworkReranker(ABC, Generic[OptionsT]):
 
     @property
     def network(self) -> ListNetwork:
-        """The trained network.
+        """Return the trained network.
 
         Raises:
             ThinkrankError: if nothing was learnt yet.
@@ -123,7 +123,7 @@ class NetworkReranker(ABC, Generic[OptionsT]):
 
     @property
     def catalogue(self) -> Catalogue:
-        """The items it was trained on.
+        """Return the items it was trained on.
 
         Raises:
             ThinkrankError: if nothing was learnt yet.

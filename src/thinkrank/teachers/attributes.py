@@ -70,13 +70,13 @@ def attribute_columns(catalogue: Catalogue) -> dict[str, Column]:
 
 
 def joined(columns: Iterable[Column], num_items: int) -> Column:
-    """All values of each item, in the order of the columns, each once."""
+    """Join all values of each item, in the order of the columns, each once."""
     columns = list(columns)
     return [tuple(dict.fromkeys(value for column in columns for value in column[row])) for row in range(num_items)]
 
 
 def implied_values(values: Column) -> dict[str, set[str]]:
-    """For each value those that every item with it has too, itself included."""
+    """Find for each value those that every item with it has too, itself included."""
     implied: dict[str, set[str]] = {}
     for present in values:
         for value in present:
@@ -85,7 +85,7 @@ def implied_values(values: Column) -> dict[str, set[str]]:
 
 
 def listed(parts: Sequence[str]) -> str:
-    """At least one part, as in "a, b and c"."""
+    """List parts, at least one, as in "a, b and c"."""
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
@@ -110,7 +110,7 @@ def recency_weights(values: Sequence[Sequence[str]]) -> dict[str, float]:
 
 
 def _cut(text: str, num_words: int, *, at_comma: bool = False) -> str:
-    """The first words, without what they leave unfinished: an open parenthesis, a preposition and a word behind it."""
+    """Return the first words, less what they leave unfinished: an open parenthesis, a preposition and a word behind."""
     words = text.split()
     if len(words) > num_words:
         commas = (i for i in range(1, num_words) if at_comma and words[i].endswith(","))
@@ -138,14 +138,14 @@ def _short_value(text: str, lower: bool) -> str:
 
 
 def _telling(column: Iterable[Sequence[str]], *, least: int) -> Column:
-    """A column without the values that fewer than `least` items or more than half of the catalogue have."""
+    """Drop the values of a column that fewer than `least` items or more than half of the catalogue have."""
     rows = [tuple(dict.fromkeys(filter(None, values))) for values in column]
     counts = Counter(value for values in rows for value in values)
     return [tuple(value for value in values if least <= counts[value] <= len(rows) / 2) for values in rows]
 
 
 def _title_attributes(titles: Sequence[str]) -> dict[str, Column]:
-    """Makers and kinds, as far as titles in the way of shops show them.
+    """Find makers and kinds, as far as titles in the way of shops show them.
 
     The maker is the first word. The kind is the noun before the first comma, parenthesis or preposition, in the plural
     if any title has it so, alone and with the word before ("pens", "gel pens"). Where there is hardly a choice, a word
@@ -166,7 +166,7 @@ def _title_attributes(titles: Sequence[str]) -> dict[str, Column]:
 
 
 def _bound(phrases: Sequence[Sequence[str]], num_words: int) -> list[Sequence[str]]:
-    """The first words of each phrase, and one more if at least four in five phrases that begin so go on so."""
+    """Return the first words of each phrase, and one more if at least four in five phrases that begin so go on so."""
     shorter, longer = (Counter(tuple(phrase[:n]) for phrase in phrases) for n in (num_words, num_words + 1))
     return [
         phrase[: num_words + (5 * longer[tuple(phrase[: num_words + 1])] >= 4 * shorter[tuple(phrase[:num_words])])]

@@ -178,7 +178,7 @@ class EndpointTeacher:
         return {**request, "response_format": {"type": "json_object"}} if self.options.json_mode else request
 
     def _post(self, body: bytes) -> bytes:
-        """One request.
+        """Send one request.
 
         Raises:
             _BusyError: if a later one may succeed.
@@ -236,7 +236,7 @@ def parse_answer(text: str) -> Verdict | None:
 
 
 def _content(reply: bytes) -> str:
-    """The text of a chat completion, empty if the model wrote none.
+    """Return the text of a chat completion, empty if the model wrote none.
 
     Raises:
         _BusyError: if it is none: a proxy in trouble answers with a page of its own.
@@ -275,10 +275,10 @@ def _key(variable: str) -> str:
 
 
 def _seconds(header: str | None) -> float | None:
-    """What Retry-After asks for; a date is passed over."""
+    """Read what Retry-After asks for; a date is passed over."""
     return float(header) if header and header.isdecimal() else None
 
 
 def _short(text: object) -> str:
-    """What a server says, as one short line."""
+    """Shorten what a server says to one line."""
     return plain(str(text))[:300]

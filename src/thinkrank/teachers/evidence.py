@@ -139,7 +139,7 @@ class Facts:
         )
 
     def evidence(self, profile: Profile, item: int) -> list[Evidence]:
-        """Everything for and against an item, the weightiest first. The weights sum to the item's log-odds."""
+        """Weigh everything for and against an item, the weightiest first; the weights sum to the item's log-odds."""
         pieces = [
             Evidence("popularity", float(self._popularity_I[item])),
             *self._tastes(profile, item),
@@ -185,7 +185,7 @@ class Facts:
         ]
 
     def _title(self, profile: Profile, item: int) -> list[Evidence]:
-        """The title of the history that shares the rarest words with this one: two or more, or all that either has."""
+        """Find the title of the history that shares the rarest words with this one: two, or all that either has."""
         shared: dict[int, list[str]] = {}
         for word in self._words[item]:
             if word in profile.words and profile.words[word] != item:
@@ -207,7 +207,7 @@ def decade(year: int) -> str:
 
 
 def _shares(column: Column, weights_I: Float64[np.ndarray, "I"]) -> dict[str, float]:
-    """The share of all weight that items with each value have."""
+    """Compute the share of all weight that items with each value have."""
     shares: dict[str, float] = {}
     for values, weight in zip(column, (weights_I / max(1.0, weights_I.sum())).tolist(), strict=True):
         for value in values:
@@ -221,7 +221,7 @@ def _lift(profile: Profile, weights: Mapping[str, float], shares: Mapping[str, f
 
 
 def _distinctive_words(titles: Sequence[str]) -> tuple[list[tuple[str, ...]], dict[str, float]]:
-    """Per title its long words that few others have, and the rarity of each: -log of its share of the titles."""
+    """Find each title's long words that few others have, and their rarity: -log of the share of titles."""
     found = [tuple(dict.fromkeys(word.lower() for word in _LONG_WORD.findall(plain(title)))) for title in titles]
     counts = Counter(word for words in found for word in words)
     most = max(2.0, _COMMON_WORD * len(titles))

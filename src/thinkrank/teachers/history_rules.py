@@ -140,7 +140,7 @@ class RuleWriter:
         return next(filter(None, chains), None) or next(filter(None, pairs), None)
 
     def _chain_from(self, start: int, rows: list[int]) -> str | None:
-        """The start, the newest item that shares its first attribute, and the newest that shares that one's second."""
+        """Chain the start, the newest item that shares its first attribute, and the newest that shares its second."""
         if self._chain is None:
             return None
         firsts, seconds = self._chain
@@ -152,7 +152,7 @@ class RuleWriter:
         return None
 
     def _pair_from(self, start: int, rows: list[int], random: np.random.Generator) -> str | None:
-        """The start, the newest item that shares a value with it, and that value: the rarest that is shared."""
+        """Pair the start with the newest item that shares a value with it, by the rarest value that is shared."""
         for value in sorted(self._values[start], key=lambda value: (self._counts[value], value)):
             for row in rows:
                 if row != start and value in self._values[row]:
@@ -161,7 +161,7 @@ class RuleWriter:
         return None
 
     def _newest_first(self, rows: list[int]) -> list[int]:
-        """The items that have a title, each title once."""
+        """Return the items that have a title, each title once, newest first."""
         by_title: dict[str, int] = {}
         for row in reversed(rows):
             by_title.setdefault(self._titles[row], row)
@@ -172,7 +172,7 @@ class RuleWriter:
         return {value: count / len(rows) for value, count in counts.items()}
 
     def _top(self, weights: Mapping[str, float], n: int) -> list[str]:
-        """The n values of most weight, rarer ones first where it ties, without those that repeat one above.
+        """Return the n values of most weight, of equals rarer ones first, without those that repeat one above.
 
         Of "writing supplies" and "gel pens", where all gel pens are writing supplies, only the first to come is named.
         """

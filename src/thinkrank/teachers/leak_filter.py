@@ -90,7 +90,7 @@ class LeakFilter:
         return None
 
     def _title_at(self, reasoning: str, found: Sequence[re.Match[str]], index: int) -> tuple[str, ...]:
-        """The longest title that begins with this word, empty if there is none."""
+        """Find the longest title that begins with this word; empty if there is none."""
         first = found[index]
         begins_sentence = not reasoning[: first.start()].strip() or _SENTENCE_END.search(reasoning[: first.start()])
         named = (
@@ -110,7 +110,7 @@ def _words(text: str) -> list[str]:
 
 
 def _item_texts(catalogue: Catalogue) -> Iterator[str]:
-    """The words of each item's title, categories and brand, in lower case, apart from each other."""
+    """Yield the words of each item's title, categories and brand, in lower case, apart from each other."""
     columns = [catalogue.frame[name].to_list() for name in _FURTHER if name in catalogue.frame.columns]
     for row, title in enumerate(catalogue.titles):
         cells = (column[row] for column in columns)

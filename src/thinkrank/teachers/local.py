@@ -120,6 +120,6 @@ def parse_verdict(text: str) -> Verdict | None:
 
 
 def _seed(pair: Pair) -> int:
-    """A question's own seed, so that its draws do not depend on what else is asked."""
+    """Derive a question's own seed, so that its draws do not depend on what else is asked."""
     digest = hashlib.blake2b(f"{pair.position}/{pair.item}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")

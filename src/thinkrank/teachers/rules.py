@@ -72,7 +72,7 @@ class RuleTeacher:
         return np.fromiter(sums, dtype=np.float64, count=len(pairs))
 
     def _profiles(self, pairs: Sequence[Pair]) -> list[Profile]:
-        """The profile of each pair's history; pairs with the same history share one."""
+        """Return the profile of each pair's history; pairs with the same history share one."""
         profiles: dict[bytes, Profile] = {}
         for pair in pairs:
             key = pair.history.items.tobytes()
@@ -93,7 +93,7 @@ class RuleTeacher:
         return Verdict(wording.write(reasons, doubts, likely=likely, max_pieces=self.options.max_pieces), likely)
 
     def _speaks(self, piece: Evidence, likely: bool, num_seen: int) -> bool:
-        """Whether a piece of evidence is for this verdict and worth naming.
+        """Tell whether a piece of evidence is for this verdict and worth naming.
 
         "Only 9 of 20" speaks against nothing and "1 of 20" for no era, even where others have yet more, or less.
         """

@@ -21,7 +21,7 @@ _PIECE = re.compile(r"[^\W\d_]{1,7}|\d|[^\w\s]")
 
 
 def num_pieces(text: str) -> int:
-    """About as many tokens as a small model's tokenizer makes of a text: short words, digits, marks."""
+    """Estimate how many tokens a small model's tokenizer makes of a text: count short words, digits, marks."""
     return len(_PIECE.findall(text))
 
 
@@ -86,7 +86,7 @@ class Templates:
         return text
 
     def _opening(self, leading: Evidence | None, likely: bool, num_titles: int) -> str:
-        """What the history shows, as far as it bears on the verdict."""
+        """Say what the history shows, as far as it bears on the verdict."""
         if not self.profile.rows:
             return NOTHING
         if leading is None:
@@ -133,7 +133,7 @@ class Templates:
         return f"{'' if era.weight > 0 else 'Only '}{self._counted(count, when, titles)}"
 
     def _overlap(self, num_titles: int) -> str:
-        """How many items of the history have the item's most frequent value, if more than a few do."""
+        """Say how many items of the history have the item's most frequent value, if more than a few do."""
         rows = max((self.profile.holding([v]) for v in self.facts.values[self.item]), key=len, default=())
         if not 5 * len(rows) >= len(self.profile.rows) > 2 or len(rows) < 2:
             return ""
@@ -147,7 +147,7 @@ class Templates:
         return f"{count} of the last {len(self.profile.rows)} {self.nouns} {are} {what}{such_as}."
 
     def _summary(self, num_titles: int) -> str:
-        """The taste of a history, or its newest titles where it shows none."""
+        """Say the taste of a history, or its newest titles where it shows none."""
         main, rows = self._main_taste()
         if main:
             return _with_titles(main[0].upper() + main[1:], self._titles(rows)[:num_titles])
@@ -155,7 +155,7 @@ class Templates:
         return f"{self.choice(3, ('Lately', 'Recently', 'So far'))} {listed(titles)}." if titles else NOTHING
 
     def _main_taste(self) -> tuple[str, tuple[int, ...]]:
-        """The one or two values that half of the history has, or a quarter of it; and the items that have them all."""
+        """Say the one or two values that half of the history has, or a quarter; return the items that have them all."""
         weights, last = self.profile.tastes, len(self.profile.rows)
         top = self.facts.specific(sorted(weights, key=lambda value: (-weights[value], value))[:3])
         for values in filter(None, (top[:2], top[:1])):
@@ -168,7 +168,7 @@ class Templates:
         return "", ()
 
     def _item(self) -> str:
-        """What the item is, by its attributes and year, or by its title where it has none."""
+        """Say what the item is, by its attributes and year, or by its title where it has none."""
         facts, values = self.facts, self._item_values()
         if set(values) <= facts.brand_names:
             what = facts.titles[self.item] or self._nominal(values) or "something without a title"
@@ -200,19 +200,19 @@ class Templates:
         return f"{'little' if piece.rows else 'no'} {self._nominal(piece.values[:1])} so far"
 
     def _shared(self, taste: Evidence) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """A taste's weightiest value and the items that have it; and the next one, if most of these have it too."""
+        """Return a taste's weightiest value and the items that have it; and the next, if most of these have it too."""
         values = self.facts.specific(taste.values)
         one, both = self.profile.holding(values[:1]), self.profile.holding(values[:2])
         return (values[:2], both) if 2 * len(both) > len(one) else (values[:1], one)
 
     def _nominal(self, values: Sequence[str]) -> str:
-        """As in "crime and thriller", "gel pens", "Pilot gel pens" or "Pilot"."""
+        """Name values, as in "crime and thriller", "gel pens", "Pilot gel pens" or "Pilot"."""
         brands = [value for value in values if value in self.facts.brand_names]
         kinds = [value for value in values if value not in self.facts.brand_names]
         return " ".join([*brands[:1], *([listed(kinds)] if kinds else [])])
 
     def _titles(self, rows: Sequence[int]) -> list[str]:
-        """Titles of the rows, each once."""
+        """Return the titles of the rows, each once."""
         return list(dict.fromkeys(filter(None, (self.facts.titles[row] for row in rows))))
 
 

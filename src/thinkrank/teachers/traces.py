@@ -169,7 +169,7 @@ def read_traces(path: str | Path, catalogue: Catalogue) -> list[Trace]:
 def _ask(
     pairs: Sequence[Pair], teacher: Teacher, options: ReflectOptions
 ) -> Iterator[tuple[Pair, tuple[Verdict | None, int]]]:
-    """The last verdict on each pair, and how many it took; whoever errs is asked again, if the options say so."""
+    """Collect the last verdict on each pair, and how many it took; ask again whoever errs, if the options say so."""
     max_tries = options.max_tries if options.reflect else 1
     verdicts: list[Verdict | None] = [None] * len(pairs)
     tries = [0] * len(pairs)
@@ -194,7 +194,7 @@ def _fault(
     options: ReflectOptions,
     num_tokens: Callable[[str], int],
 ) -> DropReason | None:
-    """Why an answer can't be imitated, None if it can."""
+    """Tell why an answer can't be imitated; None if it can."""
     if verdict is None or not text:
         return "no_answer"
     if options.reflect and _errs(verdict, pair):
@@ -208,7 +208,7 @@ def _fault(
 
 
 def _run_hash(pairs: Sequence[Pair], teacher: Teacher, catalogue: Catalogue, options: ReflectOptions) -> str:
-    """What tells one run from another, 64 bits of it."""
+    """Hash what tells one run from another, to 64 bits."""
     settings = [options.model_dump(mode="json"), teacher.name, fingerprint({"catalogue": catalogue.frame})]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for pair in pairs:
@@ -222,7 +222,7 @@ def _part(path: Path) -> Path:
 
 
 def _resume(part: Path, catalogue: Catalogue, run: str, num_pairs: int, chunk_size: int) -> list[_Record]:
-    """What an earlier call wrote, cut to whole chunks, so that the teacher is asked in the same chunks again."""
+    """Read what an earlier call wrote, cut to whole chunks, so that the teacher is asked in the same chunks again."""
     part.parent.mkdir(parents=True, exist_ok=True)
     part.touch()
     lines = part.read_bytes().splitlines(keepends=True)
@@ -234,7 +234,7 @@ def _resume(part: Path, catalogue: Catalogue, run: str, num_pairs: int, chunk_si
 
 
 def _read(file: DataFile, catalogue: Catalogue, run: str | None = None) -> list[_Record]:
-    """The records of a file.
+    """Read the records of a file.
 
     Raises:
         ThinkrankError: if a line is damaged, or of another run than the one asked for.

@@ -66,7 +66,7 @@ class KVCache:
         return keys, values
 
     def _own(self, rows: int) -> tuple[Tensor, Tensor]:
-        """Room for what rows write; the keys stand as columns, ready to be multiplied."""
+        """Make room for what rows write; the keys stand as columns, ready to be multiplied."""
         keys, values = self._empty(rows, self.num_own)
         return keys.transpose(2, 3).contiguous(), values
 
@@ -203,7 +203,7 @@ class KVCache:
         return mixed_RJGE.view(rows, heads, 1, width).to(queries_BHTE.dtype)
 
     def _hidden(self, window: int | None) -> Float[Tensor, "R 1 1 S"]:
-        """Mask what rows must not see of the nodes above and of their own tokens, once per step; to be added."""
+        """Mask, by an addend, what rows must not see of the nodes above and of their own memory, once per step."""
         if window not in self._masks:
             behind = [level.behind(self.positions_R) for level in self.levels]
             behind.append(self.written_R[:, None] - torch.arange(self.most_written, device=self.written_R.device))

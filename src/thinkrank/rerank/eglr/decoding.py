@@ -57,7 +57,7 @@ class Written:
 
     @property
     def chosen_RK(self) -> Bool[Tensor, "R K"]:
-        """True where there was a candidate to choose."""
+        """Return True where there was a candidate to choose."""
         return self.columns_RK >= 0
 
     def best_of(self, values_BM: Float[Tensor, "B M"]) -> "Written":

@@ -98,18 +98,18 @@ class EGLR:
 
     @property
     def config(self) -> EGLRConfig:
-        """What it is made of; the threshold is the one that was calibrated."""
+        """Return what it is made of; the threshold is the one that was calibrated."""
         return self._config.model_copy(update={"reasoning": self.writer.reasoning})
 
     @property
     def schema(self) -> ListSchema:
-        """What columns and codes of the lists it reads mean; with users if one of its encoders embeds them."""
+        """Tell what columns and codes of the lists it reads mean; with users if one of its encoders embeds them."""
         written, judged = self.writer.encoder.schema, self.evaluator.encoder.schema
         return written if written.users else judged
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return where the weights are."""
         return next(self.writer.parameters()).device
 
     def rerank(

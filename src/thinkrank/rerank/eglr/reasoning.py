@@ -115,7 +115,7 @@ class Reasoner(nn.Module):
 
     @property
     def reasoning(self) -> ReasoningOptions:
-        """When and how it thinks, by the threshold that is set now."""
+        """Tell when and how it thinks, by the threshold that is set now."""
         threshold = float(self.threshold)
         return self.options.model_copy(update={"threshold": None if math.isnan(threshold) else threshold})
 

@@ -42,7 +42,7 @@ class Worth(Options):
 
     @property
     def passed(self) -> bool:
-        """Whether logged lists are worth more than shuffled ones, by more than twice the standard error."""
+        """Tell whether logged lists are worth more than shuffled ones, by more than twice the standard error."""
         return self.difference > 2 * self.difference_error
 
 

@@ -107,7 +107,7 @@ class ListTrainer(Trainer[OptionsT]):
 
     @cached_property
     def validation(self) -> list[TrainingBatch]:
-        """The newest validation lists."""
+        """Return the newest validation lists."""
         valid, count = self.split.valid, self.options.validation_lists
         newest_V = np.sort(np.argsort(valid.times_L, kind="stable")[-count:])
         starts = range(0, len(newest_V), _VALIDATED_AT_ONCE)

@@ -51,7 +51,7 @@ class ListWriter(nn.Module):
 
     @property
     def reasoning(self) -> ReasoningOptions:
-        """When and how it thinks."""
+        """Tell when and how it thinks."""
         return self.reasoner.reasoning
 
     def thinking(self, reasoning: ReasoningOptions) -> "ListWriter":

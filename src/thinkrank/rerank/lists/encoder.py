@@ -199,7 +199,7 @@ def _two_layers(inputs: int, width: int, options: ListEncoderOptions) -> nn.Sequ
 
 
 def _moments(values_RF: Float32[np.ndarray, "R F"]) -> tuple[Float[Tensor, "F"], Float[Tensor, "F"]]:
-    """Means, and 1 / deviations, of columns; a column that never varies has the scale 0, so it says nothing."""
+    """Compute means, and 1 / deviations, of columns; one that never varies has the scale 0, so it says nothing."""
     if not len(values_RF):
         return torch.zeros(values_RF.shape[1]), torch.zeros(values_RF.shape[1])
     deviations_F = values_RF.std(axis=0, dtype=np.float64)
@@ -215,7 +215,7 @@ def _standardise(
 
 
 def _within_list(values_BNF: Float[Tensor, "B N F"], mask_BN: Bool[Tensor, "B N"]) -> Float[Tensor, "B N F"]:
-    """In standard deviations from the list's mean; 0 where a list does not vary, and for padding."""
+    """Express in standard deviations from the list's mean; 0 where a list does not vary, and for padding."""
     mask_BN1 = mask_BN[:, :, None]
     count_B11 = mask_BN1.sum(dim=1, keepdim=True).clamp(min=1)
     centred_BNF = (values_BNF - (values_BNF * mask_BN1).sum(dim=1, keepdim=True) / count_B11) * mask_BN1

@@ -157,5 +157,5 @@ class ListReader:
 
 
 def _chosen(values: Shaped[Tensor, "..."], columns: tuple[int, ...] | None) -> Shaped[Tensor, "..."]:
-    """Some columns, in this order; None: all as they are."""
+    """Select some columns, in this order; None: all as they are."""
     return values if columns is None else values[..., list(columns)]

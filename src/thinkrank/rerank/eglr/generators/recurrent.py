@@ -86,5 +86,5 @@ class MLPPointer(RecurrentGenerator):
 
 
 def _bounded_exp(values: Tensor) -> Tensor:
-    """exp(x) of values cut at ±40."""
+    """Compute exp(x) of values cut at ±40."""
     return values.clamp(-40, 40).exp()

@@ -90,7 +90,7 @@ class TransformerPointer(nn.Module):
 
     @property
     def decoder(self) -> Iterator[DecoderBlock]:
-        """The blocks, by their type."""
+        """Return the blocks, by their type."""
         return cast(Iterator[DecoderBlock], iter(self.blocks))
 
     def encode(self, joint_BNE: Float[Tensor, "B N E"], mask_BN: Bool[Tensor, "B N"]) -> AttendedContext:
@@ -141,7 +141,7 @@ class TransformerPointer(nn.Module):
 def _write(
     memory_RMHW: Float[Tensor, "R M H W"], places_R: Int[Tensor, "R"], new_RHW: Float[Tensor, "R H W"], longest: int
 ) -> Float[Tensor, "R n H W"]:
-    """One entry per row replaced; in place where no gradient is recorded. A memory that is too small is doubled."""
+    """Replace one entry per row; in place where no gradient is recorded. A memory that is too small is doubled."""
     if memory_RMHW.shape[1] < longest:
         memory_RMHW = _wide(memory_RMHW, 2 * longest)
     width = memory_RMHW.shape[1]
@@ -154,5 +154,5 @@ def _write(
 
 
 def _wide(memory_RMHW: Float[Tensor, "R M H W"], width: int) -> Float[Tensor, "R n H W"]:
-    """The memory with room for at least `width` tokens."""
+    """Return the memory with room for at least `width` tokens."""
     return functional.pad(memory_RMHW, (0, 0, 0, 0, 0, max(0, width - memory_RMHW.shape[1])))
