@@ -73,7 +73,7 @@ def films() -> Dataset:
     return Dataset("movielens-100k", events, Catalogue(pl.DataFrame(catalogue)))
 
 
-MADE = {
+MADE: dict[str, Callable[[], Any]] = {
     "runs/demo/model": lambda: R2ec.create(R2ecConfig(**TINY, thought=THOUGHT), films().catalogue),
     "runs/rank/model": lambda: R2Rank.create(R2RankConfig(**TINY, thought=THOUGHT), films().catalogue),
 }

@@ -90,9 +90,8 @@ def test_a_dotted_name_that_leads_nowhere_is_refused(name):
 
 
 def test_a_saved_stage_loads_by_its_folder_alone(tmp_path):
-    from thinkrank.testing.worlds import two_tribes
-
     from thinkrank.retrieve import Popularity
+    from thinkrank.testing.worlds import two_tribes
 
     dataset = two_tribes()
     Popularity().fit(dataset).save_pretrained(tmp_path)

@@ -5,7 +5,7 @@ import thinkrank.data
 
 
 def test_the_public_names_are_these():
-    assert set(thinkrank.data.__all__) == {
+    assert set(dir(thinkrank.data)) == {
         "LIST_SOURCES",
         "SOURCES",
         "CandidateSets",

@@ -188,6 +188,7 @@ def test_a_system_that_reaches_for_feedback_finds_requests_and_candidates_alone(
                     thing.feedback()
                 with pytest.raises(AttributeError):
                     thing.feedback_LNS  # noqa: B018
+            assert isinstance(requests.histories, Histories)
             assert requests.histories.items_E.size == sum(map(len, requests.histories))  # and no later events
             return BySeed(1).rerank(requests, candidates, k)
 

@@ -8,7 +8,6 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from thinkrank import _files
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import (
     Comparison,
@@ -48,7 +47,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path,
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(_files.os, "fsync", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_results(path, [row("other")])
     assert path.read_bytes() == before

@@ -1,5 +1,7 @@
 """On real data the baselines come out where they did when this was written, and where others found them."""
 
+from typing import Any
+
 import pytest
 
 import thinkrank
@@ -9,7 +11,7 @@ from thinkrank.retrieve import EASE, ItemKNN, Popularity
 
 
 def evaluate(split: Split) -> Evaluation:
-    models = {"popularity": Popularity(), "item-knn": ItemKNN(), "ease": EASE()}
+    models: dict[str, Any] = {"popularity": Popularity(), "item-knn": ItemKNN(), "ease": EASE()}
     return evaluate_retrieval({name: model.fit(split) for name, model in models.items()}, split.test)
 
 

@@ -43,7 +43,7 @@ def test_a_split_teaches_its_training_part_only():
 
 def test_a_misspelt_or_senseless_option_is_an_error():
     with pytest.raises(ValidationError, match="half_life"):
-        PopularityConfig(half_life=3)
+        PopularityConfig.model_validate({"half_life": 3})
     with pytest.raises(ValidationError, match="greater than 0"):
         PopularityConfig(half_life_days=0)
 

@@ -321,7 +321,7 @@ def test_senseless_options_are_errors():
     with pytest.raises(ValidationError, match="multiple of the heads"):
         SasrecOptions(width=10, heads=4)
     with pytest.raises(ValidationError, match="hidden"):
-        SasrecOptions(hidden=3)
+        SasrecOptions.model_validate({"hidden": 3})
     with pytest.raises(ThinkrankError, match="unknown device"):
         SASRec(device="abacus")
 

@@ -95,7 +95,7 @@ def test_a_path_never_falls_back_on_the_wheel(tmp_path):
 
 def test_without_wheel_or_cache_the_official_zip_is_fetched(monkeypatch, no_cache, official):
     asked = []
-    monkeypatch.setattr(movielens_100k.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(movielens_100k, "download", lambda url, md5: asked.append((url, md5)) or official)
     assert len(load_dataset("movielens-100k").users) == 2
     assert asked == [("https://files.grouplens.org/datasets/movielens/ml-100k.zip", "0e33842e24a9c977be4e0107933c0723")]

@@ -144,8 +144,8 @@ def adapted():
 def vllm(monkeypatch):
     """A module `vllm` that holds the recorded names."""
     names = {name: ModuleType(name) for name in ("vllm", "vllm.lora", "vllm.lora.request")}
-    names["vllm"].LLM, names["vllm"].SamplingParams = RecordedLLM, SamplingParams
-    names["vllm.lora.request"].LoRARequest = LoRARequest
+    names["vllm"].__dict__.update(LLM=RecordedLLM, SamplingParams=SamplingParams)
+    names["vllm.lora.request"].__dict__.update(LoRARequest=LoRARequest)
     for name, stand_in in names.items():
         monkeypatch.setitem(sys.modules, name, stand_in)
 

@@ -151,11 +151,12 @@ def test_an_engine_without_states_gives_the_same_scores(config, dataset, backbon
     np.testing.assert_allclose(scores(other, HISTORIES, CANDIDATES), expected, atol=1e-4)
     model.save_pretrained(tmp_path)
     base = tiny_backbone(dataset.catalogue.titles)
-    loaded = R2Rank.from_pretrained(tmp_path, backbone=base, engine=Unread(TransformersEngine(base)))
+    engine = Unread(TransformersEngine(base))
+    loaded = R2Rank.from_pretrained(tmp_path, backbone=base, engine=engine)
     np.testing.assert_allclose(scores(loaded, HISTORIES, CANDIDATES), expected, atol=1e-4)
     sampled = GenerationOptions(max_new_tokens=3, temperature=1.0)
     Configured(loaded, thought_options=sampled).rank(Requests(HISTORIES), Candidates(CANDIDATES))
-    assert loaded.engine.options == [config.thought, sampled]
+    assert engine.options == [config.thought, sampled]
 
 
 def test_candidates_of_another_catalogue_are_found_by_their_ids(config, dataset, backbone):
