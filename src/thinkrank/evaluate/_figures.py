@@ -31,21 +31,21 @@ class Figures(ABC):
     @property
     @abstractmethod
     def systems(self) -> tuple[str, ...]:
-        """What was evaluated."""
+        """Return what was evaluated."""
 
     @property
     @abstractmethod
     def metrics(self) -> tuple[str, ...]:
-        """The names `values` knows."""
+        """Return the names `values` knows."""
 
     @property
     @abstractmethod
     def policy(self) -> dict[str, str | int | bool]:
-        """How the figures came about, for manifests and reports."""
+        """Tell how the figures came about, for manifests and reports."""
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """The policy, and what stands behind intervals and tests, for the file beside the figures."""
+        """Return the policy, and what stands behind intervals and tests, for the file beside the figures."""
         return {
             **self.policy,
             "cut-offs": list(self.cutoffs),
@@ -55,7 +55,7 @@ class Figures(ABC):
 
     @abstractmethod
     def values(self, system: str, metric: str) -> Float64[np.ndarray, "S"]:
-        """A metric per sample.
+        """Return a metric per sample.
 
         Raises:
             ValueError: if the system or the metric is unknown.
@@ -108,7 +108,7 @@ class Figures(ABC):
             raise ValueError(f"no metric {metric!r}; there are {', '.join(self.metrics)}")
 
     def _mean_rows(self, system: str, *, dataset: str, split: str, seeds: Sequence[int]) -> list[ResultRow]:
-        """A row per metric, with a 95 % interval that resamples users; none for a metric that no sample has."""
+        """Make a row per metric, with a 95 % interval that resamples users; none for a metric that no sample has."""
         values_SM = np.stack([self.values(system, metric) for metric in self.metrics], axis=1)
         rows = {}
         for defined_S in np.unique(~np.isnan(values_SM), axis=1).T:  # metrics of the same samples share resamples

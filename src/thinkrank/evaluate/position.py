@@ -37,7 +37,7 @@ class PositionBias:
 
     @property
     def spread(self) -> float:
-        """Standard deviation over the K orders of the mean NDCG: what a table would change by with another order."""
+        """Return the standard deviation of the mean NDCG over the K orders: how far other orders would move a table."""
         return float(self.ndcg_KB.mean(axis=1).std(ddof=1))
 
     def by_place(self, num_places: int) -> tuple[Float64[np.ndarray, "N"], Int64[np.ndarray, "N"]]:

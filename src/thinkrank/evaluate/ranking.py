@@ -171,7 +171,7 @@ def bucket_rows(
 def _scores(
     name: str, ranker: Ranker, sets: CandidateSets, batch_size: int, advance: Advance
 ) -> tuple[Float32[np.ndarray, "B N"], Cost]:
-    """Scores of all sets in the order of their candidates, asked batch by batch, and what they cost."""
+    """Ask for scores of all sets in the order of their candidates, batch by batch, and what they cost."""
     parts, seconds, tokens = [], 0.0, 0
     for part, batch in sets.requests.batches(batch_size):
         requests, candidates = detached(batch), sets.candidates[part]
@@ -194,7 +194,7 @@ def _check_order(ranking: Ranking, candidates: Candidates) -> None:
 
 
 def _masked(scores_BN: np.ndarray, sets: CandidateSets) -> Float32[np.ndarray, "B N"]:
-    """Scores with -inf where a set is filled up."""
+    """Set scores to -inf where a set is filled up."""
     if scores_BN.shape != sets.items_BN.shape:
         raise ValueError(f"scores have shape {scores_BN.shape}, not {sets.items_BN.shape}")
     masked_BN = np.where(sets.mask_BN, scores_BN, 0.0).astype(np.float32)

@@ -59,17 +59,17 @@ class RerankingEvaluation(Figures):
 
     @property
     def systems(self) -> tuple[str, ...]:
-        """What was evaluated."""
+        """Return what was evaluated."""
         return tuple(self.columns_LN)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names `values` knows."""
+        """Return the names `values` knows."""
         return (*(f"{name}@{k}" for name in ("ndcg", "map", "hit") for k in self.cutoffs), "mrr", "auc")
 
     @property
     def policy(self) -> dict[str, str | int | bool]:
-        """How the figures came about, for manifests and reports."""
+        """Tell how the figures came about, for manifests and reports."""
         return {
             "candidates": "the displayed list",
             "ndcg gain": "2^y - 1",
@@ -84,17 +84,17 @@ class RerankingEvaluation(Figures):
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """The policy, what is relevant, and what stands behind intervals and tests."""
+        """Return the policy, what is relevant, and what stands behind intervals and tests."""
         return {"relevant": self.signal, **super().protocol}
 
     def relevance(self, system: str) -> Float32[np.ndarray, "L N"]:
-        """The feedback in a system's order, 0 after a list's end."""
+        """Return the feedback in a system's order, 0 after a list's end."""
         columns_LN = self.columns_LN[system]
         ordered_LN = np.take_along_axis(self.feedback_LN, np.maximum(columns_LN, 0), axis=1)
         return np.where(columns_LN >= 0, ordered_LN, np.float32(0))
 
     def values(self, system: str, metric: str) -> Float64[np.ndarray, "L"]:
-        """A metric per list; AUC is NaN where there is no pair to order.
+        """Return a metric per list; AUC is NaN where there is no pair to order.
 
         Raises:
             ValueError: if the system or the metric is unknown.
@@ -115,7 +115,7 @@ class RerankingEvaluation(Figures):
         return metrics.auc(places_LN, relevance_LN, self.columns_LN[system] >= 0)
 
     def rows(self, *, dataset: str, split: str, seeds: Mapping[str, Sequence[int]] | None = None) -> list[ResultRow]:
-        """Every figure as a result row, with 95 % intervals that resample users.
+        """Return every figure as a result row, with 95 % intervals that resample users.
 
         Args:
             dataset: name for the rows.

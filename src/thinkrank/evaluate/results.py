@@ -178,7 +178,7 @@ Labels = tuple[str, str, str]
 
 
 def _pivot(rows: Sequence[ResultRow]) -> tuple[list[str], dict[Labels, dict[str, ResultRow]]]:
-    """Metrics in order of first appearance; and per (data set, split, system) its rows by metric."""
+    """Collect metrics in order of first appearance; and per (data set, split, system) its rows by metric."""
     lines: dict[Labels, dict[str, ResultRow]] = {}
     for row in rows:
         lines.setdefault((row.dataset, row.split, row.system), {})[row.metric] = row

@@ -75,22 +75,22 @@ class Evaluation(Figures):
 
     @property
     def systems(self) -> tuple[str, ...]:
-        """What was evaluated."""
+        """Return what was evaluated."""
         return tuple(self.answers)
 
     @property
     def cost(self) -> dict[str, Cost]:
-        """What each system's answers cost."""
+        """Return what each system's answers cost."""
         return {system: answers.cost for system, answers in self.answers.items()}
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names `values` knows. With one target, recall equals hit and average precision equals mrr."""
+        """Return the names `values` knows. With one target, recall equals hit and average precision equals mrr."""
         return (*(f"{name}@{k}" for name in ("hit", "ndcg") for k in self.cutoffs), "mrr")
 
     @property
     def policy(self) -> dict[str, str | int | bool]:
-        """How the figures came about, for manifests and reports."""
+        """Tell how the figures came about, for manifests and reports."""
         return {
             "candidates": self.candidates or f"whole catalogue ({self.num_items} items)",
             "seen items left out": self.filter_seen,
@@ -102,7 +102,7 @@ class Evaluation(Figures):
         }
 
     def values(self, system: str, metric: str) -> Float64[np.ndarray, "S"]:
-        """A metric per sample.
+        """Return a metric per sample.
 
         Raises:
             ValueError: if the system or the metric is unknown.
@@ -117,7 +117,7 @@ class Evaluation(Figures):
         return formula(metrics.relevance_from_ranks(ranks_S, min(int(k), self.num_items)), int(k))
 
     def where(self, chosen_S: Bool[np.ndarray, "S"]) -> "Evaluation":
-        """The same answers to some of the samples only; coverage and the like are then of their lists.
+        """Keep the answers to some of the samples only; coverage and the like are then of their lists.
 
         Args:
             chosen_S: which; the cost stays that of all.
@@ -138,7 +138,7 @@ class Evaluation(Figures):
         seeds: Mapping[str, Sequence[int]] | None = None,
         counts_I: Integer[np.ndarray, "I"] | None = None,
     ) -> list[ResultRow]:
-        """Every figure as a result row: accuracy with 95 % intervals that resample users, then what is recommended.
+        """Return every figure as a row: accuracy with 95 % intervals that resample users, then what is recommended.
 
         Args:
             dataset: name for the rows.
@@ -167,7 +167,7 @@ class Evaluation(Figures):
         return rows
 
     def beyond_accuracy(self, system: str, counts_I: Integer[np.ndarray, "I"] | None = None) -> dict[str, float]:
-        """What a system recommends at each cut-off: coverage, and with training counts its popularity and novelty.
+        """Tell what a system recommends at each cut-off: coverage and, with training counts, popularity and novelty.
 
         Nothing for candidate sets: what is in them was not the system's choice.
         """
@@ -274,7 +274,7 @@ class _Asking:
 
 
 def _num_before(ranking: Ranking, targets_B: Integer[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
-    """Items of each answer that clearly stand before the target, which is in it or behind its end."""
+    """Count the items of each answer that clearly stand before the target, which is in it or behind its end."""
     scores_BK = ranking.scores_BK.astype(np.float64)
     is_target_BK = ranking.items_BK == targets_B[:, None]
     place_B1 = np.where(is_target_BK.any(axis=1), is_target_BK.argmax(axis=1), -1)[:, None]

@@ -147,7 +147,7 @@ def _sign_flip_p_value(sums_C: Float64[np.ndarray, "C"], num_resamples: int, see
 def _cluster_sums(
     values_SM: Float64[np.ndarray, "S M"], clusters_S: Shaped[np.ndarray, "S"] | None
 ) -> tuple[Float64[np.ndarray, "C M"], Float64[np.ndarray, "C"]]:
-    """Totals and sizes of the clusters."""
+    """Sum the values of each cluster, and count its samples."""
     if clusters_S is None:
         return values_SM, np.ones(len(values_SM))
     _, cluster_S = np.unique(clusters_S, return_inverse=True)
@@ -156,7 +156,7 @@ def _cluster_sums(
 
 
 def _draws(num_clusters: int, num_resamples: int, rng: np.random.Generator) -> Iterator[Float64[np.ndarray, "R C"]]:
-    """How often each cluster is drawn in each resample, block by block."""
+    """Draw how often each cluster stands in each resample, block by block."""
     for size in _block_sizes(num_clusters, num_resamples):
         drawn_RC = rng.integers(0, num_clusters, size=(size, num_clusters))
         flat = (drawn_RC + np.arange(size)[:, None] * num_clusters).ravel()

@@ -42,11 +42,11 @@ class ArmAnswers:
 
     @property
     def num_samples(self) -> int:
-        """S."""
+        """Count the samples, S."""
         return len(self.places[0])
 
     def values(self, metric: str) -> Float64[np.ndarray, "K S"]:
-        """Hit@k, NDCG@k, MAP@k, MRR, or what else was measured, of every sample under every seed.
+        """Return Hit@k, NDCG@k, MAP@k, MRR, or what else was measured, of every sample under every seed.
 
         Raises:
             ThinkrankError: for another metric.
@@ -68,7 +68,7 @@ class ArmAnswers:
 
     @cached_property
     def _relevance(self) -> Bool[np.ndarray, "X W"]:
-        """What stands on each place, a row for every seed and sample."""
+        """Tell what stands on each place, a row for every seed and sample."""
         rows = [sample for seed in self.places for sample in seed]
         relevance_XW = np.zeros((len(rows), max((row[-1] for row in rows if row), default=1)), dtype=np.bool_)
         for row, places in zip(relevance_XW, rows, strict=True):
