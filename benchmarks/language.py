@@ -39,7 +39,7 @@ VOCABULARIES = (49_152, 262_144)
 
 
 class Endless(Backbone):
-    """A model that never ends its turn, so that every continuation has its full length."""
+    """A model that never ends its turn, so that every completion has its full length."""
 
     @property
     def end_of_turn_ids(self) -> frozenset[int]:

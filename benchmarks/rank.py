@@ -52,13 +52,19 @@ def prepared(thinks: bool, dtype: str = "bfloat16") -> R2Rank:
     )
     base = load_backbone("smollm2", dtype=dtype)
     catalogue = load_dataset("movielens-100k").catalogue
-    model = R2Rank.create(config, catalogue, backbone=Endless(base.model, base.tokenizer, base.source))
-    model.backbone = Endless(model.backbone.model, model.backbone.tokenizer, model.backbone.source)
+    made = R2Rank.create(config, catalogue, backbone=base)
+    adapted = Endless(made.backbone.model, base.tokenizer, base.source)
+    model = R2Rank(config, adapted, catalogue, made.head)
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in [*adapter_state(model.backbone).values(), *model.head.parameters()]:
             weight.add_(0.02 * torch.randn(weight.shape, generator=random))
     return model
+
+
+def scores(model: R2Rank, history: History, items: np.ndarray) -> np.ndarray:
+    """What the model says of one user's candidates, in the order given."""
+    return model.rank([history], items[None]).scores_given(len(items))[0]
 
 
 def separate_scores(model: R2Rank, history: History, rows: list[int]) -> np.ndarray:
@@ -75,7 +81,7 @@ def separate_thoughts(model: R2Rank, history: History, rows: list[int]) -> np.nd
     prefix = model.prompts.prefix(history)
     forest = PrefixTree.rows((*prefix, *model.prompts.candidate(row)) for row in rows)
     written = TransformersEngine(model.backbone).sample(
-        forest, model.config.thought, closing=model.config.prompt.closing, suffix=model.prompts.closing_ids
+        forest, model.config.thought, stop=model.config.prompt.closing, suffix=model.prompts.closing_ids
     )
     with torch.no_grad():
         return model.head(torch.stack([thought.last_state for (thought,) in written])).numpy()
@@ -89,12 +95,12 @@ def measure(quick: bool) -> dict[str, float]:
         split.dataset, split.test.positions[long[:: max(1, len(long) // (users + 1))][: users + 1]]
     )
     sets = candidate_sets(chosen, size=20)
-    figures = memory(sets.histories[0], 100 if quick else 1000)  # first: a process only ever tells of its highest peak
+    figures = memory(sets.histories[0], 100 if quick else 1000)  # first: a process only ever shows its highest peak
     for name, thinks, alone in (("scoring", False, separate_scores), ("thinking", True, separate_thoughts)):
         model, took, differences, spreads = prepared(thinks), Counter(), [], []
 
         def shared(history: History, items: np.ndarray, model: R2Rank = model) -> np.ndarray:
-            return model.candidate_scores([history], items[None])[0]
+            return scores(model, history, items)
 
         for turn, (history, items) in enumerate(zip(sets.histories, sets.items_BN, strict=True)):
             ways = {
@@ -123,9 +129,7 @@ def measure(quick: bool) -> dict[str, float]:
     exact = prepared(False, "float32")
     history, items = sets.histories[0], sets.items_BN[0]
     alone = separate_scores(exact, history, items.tolist())
-    figures["max_score_difference_fp32"] = float(
-        np.abs(exact.candidate_scores([history], items[None])[0] - alone).max()
-    )
+    figures["max_score_difference_fp32"] = float(np.abs(scores(exact, history, items) - alone).max())
     assert figures["max_score_difference_fp32"] < 0.01 * alone.std(), "the two ways do not score alike"
     figures["tokens_per_thought"] = float(THOUGHT_TOKENS)
     return figures
@@ -134,10 +138,10 @@ def measure(quick: bool) -> dict[str, float]:
 def memory(history: History, many: int) -> dict[str, float]:
     """What many candidates of one user take, and by how much they raise the peak that 20 of them have reached."""
     model = prepared(False)
-    model.candidate_scores([history], np.arange(20, dtype=np.int32)[None])
+    scores(model, history, np.arange(20, dtype=np.int32))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
-    model.candidate_scores([history], np.arange(many, dtype=np.int32)[None])
+    scores(model, history, np.arange(many, dtype=np.int32))
     return {
         "many_candidates": float(many),
         "many_seconds": time.perf_counter() - started,
