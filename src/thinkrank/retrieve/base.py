@@ -67,7 +67,7 @@ class DenseRetriever(ABC, Generic[ConfigT]):
 
     @property
     def catalogue(self) -> Catalogue:
-        """The items it knows.
+        """Return the items it knows.
 
         Raises:
             ThinkrankError: if nothing was learnt yet.
@@ -76,7 +76,7 @@ class DenseRetriever(ABC, Generic[ConfigT]):
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What was learnt, by name; it is what is saved.
+        """Return what was learnt, by name; it is what is saved.
 
         Raises:
             ThinkrankError: if nothing was learnt yet.
@@ -151,7 +151,7 @@ class DenseRetriever(ABC, Generic[ConfigT]):
         return order_candidates(candidates, scores_BN, ties="row")
 
     def _scored(self, requests: Requests, filter_seen: bool) -> Iterator[tuple[slice, Float32[np.ndarray, "B I"]]]:
-        """Scores of a few requests at a time, with their place among all; -inf for what must not be recommended."""
+        """Yield scores of a few requests at a time and their place among all; -inf for what must be left out."""
         for part, batch in requests.batches(_SCORED_AT_ONCE):
             scores_BI = self.scores(batch)
             yield part, mask_seen(scores_BI, batch.histories) if filter_seen else scores_BI
@@ -194,16 +194,16 @@ class DenseRetriever(ABC, Generic[ConfigT]):
 
     @classmethod
     def _of(cls: type[RetrieverT], config: Any, device: str) -> RetrieverT:
-        """An untrained one; the device makes no difference to arrays."""
+        """Make an untrained one; the device makes no difference to arrays."""
         return cls(config)
 
 
 def _best(scores_BI: Float32[np.ndarray, "B I"], k: int) -> Ranking:
-    """The k best of scores in which what must not be recommended is -inf already."""
+    """Find the k best of scores in which what must not be recommended is -inf already."""
     return top_k(scores_BI, (), k, filter_seen=False)
 
 
 def _joined(parts: list[Ranking], k: int) -> Ranking:
-    """The answer to all requests from those to a few at a time."""
+    """Join the answer to all requests from those to a few at a time."""
     items_BK = np.concatenate([np.zeros((0, k), np.int32), *(part.items_BK for part in parts)])
     return Ranking(items_BK, np.concatenate([np.zeros((0, k), np.float32), *(part.scores_BK for part in parts)]))

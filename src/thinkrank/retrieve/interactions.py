@@ -89,7 +89,7 @@ def all_items(histories: Sequence[History]) -> Int64[np.ndarray, "E"]:
 
 
 def _block_ends(cost_I: Float64[np.ndarray, "I"]) -> Iterator[int]:
-    """Ends of consecutive blocks whose costs stay below `BLOCK_CELLS`, or that hold a single item."""
+    """List the ends of consecutive blocks whose costs stay below `BLOCK_CELLS`, or that hold a single item."""
     spent = 0.0
     for item, cost in enumerate(cost_I):
         if spent and spent + cost > BLOCK_CELLS:

@@ -49,7 +49,7 @@ class ItemItem(DenseRetriever[ConfigT]):
 
     @property
     def weights_II(self) -> Float32[np.ndarray, "I I"]:
-        """Weights by the item of the past (row) and the item it votes for (column). The diagonal is 0."""
+        """Return weights by the item of the past (row) and the item it votes for (column). The diagonal is 0."""
         return self.arrays["weights_II"]
 
     @abstractmethod

@@ -224,7 +224,7 @@ class ItemTable:
     def _chunks(
         self, queries_BD: Float[Tensor, "B D"], exclude: Exclude
     ) -> Iterator[tuple[slice, Float[Tensor, "b D"], "_LeftOut | None"]]:
-        """A few queries at a time, with what is left out for them."""
+        """Yield a few queries at a time, with what is left out for them."""
         size = max(1, _MOST_CELLS // max(1, min(len(self), self.block_rows)))
         for start in range(0, len(queries_BD), size):
             part = slice(start, min(start + size, len(queries_BD)))
@@ -233,7 +233,7 @@ class ItemTable:
     def _scored(
         self, queries_BD: Float[Tensor, "B D"], left_out: "_LeftOut | None"
     ) -> Iterator[tuple[slice, Float[Tensor, "B C"]]]:
-        """Block after block its place and its scores, -inf for what must not be answered."""
+        """Yield block after block its place and its scores, -inf for what must not be answered."""
         for start in range(0, max(1, len(self)), self.block_rows):
             block = slice(start, min(start + self.block_rows, len(self)))
             scores_BC = queries_BD @ self.rows_ID[block].T
@@ -290,7 +290,7 @@ class _LogNormaliser(torch.autograd.Function):
 
 
 def _best_columns(scores_BC: Float[Tensor, "B C"], k: int) -> Int64[Tensor, "B K"]:
-    """Columns of the k highest scores of each row, best first, lower columns first among equal ones."""
+    """Find the columns of the k highest scores of each row, best first, lower columns first among equal ones."""
     if k >= scores_BC.shape[1]:
         return scores_BC.sort(dim=1, descending=True, stable=True).indices
     found = scores_BC.topk(k, dim=1)
@@ -306,7 +306,7 @@ def _best_columns(scores_BC: Float[Tensor, "B C"], k: int) -> Int64[Tensor, "B K
 
 
 def _cells(items_E: Int[Tensor, "E"], block: slice) -> tuple[Int64[Tensor, "F"], Int64[Tensor, "F"]]:
-    """Which of some items stand in a block, and their columns in it."""
+    """Find which of some items stand in a block, and their columns in it."""
     inside = ((items_E >= block.start) & (items_E < block.stop)).nonzero()[:, 0]
     return inside, items_E[inside] - block.start
 
@@ -317,7 +317,7 @@ def _refuse_nan(scores_BC: Float[Tensor, "B C"]) -> None:
 
 
 def _mapped(file: Path, mode: str) -> Float[Tensor, "I D"]:
-    """A file of vectors as a tensor; mode "r+" writes into it, "c" keeps what is written to itself."""
+    """Map a file of vectors as a tensor; mode "r+" writes into it, "c" keeps what is written to itself."""
     return torch.from_numpy(np.load(file, mmap_mode=mode))  # type: ignore[arg-type] # one of numpy's modes
 
 

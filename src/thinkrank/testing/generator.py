@@ -51,7 +51,7 @@ class Case:
         return replay(self.generator, self.reasoner, self.context(), written.columns_RK, written.steps_RK, wanted)
 
     def alone(self, row: int) -> "Case":
-        """One row without the others, and without its padding."""
+        """Return one row without the others, and without its padding."""
         width = int(self.mask[row].sum())
         return Case(self.generator, self.reasoner, self.joint[row : row + 1, :width], self.mask[row : row + 1, :width])
 
@@ -134,7 +134,7 @@ class GeneratorContract:
                 torch.testing.assert_close(getattr(single, name)[0], getattr(together, name)[row], atol=1e-12, rtol=0)
 
     def test_rows_think_at_different_places_and_for_different_times(self, generator: nn.Module) -> None:
-        """Else the tests above compare less than they seem to."""
+        """Make sure that the tests above compare as much as they seem to."""
         case = make_case(generator)
         thoughts = case.write(5, case.draws(5)).steps_RK
         assert len({tuple(row) for row in thoughts.tolist()}) > 2
@@ -148,7 +148,7 @@ class GeneratorContract:
         torch.testing.assert_close(again.logprobs_RK, written.logprobs_RK, atol=1e-12, rtol=0)
 
     def test_it_learns_through_its_thoughts(self, generator: nn.Module) -> None:
-        """The gradient of the log-probabilities against finite differences, with thoughts in between."""
+        """Check the gradient of log-probabilities against finite differences, with thoughts in between."""
         case = make_case(generator, mode="fixed", max_steps=2, lengths=(4, 3))
         written = case.write(3, case.draws(3))
         parameters = [p for p in case.generator.parameters() if p.requires_grad]

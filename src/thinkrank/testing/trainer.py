@@ -80,7 +80,7 @@ class TrainerContract:
     @pytest.fixture(scope="class")
     @classmethod
     def whole(cls, make: Make, tmp_path_factory: pytest.TempPathFactory) -> Trainer[Any]:
-        """A training that nothing interrupted."""
+        """Run a training that nothing interrupts."""
         trainer = make(tmp_path_factory.mktemp("whole"))
         train(trainer)
         return trainer

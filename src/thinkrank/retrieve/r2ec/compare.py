@@ -41,7 +41,7 @@ class Part:
 
     @property
     def line_ends(self) -> list[int]:
-        """Where the history lines end in the packed row, oldest first and group by group."""
+        """Find where the history lines end in the packed row, oldest first and group by group."""
         return [
             self.episodes.packing.place(leaf, end)
             for group, (leaf, *_) in zip(self.groups, self.episodes.leaves, strict=True)

@@ -155,7 +155,7 @@ def build_batch(
 def _thought(
     prompts: Prompts, past: History, stretch: Stretch, options: ContrastiveOptions, writer: RuleWriter | None
 ) -> list[int]:
-    """Ids of the thought this stretch carries, none if it carries none; a function of the stretch and the seed."""
+    """Return the ids of the thought this stretch carries, if it does; a function of the stretch and the seed."""
     random = np.random.default_rng([options.seed, stretch.history, stretch.start, stretch.stop])
     if writer is None or random.random() >= options.thought_share:
         return []

@@ -64,7 +64,7 @@ class RetrievalHead(nn.Module):
 
     @property
     def is_prepared(self) -> bool:
-        """Whether `prepare` was called, on this head or on the one it was loaded from."""
+        """Tell whether `prepare` was called, on this head or on the one it was loaded from."""
         return bool(self.residual_mask_I1.any())
 
     @torch.no_grad()

@@ -94,7 +94,7 @@ def line_loss(
 
 
 def _mask(seen: Sequence[np.ndarray], num_items: int, device: torch.device) -> Bool[Tensor, "B I"]:
-    """True at these items of each row."""
+    """Return True at these items of each row."""
     mask_BI = torch.zeros(len(seen), num_items, dtype=torch.bool)
     for row, items in zip(mask_BI, seen, strict=True):
         row[torch.from_numpy(items.astype(np.int64))] = True

@@ -66,11 +66,11 @@ class _Read:
     began: float
 
     def seen(self, filter_seen: bool) -> list[np.ndarray] | None:
-        """What must not be answered."""
+        """Return what must not be answered."""
         return [history.items for history in self.requests.histories] if filter_seen else None
 
     def completed(self, ranking: Ranking) -> Ranking:
-        """The answer with its thoughts and its cost."""
+        """Return the answer with its thoughts and its cost."""
         written = self.thoughts or ()
         return replace(
             ranking,
@@ -159,7 +159,7 @@ class R2ec:
 
     @property
     def vectors(self) -> ItemTable:
-        """Unit vectors of all items, with biases and temperature, under the present weights and states."""
+        """Return unit vectors of all items, with biases and temperature, under the present weights and states."""
         return self._vectors.of(self.states, self.head)
 
     def add_items(self, items: pl.DataFrame | Catalogue) -> range:
@@ -226,7 +226,7 @@ class R2ec:
         )
 
     def _thinker(self) -> str:
-        """The name under which the engine knows who writes."""
+        """Return the name under which the engine knows who writes."""
         if self.config.thinker == "base":
             return BASE
         if self.config.thinker == "trained" or not self.writer:

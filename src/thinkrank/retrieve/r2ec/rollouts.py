@@ -54,7 +54,7 @@ class Group:
 
     @property
     def is_tied(self) -> bool:
-        """Whether no thought was worth more than another, so that there is nothing to learn."""
+        """Tell whether no thought was worth more than another, so that there is nothing to learn."""
         return bool(tied_groups(self.rewards_G[None]))
 
     def num_tokens(self, num_closing: int) -> int:

@@ -97,12 +97,12 @@ class CausalEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return where the weights are."""
         return self.items.weight.device
 
     @property
     def max_length(self) -> int:
-        """How many items can be read."""
+        """Tell how many items can be read."""
         return self.positions.num_embeddings
 
     def forward(self, items_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
@@ -163,7 +163,7 @@ class SASRec(DenseRetriever[SasrecOptions]):
 
     @property
     def encoder(self) -> CausalEncoder:
-        """The trained network, on the device.
+        """Return the trained network, on the device.
 
         Raises:
             ThinkrankError: if nothing was learnt yet.
