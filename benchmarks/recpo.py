@@ -52,8 +52,9 @@ def prepared(quick: bool, folder: Path) -> RecpoTrainer:
         # the line's end is not the closing, so that no thought can close itself before its budget is used
         prompt=PromptOptions(noun="movie", closing="<answer>", history_tokens=200, history_window=40),
     )
-    model = R2ec.create(config, split.dataset.catalogue, backbone=Endless(base.model, base.tokenizer, base.source))
-    model.backbone = Endless(model.backbone.model, model.backbone.tokenizer, model.backbone.source)
+    made = R2ec.create(config, split.dataset.catalogue, backbone=base)
+    adapted = Endless(made.backbone.model, base.tokenizer, base.source)
+    model = R2ec(config, adapted, made.catalogue, made.head, made.states)
     options = RecpoOptions(
         steps=100,
         users=users,
@@ -66,11 +67,11 @@ def prepared(quick: bool, folder: Path) -> RecpoTrainer:
     return RecpoTrainer(model, split, options, Run(folder, {}, {}))
 
 
-def ways_of(fit: RecpoTrainer) -> dict[str, Callable[[], object]]:
+def ways_of(trainer: RecpoTrainer) -> dict[str, Callable[[], object]]:
     """The next histories by the sampler alone, their thoughts by one packed update alone, and both by a step."""
-    model, options = fit.model, fit.options
-    drawn = fit.counters.drawn
-    prompts = [model.prompts.user(sample.history).prompt.ids for _, sample in fit._next_samples(options.users)]
+    model, options = trainer.model, trainer.options
+    drawn = trainer.counters.drawn
+    prompts = [model.prompts.user(sample.history).prompt.ids for _, sample in trainer.next_samples(options.users)]
     forest = PrefixTree.rows(prompts).share()
     closing = tuple(model.prompts.closing_ids)
 
@@ -79,7 +80,7 @@ def ways_of(fit: RecpoTrainer) -> dict[str, Callable[[], object]]:
             forest,
             options.rollout,
             num_samples=options.group_size,
-            closing=model.config.prompt.closing,
+            stop=model.config.prompt.closing,
             suffix=closing,
         )
 
@@ -94,8 +95,8 @@ def ways_of(fit: RecpoTrainer) -> dict[str, Callable[[], object]]:
         torch.autograd.grad(scores.logprobs_N.sum(), adapter)
 
     def step() -> None:
-        fit.counters.drawn = drawn
-        fit.step()
+        trainer.counters.drawn = drawn
+        trainer.step()
 
     return {"sampling": sampling, "update": update, "step": step}
 
@@ -104,15 +105,15 @@ def measure(quick: bool) -> dict[str, float]:
     rounds = 1 if quick else 4
     took: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        fit = prepared(quick, Path(folder))
+        trainer = prepared(quick, Path(folder))
         for turn in range(rounds + 1):  # the first one is not counted
-            ways = list(ways_of(fit).items())
+            ways = list(ways_of(trainer).items())
             for name, way in ways[turn % 3 :] + ways[: turn % 3]:
                 started = time.perf_counter()
                 way()
                 if turn:
                     took[name] += time.perf_counter() - started
-        rows = [row for row in fit.run.metrics() if "reward" in row][1:]
+        rows = [row for row in trainer.run.metrics() if "reward" in row][1:]
     figures = {"step_over_parts": took["step"] / (took["sampling"] + took["update"])}
     figures |= {f"{name}_seconds": seconds / rounds for name, seconds in took.items()}
     for name in ("share_sampling", "share_scoring", "share_update", "thought_tokens", "sampled_tokens_per_second"):

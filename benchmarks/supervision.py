@@ -20,7 +20,7 @@ from thinkrank.retrieve.r2ec.examples import Stretch
 from thinkrank.training import Run
 
 
-def fit_with(model: R2ec, split: Split, supervision: str, folder: Path) -> ContrastiveTrainer:
+def trainer_with(model: R2ec, split: Split, supervision: str, folder: Path) -> ContrastiveTrainer:
     options = preset(Preset.thinkrank)[1]
     changes = {"supervision": supervision, "validation_samples": 1, "batch_size": 4, "thought_share": 0.0}
     return ContrastiveTrainer(model, split, options.model_copy(update=changes), Run(folder / supervision, {}, {}))
@@ -30,21 +30,21 @@ def check_equal(one: ContrastiveTrainer, other: ContrastiveTrainer) -> float:
     """Largest difference of the closing's cosines between the two renderings of the same stretches."""
     stretches = [Stretch(i, 0, 12) for i in range(4) if len(one.histories[i]) >= 12]
     vectors = []
-    for fit in (one, other):
-        batch = fit.render(stretches)
+    for trainer in (one, other):
+        batch = trainer.render(stretches)
         with torch.no_grad():
-            _, states = fit._states(batch)
-            users = fit.model.head.user_vectors(fit._readouts(batch, states), batch.is_line_P)[~batch.is_line_P]
-            vectors.append(users @ fit.model.head.item_vectors(fit.model.table_ID).T)
+            _, states = trainer.states(batch)
+            users = trainer.model.head.user_vectors(trainer.readouts(batch, states), batch.is_line_P)[~batch.is_line_P]
+            vectors.append(users @ trainer.model.vectors.rows_ID.T)
     return float((vectors[0] - vectors[1]).abs().max())
 
 
-def examples_per_second(fit: ContrastiveTrainer, steps: int) -> float:
-    fit.step()  # warm-up
-    examples, started = fit.counters.examples, time.perf_counter()
+def examples_per_second(trainer: ContrastiveTrainer, steps: int) -> float:
+    trainer.step()  # warm-up
+    examples, started = trainer.counters.examples, time.perf_counter()
     for _ in range(steps):
-        fit.step()
-    return (fit.counters.examples - examples) / (time.perf_counter() - started)
+        trainer.step()
+    return (trainer.counters.examples - examples) / (time.perf_counter() - started)
 
 
 def main() -> None:
@@ -53,8 +53,8 @@ def main() -> None:
     model_config = preset(Preset.thinkrank, noun="movie")[0]
     model = R2ec.create(model_config, split.dataset.catalogue)
     with tempfile.TemporaryDirectory() as folder:
-        every = fit_with(model, split, "every_prefix", Path(folder))
-        last = fit_with(model, split, "last", Path(folder))
+        every = trainer_with(model, split, "every_prefix", Path(folder))
+        last = trainer_with(model, split, "last", Path(folder))
         every.prepare()
         difference = check_equal(every, last)
         assert difference < 0.02, f"the two compute different things: {difference}"
