@@ -8,7 +8,7 @@ so the scores of a list become a policy over its permutations. Rewards are sums 
 R(σ) = Σ_k δ_k g_σk / ideal, with the gains g of the items and the discounts δ of the places; NDCG is one of them. What
 returns one number per list can be differentiated with respect to the scores:
 
-- `expected_ndcg`, `expected_graded_ndcg`: E[R] itself, without sampling;
+- `expected_ndcg`, `expected_graded_ndcg`: E[R] itself, exactly;
 - `pl_rank_estimate`: from sampled permutations, with the gradient taken apart by places; the better estimate of NDCG;
 - `score_function_estimate`: from sampled permutations and any reward, be it a sum over places or not.
 
@@ -57,7 +57,7 @@ def sample(
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     logits_BN, _ = _logits(scores_BN, temperature, mask_BN)
     noise_MBN = gumbel_noise((num_samples, *logits_BN.shape), generator, logits_BN)
-    return _descending(logits_BN + noise_MBN)
+    return (logits_BN + noise_MBN).argsort(dim=-1, descending=True, stable=True)
 
 
 def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def order(
     """
     logits_BN, _ = _logits(scores_BN, temperature, mask_BN)
     check_shapes((noise_MBN.shape[0], *logits_BN.shape), noise=noise_MBN)
-    return _descending(logits_BN + noise_MBN)
+    return (logits_BN + noise_MBN).argsort(dim=-1, descending=True, stable=True)
 
 
 def log_prob(
@@ -388,10 +388,6 @@ def _check_permutations(permutations_MBN: Tensor, shape: Sequence[int], mask_BN:
         real_MBN = _placed(mask_BN, permutations_MBN)
         if bool((real_MBN[..., 1:] & ~real_MBN[..., :-1]).any()):
             raise ValueError("a permutation has padding before a real item; draw it with the same mask")
-
-
-def _descending(keys_MBN: Tensor) -> Tensor:
-    return keys_MBN.argsort(dim=-1, descending=True, stable=True)
 
 
 def _placed(values_BN: Tensor, permutations_MBN: Tensor) -> Tensor:
