@@ -289,7 +289,7 @@ def drawn_samples(split: Split, options: EvaluationOptions) -> Samples:
 
 
 def is_trained(folder: Path) -> bool:
-    """Whether a run's training has finished."""
+    """Tell whether a run's training has finished."""
     return _is_saved(folder / MODEL)
 
 

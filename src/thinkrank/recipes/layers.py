@@ -183,6 +183,6 @@ def merge(base: dict[str, Any], over: Mapping[str, Any], whole: Sequence[str] = 
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    """What a field may be, where it may be several."""
+    """List what a field may be, where it may be several."""
     is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     return typing.get_args(annotation) if is_union else (annotation,)

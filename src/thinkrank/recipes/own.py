@@ -38,7 +38,7 @@ class StageClass(Options):
 
     @property
     def title(self) -> str:
-        """What tables call it."""
+        """Return what tables call it."""
         return self.name.rpartition(":")[2]
 
 

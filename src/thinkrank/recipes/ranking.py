@@ -84,7 +84,7 @@ class RankSettings(RunSettings):
 
     @property
     def stage_class(self) -> StageClass | None:
-        """The class that takes R2Rank's place."""
+        """Return the class that takes R2Rank's place."""
         return self.ranker
 
 

@@ -59,7 +59,7 @@ def write_run_report(opened: OpenRun, judged: Judged | None = None) -> Path:
 
 
 def _writing_of(folder: Path, around: OpenRun) -> ListWriting | None:
-    """What a run inside another one tells of list writing."""
+    """Collect what a run inside another one tells of list writing."""
     device = getattr(getattr(around.model, "backbone", None), "device", "auto")
     inside = open_run(folder, device=str(device))
     return inside.recipe.report(inside, None).writing
@@ -135,7 +135,7 @@ def reranking_report(opened: OpenRun, judged: Judged | None) -> Report:
 
 
 def _own_report(opened: OpenRun, judged: Judged | None, **parts: Any) -> Report:
-    """What there is to tell of a class of your own."""
+    """Collect what there is to tell of a class of your own."""
     chosen = opened.settings.stage_class
     options = ", ".join([chosen.name, *(f"{name} {value}" for name, value in chosen.options.items())])
     curves = {title: _numbers(rows) for title, rows in _logs(opened).items() if rows}
@@ -143,7 +143,7 @@ def _own_report(opened: OpenRun, judged: Judged | None, **parts: Any) -> Report:
 
 
 def _report(opened: OpenRun, judged: Judged | None, *, method: str, subtitle: str, **parts: Any) -> Report:
-    """What the reports of all stages share."""
+    """Collect what the reports of all stages share."""
     split = opened.split
     dataset = split.train if opened.recipe.stage == "rerank" else split.dataset
     found: dict[str, Any] = {}
@@ -163,12 +163,12 @@ def _logs(opened: OpenRun) -> dict[str, list[dict[str, Any]]]:
 
 
 def _numbers(rows: Rows) -> list[dict[str, Any]]:
-    """A log without what has a value per place."""
+    """Copy a log without what has a value per place."""
     return [{key: value for key, value in row.items() if isinstance(value, int | float)} for row in rows]
 
 
 def _rewarded(settings: Any) -> str:
-    """What a reader should know about how thoughts were trained."""
+    """Say what a reader should know about how thoughts were trained."""
     if settings.recpo.steps:
         return "RecPO rewarded thoughts, on training samples, for the place of the true item that they led to."
     if settings.training.thought_share:
@@ -180,7 +180,7 @@ def _rewarded(settings: Any) -> str:
 
 
 def _people(opened: OpenRun, judged: Judged, **options: Any) -> list[UserCase]:
-    """The first sample of each of ten users, spread evenly over the users of the samples, and its answer."""
+    """Pick the first sample of each of ten users, spread evenly over the users of the samples, and its answer."""
     samples: Samples = judged.questions
     _, first = np.unique(samples.users, return_index=True)
     chosen = first[np.linspace(0, len(first) - 1, min(NUM_USERS, len(first))).astype(int)]
@@ -223,7 +223,7 @@ def list_writing(opened: OpenRun) -> ListWriting:
 
 
 def _by_place(reinforced: Rows) -> list[dict[str, float | int]]:
-    """Entropies and thinking of the first and the last validation."""
+    """Return entropies and thinking of the first and the last validation."""
     validations = [row for row in reinforced if "valid_entropy_before_by_place" in row]
     if not validations:
         return []

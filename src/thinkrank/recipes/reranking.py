@@ -53,7 +53,7 @@ class RerankSettings(RunSettings):
 
     @property
     def stage_class(self) -> StageClass | None:
-        """The class that takes EGLR's place."""
+        """Return the class that takes EGLR's place."""
         return self.reranker
 
     @model_validator(mode="after")

@@ -45,7 +45,7 @@ class RetrieveSettings(RunSettings):
 
     @property
     def stage_class(self) -> StageClass | None:
-        """The class that takes R²ec's place."""
+        """Return the class that takes R²ec's place."""
         return self.retriever
 
 

@@ -61,12 +61,12 @@ class Study(ABC):
 
     @property
     def always(self) -> tuple[str, ...]:
-        """Names of the arms that have no settings: what is compared with."""
+        """Name the arms that have no settings: what is compared with."""
         return ("baselines",)
 
     @property
     def known(self) -> tuple[str, ...]:
-        """Names of all arms."""
+        """Name all arms."""
         return (*self.always, *self.arms)
 
     def load_split(self) -> Any:
@@ -178,12 +178,12 @@ def shown_thoughts(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _without_path(settings: Any) -> Any:
-    """Settings as a result keeps them: not where on this machine the data lay."""
+    """Return settings as a result keeps them: not where on this machine the data lay."""
     return settings.model_copy(update={"data": settings.data.model_copy(update={"path": None})})
 
 
 def _made_with(settings: BaseModel, options: dict[str, Any], file: Path) -> bool:
-    """Whether a result has these settings, and the defaults of those that came later; what it does not tell may be."""
+    """Tell whether a result has these settings, and the defaults of later ones; what it does not tell may be."""
     result = json.loads(file.read_text(encoding="utf-8"))
     try:
         stored = type(settings).model_validate(result["settings"]) if "settings" in result else settings
