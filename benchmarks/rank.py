@@ -128,9 +128,9 @@ def measure(quick: bool) -> dict[str, float]:
             figures["score_deviation"] = float(np.mean(spreads))
     exact = prepared(False, "float32")
     history, items = sets.histories[0], sets.items_BN[0]
-    alone = separate_scores(exact, history, items.tolist())
-    figures["max_score_difference_fp32"] = float(np.abs(scores(exact, history, items) - alone).max())
-    assert figures["max_score_difference_fp32"] < 0.01 * alone.std(), "the two ways do not score alike"
+    apart = separate_scores(exact, history, items.tolist())
+    figures["max_score_difference_fp32"] = float(np.abs(scores(exact, history, items) - apart).max())
+    assert figures["max_score_difference_fp32"] < 0.01 * apart.std(), "the two ways do not score alike"
     figures["tokens_per_thought"] = float(THOUGHT_TOKENS)
     return figures
 

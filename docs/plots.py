@@ -30,7 +30,7 @@ ENTROPIES = (
 
 
 def draw_validations(folder: Path) -> None:
-    """What each arm of a retrieval study answers while it learns."""
+    """Draw what each arm of a retrieval study answers while it learns."""
     figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
     for arm in SHOWN:
         for number, file in enumerate(sorted(folder.glob(f"{arm}-[0-9]*.json"))):

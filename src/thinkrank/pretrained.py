@@ -145,8 +145,8 @@ def _read_header(folder: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ThinkrankError(f"{folder / CONFIG_FILE}: the saved model is damaged: not a JSON object")
     if "format" not in raw:
-        told = [kind for kind, sign in _SIGNS.items() if sign in raw] or [str(raw.get("model", "unknown"))]
-        return {"kind": told[0], "format": 1, "config": raw}
+        kinds = [kind for kind, sign in _SIGNS.items() if sign in raw] or [str(raw.get("model", "unknown"))]
+        return {"kind": kinds[0], "format": 1, "config": raw}
     if not isinstance(raw["format"], int) or raw["format"] > FORMAT:
         raise ThinkrankError(
             f"{folder} has format {raw['format']}, written by thinkrank {raw.get('version', '(unknown)')}; "

@@ -179,16 +179,16 @@ def rerank_lists(
     """
     _check_trained(folder, "rerank")
     model = _model(folder, "rerank", device)
-    asked: dict[str, Any] = {}
+    judge: dict[str, Any] = {}
     if isinstance(model, EGLR):
         grpo = run_config(folder)["grpo"]
-        asked = {"samples": samples, "reward": grpo["reward"], "places": grpo["length"]}
+        judge = {"samples": samples, "reward": grpo["reward"], "places": grpo["length"]}
     elif samples > 1:
         raise ThinkrankError(
             f"{folder}: {type(model).__name__} has no evaluator that could pick one of {samples} lists"
         )
     lists = load_impressions(source, path, **options)
-    ranking: Ranking = model.rerank(lists.requests, lists.candidates, k, **asked)
+    ranking: Ranking = model.rerank(lists.requests, lists.candidates, k, **judge)
     return ranking.table(lists.catalogue, lists.requests)
 
 

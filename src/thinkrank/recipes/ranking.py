@@ -156,14 +156,14 @@ class RankingRecipe:
         self, settings: RankSettings, split: Split, model: Any, options: EvaluationOptions, progress: Progress
     ) -> dict[str, Ranker]:
         """Return baselines and the model."""
-        own = settings.ranker
-        device = "auto" if own else str(model.backbone.device)
+        chosen = settings.ranker
+        device = "auto" if chosen else str(model.backbone.device)
         names = (*REFERENCES, SASREC) if options.sasrec else REFERENCES
         systems: dict[str, Ranker] = dict(
             fitted_baselines(split, names, seed=self.seed(settings), device=device, progress=progress)
         )
-        if own is not None:
-            return {**systems, own.title: model}
+        if chosen is not None:
+            return {**systems, chosen.title: model}
         return {**systems, "R2Rank" if model.config.thinks else "R2Rank, no thought": model}
 
     def judge(

@@ -112,18 +112,18 @@ class RetrievalRecipe:
         self, settings: RetrieveSettings, split: Split, model: Any, options: EvaluationOptions, progress: Progress
     ) -> dict[str, Retriever]:
         """Return baselines and the model without and, if asked for, with a thought."""
-        own = settings.retriever
-        if own is not None and (options.think or options.untrained):
+        chosen = settings.retriever
+        if chosen is not None and (options.think or options.untrained):
             raise ThinkrankError(
-                f"thinking and its untrained state are compared of R²ec, and this run is of {own.name}"
+                f"thinking and its untrained state are compared of R²ec, and this run is of {chosen.name}"
             )
-        device = "auto" if own else str(model.backbone.device)
+        device = "auto" if chosen else str(model.backbone.device)
         names = (*REFERENCES, SASREC) if options.sasrec else REFERENCES
         systems: dict[str, Retriever] = dict(
             fitted_baselines(split, names, seed=self.seed(settings), device=device, progress=progress)
         )
-        if own is not None:
-            return {**systems, own.title: with_places(model, len(split.dataset.catalogue))}
+        if chosen is not None:
+            return {**systems, chosen.title: with_places(model, len(split.dataset.catalogue))}
         if options.untrained:
             systems[UNTRAINED] = R2ec.create(model.config, model.catalogue)
         systems[TRAINED] = model

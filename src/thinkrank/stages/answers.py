@@ -101,7 +101,7 @@ class Ranking:
             items_BK=self.items_BK[:, :k],
             scores_BK=self.scores_BK[:, :k],
             columns_BK=None if self.columns_BK is None else self.columns_BK[:, :k],
-            reasons=None if self.reasons is None else tuple(own[:k] for own in self.reasons),
+            reasons=None if self.reasons is None else tuple(thoughts[:k] for thoughts in self.reasons),
             latent=latent and Latent(*(getattr(latent, field.name)[:, :k] for field in fields(latent))),
         )
 
