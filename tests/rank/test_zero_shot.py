@@ -43,13 +43,13 @@ def test_the_order_of_candidates_changes_its_scores(asked):
 
 
 def test_it_is_a_ranker_and_says_what_it_cost(asked, dataset):
-    assert isinstance(asked, Ranker)
     ranking = asked.rank([["i00", "i06"]], [["i01", "i18", "i07"]])
     assert sorted(ranking.items_BK[0].tolist()) == [1, 7, 18]
     assert (np.diff(ranking.scores_BK) <= 0).all()
     assert [[1, 18, 7][column] for column in ranking.columns_BK[0]] == ranking.items_BK[0].tolist()
     assert ranking.cost.seconds > 0
     assert asked.catalogue is dataset.catalogue
+    assert isinstance(asked, Ranker)
 
 
 def test_more_candidates_than_letters_are_refused(backbone, config):
