@@ -126,15 +126,15 @@ class ItemTable:
         ranks_B = torch.zeros(len(targets_B), dtype=torch.long, device=queries_BD.device)
         for part, queries_bD, left_out in self._chunks(queries_BD, exclude):
             targets_b = targets_B[part].to(queries_BD.device)
-            own_b = queries_bD.new_full(targets_b.shape, -torch.inf)
+            target_b = queries_bD.new_full(targets_b.shape, -torch.inf)
             for block, scores_bC in self._scored(queries_bD, left_out):
                 rows, columns = _cells(targets_b, block)
-                own_b[rows] = scores_bC[rows, columns]
+                target_b[rows] = scores_bC[rows, columns]
             for block, scores_bC in self._scored(queries_bD, left_out):
                 _refuse_nan(scores_bC)
                 scores_bC[_cells(targets_b, block)] = torch.inf
-                ranks_B[part] += (scores_bC >= own_b[:, None]).sum(dim=1)
-            ranks_B[part] = ranks_B[part].masked_fill(own_b.isneginf(), len(self) + 1)
+                ranks_B[part] += (scores_bC >= target_b[:, None]).sum(dim=1)
+            ranks_B[part] = ranks_B[part].masked_fill(target_b.isneginf(), len(self) + 1)
         return ranks_B
 
     def log_normaliser(self, queries_PD: Float[Tensor, "P D"], *, exclude: Exclude = None) -> Float[Tensor, "P"]:
