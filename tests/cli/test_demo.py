@@ -1,0 +1,41 @@
+"""The demo, with a tiny model on made data: what it leaves, and that a second call only shows it."""
+
+import json
+
+from thinkrank.cli import demo
+from thinkrank.recipes import reranking
+from thinkrank.recipes.layers import Layers
+
+TINY = [
+    "data.source=synthetic", "data.options.users=40", "data.options.items=40", "data.options.styles=8",
+    "data.options.kinds=8", "data.options.events=8", "model.backbone=tiny", "model.dtype=float32",
+    "model.thought.max_new_tokens=4", "training.steps=2",
+]  # fmt: skip
+SMALL = [
+    "data.options.lists=400", "data.options.users=20", "model.generator.width=8", "model.generator.heads=2",
+    "evaluator.steps=3", "warm_start.steps=3", "grpo.steps=2", "grpo.batch_size=4", "grpo.group_size=2",
+    "grpo.failed_check=warn",
+]  # fmt: skip
+
+
+def test_the_demo_leaves_a_judged_run_with_a_list_writer_inside_and_is_then_reused(tmp_path, monkeypatch, capsys):
+    made = reranking.rerank_settings(Layers(source="synthetic", assignments=SMALL))
+    monkeypatch.setattr(demo, "DEMO_SETTINGS", (*demo.DEMO_SETTINGS, *TINY))
+    monkeypatch.setattr(reranking, "rerank_settings", lambda layers: made)
+    demo.demo(tmp_path, samples=15)
+    first = capsys.readouterr()
+    assert "thinkrank recommend" in first.out
+    assert "ties: pessimistic" in first.out
+    rows = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert list(dict.fromkeys(row["system"] for row in rows)) == [
+        "popularity", "item-kNN", "R²ec, no thought", "R²ec, thought first",
+    ]  # fmt: skip
+    assert {(row["n"], row["split"]) for row in rows} == {(15, "test")}
+    assert (tmp_path / "lists" / "model" / "config.json").is_file()
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "List writer</h2>" in page
+    demo.demo(tmp_path, samples=15)
+    again = capsys.readouterr()
+    assert "is there already: reusing it" in again.err
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+    assert "R²ec, thought first" in again.out
