@@ -106,7 +106,11 @@ class Files:
         ]
 
     def require(self, *patterns: str) -> DataFile:
-        """Return the first file that matches.
+        """Return the first file that matches; see `require_all`."""
+        return self.require_all(*patterns)[0]
+
+    def require_all(self, *patterns: str) -> list[DataFile]:
+        """Return the files that match, at least one.
 
         Raises:
             ThinkrankError: if there is none; names the nearest files there are.
@@ -115,7 +119,7 @@ class Files:
         if not found:
             near = did_you_mean(patterns[0], [file.name for file in self.members], n=3)
             raise ThinkrankError(f"{self.where}: holds no {' or '.join(patterns)}{near}")
-        return found[0]
+        return found
 
 
 def _zip_member(path: Path, name: str) -> DataFile:

@@ -3,19 +3,19 @@
 Shape legend: L lists, R slots of all lists, E events of all histories.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Int32, Int64
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.features import with_running_features
 from thinkrank.data.histories import Histories
 from thinkrank.data.impressions import ImpressionDataset
+from thinkrank.data.reading import DataFile
 from thinkrank.data.text import clean_text
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
@@ -114,9 +114,8 @@ def assemble(
     long: LongLists,
     catalogue: Catalogue,
     histories: Histories,
-    *,
-    source: Mapping[str, Any],
     options: ListOptions,
+    files: Sequence[DataFile],
 ) -> ImpressionDataset:
     """Drop what cannot be used with a notice, sort by time and build the arrays.
 
@@ -125,8 +124,8 @@ def assemble(
         long: the lists.
         catalogue: holds every item of lists and histories.
         histories: one per row of `long.lists`.
-        source: for the manifest.
         options: which lists to keep, and whether to add running features.
+        files: what was read, for the manifest.
 
     Raises:
         ThinkrankError: if no list is left.
@@ -145,37 +144,36 @@ def assemble(
     slots = slots.sort(LIST, maintain_order=True)
     lists = long.lists[order_L]
     codes, values = _codes(slots, long.categorical)
-    pad = _Padding(slots[LIST].to_numpy(), len(order_L))
+    lists_R = slots[LIST].to_numpy()
     users = lists["user"].unique().sort()
     data = ImpressionDataset(
         name=name,
         catalogue=catalogue,
-        items_LN=pad.spread(rows_of(catalogue, slots["item"])[:, None], -1)[:, :, 0],
-        feedback_LNS=pad.spread(_matrix(slots, long.signals), 0),
+        items_LN=_spread(lists_R, rows_of(catalogue, slots["item"])[:, None], -1)[:, :, 0],
+        feedback_LNS=_spread(lists_R, _matrix(slots, long.signals)),
         signals=long.signals,
         times_L=lists["time"].cast(pl.Int64).to_numpy().copy(),
         users=tuple(users.to_list()),
         users_L=lists["user"].cast(pl.Enum(users)).to_physical().to_numpy().astype(np.int32),
         histories=histories.take(order_L),
-        numeric_LNF=pad.spread(_matrix(slots, long.numeric), 0),
+        numeric_LNF=_spread(lists_R, _matrix(slots, long.numeric)),
         numeric_names=long.numeric,
-        categorical_LNC=pad.spread(codes, 0),
+        categorical_LNC=_spread(lists_R, codes),
         categorical_names=long.categorical,
         categorical_values=values,
         context_LF=_matrix(lists, long.context),
         context_names=long.context,
         notices=tuple(notices),
-        source=source,
+        source={
+            "source": name,
+            "files": [file.name for file in files],
+            "options": options.model_dump(mode="json", exclude_defaults=True),
+        },
     )
     if not options.running_features:
         return data
     known_L = lists["known"].cast(pl.Int64).to_numpy() if "known" in lists.columns else None
     return with_running_features(data, known_L=known_L)
-
-
-def recorded(name: str, files: Sequence[str], options: BaseModel) -> dict[str, Any]:
-    """Return what the manifest says of a source."""
-    return {"source": name, "files": list(files), "options": options.model_dump(mode="json", exclude_defaults=True)}
 
 
 def without_lists(long: LongLists, gone: pl.Series, what: str) -> LongLists:
@@ -187,20 +185,13 @@ def without_lists(long: LongLists, gone: pl.Series, what: str) -> LongLists:
     return replace(long, slots=slots, notices=(*long.notices, notice))
 
 
-@dataclass(frozen=True)
-class _Padding:
-    """Hold where each slot stands in arrays as wide as the longest list."""
-
-    lists_R: Int64[np.ndarray, "R"]
-    num_lists: int
-
-    def spread(self, values: np.ndarray, fill: int) -> np.ndarray:
-        """Spread values of the slots (R, columns) over an array (L, N, columns)."""
-        lengths_L = np.bincount(self.lists_R, minlength=self.num_lists)
-        places_R = np.arange(len(self.lists_R)) - (np.cumsum(lengths_L) - lengths_L)[self.lists_R]
-        spread = np.full((self.num_lists, lengths_L.max(), values.shape[1]), fill, dtype=values.dtype)
-        spread[self.lists_R, places_R] = values
-        return spread
+def _spread(lists_R: Int64[np.ndarray, "R"], values: np.ndarray, fill: int = 0) -> np.ndarray:
+    """Spread values of the slots (R, columns) over an array (L, N, columns); every list has a slot."""
+    lengths_L = np.bincount(lists_R)
+    places_R = np.arange(len(lists_R)) - (np.cumsum(lengths_L) - lengths_L)[lists_R]
+    spread = np.full((len(lengths_L), lengths_L.max(), values.shape[1]), fill, dtype=values.dtype)
+    spread[lists_R, places_R] = values
+    return spread
 
 
 def _without_repeats(slots: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:

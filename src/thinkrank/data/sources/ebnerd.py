@@ -23,7 +23,6 @@ from thinkrank.data.sources._assemble_lists import (
     assemble,
     catalogue_of,
     hour_columns,
-    recorded,
     rows_of,
 )
 from thinkrank.errors import ThinkrankError
@@ -46,9 +45,7 @@ def load_ebnerd(path: Path, options: EbnerdOptions) -> ImpressionDataset:
     the device and the hour (UTC). Clicked articles that were not in view count for nothing.
     """
     files = Files.at(path)
-    behaviors = files.find("behaviors.parquet")
-    if not behaviors:
-        files.require("behaviors.parquet")
+    behaviors = files.require_all("behaviors.parquet")
     histories = files.find("history.parquet")
     if len(histories) != len(behaviors):
         raise ThinkrankError(f"{path}: {len(behaviors)} behaviors.parquet and {len(histories)} history.parquet")
@@ -57,15 +54,8 @@ def load_ebnerd(path: Path, options: EbnerdOptions) -> ImpressionDataset:
     article_files = files.find("articles.parquet")
     articles = _read_articles(article_files[0]) if article_files else None
     catalogue = catalogue_of([lists["items"].explode(), history["items"].explode()], articles)
-    names = [file.name for file in (*behaviors, *histories, *article_files[:1])]
-    return assemble(
-        NAME,
-        _long(lists, articles),
-        catalogue,
-        _histories(catalogue, lists, history),
-        source=recorded(NAME, names, options),
-        options=options,
-    )
+    read = [*behaviors, *histories, *article_files[:1]]
+    return assemble(NAME, _long(lists, articles), catalogue, _histories(catalogue, lists, history), options, files=read)
 
 
 def _read_behaviors(file: DataFile) -> pl.DataFrame:

@@ -29,7 +29,6 @@ from thinkrank.data.sources._assemble_lists import (
     assemble,
     catalogue_of,
     hour_columns,
-    recorded,
     rows_of,
 )
 from thinkrank.data.timestamps import parse_times
@@ -79,15 +78,8 @@ def load_kuairand(path: Path, options: KuaiRandOptions) -> ImpressionDataset:
         blocks = blocks.filter(mixed.over(LIST))
     blocks = blocks.with_columns(pl.col(LIST).rle_id().cast(pl.Int64).alias(LIST))
     catalogue = catalogue_of([log["item"]])
-    names = [file.name for file in (*found, *video_files[:1])]
-    return assemble(
-        NAME,
-        _long(blocks, videos),
-        catalogue,
-        _clicked_before(catalogue, log, blocks),
-        source=recorded(NAME, names, options),
-        options=options,
-    )
+    histories = _clicked_before(catalogue, log, blocks)
+    return assemble(NAME, _long(blocks, videos), catalogue, histories, options, [*found, *video_files[:1]])
 
 
 def _read_log(file: DataFile) -> pl.DataFrame:

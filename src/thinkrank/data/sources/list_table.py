@@ -17,7 +17,6 @@ from thinkrank.data.sources._assemble_lists import (
     LongLists,
     assemble,
     catalogue_of,
-    recorded,
     rows_of,
 )
 from thinkrank.data.timestamps import TimeUnit, holds_dates, in_seconds, parse_times
@@ -60,28 +59,18 @@ def load_table_lists(path: Path, options: TableListOptions) -> ImpressionDataset
     is unknown, and an empty number is refused.
     """
     files = Files.at(path)
-    patterns = [
-        f"{stem}{suffix}{packed}"
-        for stem in ("lists", "impressions")
-        for suffix in TABLE_SUFFIXES
-        for packed in ("", ".gz")
-    ]
-    file = files.require(*([options.lists] if options.lists else patterns))
+    file = files.require(*([options.lists] if options.lists else _table_names("lists", "impressions")))
     table = _read_slots(file, options)
-    items_file = _items_file(files, options)
-    items = None if items_file is None else _read_items(items_file, options)
+    items_files = [files.require(options.items)] if options.items else files.find(*_table_names("items"))[:1]
+    items = _read_items(items_files[0], options) if items_files else None
     long = _long(table, options)
     catalogue = catalogue_of([long.slots["item"]], items)
-    names = [file.name] if items_file is None else [file.name, items_file.name]
     histories = _taken_before(long, rows_of(catalogue, long.slots["item"]))
-    return assemble(NAME, long, catalogue, histories, source=recorded(NAME, names, options), options=options)
+    return assemble(NAME, long, catalogue, histories, options, [file, *items_files])
 
 
-def _items_file(files: Files, options: TableListOptions) -> DataFile | None:
-    if options.items:
-        return files.require(options.items)
-    found = files.find(*(f"items{suffix}{packed}" for suffix in TABLE_SUFFIXES for packed in ("", ".gz")))
-    return found[0] if found else None
+def _table_names(*stems: str) -> list[str]:
+    return [f"{stem}{suffix}{packed}" for stem in stems for suffix in TABLE_SUFFIXES for packed in ("", ".gz")]
 
 
 def _read_items(file: DataFile, options: TableListOptions) -> pl.DataFrame:

@@ -22,7 +22,6 @@ from thinkrank.data.sources._assemble_lists import (
     catalogue_of,
     histories_from_text,
     hour_columns,
-    recorded,
 )
 from thinkrank.data.timestamps import parse_times
 
@@ -47,17 +46,13 @@ def load_mind(path: Path, options: MindOptions) -> ImpressionDataset:
     found = files.find("lists.parquet") or files.find("behaviors.tsv", "behaviors.tsv.gz")
     if not found:
         files.require("behaviors.tsv", "lists.parquet")
-    tables = [_read_lists(file) if file.name == "lists.parquet" else _read_behaviors(file) for file in found]
-    lists = pl.concat(tables)
+    lists = pl.concat(_read_lists(file) if file.name == "lists.parquet" else _read_behaviors(file) for file in found)
     news_files = files.find("news.tsv", "news.tsv.gz")
     news = _read_news(news_files) if news_files else None
     history_ids = lists["hist"].unique().str.extract_all(r"\S+").explode()
     catalogue = catalogue_of([lists["items"].explode(), history_ids], news)
     histories = histories_from_text(catalogue, lists["hist"])
-    names = [file.name for file in (*found, *news_files)]
-    return assemble(
-        NAME, _long(lists, news), catalogue, histories, source=recorded(NAME, names, options), options=options
-    )
+    return assemble(NAME, _long(lists, news), catalogue, histories, options, [*found, *news_files])
 
 
 def _read_lists(file: DataFile) -> pl.DataFrame:
@@ -116,8 +111,5 @@ def _long(lists: pl.DataFrame, news: pl.DataFrame | None) -> LongLists:
     if news is not None:
         categorical = ("category", "subcategory")
         slots = slots.join(news.select("item", *categorical), on="item", how="left", maintain_order="left")
-    described = lists.select(
-        user="user_id",
-        time="timestamp",
-    ).with_columns(hour_columns(pl.col("time")))
+    described = lists.select(user="user_id", time="timestamp").with_columns(hour_columns(pl.col("time")))
     return LongLists(lists=described, slots=slots, signals=("click",), categorical=categorical, context=HOUR)

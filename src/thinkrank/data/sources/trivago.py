@@ -24,7 +24,6 @@ from thinkrank.data.sources._assemble_lists import (
     catalogue_of,
     histories_from_text,
     hour_columns,
-    recorded,
     rows_of,
     without_lists,
 )
@@ -63,12 +62,9 @@ def _load_lists(files: Files, options: TrivagoOptions) -> ImpressionDataset:
     lists = table.frame.with_columns(pl.col("items", "prices", "history").cast(pl.List(pl.String))).with_columns(
         pl.when(shown).then(pl.col("items").list.get(pl.col("clicked_index"), null_on_oob=True)).alias("clicked")
     )
-    history = lists["history"].list.join(" ")
     catalogue = catalogue_of([lists["items"].explode(), lists["history"].explode()])
-    histories = histories_from_text(catalogue, history)
-    return assemble(
-        NAME, _long(lists), catalogue, histories, source=recorded(NAME, [file.name], options), options=options
-    )
+    histories = histories_from_text(catalogue, lists["history"].list.join(" "))
+    return assemble(NAME, _long(lists), catalogue, histories, options, [file])
 
 
 def _load_log(files: Files, options: TrivagoOptions) -> ImpressionDataset:
@@ -101,16 +97,10 @@ def _load_log(files: Files, options: TrivagoOptions) -> ImpressionDataset:
         properties.require("item_id", "properties")
         items = properties.frame.select(item="item_id", categories=pl.col("properties").str.split("|"))
     catalogue = catalogue_of([lists["items"].explode(), log["reference"]], items)
-    names = [file.name, *(found.name for found in metadata[:1])]
     long = _long(lists)
-    return assemble(
-        NAME,
-        replace(long, notices=(*notices, *long.notices)),
-        catalogue,
-        _session_histories(catalogue, log, lists["event"]),
-        source=recorded(NAME, names, options),
-        options=options,
-    )
+    long = replace(long, notices=(*notices, *long.notices))
+    histories = _session_histories(catalogue, log, lists["event"])
+    return assemble(NAME, long, catalogue, histories, options, [file, *metadata[:1]])
 
 
 def _session_histories(catalogue: Catalogue, log: pl.DataFrame, events: pl.Series) -> Histories:
