@@ -63,11 +63,11 @@ class RetrievalStudy(Study):
     def warm_start(self, arm: str, seed: int) -> R2ec:
         """Return the model that an arm begins with, trained if it is not there."""
         seed = self.options["seeds"][0] if self.options.get("shared_warm_start") else seed
-        own = self.arms[arm].get("warm_start")
-        settings = self.settings({"training": {**(own or {}), "seed": seed}})
+        laid_over = self.arms[arm].get("warm_start")
+        settings = self.settings({"training": {**(laid_over or {}), "seed": seed}})
         catalogue = self.split.dataset.catalogue
         model, _ = self.trained(
-            f"warm_{arm}-{seed}" if own else f"warm-{seed}",
+            f"warm_{arm}-{seed}" if laid_over else f"warm-{seed}",
             settings,
             create=lambda: R2ec.create(settings.model, catalogue, backbone=self.backbone(), seed=seed),
             learn=lambda model, run: train_contrastive(
@@ -120,8 +120,8 @@ class RetrievalStudy(Study):
         arm, settings = self.arms[name], self.arm(name, seed)
         if settings.retriever is not None:
             folder = self.folder / f"{name}-{seed}"
-            _, own = train(retrieval.RECIPE, settings, folder, split=self.split, progress=self.progress)
-            ranks = {"answer": self.ranks(with_places(own, len(self.split.dataset.catalogue)))}
+            _, model = train(retrieval.RECIPE, settings, folder, split=self.split, progress=self.progress)
+            ranks = {"answer": self.ranks(with_places(model, len(self.split.dataset.catalogue)))}
             return {"about": arm["about"], "seconds": time.perf_counter() - started, "ranks": ranks}
         model, run = self.train_arm(name, seed)
         rows = run.metrics()

@@ -159,8 +159,8 @@ class RankingStudy(Study):
             result = {"about": "the language model as it is", "position_bias": rows}
         elif self.arm(name, seed).ranker is not None:
             settings, folder = self.arm(name, seed), self.folder / f"{name}-{seed}"
-            _, own = train(ranking.RECIPE, settings, folder, split=self.split, progress=self.progress)
-            found, result = {"test": self.judge(own, sets)[0]}, {"about": self.arms[name]["about"]}
+            _, model = train(ranking.RECIPE, settings, folder, split=self.split, progress=self.progress)
+            found, result = {"test": self.judge(model, sets)[0]}, {"about": self.arms[name]["about"]}
         else:
             return self.run_r2rank(name, seed, sets)
         return {**result, "seconds": time.perf_counter() - started, "ranks": found}
@@ -176,9 +176,9 @@ class RankingStudy(Study):
             sampled = model.config.thought.model_copy(update={"temperature": 1.0})
             model.config = model.config.model_copy(update={"thought": sampled})
             found["sampled"], answers = self.judge(model, sets)
-            thoughts = [dict(zip(items, own, strict=False)) for items, own in reasons_of(answers)]
+            thoughts = [dict(zip(items, reasons, strict=False)) for items, reasons in reasons_of(answers)]
             result["clues"] = self.world.shares(sets.histories, thoughts)
-        written = [len(thought.token_ids) for _, own in reasons_of(answers) for thought in own]
+        written = [len(thought.token_ids) for _, reasons in reasons_of(answers) for thought in reasons]
         rewards = ("step", "reward", "thought_tokens", "thought_deviation")
         return {
             **result,
@@ -203,9 +203,9 @@ class RankingStudy(Study):
         config = self.settings({"model": {"thinks": False, "readout": "yes_no"}}).model
         base = load_backbone(config.backbone, dtype=config.dtype)
         catalogue = with_popularity(self.split)
-        asked = ListPrompt(base, catalogue, config.prompt)
+        listed = ListPrompt(base, catalogue, config.prompt)
         systems: dict[str, Ranker] = {
-            "list prompt": asked,
+            "list prompt": listed,
             "yes or no": R2Rank.create(config, catalogue, backbone=base),
         }
         found = {name: self.judge(systems[name], sets)[0] for name in ("yes or no", "list prompt")}
@@ -226,10 +226,10 @@ def scores_of(answers: Sequence[Ranking], sets: CandidateSets) -> np.ndarray:
 def reasons_of(answers: Sequence[Ranking]) -> list[tuple[list[int], Sequence[Any]]]:
     """Return the items that each request was answered with, and what was thought about them; nothing without."""
     return [
-        (items, own)
+        (items, reasons)
         for answer in answers
         if answer.reasons is not None
-        for items, own in zip(answer.items_BK.tolist(), answer.reasons, strict=True)
+        for items, reasons in zip(answer.items_BK.tolist(), answer.reasons, strict=True)
     ]
 
 

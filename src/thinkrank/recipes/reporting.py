@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thinkrank.recipes.base import Judged, OpenRun, is_trained, logs_of, open_run
+from thinkrank.recipes.base import Judged, OpenRun, is_trained, logs_of, open_run, recipe_of
 from thinkrank.recipes.own import with_places
 from thinkrank.report import (
     ListWriting,
@@ -50,19 +50,21 @@ def write_run_report(opened: OpenRun, judged: Judged | None = None) -> Path:
         judged: what an evaluation found; None tells of the training alone.
     """
     report = opened.recipe.report(opened, judged)
-    for folder in sorted(opened.run.folder.glob("*/config.toml")):
-        if report.writing is None and is_trained(folder.parent):
-            report = replace(report, writing=_writing_of(folder.parent, opened))
+    if report.writing is None:
+        report = replace(report, writing=_writing_inside(opened))
     path = opened.run.folder / "report.html"
     write_report(path, report)
     return path
 
 
-def _writing_of(folder: Path, around: OpenRun) -> ListWriting | None:
-    """Collect what a run inside another one tells of list writing."""
-    device = getattr(getattr(around.model, "backbone", None), "device", "auto")
-    inside = open_run(folder, device=str(device))
-    return inside.recipe.report(inside, None).writing
+def _writing_inside(opened: OpenRun) -> ListWriting | None:
+    """Collect what the first re-ranker's run in a run's folder tells; None without one."""
+    device = getattr(getattr(opened.model, "backbone", None), "device", "auto")
+    for folder in sorted(path.parent for path in opened.run.folder.glob("*/config.toml")):
+        if is_trained(folder) and recipe_of(folder).stage == "rerank":
+            inside = open_run(folder, device=str(device))
+            return inside.recipe.report(inside, None).writing
+    return None
 
 
 def retrieval_report(opened: OpenRun, judged: Judged | None) -> Report:
