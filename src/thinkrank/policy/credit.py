@@ -263,20 +263,11 @@ def head_surrogate(
 ) -> Float[Tensor, ""]:
     """Compute the loss of the scoring head: -E[R], mean over users and lists.
 
-    REINFORCE on permutations, or its expectation.
+    REINFORCE on permutations, or its expectation. Permutations are drawn anew from these very scores, so every update
+    is on-policy.
 
-    Permutations are drawn anew from these very scores, so every update is on-policy.
-
-    Args:
-        scores_BGN: as the head gives them now; the gradient flows here, and into the backbone unless they were computed
-            from detached states.
-        gains_BN: what each candidate is worth, at least 0: 1 for the relevant one, 0 for the others and padding.
-        reward: what a list is worth.
-        mask_BN: False at padding.
-        generator: for the estimators that sample.
-
-    Raises:
-        ValueError: as `rationale_advantages`; one rationale is enough.
+    Arguments, raises: as `rationale_advantages`; one rationale is enough. The scores are as the head gives them now;
+    the gradient flows there, and into the backbone unless they were computed from detached states.
 
     Source: R2Rank (REINFORCE for the head); leave-one-out baseline and the other estimators are ours.
     """

@@ -73,16 +73,9 @@ def order(
     temperature: float = 1.0,
     mask_BN: Bool[Tensor, "B N"] | None = None,
 ) -> Int[Tensor, "M B N"]:
-    """Find the permutations that given noise leads to. The same noise for two lists makes their difference precise.
+    """Find the permutations that given Gumbel noise leads to. The same noise makes the difference of lists precise.
 
-    Args:
-        scores_BN: as for `sample`.
-        noise_MBN: Gumbel noise; lists may share it.
-        temperature: as for `sample`.
-        mask_BN: as for `sample`.
-
-    Raises:
-        ValueError: as `sample`.
+    Arguments, raises: as `sample`.
     """
     logits_BN, _ = _logits(scores_BN, temperature, mask_BN)
     check_shapes((noise_MBN.shape[0], *logits_BN.shape), noise=noise_MBN)
@@ -170,18 +163,11 @@ def expected_ndcg(
     discount: Discount = "log2",
     mask_BN: Bool[Tensor, "B N"] | None = None,
 ) -> Float[Tensor, "B"]:
-    """Compute E[NDCG@k] under Plackett–Luce where one item is relevant, exactly; see `expected_graded_ndcg`.
+    """Compute E[NDCG@k] under Plackett–Luce where one item is relevant, exactly.
 
-    Args:
-        scores_BN: the gradient flows here.
-        relevant_B: column of the relevant item.
-        temperature: τ, in the unit of the scores.
-        k: cut-off; None for the whole list.
-        discount: δ; see `Discount`. "reciprocal" gives E[1 / rank], "constant" the probability of the first k places.
-        mask_BN: False at padding.
-
-    Raises:
-        ValueError: as `sample`, if a relevant item is no column or padding, or k is below 1.
+    Discount "reciprocal" gives E[1 / rank], "constant" the probability of the first k places. `relevant_B` is the
+    column of the relevant item; other arguments and raises as `expected_graded_ndcg`, and ValueError if it is no column
+    or padding.
     """
     shape = check_matrix("scores", scores_BN)
     check_shapes(shape[:1], relevant=relevant_B)
@@ -293,17 +279,8 @@ def pl_rank_estimate(
 
     O(N) per permutation, in logarithms, so that no gap between scores overflows.
 
-    Args:
-        scores_BN: what the permutations were drawn from; the gradient flows here.
-        permutations_MBN: from `sample`; one is enough.
-        gains_BN: what each item is worth, at least 0; 0 at padding.
-        temperature: τ they were drawn with.
-        k: cut-off; None for the whole list.
-        discount: δ; see `Discount`.
-        mask_BN: False at padding.
-
-    Raises:
-        ValueError: as `log_prob` and `expected_graded_ndcg`.
+    Arguments, raises: as `expected_graded_ndcg`, for scores and temperature that `sample` drew the permutations with,
+    and as `log_prob`; one permutation is enough.
 
     Source: PL-Rank (Oosterhuis 2021, "Computationally Efficient Optimization of Plackett-Luce Ranking Models"; its
     cumulative sums: Oosterhuis 2022). There the item's own gain only has its expectation taken, and b is 0.

@@ -5,10 +5,12 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
+from thinkrank.data.dataset import Dataset
 from thinkrank.data.download import download
-from thinkrank.data.reading import ROW, DataFile, Files, Table, read_json_lines
+from thinkrank.data.reading import ROW, DataFile, Files, Table, read_json_lines, read_records
+from thinkrank.data.sources._assemble_events import assemble
 from thinkrank.data.sources._columns import paragraph, price, text_list
-from thinkrank.data.validation import Untitled
+from thinkrank.data.validation import Untitled, read_events
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
 
@@ -60,14 +62,43 @@ def find_category(files: Files, category: str | None, suffixes: tuple[str, ...])
     return files.require(*(f"{category}{suffix}" for suffix in suffixes)), items
 
 
-def read_metadata(file: DataFile, columns: dict[str, str]) -> Table:
-    """Read the products of a category.
-
-    Average rating and number of ratings are left out: they are counted over the whole crawl, later test years included.
+def load_category(
+    source: str,
+    reviews: DataFile,
+    products: DataFile,
+    options: AmazonOptions,
+    event_fields: dict[str, str],
+    product_fields: dict[str, str],
+    *,
+    keep_first: bool = False,
+) -> Dataset:
+    """Load a category from its two files.
 
     Args:
-        file: one JSON object per line.
-        columns: which field is the item, title, categories, description, price and brand.
+        source: the source's name; the data set is called after it and the category.
+        reviews: a table or one JSON object per line.
+        products: one JSON object per line.
+        options: what to do with products without a title.
+        event_fields: which field is the user, item, rating and timestamp.
+        product_fields: which field is the item, title, categories, description, price and brand.
+        keep_first: whether a repeated product is a notice and not a fault.
+    """
+    events = read_events(reviews.name, read_records(reviews, fields=list(event_fields.values())), event_fields)
+    return assemble(
+        f"{source}-{reviews.name.split('.')[0]}",
+        events,
+        _read_products(products, product_fields),
+        source=source,
+        options=options.model_dump(),
+        untitled=options.untitled,
+        keep_first=keep_first,
+    )
+
+
+def _read_products(file: DataFile, columns: dict[str, str]) -> Table:
+    """Read products without average rating and number of ratings.
+
+    These are counted over the whole crawl, later test years included.
     """
     blocks = []
     for block in read_json_lines(file, list(columns.values()), required=[columns["item"]]):
@@ -76,8 +107,3 @@ def read_metadata(file: DataFile, columns: dict[str, str]) -> Table:
             frame.with_columns(text_list(frame["categories"]), paragraph(frame["description"]), price(frame["price"]))
         )
     return Table.gather(file.name, blocks)
-
-
-def category_name(source: str, file: DataFile) -> str:
-    """Make a data set's name: the source and the category of its file."""
-    return f"{source}-{file.name.split('.')[0]}"

@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 
 from thinkrank.data.dataset import Dataset
-from thinkrank.data.reading import ROW, DataFile, Files, Table, read_delimited, read_records
-from thinkrank.data.sources._amazon import AmazonOptions, category_name, fetch_category, find_category, read_metadata
+from thinkrank.data.reading import ROW, DataFile, Files, Table, read_delimited
+from thinkrank.data.sources._amazon import AmazonOptions, fetch_category, find_category, load_category
 from thinkrank.data.sources._assemble_events import assemble
 from thinkrank.data.validation import read_events
 
@@ -46,17 +46,8 @@ def load_amazon_2018(path: Path | None, options: AmazonOptions) -> Dataset:
 
 
 def _load_raw(reviews: DataFile, products: DataFile, options: AmazonOptions) -> Dataset:
-    events = read_events(reviews.name, read_records(reviews, fields=list(_REVIEW_FIELDS.values())), _REVIEW_FIELDS)
     # The official metadata repeats products, so repeated ids are no fault of the user's.
-    return assemble(
-        category_name(NAME, reviews),
-        events,
-        read_metadata(products, _PRODUCT_FIELDS),
-        source=NAME,
-        options=options.model_dump(),
-        untitled=options.untitled,
-        keep_first=True,
-    )
+    return load_category(NAME, reviews, products, options, _REVIEW_FIELDS, _PRODUCT_FIELDS, keep_first=True)
 
 
 def _load_pair(files: Files, options: AmazonOptions) -> Dataset:

@@ -6,7 +6,7 @@ import polars as pl
 
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.reading import ROW, DataFile, Files, Table, read_delimited, read_json_lines, read_records
-from thinkrank.data.sources._amazon import AmazonOptions, category_name, fetch_category, find_category, read_metadata
+from thinkrank.data.sources._amazon import AmazonOptions, fetch_category, find_category, load_category
 from thinkrank.data.sources._assemble_events import assemble
 from thinkrank.data.validation import read_events
 
@@ -35,25 +35,14 @@ def load_amazon_2023(path: Path | None, options: AmazonOptions) -> Dataset:
         options: which category.
     """
     if path is None:
-        return _load_category(*fetch_category(NAME, options.category, _EVENTS_URL, _ITEMS_URL), options)
-    files = Files.at(path)
-    if files.find("reviews.jsonl", "reviews.jsonl.gz") and not files.find("meta_*"):
-        return _load_reviews(files, options)
-    suffixes = (".csv.gz", ".csv", ".jsonl.gz", ".jsonl")
-    return _load_category(*find_category(files, options.category, suffixes), options)
-
-
-def _load_category(ratings: DataFile, products: DataFile, options: AmazonOptions) -> Dataset:
+        category = fetch_category(NAME, options.category, _EVENTS_URL, _ITEMS_URL)
+    else:
+        files = Files.at(path)
+        if files.find("reviews.jsonl", "reviews.jsonl.gz") and not files.find("meta_*"):
+            return _load_reviews(files, options)
+        category = find_category(files, options.category, (".csv.gz", ".csv", ".jsonl.gz", ".jsonl"))
     # In raw reviews `title` is the review's headline; only the product's counts.
-    events = read_events(ratings.name, read_records(ratings, fields=list(_EVENT_FIELDS.values())), _EVENT_FIELDS)
-    return assemble(
-        category_name(NAME, ratings),
-        events,
-        read_metadata(products, _PRODUCT_FIELDS),
-        source=NAME,
-        options=options.model_dump(),
-        untitled=options.untitled,
-    )
+    return load_category(NAME, *category, options, _EVENT_FIELDS, _PRODUCT_FIELDS)
 
 
 def _load_reviews(files: Files, options: AmazonOptions) -> Dataset:

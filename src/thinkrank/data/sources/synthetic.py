@@ -1,4 +1,4 @@
-"""Made worlds as sources: nothing is read, and the same options always give the same data set."""
+"""Made worlds as sources: nothing is read, paths are without effect, the same options always give the same data."""
 
 from pathlib import Path
 
@@ -9,30 +9,15 @@ from thinkrank.data.synthetic.lists import ListWorld, ListWorldOptions
 
 
 def load_world(path: Path | None, options: WorldOptions) -> Dataset:
-    """Make a world of drifting tastes; the same options give its `World`.
-
-    Args:
-        path: without effect.
-        options: what the world is like.
-    """
+    """Make a world of drifting tastes; the same options give its `World`."""
     return World(options).dataset()
 
 
 def load_relay(path: Path | None, options: RelayOptions) -> Dataset:
-    """Make histories with one right answer each; the same options give their `RelayWorld`, `relay_split` the parts.
-
-    Args:
-        path: without effect.
-        options: what the world is like.
-    """
+    """Make histories with one right answer each; the same options give their `RelayWorld`, `relay_split` the parts."""
     return RelayWorld(options).dataset()
 
 
 def load_list_world(path: Path | None, options: ListWorldOptions) -> ImpressionDataset:
-    """Make lists whose clicks in any order are known; the same options give their `ListWorld`.
-
-    Args:
-        path: without effect.
-        options: what the world is like.
-    """
+    """Make lists whose clicks in any order are known; the same options give their `ListWorld`."""
     return ListWorld(options).lists
