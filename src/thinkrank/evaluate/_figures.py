@@ -72,11 +72,6 @@ class Figures(ABC):
 
         A metric that no sample has is left out.
 
-        Args:
-            reference: name of the system to compare with.
-            dataset: name for the rows.
-            split: name for the rows.
-
         Raises:
             ValueError: if the reference is unknown.
         """
@@ -122,10 +117,8 @@ class Figures(ABC):
                     split=split,
                     system=system,
                     metric=self.metrics[column],
-                    value=interval.value,
-                    low=interval.low,
-                    high=interval.high,
                     n=int(defined_S.sum()),
                     seeds=tuple(seeds),
+                    **vars(interval),
                 )
         return [rows[column] for column in sorted(rows)]

@@ -8,6 +8,7 @@ Shape legend: K orders shown, B sets, N candidates, P pairs of candidates.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
@@ -47,31 +48,19 @@ class PositionBias:
         return np.divide(sums_N, counts_N, out=np.full(len(counts_N), np.nan), where=counts_N > 0), counts_N
 
     def rows(self, users_B: np.ndarray, *, dataset: str, split: str, system: str) -> list[ResultRow]:
-        """Return rows: tau with an interval that resamples users, the spread, and NDCG by the place shown, from 1.
-
-        Args:
-            users_B: whose set each is.
-            dataset: name for the rows.
-            split: name for the rows.
-            system: name for the rows.
-        """
+        """Return rows: tau with an interval that resamples users, the spread, and NDCG by the place shown, from 1."""
         (tau,) = bootstrap_intervals(self.tau_B[:, None], users_B)
         metric = "ndcg" if self.k is None else f"ndcg@{self.k}"
-        figures: list[tuple[str, float, float | None, float | None, int]] = [
-            ("kendall tau over orders", tau.value, tau.low, tau.high, len(self.tau_B)),
-            (f"{metric} deviation over orders", self.spread, None, None, len(self.tau_B)),
-        ]
+        row = partial(ResultRow, dataset=dataset, split=split, system=system, low=None, high=None, seeds=())
         means_N, counts_N = self.by_place(int(self.places_KB.max()) + 1)
-        figures += [
-            (f"{metric}, true item shown at {place}", float(mean), None, None, int(count))
-            for place, (mean, count) in enumerate(zip(means_N, counts_N, strict=True), start=1)
-            if count
-        ]
         return [
-            ResultRow(
-                dataset=dataset, split=split, system=system, metric=name, value=value, low=low, high=high, n=n, seeds=()
-            )
-            for name, value, low, high, n in figures
+            row(metric="kendall tau over orders", n=len(self.tau_B), **vars(tau)),
+            row(metric=f"{metric} deviation over orders", value=self.spread, n=len(self.tau_B)),
+            *(
+                row(metric=f"{metric}, true item shown at {place}", value=float(mean), n=int(count))
+                for place, (mean, count) in enumerate(zip(means_N, counts_N, strict=True), start=1)
+                if count
+            ),
         ]
 
 

@@ -94,11 +94,7 @@ class RerankingEvaluation(Figures):
         return np.where(columns_LN >= 0, ordered_LN, np.float32(0))
 
     def values(self, system: str, metric: str) -> Float64[np.ndarray, "L"]:
-        """Return a metric per list; AUC is NaN where there is no pair to order.
-
-        Raises:
-            ValueError: if the system or the metric is unknown.
-        """
+        """Return a metric per list; AUC is NaN where there is no pair to order."""
         self._check_known(system, metric)
         relevance_LN = self.relevance(system)
         name, _, k = metric.partition("@")
@@ -117,10 +113,7 @@ class RerankingEvaluation(Figures):
     def rows(self, *, dataset: str, split: str, seeds: Mapping[str, Sequence[int]] | None = None) -> list[ResultRow]:
         """Return every figure as a result row, with 95 % intervals that resample users.
 
-        Args:
-            dataset: name for the rows.
-            split: name for the rows.
-            seeds: per system, the seeds it was trained with; a system without an entry gets none.
+        `seeds` are those each system was trained with; a system without an entry gets none.
         """
         return [
             row

@@ -95,13 +95,7 @@ def write_results(path: str | Path, rows: Sequence[ResultRow]) -> None:
 
 
 def write_comparisons(path: str | Path, comparisons: Sequence[Comparison], protocol: Mapping[str, Any]) -> None:
-    """Write paired tests into a file beside the results, with the protocol that holds for both.
-
-    Args:
-        path: of the file.
-        comparisons: the tests.
-        protocol: of the evaluation they come from; ready for JSON.
-    """
+    """Write paired tests into a file beside the results, with the protocol of both, ready for JSON."""
     _write(path, {"protocol": dict(protocol), "comparisons": [row.model_dump(mode="json") for row in comparisons]})
 
 

@@ -17,6 +17,7 @@ Policy, the same for every system of a table:
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64, Integer
@@ -102,11 +103,7 @@ class Evaluation(Figures):
         }
 
     def values(self, system: str, metric: str) -> Float64[np.ndarray, "S"]:
-        """Return a metric per sample.
-
-        Raises:
-            ValueError: if the system or the metric is unknown.
-        """
+        """Return a metric per sample."""
         self._check_known(system, metric)
         ranks_S = self.answers[system].ranks_S
         if metric == "mrr":
@@ -150,18 +147,9 @@ class Evaluation(Figures):
         for system in self.systems:
             seeds_of = tuple((seeds or {}).get(system, ()))
             rows += self._mean_rows(system, dataset=dataset, split=split, seeds=seeds_of)
+            row = partial(ResultRow, dataset=dataset, split=split, system=system, seeds=seeds_of)
             rows += [
-                ResultRow(
-                    dataset=dataset,
-                    split=split,
-                    system=system,
-                    metric=metric,
-                    value=value,
-                    low=None,
-                    high=None,
-                    n=len(self.users_S),
-                    seeds=seeds_of,
-                )
+                row(metric=metric, value=value, low=None, high=None, n=len(self.users_S))
                 for metric, value in self.beyond_accuracy(system, counts_I).items()
             ]
         return rows
