@@ -22,11 +22,7 @@ from thinkrank.stages.answers import Ranking
 def checked_cutoffs(systems: Mapping[str, Any], num_asked: int, noun: str, cutoffs: Sequence[int]) -> tuple[int, ...]:
     """Return each cut-off once, smallest first.
 
-    Args:
-        systems: by name.
-        num_asked: how much they are asked about.
-        noun: what it is, one of it.
-        cutoffs: the k of the metrics.
+    `noun` names one of the things, `num_asked` in number, that systems are asked about.
 
     Raises:
         ValueError: without systems, anything to ask about or cut-offs, or with a cut-off below 1.

@@ -38,9 +38,7 @@ def random_scores(sets: CandidateSets, seed: int = 0) -> Float32[np.ndarray, "B 
 def candidate_ranks(scores_BN: Float[np.ndarray, "B N"], sets: CandidateSets) -> Int64[np.ndarray, "B"]:
     """Return the 1-based place of each set's true item among its candidates, ties pessimistic.
 
-    Args:
-        scores_BN: higher is better, any unit; anything where a set is filled up.
-        sets: of the same shape.
+    Scores have any unit, higher is better; what stands where a set is filled up is not looked at.
 
     Raises:
         ValueError: if the shapes differ, or a candidate's score is not finite.
@@ -153,12 +151,7 @@ def bucket_rows(
 ) -> list[ResultRow]:
     """Return the result rows of every bucket that holds samples; the split is called "test, history 1-3".
 
-    Args:
-        evaluation: of all samples.
-        buckets: which samples each name has.
-        dataset: name for the rows.
-        split: its beginning.
-        seeds: per system, the seeds it was trained with.
+    `seeds` are those each system was trained with.
     """
     return [
         row

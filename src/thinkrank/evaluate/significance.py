@@ -111,13 +111,7 @@ def paired_test(
     total is at least as far from 0 as the one observed; over all patterns where they are few (see `ENUMERATE_UP_TO`),
     else over `num_resamples` random ones and the observed one, which keeps the test valid (Phipson & Smyth 2010).
 
-    Args:
-        system_S: the system's metric per sample.
-        reference_S: the reference's, in the same order.
-        clusters_S: whose sample each is (any labels); None if every sample stands alone.
-        confidence: of the interval.
-        num_resamples: how many random sign patterns are drawn.
-        seed: of the sign patterns and of the bootstrap.
+    Clusters are as for `bootstrap_intervals`; the seed is that of the sign patterns and of the bootstrap.
 
     Raises:
         ValueError: as `bootstrap_intervals`.

@@ -139,10 +139,7 @@ def study_markdown(study: Sequence[ArmAnswers], reference: tuple[str, str], show
 
     A mode that was not judged under every seed of its arm is left out.
 
-    Args:
-        study: what `read_study` gave.
-        reference: arm and mode that the others are compared with, in the first metric.
-        shown: metrics, one column each.
+    The others are compared with `reference`, an arm and mode, in the first metric of `shown`.
     """
     against = next((answers for answers in study if (answers.arm, answers.mode) == reference), None)
     header = ["arm", "mode", *shown, f"seeds' {shown[0]}", "p", "seeds", "minutes"]

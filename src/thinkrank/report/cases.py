@@ -55,19 +55,11 @@ class UserCase:
 
 
 def user_cases(
-    samples: Samples,
-    ranking: Ranking,
-    ranks_S: Int64[np.ndarray, "S"],
-    *,
-    num_past: int = 10,
+    samples: Samples, ranking: Ranking, ranks_S: Int64[np.ndarray, "S"], *, num_past: int = 10
 ) -> list[UserCase]:
     """Make a case of every one of some samples. Choose a few with `samples.subset` first.
 
-    Args:
-        samples: whom to show.
-        ranking: the answers to `samples.requests()`; its width is the length of the lists shown.
-        ranks_S: places of the targets, as `target_ranks` gives them.
-        num_past: how many of the newest interactions to show.
+    The ranking answers `samples.requests()` and is as wide as the lists shown; ranks are as `target_ranks` gives them.
     """
     catalogue, users = samples.dataset.catalogue, samples.dataset.users
     cases = []

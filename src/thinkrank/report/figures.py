@@ -28,11 +28,7 @@ def results_section(
 ) -> Html | None:
     """Write everything measured, one block per data set and split; None without rows.
 
-    Args:
-        rows: what was measured.
-        comparisons: paired tests, matched to the rows by their names.
-        policy: how it was measured.
-        headline: the metric of the plot; the first metric of a block that lacks it.
+    A block that lacks the headline metric plots its first one; tests are matched to rows by their names.
     """
     if not rows:
         return None

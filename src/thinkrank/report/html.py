@@ -23,10 +23,7 @@ class Html(str):
 def tag(name: str, /, *children: Html | str | None, **attributes: str | int | None) -> Html:
     """Write one element. A `str` child is text and is escaped; an `Html` child stands as it is; None is left out.
 
-    Args:
-        name: of the element.
-        children: its content, in order.
-        attributes: `class_` gives class, `aria_label` gives aria-label; None leaves the attribute out.
+    `class_` gives class and `aria_label` aria-label; an attribute that is None is left out.
     """
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(visible(str(value)), quote=True)}"'
@@ -44,9 +41,7 @@ def join(*parts: Html | str | None) -> Html:
 def text(content: str, keep: str = "") -> Html:
     """Escape text, and make control characters show.
 
-    Args:
-        content: anything.
-        keep: control characters that may stay what they are, such as the line breaks of a paragraph.
+    Those in `keep` may stay what they are, such as the line breaks of a paragraph.
     """
     return Html(html.escape(visible(content, keep), quote=True))
 

@@ -68,9 +68,7 @@ class ListWriting:
 def written_lists(ranking: Ranking, lists: ImpressionDataset) -> list[tuple[str, list[WrittenItem]]]:
     """Show answered lists place by place, beside what the log says of the same items where they were displayed.
 
-    Args:
-        ranking: the answers to `lists.requests` and `lists.candidates`.
-        lists: the displayed lists.
+    The ranking answers `lists.requests` and `lists.candidates`.
     """
     feedback_LN = lists.feedback()
     places = ranking.table(lists.catalogue)

@@ -29,12 +29,7 @@ class DLCMOptions(NetworkOptions):
 
 
 class DLCMNetwork(ListNetwork):
-    """Score candidates by V · (o_i · tanh(W s + b)), o_i being the state after reading candidate i, and s the last one.
-
-    Args:
-        encoder: gives the vectors that are read.
-        options: widths.
-    """
+    """Score candidates by V · (o_i · tanh(W s + b)), o_i being the state after reading candidate i, s the last one."""
 
     def __init__(self, encoder: ListEncoder, options: DLCMOptions) -> None:
         super().__init__(encoder)

@@ -114,20 +114,12 @@ class NetworkReranker(ABC, Generic[OptionsT]):
 
     @property
     def network(self) -> ListNetwork:
-        """Return the trained network.
-
-        Raises:
-            ThinkrankError: if nothing was learnt yet.
-        """
+        """Return the trained network; a ThinkrankError if nothing was learnt yet."""
         return self._known()[0]
 
     @property
     def catalogue(self) -> Catalogue:
-        """Return the items it was trained on.
-
-        Raises:
-            ThinkrankError: if nothing was learnt yet.
-        """
+        """Return the items it was trained on; a ThinkrankError if nothing was learnt yet."""
         return self._known()[1]
 
     def _known(self) -> tuple[ListNetwork, Catalogue]:

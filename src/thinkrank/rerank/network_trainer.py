@@ -60,12 +60,7 @@ def train_network(
 class NetworkTrainer(Trainer[TrainerOptions]):
     """Train a network; a step is an epoch. Of equally good epochs the last is kept.
 
-    Args:
-        model: gets the network at the end.
-        train_lists: to learn from.
-        valid: to choose the epoch by; None or empty: the last one is kept.
-        item_vectors_IE: as for `ListEncoder`.
-        run: the folder for checkpoints and the log.
+    The epoch is chosen by `valid`; if that is None or empty, the last one is kept. The rest is as for `train_network`.
     """
 
     betas = (0.9, 0.999)
@@ -113,11 +108,7 @@ class NetworkTrainer(Trainer[TrainerOptions]):
         rate, total, count = self.learning_rate(), 0.0, 0
         self.network.train()
         for batch in training_batches(
-            self.train_lists,
-            config.batch_size,
-            self.order,
-            signal=config.signal,
-            max_history=config.lists.max_history,
+            self.train_lists, config.batch_size, self.order, signal=config.signal, max_history=config.lists.max_history
         ):
             loss = self.network.loss(batch.to(self.model.device))
             loss.backward()

@@ -23,12 +23,7 @@ class PointwiseOptions(NetworkOptions):
 
 
 class PointwiseNetwork(ListNetwork):
-    """Score candidates by a hidden layer on the candidate's and the user's vectors.
-
-    Args:
-        encoder: gives these vectors.
-        options: widths.
-    """
+    """Score candidates by a hidden layer on the candidate's and the user's vectors."""
 
     def __init__(self, encoder: ListEncoder, options: PointwiseOptions) -> None:
         super().__init__(encoder)

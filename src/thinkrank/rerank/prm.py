@@ -33,12 +33,7 @@ class PRMOptions(NetworkOptions):
 
 
 class PRMNetwork(ListNetwork):
-    """Score candidates by an input layer, encoder blocks and one output per place.
-
-    Args:
-        encoder: gives the vectors of candidates and users.
-        options: widths.
-    """
+    """Score candidates by an input layer, encoder blocks and one output per place."""
 
     def __init__(self, encoder: ListEncoder, options: PRMOptions) -> None:
         super().__init__(encoder)
@@ -46,11 +41,7 @@ class PRMNetwork(ListNetwork):
         self.places = nn.Embedding(max(1, encoder.schema.max_candidates), options.width)
         nn.init.normal_(self.places.weight, std=0.02)
         block = nn.TransformerEncoderLayer(
-            options.width,
-            options.heads,
-            dim_feedforward=4 * options.width,
-            dropout=options.dropout,
-            batch_first=True,
+            options.width, options.heads, dim_feedforward=4 * options.width, dropout=options.dropout, batch_first=True
         )
         self.blocks = nn.TransformerEncoder(block, options.blocks, enable_nested_tensor=False)
         self.out = nn.Linear(options.width, 1)

@@ -29,12 +29,7 @@ class Seq2SlateOptions(NetworkOptions):
 
 
 class Seq2SlateNetwork(ListNetwork):
-    """Point from reader and writer at candidates: u_i = v · tanh(W_1 e_i + W_2 d), softmax over what is left.
-
-    Args:
-        encoder: gives the vectors that are read.
-        options: widths and steps.
-    """
+    """Point from reader and writer at candidates: u_i = v · tanh(W_1 e_i + W_2 d), softmax over what is left."""
 
     def __init__(self, encoder: ListEncoder, options: Seq2SlateOptions) -> None:
         super().__init__(encoder)

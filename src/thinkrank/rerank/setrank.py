@@ -35,11 +35,7 @@ class SetRankOptions(NetworkOptions):
 
 
 class AttentionBlock(nn.Module):
-    """Compute MAB(Q, K, V = K): B = norm(Q + attention(Q, K)), then norm(B + feed-forward(B)).
-
-    Args:
-        options: widths.
-    """
+    """Compute MAB(Q, K, V = K): B = norm(Q + attention(Q, K)), then norm(B + feed-forward(B))."""
 
     def __init__(self, options: SetRankOptions) -> None:
         super().__init__()
@@ -63,11 +59,7 @@ class AttentionBlock(nn.Module):
 
 
 class InducedBlock(nn.Module):
-    """Compute IMSAB(X) = MAB(X, MAB(I, X)): M learned points read the list, and the candidates read the points.
-
-    Args:
-        options: widths.
-    """
+    """Compute IMSAB(X) = MAB(X, MAB(I, X)): M learned points read the list, and the candidates read the points."""
 
     def __init__(self, options: SetRankOptions) -> None:
         super().__init__()
@@ -82,12 +74,7 @@ class InducedBlock(nn.Module):
 
 
 class SetRankNetwork(ListNetwork):
-    """Score candidates by induced blocks and one output each.
-
-    Args:
-        encoder: gives the vectors of candidates and users.
-        options: widths.
-    """
+    """Score candidates by induced blocks and one output each."""
 
     def __init__(self, encoder: ListEncoder, options: SetRankOptions) -> None:
         super().__init__(encoder)

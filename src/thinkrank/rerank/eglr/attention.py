@@ -12,9 +12,7 @@ from torch.nn import functional
 class Attention(nn.Module):
     """Attend by scaled dot products, with several heads (Vaswani et al. 2017).
 
-    Args:
-        width: D, of queries and of what is remembered.
-        heads: H; must divide the width.
+    The width is that of queries and of what is remembered; the heads must divide it.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -63,10 +61,7 @@ class FeedForward(nn.Sequential):
 class SetBlock(nn.Module):
     """Let every token read all of its row, normalised first, and go through a feed-forward layer.
 
-    Args:
-        width: D.
-        heads: of the attention.
-        dropout: on what both parts add.
+    Dropout is on what both parts add.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:

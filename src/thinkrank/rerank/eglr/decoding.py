@@ -103,22 +103,12 @@ class Noise:
 
     @classmethod
     def sample(
-        cls,
-        rows: int,
-        places: int,
-        candidates: int,
-        random: torch.Generator,
-        *,
-        greedy_every: int | None = None,
+        cls, rows: int, places: int, candidates: int, random: torch.Generator, *, greedy_every: int | None = None
     ) -> "Noise":
         """Draw for rows that choose at random, and may think at random.
 
-        Args:
-            rows: R.
-            places: K.
-            candidates: N.
-            random: on the CPU.
-            greedy_every: every so many rows one chooses greedily, beginning with the first; None: none does.
+        R rows, K places and N candidates are drawn on the CPU; every `greedy_every` rows one chooses greedily,
+        beginning with the first (None: none does).
         """
         choice_RKN = torch.empty(rows, places, candidates).exponential_(generator=random)
         choice_RKN.clamp_(min=torch.finfo(choice_RKN.dtype).tiny)
@@ -132,20 +122,12 @@ class Noise:
 
 
 def write(
-    generator: Generator,
-    reasoner: Reasoner,
-    context: Context,
-    places: int,
-    noise: Noise | None = None,
+    generator: Generator, reasoner: Reasoner, context: Context, places: int, noise: Noise | None = None
 ) -> Written:
     """Write one list per row of the context, greedily or at random.
 
-    Args:
-        generator: scores and remembers.
-        reasoner: how it thinks, and when.
-        context: what `generator.encode` returned; a row for each list.
-        places: K, at least 1.
-        noise: chance; None chooses greedily.
+    The context is what `generator.encode` returned, a row for each list; there is at least 1 place; without noise
+    choices are greedy.
 
     Raises:
         ValueError: if the mode is "entropy" and the threshold is not set, or "random" and there is no noise.
@@ -186,12 +168,7 @@ def replay(
 
     wanted_RN = torch.zeros_like(context.mask_RN) if wanted_RN is None else wanted_RN
     trace = _loop(
-        (generator, reasoner),
-        context,
-        columns_RK.shape[1],
-        recorded,
-        lambda place, _: chosen_RK[:, place],
-        wanted_RN,
+        (generator, reasoner), context, columns_RK.shape[1], recorded, lambda place, _: chosen_RK[:, place], wanted_RN
     )
     return Replayed(**trace)
 

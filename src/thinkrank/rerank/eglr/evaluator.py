@@ -24,12 +24,7 @@ from thinkrank.rerank.lists.encoder import joint_embeddings
 
 
 class GRUEvaluator(nn.Module):
-    """Judge by ŷ_k = σ(MLP([x_k ; h_k])) with h from a forward GRU. Places after the end of a list change nothing.
-
-    Args:
-        input_width: E.
-        options: widths.
-    """
+    """Judge by ŷ_k = σ(MLP([x_k ; h_k])) with h from a forward GRU. Places after the end of a list change nothing."""
 
     def __init__(self, input_width: int, options: EvaluatorOptions) -> None:
         super().__init__()
@@ -43,12 +38,7 @@ class GRUEvaluator(nn.Module):
 
 
 class TransformerEvaluator(nn.Module):
-    """Judge by ŷ_k = σ(MLP([x_k ; h_k])) with h from attention in both directions, over vectors with place codes.
-
-    Args:
-        input_width: E.
-        options: widths, blocks and heads.
-    """
+    """Judge by ŷ_k = σ(MLP([x_k ; h_k])) with h from attention in both directions, over vectors with place codes."""
 
     def __init__(self, input_width: int, options: EvaluatorOptions) -> None:
         super().__init__()
@@ -78,10 +68,6 @@ class FiveChannelEvaluator(nn.Module):
     summed; the states of a GRU, summed; all inner products between items. Shorter lists are filled up with zeros.
 
     Source: reconstructed after the evaluator in the author's public code of CMR and LAST.
-
-    Args:
-        input_width: E.
-        options: widths; `length` is the number of places it can read.
     """
 
     def __init__(self, input_width: int, options: EvaluatorOptions) -> None:

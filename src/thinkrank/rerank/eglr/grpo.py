@@ -41,11 +41,8 @@ class GrpoTrainer(ListTrainer[GrpoOptions]):
 
     A threshold of the entropy gate that is not given is calibrated before every validation: reinforcement makes choices
     surer, so under a threshold that stands still thinking dies out. The generator is kept as it was at the start, to
-    measure divergences from. Dropout is off: a replay must give what the rollout gave.
-
-    Raises:
-        ThinkrankError: if the evaluator was never judged, or does not prefer logged lists to shuffled ones and the
-            options say to refuse then.
+    measure divergences from. Dropout is off: a replay must give what the rollout gave. An evaluator that
+    `check_evaluator` refuses is refused here.
     """
 
     def __init__(self, model: EGLR, split: ImpressionSplit, options: GrpoOptions, run: Run) -> None:
@@ -100,13 +97,7 @@ class GrpoTrainer(ListTrainer[GrpoOptions]):
         """Write lists for the requests of a step, and have them judged."""
         options = self.options
         return draw_rollouts(
-            self.model.writer,
-            self.evaluator,
-            batch,
-            options.length,
-            options.group_size,
-            options.reward,
-            self.random(),
+            self.model.writer, self.evaluator, batch, options.length, options.group_size, options.reward, self.random()
         )
 
     def learn(self, batch: TrainingBatch) -> dict[str, Any]:

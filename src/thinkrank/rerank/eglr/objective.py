@@ -59,13 +59,8 @@ def objective(
 ) -> Surrogate:
     """Return the clipped loss: a mean over choices, each of which is a sequence of one token to `clipped_surrogate`.
 
-    Args:
-        replayed: the lists under the present weights, with gradient.
-        written: the same under the weights that wrote them.
-        reference: the same under the weights at the start.
-        advantages_RK: of each choice.
-        counts_RK: False for choices that say nothing.
-        options: where to clip, and the weights of divergence and entropy.
+    `written` and `reference` are the lists of `replayed` under the weights that wrote them and those at the start;
+    `counts_RK` is False for choices that say nothing.
     """
     flat = (replayed.logprobs_RK, written.logprobs_RK, reference.logprobs_RK, replayed.choice_entropies_RK)
     logprobs_X1, old_X1, reference_X1, entropies_X1 = (values.reshape(-1, 1) for values in flat)
@@ -85,12 +80,7 @@ def objective(
 
 
 def is_exploited(rise_V: Float[Tensor, "V"], fall_V: Float[Tensor, "V"]) -> bool:
-    """Say whether rewards rose and clicks fell, each by more than twice its standard error.
-
-    Args:
-        rise_V: of the reward of each list since the start.
-        fall_V: of its NDCG by the clicks.
-    """
+    """Say whether rewards rose and NDCG by clicks fell since the start, each by over twice its standard error."""
     return _beyond_noise(rise_V) and _beyond_noise(fall_V)
 
 

@@ -31,15 +31,8 @@ def oracle_ranking(
 ) -> Ranking:
     """Write several lists for each displayed one and keep that of the best NDCG by the feedback: an upper bound.
 
-    Args:
-        model: writes the lists, as many and the same as `EGLR.rerank` does with equal seeds.
-        lists: with the feedback.
-        k: places.
-        samples: lists to write for each request.
-        signal: the feedback to pick by; None for the data set's first.
-        reasoning: think in another way than configured.
-        batch_size: lists answered together.
-        seed: of the samples.
+    The lists are as many and the same as `EGLR.rerank` writes with equal arguments; `signal` is the feedback to pick
+    by, None for the data set's first.
 
     Raises:
         ThinkrankError: if the lists lack columns, or the threshold is not set.

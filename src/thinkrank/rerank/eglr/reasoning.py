@@ -37,9 +37,7 @@ def masked_scores(logits_RN: Float[Tensor, "R N"], available_RN: Bool[Tensor, "R
 def log_probabilities(scores_RN: Float[Tensor, "R N"], temperature: float = 1.0) -> Float[Tensor, "R N"]:
     """Return log softmax(z / τ), where the probability of what is masked is exactly 0 and its logarithm finite.
 
-    Args:
-        scores_RN: z, from `masked_scores`; a row in which everything is masked gives numbers without a meaning.
-        temperature: τ.
+    z comes from `masked_scores`; a row in which everything is masked gives numbers without a meaning.
     """
     return (scores_RN if temperature == 1 else scores_RN / temperature).log_softmax(dim=1)
 

@@ -93,10 +93,7 @@ def calibration(
 ) -> tuple[float, tuple[Bin, ...]]:
     """Return the expected calibration error, Σ_b (n_b / M) |mean prediction_b - click rate_b|, and its bins.
 
-    Args:
-        predictions_M: probabilities.
-        clicked_M: what happened.
-        num_bins: bins of equal width from 0 to 1; empty ones are left out.
+    Bins are of equal width from 0 to 1; empty ones are left out.
 
     Source: Guo et al. 2017, "On calibration of modern neural networks".
     """

@@ -42,14 +42,7 @@ def draw_rollouts(
 ) -> Rollouts:
     """Draw lists and have them judged.
 
-    Args:
-        writer: draws, without dropout.
-        evaluator: judges.
-        batch: the requests.
-        places: K.
-        group_size: G.
-        reward: which of the judgements counts.
-        random: on the CPU.
+    The writer draws G lists of K places for each request, without dropout; `random` is on the CPU.
     """
     context = writer.context(batch, group_size)
     rows, candidates = context.mask_RN.shape

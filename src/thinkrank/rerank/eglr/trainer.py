@@ -29,12 +29,7 @@ OptionsT = TypeVar("OptionsT", bound=ListTrainerOptions)
 class ListTrainer(Trainer[OptionsT]):
     """Train a part of EGLR on lists.
 
-    Args:
-        model: trained in place.
-        module: the part of it whose weights change.
-        split: train and valid parts are used, test is not touched.
-        options: how to train.
-        run: the folder for checkpoints and the log.
+    `module` is the part whose weights change; the rest is as for `train_eglr`.
 
     Raises:
         ThinkrankError: if the lists have other columns than the model's, or a part has no lists.

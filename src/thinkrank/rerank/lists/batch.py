@@ -92,19 +92,12 @@ def list_batch(requests: Requests, candidates: Candidates, part: slice, *, max_h
 
 
 def training_batch(
-    dataset: ImpressionDataset,
-    indices_B: Integer[np.ndarray, "B"],
-    *,
-    signal: str | None = None,
-    max_history: int = 50,
+    dataset: ImpressionDataset, indices_B: Integer[np.ndarray, "B"], *, signal: str | None = None, max_history: int = 50
 ) -> TrainingBatch:
     """Turn some displayed lists and the feedback on them into tensors, as wide as the longest list.
 
-    Args:
-        dataset: where they are.
-        indices_B: which, in this order.
-        signal: the feedback to learn; None for the data set's first.
-        max_history: newest items of a history to keep, at least 0.
+    The lists stand in the order of `indices_B`, with the newest items of their histories and a feedback signal, by
+    default the first of the data set.
 
     Raises:
         ThinkrankError: if there is no such signal.
@@ -125,14 +118,7 @@ def training_batch(
 
 
 def batches(requests: Requests, candidates: Candidates, size: int, *, max_history: int = 50) -> Iterator[ListBatch]:
-    """Yield every request once, in order, `size` at a time; the last batch may be smaller.
-
-    Args:
-        requests: who asks.
-        candidates: one list for each request.
-        size: lists of a batch, at least 1.
-        max_history: as for `list_batch`.
-    """
+    """Yield every request once, in order, `size` at a time; the last batch may be smaller."""
     for start in range(0, len(requests), size):
         yield list_batch(requests, candidates, slice(start, start + size), max_history=max_history)
 
@@ -147,12 +133,7 @@ def training_batches(
 ) -> Iterator[TrainingBatch]:
     """Yield every displayed list of a data set once, `size` at a time; the last batch may be smaller.
 
-    Args:
-        dataset: where they are.
-        size: lists of a batch, at least 1.
-        generator: draws the order; None for that of the data set.
-        signal: as for `training_batch`.
-        max_history: as for `training_batch`.
+    The generator draws the order; None for that of the data set. The rest is as for `training_batch`.
 
     Raises:
         ThinkrankError: if there is no such signal.

@@ -14,10 +14,8 @@ def list_ndcg(
 ) -> Float64[np.ndarray, "R"]:
     """Return NDCG@k with the gain 2^y - 1; 0 for a list without feedback.
 
-    Args:
-        columns_RK: candidates in order; -1 where a list has ended.
-        feedback_RN: y of every candidate, 0 or above; the ideal list is made of it.
-        k: the cut-off.
+    Columns are candidates in order, -1 where a list has ended; feedback is y of every candidate, 0 or above, of which
+    the ideal list is made.
     """
     return metrics.ndcg(_along(columns_RK, feedback_RN), k, gain=metrics.LIST_GAIN, ideal_BM=feedback_RN)
 

@@ -36,10 +36,5 @@ _KINDS: dict[GeneratorKind, type[_Own]] = {
 
 
 def make_generator(input_width: int, options: GeneratorOptions) -> _Own:
-    """Build a generator with fresh weights.
-
-    Args:
-        input_width: of joint embeddings.
-        options: which kind, and how wide.
-    """
+    """Build a generator with fresh weights."""
     return _KINDS[options.kind](input_width, options)

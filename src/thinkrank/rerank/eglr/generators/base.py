@@ -126,12 +126,7 @@ class Generator(Protocol):
 
 
 class CandidateEncoder(nn.Module):
-    """Turn joint embeddings into tokens: an MLP each, then attention among them. Their order is not seen.
-
-    Args:
-        input_width: E.
-        options: widths, and how many blocks of attention.
-    """
+    """Turn joint embeddings into tokens: an MLP each, then attention among them. Their order is not seen."""
 
     def __init__(self, input_width: int, options: GeneratorOptions) -> None:
         super().__init__()

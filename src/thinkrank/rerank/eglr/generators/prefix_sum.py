@@ -17,10 +17,6 @@ class PrefixSum(nn.Module):
     """Score by a sum: s = W₀ mean(E) + Σ W E_chosen, so the past has no order; z_i = f(s)ᵀ K E_i / √D.
 
     Source: reconstructed after the public code of GoalRank, which scores anew after each sum of projected items.
-
-    Args:
-        input_width: E.
-        options: widths.
     """
 
     def __init__(self, input_width: int, options: GeneratorOptions) -> None:

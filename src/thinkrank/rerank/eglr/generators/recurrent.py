@@ -14,12 +14,7 @@ from thinkrank.rerank.eglr.generators.base import CandidateEncoder, Hidden, Poin
 
 
 class RecurrentGenerator(nn.Module):
-    """Remember by a GRU: everything but how candidates are scored.
-
-    Args:
-        input_width: E.
-        options: widths.
-    """
+    """Remember by a GRU: everything but how candidates are scored."""
 
     def __init__(self, input_width: int, options: GeneratorOptions) -> None:
         super().__init__()

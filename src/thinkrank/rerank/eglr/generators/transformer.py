@@ -73,10 +73,6 @@ class TransformerPointer(nn.Module):
     """Decode causally what was chosen and thought, reading all candidates; z_i = (Q s)ᵀ K E_i / √P.
 
     Source: reconstructed.
-
-    Args:
-        input_width: E.
-        options: widths, blocks and heads.
     """
 
     def __init__(self, input_width: int, options: GeneratorOptions) -> None:
