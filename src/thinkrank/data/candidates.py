@@ -246,11 +246,7 @@ class CandidateSets:
 
 
 def candidate_sets(
-    samples: Samples,
-    size: int = 20,
-    *,
-    negatives: NegativeKind | str = "uniform",
-    seed: int = 0,
+    samples: Samples, size: int = 20, *, negatives: NegativeKind | str = "uniform", seed: int = 0
 ) -> CandidateSets:
     """Draw for every sample its target and `size - 1` items that the user did not choose.
 

@@ -136,11 +136,12 @@ class Catalogue:
         return rows
 
     @cached_property
-    def _years(self) -> list[int | None]:
+    def years(self) -> list[int | None]:
+        """Return the year of each item, None where it is unknown."""
         return self.frame["year"].to_list() if "year" in self.frame.columns else [None] * len(self)
 
     def _label(self, row: int) -> str:
-        year = self._years[row]
+        year = self.years[row]
         return self.titles[row] if year is None else f"{self.titles[row]} ({year})"
 
 

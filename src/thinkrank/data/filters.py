@@ -114,9 +114,7 @@ def keep_seen_items(dataset: Dataset) -> Dataset:
 
 
 def _seen(dataset: Dataset) -> Bool[np.ndarray, "I"]:
-    seen = np.zeros(len(dataset.catalogue), dtype=bool)
-    seen[dataset.items_E] = True
-    return seen
+    return np.asarray(np.bincount(dataset.items_E, minlength=len(dataset.catalogue)) > 0)
 
 
 def _keep_items(dataset: Dataset, keep: Bool[np.ndarray, "I"], record: dict[str, Any]) -> Dataset:

@@ -160,9 +160,7 @@ class Split:
 
     def manifest(self) -> dict[str, Any]:
         """Return what a reader needs to reproduce and judge this split, ready for JSON."""
-        trained = np.zeros(len(self.dataset.catalogue), dtype=bool)
-        for history in self.train_histories():
-            trained[history.items] = True
+        trained = self.train_counts > 0
         return {
             "dataset": self.dataset.name,
             "fingerprint": self.dataset.fingerprint,
@@ -179,10 +177,7 @@ class Split:
 
 
 def split_dataset(
-    dataset: Dataset,
-    kind: SplitKind | str = "temporal",
-    *,
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    dataset: Dataset, kind: SplitKind | str = "temporal", *, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
 ) -> Split:
     """Divide the samples of a data set into train, valid and test.
 

@@ -61,7 +61,8 @@ def parse_ratings(table: Table) -> Table:
     """Turn the ratings into numbers, null where there is none, and refuse what is neither."""
     text = pl.col("rating").cast(pl.String).str.strip_chars()
     number = pl.col("rating").cast(pl.Float64, strict=False)
-    number = pl.when(text != "").then(text).cast(pl.Float64, strict=False) if _is_text(table, "rating") else number
+    if table.frame.schema["rating"] == pl.String:
+        number = pl.when(text != "").then(text).cast(pl.Float64, strict=False)
     parsed = table.with_frame(table.frame.with_columns(number.alias("_number")))
     wrong = (pl.col("_number").is_null() & (text != "")) | pl.col("_number").is_infinite()
     parsed.refuse_where(wrong, "rating {value} is not a number. Mend or remove the row.", show="rating")
@@ -137,7 +138,3 @@ def _drop(table: Table, fault: pl.Expr, what: str) -> tuple[Table, list[str]]:
 def _notices(table: Table, fault: pl.Expr, verb: str, what: str) -> list[str]:
     count, row = table.frame.lazy().filter(fault).select(pl.len(), pl.col(ROW).min().alias("first")).collect().row(0)
     return [f"{table.file}: {verb}{count:,} {what} (first: row {row})"] if count else []
-
-
-def _is_text(table: Table, column: str) -> bool:
-    return table.frame.schema[column] == pl.String

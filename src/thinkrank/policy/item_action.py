@@ -47,9 +47,7 @@ def locate_targets(
 
 
 def item_logprobs(
-    scores_BN: Float[Tensor, "B N"],
-    columns_B: Int[Tensor, "B"],
-    excluded_BN: Bool[Tensor, "B N"] | None = None,
+    scores_BN: Float[Tensor, "B N"], columns_B: Int[Tensor, "B"], excluded_BN: Bool[Tensor, "B N"] | None = None
 ) -> Float[Tensor, "B"]:
     """Compute the log-probability of choosing the target: s_bt - log Σ_{n not excluded} exp s_bn, in nats.
 

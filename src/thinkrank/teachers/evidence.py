@@ -105,15 +105,12 @@ class Facts:
     """
 
     def __init__(self, catalogue: Catalogue, counts_I: Int64[np.ndarray, "I"]) -> None:
-        num_items = len(catalogue)
         columns = attribute_columns(catalogue)
         self.titles = [short_title(title) for title in catalogue.titles]
         self.brand_names = {name for names in columns.get("brand", ()) for name in names}
-        self.values = joined(columns.values(), num_items)
+        self.values = joined(columns.values(), len(catalogue))
         self.implied = implied_values(self.values)
-        self.years: list[int | None] = (
-            catalogue.frame["year"].to_list() if "year" in catalogue.frame.columns else [None] * num_items
-        )
+        self.years = catalogue.years
         self._decades: Column = [(decade(year),) if year and year >= 1000 else () for year in self.years]
         smoothed_I = counts_I + 1.0
         self._value_shares = _shares(self.values, smoothed_I)

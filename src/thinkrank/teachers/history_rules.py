@@ -70,8 +70,7 @@ class RuleWriter:
         self._values = joined(columns.values(), len(catalogue))
         self._counts = Counter(value for values in self._values for value in values)
         self._implied = implied_values(self._values)
-        years = catalogue.frame["year"].to_list() if "year" in catalogue.frame.columns else [None] * len(catalogue)
-        self._decades = [(f"{year // 10}0s",) if year and year >= 1000 else () for year in years]
+        self._decades = [(f"{year // 10}0s",) if year and year >= 1000 else () for year in catalogue.years]
         self._writers: dict[Form, Callable[[list[int], np.random.Generator], str | None]] = {
             "recent": self._recent,
             "taste": self._taste,

@@ -84,13 +84,8 @@ class ModelTeacher:
         return [parse_verdict(texts[i]) for i in range(len(pairs))]
 
     def _prefix(self, history: History) -> list[int]:
-        lines = (self._line(row) for row in history.items.tolist())
-        return [
-            *self._frame.before,
-            *self._rules,
-            *self._ids("History:\n"),
-            *(token for line in lines for token in line),
-        ]
+        lines = [token for row in history.items.tolist() for token in self._line(row)]
+        return [*self._frame.before, *self._rules, *self._ids("History:\n"), *lines]
 
     def _suffix(self, item: int, reflection: Verdict | None) -> list[int]:
         ids = [*self._ids("\nCandidate:\n"), *self._line(item)]

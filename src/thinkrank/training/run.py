@@ -42,15 +42,15 @@ class Run:
         self.folder = Path(folder)
         self.config = _without_none(config)
         self.folder.mkdir(parents=True, exist_ok=True)
-        existing = self._read_config()
-        if existing is not None:
-            difference = _first_difference(existing, self.config)
+        config_file = self.folder / "config.toml"
+        if config_file.exists():
+            difference = _first_difference(tomllib.loads(config_file.read_text(encoding="utf-8")), self.config)
             if difference:
                 raise ThinkrankError(
                     f"{self.folder} holds another run: {difference}. Give another folder, or delete this one."
                 )
         else:
-            _write_text(self.folder / "config.toml", tomli_w.dumps(self.config))
+            _write_text(config_file, tomli_w.dumps(self.config))
         self.manifest = self._kept_manifest({**manifest, "versions": _versions(), "platform": platform.platform()})
 
     @classmethod
@@ -108,10 +108,6 @@ class Run:
                 "Restore the files, or give another folder."
             )
         return kept
-
-    def _read_config(self) -> dict[str, Any] | None:
-        path = self.folder / "config.toml"
-        return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 class UnsavedRun(Run):

@@ -14,13 +14,7 @@ from thinkrank.data.sources import (
     trivago,
 )
 from thinkrank.data.sources._amazon import AmazonOptions
-from thinkrank.data.sources.registry import (
-    LIST_SOURCES,
-    SOURCES,
-    load_dataset,
-    load_impressions,
-    register_source,
-)
+from thinkrank.data.sources.registry import LIST_SOURCES, SOURCES, load_dataset, load_impressions, register_source
 from thinkrank.data.synthetic import RelayOptions, WorldOptions
 from thinkrank.data.synthetic.lists import ListWorldOptions
 

@@ -20,19 +20,8 @@ _MD5 = "0e33842e24a9c977be4e0107933c0723"
 _RATING_FIELDS = ("user", "item", "rating", "timestamp")
 # The order of the flags in u.item.
 _GENRES = (
-    *(
-        "unknown",
-        "Action",
-        "Adventure",
-        "Animation",
-        "Children's",
-        "Comedy",
-        "Crime",
-        "Documentary",
-        "Drama",
-        "Fantasy",
-    ),
-    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
+    *("Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
 _ITEM_FIELDS = ("item", "title", "release_date", "video_release_date", "url", *_GENRES)
 

@@ -49,12 +49,7 @@ def best_list(
 ) -> Int64[np.ndarray, "k"]:
     """Find the k candidates, in order, with the most expected clicks, by trying every list.
 
-    Args:
-        attractions_N: as for `click_probabilities`.
-        kinds_N: as for `click_probabilities`.
-        k: length of the list.
-        position_bias: as for `click_probabilities`.
-        saturation: as for `click_probabilities`.
+    Arguments as for `click_probabilities`; k is the length of the list.
 
     Returns:
         places among the candidates; of lists with equal clicks the first, by order of the candidates.
@@ -89,12 +84,7 @@ def best_order(
     Why: within a list, clicks on a kind are a sum of attractions times weights that fall from place to place, so its
     items stand best in falling order, and are best its most attractive ones. Such a list has as clicks the sum of
     values times r^(-position_bias), which is largest when the k largest values stand in falling order. As values fall
-    within a kind, that order is one of these lists.
-
-    Args:
-        attractions_MN: as for `click_probabilities`.
-        kinds_MN: as for `click_probabilities`.
-        saturation: as for `click_probabilities`.
+    within a kind, that order is one of these lists. Arguments as for `click_probabilities`.
 
     Returns:
         places among the candidates; of equal values the first, by order of the candidates.

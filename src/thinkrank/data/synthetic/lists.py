@@ -188,10 +188,7 @@ class ListWorld:
         return np.concatenate(blocks).astype(np.int64)
 
     def _utilities(
-        self,
-        users_L: Integer[np.ndarray, "L"],
-        times_L: Int64[np.ndarray, "L"],
-        items_LN: Integer[np.ndarray, "L N"],
+        self, users_L: Integer[np.ndarray, "L"], times_L: Int64[np.ndarray, "L"], items_LN: Integer[np.ndarray, "L N"]
     ) -> Float64[np.ndarray, "L N"]:
         world = self.world
         tastes_LV = world.tastes_UDV[users_L, (times_L - START) // SECONDS_PER_DAY]
@@ -200,10 +197,7 @@ class ListWorld:
         return np.asarray(world.appeals_I[items_LN] + of_styles_LN + of_kinds_LN)
 
     def _click_probabilities(
-        self,
-        users_L: Integer[np.ndarray, "L"],
-        times_L: Int64[np.ndarray, "L"],
-        items_LN: Integer[np.ndarray, "L N"],
+        self, users_L: Integer[np.ndarray, "L"], times_L: Int64[np.ndarray, "L"], items_LN: Integer[np.ndarray, "L N"]
     ) -> Float64[np.ndarray, "L N"]:
         return feedback.click_probabilities(
             _sigmoid(self._utilities(users_L, times_L, items_LN)),

@@ -192,22 +192,11 @@ class World:
     def best_slate(self, user: int, time: int, candidates: Slate, k: int) -> Int64[np.ndarray, "k"]:
         """Find the list of k candidates with the most expected clicks, exactly; see `feedback.best_list`.
 
-        Args:
-            user: number, from 0.
-            time: seconds since 1970, UTC, while the world lasts.
-            candidates: catalogue rows, each at most once.
-            k: length of the list.
-
-        Raises:
-            ThinkrankError: as `click_probabilities` does, or if there are too many lists to try them all.
+        Arguments, raises: as `click_probabilities`, and ThinkrankError if there are too many lists to try them all.
         """
         attractions_N, kinds_N = self._attractions(user, time, candidates)
         best_K = feedback.best_list(
-            attractions_N,
-            kinds_N,
-            k,
-            position_bias=self.options.position_bias,
-            saturation=self.options.saturation,
+            attractions_N, kinds_N, k, position_bias=self.options.position_bias, saturation=self.options.saturation
         )
         return np.asarray(candidates, dtype=np.int64)[best_K]
 
