@@ -118,10 +118,6 @@ def popularity_buckets(
     thirds, the tail the rest that has any; cold items have none. Items with as many interactions as the last of the
     head are head too, likewise for the middle.
 
-    Args:
-        targets_S: catalogue rows.
-        counts_I: training interactions of each item.
-
     Raises:
         ValueError: if there are none at all.
 

@@ -116,8 +116,7 @@ class Evaluation(Figures):
     def where(self, chosen_S: Bool[np.ndarray, "S"]) -> "Evaluation":
         """Keep the answers to some of the samples only; coverage and the like are then of their lists.
 
-        Args:
-            chosen_S: which; the cost stays that of all.
+        The cost stays that of all.
         """
         answers = {
             system: Answers(answer.ranks_S[chosen_S], answer.items_SK[chosen_S], answer.cost)

@@ -89,7 +89,10 @@ class Seq2SlateNetwork(ListNetwork):
         for _ in range(min(self.steps, batch.mask_BN.shape[1])):
             hidden_BD, cell_BD = self.writer(token_BD, (hidden_BD, cell_BD))
             logits_BN = self.pointer(torch.tanh(keys_BND + self.state(hidden_BD)[:, None]))[:, :, 0]
-            chosen_B = _choose(logits_BN.detach().masked_fill(~left_BN, -torch.inf), sample)
+            scores_BN = logits_BN.detach().masked_fill(~left_BN, -torch.inf)
+            if sample:  # Gumbel: the largest is a draw from the softmax
+                scores_BN = scores_BN - torch.empty_like(scores_BN).exponential_().log()
+            chosen_B = scores_BN.argmax(dim=1)
             if columns:
                 chosen_B = torch.where(left_BN.any(dim=1), chosen_B, columns[-1])
             columns.append(chosen_B)
@@ -97,13 +100,6 @@ class Seq2SlateNetwork(ListNetwork):
             left_BN = left_BN.scatter(1, chosen_B[:, None], value=False)
             token_BD = joint_BND[rows_B, chosen_B]
         return torch.stack(columns, dim=1), torch.stack(logits, dim=1)
-
-
-def _choose(logits_BN: Float[Tensor, "B N"], sample: bool) -> Int[Tensor, "B"]:
-    if not sample:
-        return logits_BN.argmax(dim=1)
-    noise_BN = -torch.empty_like(logits_BN).exponential_().log()  # Gumbel: the largest is a draw from the softmax
-    return (logits_BN + noise_BN).argmax(dim=1)
 
 
 def left_to_choose(columns_BT: Int[Tensor, "B T"], mask_BN: Bool[Tensor, "B N"]) -> Bool[Tensor, "B T N"]:

@@ -149,13 +149,8 @@ def replay(
 ) -> Replayed:
     """Recompute probabilities and entropies of lists that were written, with as many thoughts as there were.
 
-    Args:
-        generator: whose probabilities are asked for.
-        reasoner: how it thinks; its mode is not looked at.
-        context: a row for each list.
-        columns_RK: the candidates at each place; -1 from where a list ended.
-        steps_RK: thoughts before each choice.
-        wanted_RN: candidates whose probability, taken together, is asked for too; None: none is.
+    The reasoner's mode is not looked at. Columns are -1 from where a list ended; `steps_RK` are the thoughts before
+    each choice, `wanted_RN` the candidates whose probability, taken together, is asked for too (None: none is).
 
     Raises:
         ValueError: if a list repeats a candidate or names one that does not exist.

@@ -154,8 +154,7 @@ class GrpoTrainer(ListTrainer[GrpoOptions]):
     def is_hacking(self, now: Mapping[str, Float[Tensor, "V"]]) -> bool:
         """Say whether the evaluator likes the lists better than at the start while users' clicks fall, and warn then.
 
-        Args:
-            now: ``reward`` and ``ndcg`` of each validation list.
+        `now` holds ``reward`` and ``ndcg`` of each validation list.
         """
         rise_V, fall_V = now["reward"] - self.at_start["reward"], self.at_start["ndcg"] - now["ndcg"]
         exploited = is_exploited(rise_V, fall_V)

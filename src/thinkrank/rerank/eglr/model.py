@@ -194,10 +194,19 @@ class EGLR:
     ) -> Written:
         """Write `samples` lists for each of the batch, one after another, of which the first is chosen greedily."""
         writer = writer or self.writer
-        _check_threshold(writer.reasoning)
+        reasoning = writer.reasoning
+        if reasoning.mode == "entropy" and reasoning.max_steps and reasoning.threshold is None:
+            raise ThinkrankError(
+                "reasoning.threshold is not set: give one, calibrate the writer on validation lists (reinforcement "
+                "does so at its start), or set reasoning.mode to none"
+            )
         context = writer.context(batch, samples)
-        noise = _noise(writer.reasoning, context.mask_RN, k, samples, random or torch.Generator().manual_seed(0))
-        return writer.write(context, k, noise)
+        if samples == 1 and reasoning.mode != "random":
+            return writer.write(context, k)
+        rows, candidates = context.mask_RN.shape
+        random = random or torch.Generator().manual_seed(0)
+        noise = Noise.sample(rows, k, candidates, random, greedy_every=samples)
+        return writer.write(context, k, noise.to(context.mask_RN.device))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, columns, weights of writer and evaluator, its report, the catalogue and a model card."""
@@ -244,30 +253,10 @@ class EGLR:
         return cls(config, catalogue, writer.to(place), evaluator.to(place), report)
 
 
-def _check_threshold(reasoning: ReasoningOptions) -> None:
-    if reasoning.mode == "entropy" and reasoning.max_steps and reasoning.threshold is None:
-        raise ThinkrankError(
-            "reasoning.threshold is not set: give one, calibrate the writer on validation lists (reinforcement does "
-            "so at its start), or set reasoning.mode to none"
-        )
-
-
-def _noise(reasoning: ReasoningOptions, mask_RN: Tensor, k: int, samples: int, random: torch.Generator) -> Noise | None:
-    """Draw chance for lists of which the first of every request is chosen greedily."""
-    if samples == 1 and reasoning.mode != "random":
-        return None
-    noise = Noise.sample(len(mask_RN), k, mask_RN.shape[1], random, greedy_every=samples)
-    return noise.to(mask_RN.device)
-
-
 def ranking_of(candidates: Candidates, written: Sequence[Written], k: int, *, seconds: float) -> Ranking:
     """Say in catalogue rows what was written.
 
-    Args:
-        candidates: of all requests.
-        written: the lists of k places, batch by batch.
-        k: places.
-        seconds: that it took.
+    The lists of k places stand batch by batch; all of them took `seconds`.
     """
 
     def joined(name: str, kind: type[np.generic]) -> np.ndarray:

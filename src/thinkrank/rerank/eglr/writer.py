@@ -97,10 +97,7 @@ class ListWriter(nn.Module):
         lists are written anew, thinking, and the quantile taken of what their entropies were before thinking, `rounds`
         times; the threshold whose rate came nearest is kept.
 
-        Args:
-            contexts: of validation lists.
-            places: of the lists to write.
-            rounds: 0 keeps the first threshold.
+        Contexts are of validation lists; `rounds` 0 keeps the first threshold.
 
         Returns:
             The share of places that think with the new threshold.

@@ -67,11 +67,8 @@ class TrainingBatch(ListBatch):
 def list_batch(requests: Requests, candidates: Candidates, part: slice, *, max_history: int = 50) -> ListBatch:
     """Turn some requests and their candidates into tensors, as wide as the longest list.
 
-    Args:
-        requests: who asks; users are told apart when a `ListReader` looks up what they are called.
-        candidates: one list for each request.
-        part: which of them; a run of neighbours.
-        max_history: newest items of a history to keep, at least 0.
+    `part` is a run of neighbours. Users are told apart when a `ListReader` looks up what they are called. Of a
+    history the `max_history` newest items are kept, at least 0.
     """
     indices_B, some = np.arange(len(requests))[part], candidates[part]
     size = (len(some), min(int(some.lengths_B.max(initial=1)), candidates.items_BN.shape[1]))

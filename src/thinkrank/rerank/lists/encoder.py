@@ -121,10 +121,7 @@ class ListEncoder(nn.Module):
     ) -> "ListEncoder":
         """Make an encoder for a training set, with fresh weights and the set's means and deviations.
 
-        Args:
-            dataset: the training lists.
-            options: what it looks at.
-            item_vectors_IE: as for the class.
+        `item_vectors_IE` are as for the class.
 
         Raises:
             ThinkrankError: if there is not one vector per item.
