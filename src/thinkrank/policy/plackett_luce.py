@@ -233,17 +233,9 @@ def score_function_estimate(
     The baseline b_m is the mean reward of the other samples, which keeps the gradient unbiased and takes away most of
     its variance.
 
-    Args:
-        scores_BN: what the permutations were drawn from; the gradient flows here.
-        permutations_MBN: from `sample`; M at least 2.
-        rewards_MB: R of each, any unit.
-        temperature: τ they were drawn with.
-        k: of rewards that look at the first k places only; leaves the rest of the permutation out of log PL. None for
-            the whole list.
-        mask_BN: False at padding.
-
-    Raises:
-        ValueError: as `log_prob`, if M is 1, a reward is not finite, or shapes differ.
+    Arguments, raises: as `log_prob`, for scores and temperature that `sample` drew the permutations with, at least 2.
+    `rewards_MB` are R of each, finite, any unit; a k, of rewards that look at the first k places only, leaves the rest
+    of the permutation out of log PL.
 
     Source: REINFORCE (Williams 1992), leave-one-out baseline (Kool et al. 2019).
     """

@@ -66,6 +66,5 @@ class Prompts:
         frame, shown = self._texts.frame, [*self._item_opening, *self._texts.item(row)]
         if self.options.item_in_chat:
             return self.close(Prompt.given([*frame.before, *shown, *frame.after]))
-        return self.close(
-            Prompt.given([*frame.before[:1], *shown])
-        )  # the token every sequence of the model begins with
+        # The first is the token every sequence of the model begins with.
+        return self.close(Prompt.given([*frame.before[:1], *shown]))

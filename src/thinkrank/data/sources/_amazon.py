@@ -14,6 +14,8 @@ from thinkrank.data.validation import Untitled, read_events
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
 
+_PRODUCT_COLUMNS = ("item", "title", "categories", "description", "price", "brand")
+
 
 class AmazonOptions(Options):
     """Options of the sources ``amazon-2018`` and ``amazon-2023``.
@@ -80,7 +82,8 @@ def load_category(
         products: one JSON object per line.
         options: what to do with products without a title.
         event_fields: which field is the user, item, rating and timestamp.
-        product_fields: which field is the item, title, categories, description, price and brand.
+        product_fields: which field is the item, title, categories, description, price and brand, if it is called
+            otherwise.
         keep_first: whether a repeated product is a notice and not a fault.
     """
     events = read_events(reviews.name, read_records(reviews, fields=list(event_fields.values())), event_fields)
@@ -95,11 +98,12 @@ def load_category(
     )
 
 
-def _read_products(file: DataFile, columns: dict[str, str]) -> Table:
+def _read_products(file: DataFile, fields: dict[str, str]) -> Table:
     """Read products without average rating and number of ratings.
 
     These are counted over the whole crawl, later test years included.
     """
+    columns = {name: fields.get(name, name) for name in _PRODUCT_COLUMNS}
     blocks = []
     for block in read_json_lines(file, list(columns.values()), required=[columns["item"]]):
         frame = block.select(*(pl.col(there).alias(here) for here, there in columns.items()), ROW)

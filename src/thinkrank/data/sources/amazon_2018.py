@@ -15,14 +15,7 @@ _HOST = "https://datarepo.eng.ucsd.edu/mcauley_group/data/amazon_v2"
 _EVENTS_URL = _HOST + "/categoryFiles/{category}.json.gz"
 _ITEMS_URL = _HOST + "/metaFiles2/meta_{category}.json.gz"
 _REVIEW_FIELDS = {"user": "reviewerID", "item": "asin", "rating": "overall", "timestamp": "unixReviewTime"}
-_PRODUCT_FIELDS = {
-    "item": "asin",
-    "title": "title",
-    "categories": "category",
-    "description": "description",
-    "price": "price",
-    "brand": "brand",
-}
+_PRODUCT_FIELDS = {"item": "asin", "categories": "category"}
 _PAIR_FIELDS = {"user": "user_id", "item": "item_id", "rating": "rating", "timestamp": "timestamp"}
 
 

@@ -15,14 +15,7 @@ _HOST = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023"
 _EVENTS_URL = _HOST + "/benchmark/5core/rating_only/{category}.csv.gz"
 _ITEMS_URL = _HOST + "/raw/meta_categories/meta_{category}.jsonl.gz"
 _EVENT_FIELDS = {"user": "user_id", "item": "parent_asin", "rating": "rating", "timestamp": "timestamp"}
-_PRODUCT_FIELDS = {
-    "item": "parent_asin",
-    "title": "title",
-    "categories": "categories",
-    "description": "description",
-    "price": "price",
-    "brand": "store",
-}
+_PRODUCT_FIELDS = {"item": "parent_asin", "brand": "store"}
 
 
 def load_amazon_2023(path: Path | None, options: AmazonOptions) -> Dataset:

@@ -83,14 +83,8 @@ def load_dataset(source: str, path: str | Path | None = None, **options: Any) ->
 def load_impressions(source: str, path: str | Path | None = None, **options: Any) -> ImpressionDataset:
     """Read, check and clean displayed lists and the feedback on them.
 
-    Args:
-        source: one of `LIST_SOURCES`.
-        path: a folder or zip archive in the source's format; ``synthetic`` takes none, and the same options give its
-            `ListWorld`.
-        options: what the source's options class allows.
-
-    Raises:
-        ThinkrankError: if the source or an option is unknown, or a file is at fault; one line that names file and row.
+    Arguments, raises: as `load_dataset`, for one of `LIST_SOURCES`, which are never fetched. ``synthetic`` takes no
+    path, and the same options give its `ListWorld`.
     """
     lists: ImpressionDataset = _load("lists", source, path, options)
     return lists
