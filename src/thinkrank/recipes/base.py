@@ -212,9 +212,9 @@ def train(
         ThinkrankError: if the folder holds a run with other settings or of other data.
     """
     folder, chosen = Path(folder), settings.stage_class
-    made = (
-        None if chosen is None or is_trained(folder) else own.create(chosen, recipe.stage)
-    )  # before there is a folder
+    made = None  # a class that does not fit is refused before there is a folder
+    if chosen is not None and not is_trained(folder):
+        made = own.create(chosen, recipe.stage)
     split = settings.data.load_split() if split is None else split
     manifest = {"split": split.manifest(), "seed": recipe.seed(settings), "device": device}
     run = Run(folder, settings.model_dump(mode="json"), manifest)
