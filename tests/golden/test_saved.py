@@ -1,4 +1,4 @@
-"""Folders that the first release wrote load and answer as they did; each stands in `tests/fixtures`."""
+"""Folders written before they told their kind load and answer as they did; each stands in `tests/fixtures`."""
 
 import json
 
