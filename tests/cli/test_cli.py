@@ -1,24 +1,47 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line as a user meets it: what it prints and how it ends, in this process and in one of its own."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from thinkrank.cli import main
+
+TERMINAL = {"COLUMNS": "160", "NO_COLOR": "1"}
+
 
 def thinkrank(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", "from thinkrank.cli import main; main()", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=environment,
-        check=False,
-    )
+    """Call the program in this process, which has imported torch already, and forget the modules of the folder."""
+    folder, known = (cwd or Path.cwd()).resolve(), set(sys.modules)
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        patch.dict(os.environ, TERMINAL),
+        patch.multiple(sys, argv=["thinkrank", *arguments], path=[*sys.path]),
+        chdir(folder),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    for name in set(sys.modules) - known:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").resolve().parent == folder:
+            del sys.modules[name]
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def thinkrank_alone(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Call the program in a process of its own."""
+    program = [sys.executable, "-c", "from thinkrank.cli import main; main()", *arguments]
+    environment = {**os.environ, **TERMINAL}
+    return subprocess.run(program, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +66,7 @@ def write_shop(folder: Path, wines: list[str]) -> Path:
 def run(shop, tmp_path_factory):
     """A finished run on the shop, with the tiny model."""
     folder = tmp_path_factory.mktemp("runs") / "shop"
-    done = thinkrank("train", "retrieve", "table", "--path", str(shop), "--out", str(folder), *SETTINGS)
+    done = thinkrank_alone("train", "retrieve", "table", "--path", str(shop), "--out", str(folder), *SETTINGS)
     assert done.returncode == 0, done.stderr
     assert "best validation NDCG@10" in done.stdout
     assert done.stdout.splitlines()[-1] == f"report: {folder / 'report.html'}"
@@ -111,7 +134,8 @@ def test_help_names_every_command_and_imports_no_torch():
     ],
 )
 def test_bad_input_is_one_line_with_the_way_out_and_exit_code_2(arguments, fault, tmp_path):
-    done = thinkrank(*arguments, cwd=tmp_path)
+    call = thinkrank_alone if arguments[0] == "recommend" else thinkrank
+    done = call(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert done.stderr.startswith("thinkrank: ")

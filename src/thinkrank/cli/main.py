@@ -27,12 +27,13 @@ app.command("rerank")(rerank.rerank)
 app.command("doctor")(doctor.doctor)
 
 
-def _version(show: bool) -> None:
+def _version(show: bool) -> bool:
     if show:
         from thinkrank import __version__
 
         sys.stdout.write(f"thinkrank {__version__}\n")
         raise typer.Exit
+    return show
 
 
 @app.callback()
