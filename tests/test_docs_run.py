@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import typer
 
+from cli.test_cli import thinkrank
 from thinkrank.cli.main import app
 from thinkrank.data import Catalogue, Dataset, split_dataset
 from thinkrank.data.sources import registry
@@ -151,9 +152,9 @@ def test_what_is_added_as_the_guide_writes_it_keeps_its_contracts(tmp_path):
     (tmp_path / "mine.py").write_text(python_blocks(OWN)[0], encoding="utf-8")
     (line,) = (line for name, line in COMMANDS if name == OWN.name and "mine:NextItem" in line)
     words = shlex.split(line.replace("movielens-100k", "synthetic -o users=30 -o items=50"))
-    program = [sys.executable, "-c", "from thinkrank.cli import main; main()"]
-    subprocess.run([*program, *words[1:]], cwd=tmp_path, check=True)
-    subprocess.run([*program, "evaluate", "runs/mine"], cwd=tmp_path, check=True, capture_output=True)
+    for words_of_it in (words[1:], ["evaluate", "runs/mine"]):
+        called = thinkrank(*words_of_it, cwd=tmp_path)
+        assert called.returncode == 0, called.stderr
     assert "NextItem" in (tmp_path / "runs" / "mine" / "results.json").read_text(encoding="utf-8")
 
 
