@@ -27,6 +27,7 @@ KINDS = {
     "popularity": "thinkrank.retrieve.popularity:Popularity",
     "item-knn": "thinkrank.retrieve.item_knn:ItemKNN",
     "ease": "thinkrank.retrieve.ease:EASE",
+    "fused": "thinkrank.retrieve.fused:Fused",
     "sasrec": "thinkrank.retrieve.sasrec.model:SASRec",
     "r2rank": "thinkrank.rank.r2rank.model:R2Rank",
     "eglr": "thinkrank.rerank.eglr.model:EGLR",

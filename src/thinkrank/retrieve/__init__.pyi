@@ -1,6 +1,8 @@
 from .base import DenseRetriever as DenseRetriever
 from .ease import EASE as EASE
 from .ease import EASEConfig as EASEConfig
+from .fused import Fused as Fused
+from .fused import FusedConfig as FusedConfig
 from .item_knn import ItemKNN as ItemKNN
 from .item_knn import ItemKNNConfig as ItemKNNConfig
 from .popularity import Popularity as Popularity

@@ -24,8 +24,8 @@ from thinkrank.stages.answers import Ranking
 from thinkrank.stages.checks import checked_candidates, checked_requests
 from thinkrank.stages.order import mask_seen, order_candidates, target_ranks, top_k
 
-_ARRAYS_FILE = "model.safetensors"
-_CATALOGUE_FILE = "catalogue.parquet"
+ARRAYS_FILE = "model.safetensors"
+CATALOGUE_FILE = "catalogue.parquet"
 _SCORED_AT_ONCE = 256
 """Requests whose scores are held at the same time."""
 
@@ -163,8 +163,8 @@ class DenseRetriever(ABC, Generic[ConfigT]):
             ThinkrankError: if nothing was learnt yet.
         """
         (catalogue, arrays), folder = self._known(), Path(folder)
-        write_arrays(folder / _ARRAYS_FILE, arrays)
-        catalogue.save(folder / _CATALOGUE_FILE)
+        write_arrays(folder / ARRAYS_FILE, arrays)
+        catalogue.save(folder / CATALOGUE_FILE)
         finish(folder, self.kind, self.config)
 
     @classmethod
@@ -183,9 +183,9 @@ class DenseRetriever(ABC, Generic[ConfigT]):
         folder = local_folder(where)
         model = cls._of(read_config(folder, cls.kind, cls.config_class), device)
         with reading(folder):
-            arrays = load_file(folder / _ARRAYS_FILE)
-            if (folder / _CATALOGUE_FILE).is_file() or format_of(folder) > 1:
-                catalogue = Catalogue.load(folder / _CATALOGUE_FILE)
+            arrays = load_file(folder / ARRAYS_FILE)
+            if (folder / CATALOGUE_FILE).is_file() or format_of(folder) > 1:
+                catalogue = Catalogue.load(folder / CATALOGUE_FILE)
             else:
                 rows = pl.Series("item", [str(row) for row in range(len(arrays["counts_I"]))], dtype=pl.String)
                 catalogue = Catalogue(pl.DataFrame({"item": rows, "title": rows}))

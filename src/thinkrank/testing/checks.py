@@ -88,8 +88,8 @@ class SavedContract:
 
     def test_a_damaged_file_is_refused(self, stage: Any, tmp_path: Path) -> None:
         stage.save_pretrained(tmp_path / "whole")
-        for file in sorted((tmp_path / "whole").iterdir()):
-            if file.suffix == ".md":
+        for file in sorted((tmp_path / "whole").rglob("*")):
+            if file.is_dir() or file.suffix == ".md":
                 continue
             content = file.read_bytes()
             file.write_bytes(b"not what it was")

@@ -1,0 +1,281 @@
+"""Several retrievers as one: a weighted sum of their scores, its weights learnt from what validation users took next.
+
+    score(u, i) = sum over k of w_k x_k(u, i)
+
+The columns x are each part's scores, as they are (logits) or bent like a logarithm (counts, votes), whichever explains
+more of what came next; and what an item that training never saw needs: a level of its own, and a slope of its own for
+parts that tell such items apart (those that read text). The weights maximise the likelihood of the items that came next
+among all that compete: a conditional logit, convex, so there is one answer and no search. Users with hardly any history
+have weights that may deviate from the others'.
+
+Shape legend: B requests, I items of the catalogue, K columns.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from safetensors.numpy import load_file
+
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.requests import Requests
+from thinkrank.data.splits import Samples, Split
+from thinkrank.errors import ThinkrankError
+from thinkrank.options import Options
+from thinkrank.pretrained import load, local_folder, read_config, reading
+from thinkrank.retrieve.base import ARRAYS_FILE, CATALOGUE_FILE, DenseRetriever
+from thinkrank.stages.order import mask_seen
+
+_PARTS = "parts"
+_MOST_CELLS = 60_000_000
+"""Numbers that learning holds at most; fewer samples are looked at where the catalogue is large."""
+_STEPS = 100
+
+
+class FusedConfig(Options):
+    """Hold the options of `Fused`."""
+
+    model: Literal["fused"] = "fused"
+    parts: tuple[str, ...] = Field((), description="names of the retrievers that are fused, in order")
+    samples: PositiveInt = Field(1000, description="validation samples that the weights are learnt from, at most")
+    ridge: NonNegativeFloat = Field(1e-3, description="penalty on the squared weights")
+    newcomers: NonNegativeInt = Field(
+        2, description="events of a history up to which its weights may deviate from those of longer ones"
+    )
+    newcomer_ridge: NonNegativeFloat = Field(
+        1e-2, description="penalty on the squared deviation of newcomers' weights from those of the others"
+    )
+    filter_seen: bool = Field(True, description="whether items of the history do not compete while weights are learnt")
+
+
+class Fused(DenseRetriever[FusedConfig]):
+    """Retriever made of fitted retrievers.
+
+    A part has `scores(requests)`, as the package's own have; one that only retrieves is asked for the whole catalogue.
+    The parts must not have learnt from the samples that `fit` looks at: it takes the split's validation part.
+
+    Args:
+        parts: fitted retrievers by name, all of the same catalogue.
+        config: its options; `parts` is filled in.
+
+    Raises:
+        ThinkrankError: if there is no part, or they know different items.
+    """
+
+    kind = "fused"
+    config_class = FusedConfig
+
+    def __init__(self, parts: Mapping[str, Any], config: FusedConfig | None = None) -> None:
+        if not parts:
+            raise ThinkrankError("there is nothing to fuse: name at least one fitted retriever")
+        super().__init__((config or FusedConfig()).model_copy(update={"parts": tuple(parts)}))
+        self.parts = dict(parts)
+        first, *others = self.parts
+        for name in others:
+            if self.parts[name].catalogue.ids != self.parts[first].catalogue.ids:
+                raise ThinkrankError(f"{name} and {first} know different items, so their scores cannot be summed")
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Name what is weighed, in the order of the weights."""
+        return (*(f"{part}{kind}" for part in self.parts for kind in ("", ", new items")), "new items")
+
+    @property
+    def weights(self) -> dict[str, tuple[float, float]]:
+        """Return the weight of each column that is used: for users with a history, and for newcomers."""
+        rows = zip(self.column_names, *self.arrays["weights_2K"].tolist(), strict=True)
+        return {name: (settled, newcomer) for name, settled, newcomer in rows if settled or newcomer}
+
+    def without(self, name: str) -> "Fused":
+        """Return the same without one part, to be fitted anew: what it loses is what the part adds."""
+        return Fused({other: part for other, part in self.parts.items() if other != name}, self.config)
+
+    def fit(self, split: Split) -> "Fused":
+        """Learn the weights from the split's validation part, and return self.
+
+        Raises:
+            ThinkrankError: if no validation sample can be used.
+        """
+        return self.fit_on(split.valid, split.train_counts)
+
+    def fit_on(self, samples: Samples, counts_I: Any) -> "Fused":
+        """Learn the weights from samples that no part has learnt from, and return self.
+
+        Args:
+            samples: more than `config.samples` are drawn from.
+            counts_I: training events of each item; those without any are new.
+
+        Raises:
+            ThinkrankError: if no sample can be used: all their targets stand in their histories.
+        """
+        catalogue: Catalogue = next(iter(self.parts.values())).catalogue
+        num_items, num_columns = len(catalogue), len(self.column_names)
+        samples = samples.subset(min(self.config.samples, max(1, _MOST_CELLS // (num_columns * num_items))), seed=0)
+        requests, is_new_I = samples.requests(), np.asarray(counts_I) == 0
+        scores = [_scores(part, requests, num_items) for part in self.parts.values()]
+        competes_BI = np.isfinite(np.stack(scores)).all(axis=0)
+        if self.config.filter_seen:
+            competes_BI &= np.isfinite(mask_seen(np.zeros(competes_BI.shape, np.float32), requests.histories))
+        usable_B = competes_BI[np.arange(len(samples)), samples.targets]
+        if not usable_B.any():
+            raise ThinkrankError("no validation sample can be learnt from: none is left, or all targets were seen")
+        scores, competes_BI = [scores_BI[usable_B] for scores_BI in scores], competes_BI[usable_B]
+        targets_B = samples.targets[usable_B]
+        shapes = [_shape(scores_BI, competes_BI, targets_B, is_new_I, self.config) for scores_BI in scores]
+        arrays = {
+            "scales_P": np.array([scale for scale, _, _ in shapes], np.float32),
+            "bends_P": np.array([bends for _, bends, _ in shapes], bool),
+            "tells_new_P": np.array([tells_new for _, _, tells_new in shapes], bool),
+            "is_new_I": is_new_I,
+        }
+        columns_BKI = np.zeros((len(targets_B), num_columns, num_items), np.float32)
+        for k, column_BI in _columns(scores, arrays):
+            columns_BKI[:, k] = column_BI
+        newcomers_B = _is_newcomer(requests, self.config.newcomers)[usable_B]
+        weights_2K, _ = conditional_logit(columns_BKI, competes_BI, targets_B, newcomers_B, self.config)
+        self.learn(catalogue, {**arrays, "weights_2K": weights_2K})
+        return self
+
+    def scores(self, requests: Any) -> Float32[np.ndarray, "B I"]:
+        """Sum the weighed columns; -inf where a part has withdrawn an item."""
+        requests, arrays = self.checked(requests), self.arrays
+        scores = [_scores(part, requests, len(self.catalogue)) for part in self.parts.values()]
+        weights_BK = arrays["weights_2K"][_is_newcomer(requests, self.config.newcomers).astype(int)]
+        total_BI = np.zeros(scores[0].shape, np.float32)
+        for k, column_BI in _columns(scores, arrays):
+            total_BI += weights_BK[:, k, None] * column_BI
+        total_BI[~np.isfinite(np.stack(scores)).all(axis=0)] = -np.inf
+        return total_BI
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write every part into a folder of its own below `parts`, loadable alone, then the weights.
+
+        Raises:
+            ThinkrankError: if nothing was learnt yet.
+        """
+        self._known()
+        for number, part in enumerate(self.parts.values()):
+            part.save_pretrained(Path(folder) / _PARTS / str(number))
+        super().save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(
+        cls, where: str | Path, *, device: str = "auto", parts: Mapping[str, Any] | None = None
+    ) -> "Fused":
+        """Load what `save_pretrained` wrote.
+
+        Args:
+            where: a folder, or a hub id `owner/name`.
+            device: where parts that compute with torch answer.
+            parts: retrievers to use instead of those in the folder, by name: those of classes of your own.
+
+        Raises:
+            ThinkrankError: if a file is missing, unreadable, or of another kind or shape of model.
+        """
+        folder, given = local_folder(where), dict(parts or {})
+        config = read_config(folder, cls.kind, cls.config_class)
+        known = {
+            name: given[name] if name in given else load(folder / _PARTS / str(number), device=device)
+            for number, name in enumerate(config.parts)
+        }
+        model = cls(known, config)
+        with reading(folder):
+            model.learn(Catalogue.load(folder / CATALOGUE_FILE), load_file(folder / ARRAYS_FILE))
+        return model
+
+
+def _scores(part: Any, requests: Requests, num_items: int) -> Float32[np.ndarray, "B I"]:
+    """Ask a part for all its scores; -inf for what it does not answer with."""
+    if hasattr(part, "scores"):
+        return np.asarray(part.scores(requests), np.float32)
+    ranking = part.retrieve(requests, num_items, filter_seen=False)
+    scores_BI = np.full((len(requests), num_items + 1), -np.inf, np.float32)
+    np.put_along_axis(scores_BI, ranking.items_BK, ranking.scores_BK, axis=1)  # -1 is the last, surplus column
+    return scores_BI[:, :num_items]
+
+
+def _is_newcomer(requests: Requests, most: int) -> Bool[np.ndarray, "B"]:
+    return np.array([len(history) <= most for history in requests.histories], dtype=bool)
+
+
+def _shape(
+    scores_BI: Float32[np.ndarray, "B I"],
+    competes_BI: Bool[np.ndarray, "B I"],
+    targets_B: Int[np.ndarray, "B"],
+    is_new_I: Bool[np.ndarray, "I"],
+    config: FusedConfig,
+) -> tuple[float, bool, bool]:
+    """Find a part's scale, whether its scores are bent, and whether it tells new items apart."""
+    among = np.abs(scores_BI[competes_BI & (scores_BI != 0)])
+    scales = (float(scores_BI[competes_BI].std()) or 1.0, float(np.median(among)) if len(among) else 1.0)
+    nobody_B = np.zeros(len(targets_B), dtype=bool)
+    shapes = [
+        (scale, bends, _bent(scores_BI, scale, bends)) for scale, bends in zip(scales, (False, True), strict=True)
+    ]
+    scale, bends, _ = min(
+        shapes, key=lambda shape: conditional_logit(shape[2][:, None], competes_BI, targets_B, nobody_B, config)[1]
+    )
+    new = scores_BI[:, is_new_I]
+    tells_new = bool((np.isfinite(new) & (new != new[:, :1])).any())
+    return scale, bends, tells_new
+
+
+def _bent(scores_BI: Float32[np.ndarray, "B I"], scale: float, bends: bool) -> Float32[np.ndarray, "B I"]:
+    """Scale scores and, below and above about the scale, let them grow as logarithms do; 0 for -inf."""
+    scaled_BI = np.where(np.isneginf(scores_BI), np.float32(0), scores_BI) / np.float32(scale)
+    return np.arcsinh(scaled_BI) if bends else scaled_BI
+
+
+def _columns(
+    scores: Sequence[Float32[np.ndarray, "B I"]], arrays: Mapping[str, np.ndarray]
+) -> Iterator[tuple[int, Float32[np.ndarray, "B I"]]]:
+    """Yield what is weighed, and its number; a slope for new items only where a part tells them apart."""
+    is_new_I = arrays["is_new_I"].astype(np.float32)
+    shapes = zip(*(arrays[name].tolist() for name in ("scales_P", "bends_P", "tells_new_P")), strict=True)
+    for number, (scores_BI, (scale, bends, tells_new)) in enumerate(zip(scores, shapes, strict=True)):
+        column_BI = _bent(scores_BI, scale, bends)
+        yield 2 * number, column_BI
+        if tells_new:
+            yield 2 * number + 1, column_BI * is_new_I
+    yield 2 * len(scores), np.broadcast_to(is_new_I, scores[0].shape)
+
+
+def conditional_logit(
+    columns_BKI: Float32[np.ndarray, "B K I"],
+    competes_BI: Bool[np.ndarray, "B I"],
+    targets_B: Int[np.ndarray, "B"],
+    is_newcomer_B: Bool[np.ndarray, "B"],
+    config: FusedConfig,
+) -> tuple[Float32[np.ndarray, "2 K"], float]:
+    """Find the weights under which the targets are likeliest among all that compete, penalties included.
+
+    Returns:
+        the weights of users with a history and of newcomers, and the mean loss with the penalties.
+
+    Source: McFadden 1974, conditional logit; the penalties are ours.
+    """
+    columns = torch.from_numpy(columns_BKI)
+    kept_BI, targets = torch.from_numpy(competes_BI), torch.from_numpy(targets_B.astype(np.int64))
+    newcomer_B = torch.from_numpy(is_newcomer_B)
+    weights_2K = torch.zeros(2, columns.shape[1], requires_grad=True)  # of all, and what newcomers add to them
+    optimizer = torch.optim.LBFGS(
+        [weights_2K], max_iter=_STEPS, tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        weights_BK = weights_2K[0] + newcomer_B[:, None] * weights_2K[1]
+        scores_BI = torch.einsum("bki,bk->bi", columns, weights_BK).masked_fill(~kept_BI, -torch.inf)
+        value = -scores_BI.log_softmax(dim=1).gather(1, targets[:, None]).mean()
+        value = value + config.ridge * (weights_2K[0] ** 2).sum() + config.newcomer_ridge * (weights_2K[1] ** 2).sum()
+        value.backward()
+        return value.item()
+
+    optimizer.step(loss)
+    least = loss()
+    shared_K, more_K = weights_2K.detach()
+    return torch.stack([shared_K, shared_K + more_K]).numpy(), least

@@ -1,0 +1,130 @@
+"""Several retrievers as one."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from thinkrank.data import Catalogue, Dataset, History, split_dataset
+from thinkrank.errors import ThinkrankError
+from thinkrank.retrieve import EASE, Fused, FusedConfig, ItemKNN, Popularity
+from thinkrank.retrieve.fused import conditional_logit
+from thinkrank.stages import top_k
+from thinkrank.testing import LearnsTasteContract, refused, two_tribes
+
+
+def parts(data) -> dict:
+    return {"popularity": Popularity().fit(data), "item-kNN": ItemKNN().fit(data), "EASE": EASE().fit(data)}
+
+
+class TestFused(LearnsTasteContract):
+    @classmethod
+    def fit(cls, dataset):
+        split = split_dataset(dataset, "leave-last-out")
+        return Fused(parts(dataset)).fit_on(split.valid, split.train_counts)
+
+
+def objective(weights_2K, columns_BKI, competes_BI, targets_B, is_newcomer_B, config) -> float:
+    """The penalised loss as its definition says, sample by sample, weights of the two groups given."""
+    total = 0.0
+    for columns_KI, competes_I, target, newcomer in zip(
+        columns_BKI, competes_BI, targets_B, is_newcomer_B, strict=True
+    ):
+        scores_I = weights_2K[int(newcomer)] @ columns_KI.astype(np.float64)
+        total += np.log(np.exp(scores_I[competes_I]).sum()) - scores_I[target]
+    penalty = config.ridge * (weights_2K[0] ** 2).sum()
+    return total / len(targets_B) + penalty + config.newcomer_ridge * ((weights_2K[1] - weights_2K[0]) ** 2).sum()
+
+
+def test_no_other_weights_make_the_targets_likelier():
+    random = np.random.default_rng(0)
+    columns_BKI = random.normal(size=(60, 3, 7)).astype(np.float32)
+    competes_BI = random.random((60, 7)) < 0.8
+    targets_B = (columns_BKI[:, 0] + random.gumbel(size=(60, 7))).argmax(axis=1)
+    competes_BI[np.arange(60), targets_B] = True
+    given = columns_BKI, competes_BI, targets_B, random.random(60) < 0.3, FusedConfig(ridge=0.01, newcomer_ridge=0.02)
+    weights_2K, loss = conditional_logit(*given)
+    best = objective(weights_2K.astype(np.float64), *given)
+    assert loss == pytest.approx(best, rel=1e-5)
+    for group, k in np.ndindex(2, 3):
+        for step in (-1e-3, 1e-3):
+            moved_2K = weights_2K.astype(np.float64)
+            moved_2K[group, k] += step
+            assert objective(moved_2K, *given) > best  # convex: what no step betters is the least
+    assert abs(weights_2K[0, 0]) > 0.3
+
+
+def shop_with_arrivals() -> Dataset:
+    """Sixty people take three of six wines in a row; late ones then take one of two wines that came last."""
+    rows = []
+    for person in range(60):
+        first = person % 6
+        rows += [(f"p{person}", f"w{(first + step) % 6}", 1000 * person + step) for step in range(3)]
+        if person >= 53:
+            rows.append((f"p{person}", f"new{person % 2}", 1000 * person + 3))
+    titles = [f"w{n}" for n in range(6)] + ["new0", "new1"]
+    catalogue = Catalogue(pl.DataFrame({"item": titles, "title": titles}))
+    return Dataset("shop", pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row"), catalogue)
+
+
+def test_items_that_training_never_saw_compete_on_a_level_of_their_own():
+    split = split_dataset(shop_with_arrivals())
+    new = [split.dataset.catalogue.row(name) for name in ("new0", "new1")]
+    assert not split.train_counts[new].any()
+    alone = ItemKNN().fit(split)
+    fused = Fused({"item-kNN": alone}).fit(split)
+    history = [History.of([split.dataset.catalogue.row(name) for name in ("w3", "w4", "w5")])]
+    assert (alone.scores(history)[0, new] == 0).all()
+    assert set(fused.retrieve(history, 2).items_BK[0].tolist()) == set(new)
+    assert fused.weights["new items"][0] > 1
+
+
+class Favourite:
+    """A retriever of one's own that only retrieves: one item is everyone's favourite, another was withdrawn."""
+
+    def __init__(self, catalogue, item: int, withdrawn: int) -> None:
+        self.catalogue, self.item, self.withdrawn = catalogue, item, withdrawn
+
+    def retrieve(self, requests, k, *, filter_seen=True):
+        scores_BI = np.zeros((len(requests), len(self.catalogue)), np.float32)
+        scores_BI[:, self.item], scores_BI[:, self.withdrawn] = 1, -np.inf
+        return top_k(scores_BI, requests.histories, k, filter_seen=filter_seen)
+
+    def save_pretrained(self, folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+
+
+def test_a_part_that_only_retrieves_is_asked_for_everything(tmp_path):
+    dataset = two_tribes()
+    split = split_dataset(dataset, "leave-last-out")
+    mine = Favourite(dataset.catalogue, item=3, withdrawn=8)
+    fused = Fused({"mine": mine, "item-kNN": ItemKNN().fit(dataset)}).fit(split)
+    scores_I = fused.scores([History.of([0, 1])])[0]
+    assert np.isneginf(scores_I[8])
+    assert np.isfinite(np.delete(scores_I, 8)).all()
+    fused.save_pretrained(tmp_path)
+    with refused():
+        Fused.from_pretrained(tmp_path)
+    again = Fused.from_pretrained(tmp_path, parts={"mine": mine})
+    np.testing.assert_array_equal(again.scores([History.of([0, 1])])[0], scores_I)
+
+
+def test_what_a_part_adds_is_seen_without_it():
+    dataset = two_tribes()
+    split = split_dataset(dataset, "leave-last-out")
+    fused = Fused(parts(dataset)).fit(split)
+    rest = fused.without("item-kNN").fit(split)
+    assert tuple(rest.parts) == ("popularity", "EASE")
+    assert rest.parts["EASE"] is fused.parts["EASE"]
+
+
+def test_faults_are_told():
+    dataset, other = two_tribes(), shop_with_arrivals()
+    with refused("nothing to fuse"):
+        Fused({})
+    with refused("know different items"):
+        Fused({"a": Popularity().fit(dataset), "b": Popularity().fit(other)})
+    split = split_dataset(dataset, "leave-last-out")
+    with pytest.raises(ThinkrankError, match="no validation sample"):
+        Fused({"a": Popularity().fit(dataset)}).fit_on(split.valid.subset(0, 0), split.train_counts)
