@@ -6,7 +6,8 @@ import pytest
 from thinkrank.prompts.options import PromptOptions
 from thinkrank.prompts.retrieval import Prompts
 from thinkrank.retrieve import ContrastiveOptions
-from thinkrank.retrieve.r2ec.examples import Stretch, _epoch, build_batch, endless_batches
+from thinkrank.retrieve.r2ec.examples import Stretch, _epoch, branches, build_batch, endless_batches
+from thinkrank.teachers.history_rules import RuleWriter
 
 
 @pytest.fixture
@@ -43,26 +44,71 @@ def test_the_order_depends_on_the_seed_alone_and_can_be_entered_anywhere(histori
     assert list(islice(endless_batches(histories, targets, other, window=4), 60)) != whole
 
 
-def test_each_line_predicts_the_line_after_it_and_the_closing_what_comes_last(backbone, dataset, histories):
-    prompts = Prompts(backbone, dataset.catalogue, PromptOptions())
+def read_at(batch, readout):
+    """The tokens up to the one that is read."""
+    return batch.forest.sequence(readout.node)[: readout.position + 1]
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_lines_predict_the_line_after_them_and_closings_what_comes_behind_theirs(backbone, dataset, histories, start):
+    prompts = Prompts(backbone, dataset.catalogue, PromptOptions(history_window=4))
     history = next(h for h in histories if len(h) >= 7)
     items = history.items.tolist()
-    batch = build_batch(prompts, [history], [Stretch(0, 2, 7)], ContrastiveOptions())
-    readouts = sorted(
-        zip(batch.columns_P.tolist(), batch.targets_P.tolist(), batch.seen_PI, strict=True), key=lambda r: r[0]
-    )
-    assert [target for _, target, _ in readouts] == [*items[3:7], items[6]]
-    for (column, _, seen), last in zip(readouts, [2, 3, 4, 5, 5], strict=True):
-        shown = backbone.tokenizer.decode(batch.sequences[0][: column + 1])
-        assert dataset.catalogue.titles[items[last]] in shown
-        assert dataset.catalogue.titles[items[6]] not in shown or items[6] in items[2 : last + 1]
-        assert set(seen.nonzero()[:, 0].tolist()) == set(items[: last + 1])
+    options = ContrastiveOptions(thought_share=0.5, thought_readings=10**6)
+    batch = build_batch(prompts, [history], [Stretch(0, start, 7)], options, RuleWriter(dataset.catalogue))
+    for readout, target, seen in zip(batch.readouts, batch.targets_P.tolist(), batch.seen_PI, strict=True):
+        assert target == items[readout.target]
+        assert set(seen.nonzero()[:, 0].tolist()) == set(items[: readout.target])
+        user = prompts.user(history[start : readout.target], window=readout.target - start)
+        read = batch.forest.sequence(readout.node)[: readout.position + 1]
+        if readout.is_line:
+            assert read == user.prompt.ids[: user.line_ends[-1] + 1]
+        else:
+            thought = tuple(read[i] for i in readout.thought)
+            assert read == user.prompt.ids + (thought or tuple(prompts.closing_ids))
+    lines, closings = ([r for r in batch.readouts if r.is_line is kind] for kind in (True, False))
+    assert [readout.target for readout in lines] == list(range(start + 1, 7))
+    assert [readout.target for readout in closings] == list(range(start + 1, start + 1 + min(4, 6 - start)))
+    assert {bool(readout.thought) for readout in closings} == {True, False}
+    assert batch.forest.num_tokens < sum(len(sequence) for sequence in batch.forest.sequences())
+
+
+def test_closings_stand_behind_as_many_lines_in_training_as_at_test(histories, backbone, dataset):
+    """Behind whole stretches they stood behind twice as many lines on films as any prompt shows."""
+    window = 4
+    prompts = Prompts(backbone, dataset.catalogue, PromptOptions(history_window=window))
+    options = ContrastiveOptions(stretch=8, batch_size=4)
+    asked = {min(place, window) for history in histories for place in range(1, len(history) + 1)}
+    behind = []
+    for batch in islice(endless_batches(histories, [], options, window=window), 60):
+        for stretch in batch:
+            (closing,) = (r for r in build_batch(prompts, histories, [stretch], options).readouts if not r.is_line)
+            behind.append(closing.target - stretch.start)
+            if stretch.start:
+                assert behind[-1] == min(window, stretch.stop - stretch.start - 1)
+    assert set(behind) == asked
+
+
+def test_rows_leave_a_stem_where_they_differ_from_it():
+    stem, rows = (1, 2, 3, 4, 5), [(1, 2, 9), (1, 2, 3, 4, 5, 6), (7, 8), (1, 2), (1, 2, 9, 3)]
+    tree, end, leaves = branches(stem, rows)
+    assert tree.sequence(end) == stem
+    assert [tree.sequence(leaf) for leaf in leaves] == rows
+    assert tree.num_tokens == len(stem) + 1 + 1 + 2 + 1 + 2
+    tree, end, leaves = branches((), rows[:1])
+    assert (end, [tree.sequence(leaf) for leaf in leaves]) == (-1, rows[:1])
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 5), (0.25, 10), (0.0, 1)])
+def test_sequences_get_as_many_closings_as_the_readings_behind_thoughts_take(share, expected):
+    options = ContrastiveOptions(steps=100, batch_size=4, accumulate=2, thought_share=share, thought_readings=2000)
+    assert options.closings == expected
 
 
 def test_under_last_supervision_only_the_closing_predicts(backbone, dataset, histories):
     prompts = Prompts(backbone, dataset.catalogue, PromptOptions())
     batch = build_batch(prompts, histories, [Stretch(0, 0, 3)], ContrastiveOptions(supervision="last"))
-    assert batch.columns_P.tolist() == [len(batch.sequences[0]) - 1]
+    assert [readout.position for readout in batch.readouts] == [batch.forest.num_tokens - 1]
     assert batch.targets_P.tolist() == [int(histories[0].items[2])]
 
 
@@ -70,5 +116,6 @@ def test_what_the_window_and_budget_cut_is_not_read_out(backbone, dataset, histo
     prompts = Prompts(backbone, dataset.catalogue, PromptOptions(history_tokens=12))
     history = next(h for h in histories if len(h) >= 7)
     batch = build_batch(prompts, [history], [Stretch(0, 0, 7)], ContrastiveOptions())
-    assert 2 <= len(batch.targets_P) < 7
-    assert batch.targets_P[-1].item() == batch.targets_P[0].item() == history.items[6]
+    lines = [readout.target for readout in batch.readouts if readout.is_line]
+    assert 1 <= len(lines) < 6
+    assert lines == list(range(7 - len(lines), 7))

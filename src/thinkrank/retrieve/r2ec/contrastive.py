@@ -10,13 +10,14 @@ Shape legend: P readouts of a batch, N candidate items, D width.
 import time
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from thinkrank.data.splits import Split
-from thinkrank.language import Packing, PrefixTree, packed_states, selective_logprobs
+from thinkrank.language import Packing, packed_states, selective_logprobs
 from thinkrank.policy import item_logprobs
 from thinkrank.retrieve.r2ec.examples import Batch, Stretch, build_batch, endless_batches
 from thinkrank.retrieve.r2ec.model import R2ec
@@ -37,6 +38,7 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         self.histories = split.train_histories()
         self.writer = _writer(model, options)
         self.ways = (False,) if self.writer is None else (False, True)
+        self.readings = 0
         self._batches: Iterator[list[Stretch]] | None = None
 
     def prepare(self) -> None:
@@ -44,7 +46,7 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         if not self.model.head.is_prepared:
             batches = [self.render(batch) for batch in islice(self.batches(), _CENTRING_BATCHES)]
             with torch.no_grad():
-                states = torch.cat([self.readouts(batch, self.states(batch)[1]) for batch in batches])
+                states = torch.cat([self.readouts(batch, *self.states(batch)) for batch in batches])
             prepare_head(self.model, self.split, states, torch.cat([batch.is_line_P for batch in batches]))
 
     def batches(self) -> Iterator[list[Stretch]]:
@@ -73,53 +75,76 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         started = time.perf_counter()
         rate = self.learning_rate()
         rendered = [self.render(batch) for batch in batches]
-        readouts = sum(len(batch.targets_P) for batch in rendered)
-        written = sum(len(tokens) for batch in rendered for _, tokens in batch.thoughts)
-        losses = {"loss": 0.0, "thought_loss": 0.0}
+        readouts = sum(len(batch.readouts) for batch in rendered)
+        written = sum(batch.num_written for batch in rendered)
+        self.readings += sum(int(batch.is_after_thought_P.sum()) for batch in rendered)
+        counters.examples += readouts
+        losses = {"loss": 0.0, "after_thought_loss": 0.0, "thought_loss": 0.0}
         self.model.backbone.model.train()
         for batch in rendered:
             packing, states_TD = self.states(batch)
-            item = self._loss(batch, states_TD) * (len(batch.targets_P) / readouts)
+            losses_P = self._losses(batch, packing, states_TD) * self.reading_weights(batch).to(states_TD.device)
+            item = losses_P.mean() * (len(losses_P) / readouts)
             thought = self._thought_loss(batch, packing, states_TD) / max(1, written)
             (item + options.thought_weight * thought).backward()
             losses["loss"] += item.item()
+            losses["after_thought_loss"] += losses_P.detach().cpu()[batch.is_after_thought_P].sum().item() / readouts
             losses["thought_loss"] += thought.item()
         self.model.backbone.model.eval()
-        if not written:
-            del losses["thought_loss"]
         norm = self.update()
         counters.step += 1
-        counters.examples += readouts
-        counters.tokens += sum(len(ids) for batch in rendered for ids in batch.sequences)
+        counters.tokens += sum(batch.forest.num_tokens for batch in rendered)
         counters.seconds += time.perf_counter() - started
-        self.log(**losses, gradient_norm=norm, learning_rate=rate)
+        facts: dict[str, float] = {"loss": losses["loss"]} if self.writer is None else losses
+        if self.writer is not None:
+            facts |= {"thought_readings": float(self.readings)}
+        self.log(**facts, gradient_norm=norm, learning_rate=rate)
         return f"{counters.examples / counters.seconds:.0f} examples/s"
 
     def render(self, stretches: list[Stretch]) -> Batch:
         """Render some stretches as token sequences, and what they must predict."""
         return build_batch(self.model.prompts, self.histories, stretches, self.options, self.writer)
 
+    def reading_weights(self, batch: Batch) -> Float[Tensor, "P"]:
+        """Weigh readouts so that those behind a thought carry their share of the loss, over all batches so far.
+
+        With q the share of readouts so far that stand behind a thought and s the share they shall carry, they get s / q
+        and the others (1 - s) / (1 - q): the mean weight is 1, and no single batch decides what a reading counts.
+        """
+        behind_P, share = batch.is_after_thought_P, self.options.after_thought_share
+        counted = self.readings / self.counters.examples
+        if share is None or not 0 < counted < 1:
+            return torch.ones(len(behind_P))
+        return torch.where(behind_P, share / counted, (1 - share) / (1 - counted))
+
+    def extra_state(self) -> dict[str, Any]:
+        """Tell how many answers behind a thought were read."""
+        return {"readings": self.readings}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+        self.readings = state.get("readings", 0)
+
     def states(self, batch: Batch) -> tuple[Packing, Float[Tensor, "T D"]]:
         """Read a batch in one differentiable pass."""
         backbone = self.model.backbone
-        packing = Packing(PrefixTree.rows(batch.sequences), backbone.device)
+        packing = Packing(batch.forest, backbone.device)
         return packing, packed_states(backbone, packing)
 
-    def readouts(self, batch: Batch, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "P D"]:
-        """Take the states that predict items; sequences stand behind one another."""
-        lengths = torch.tensor([0, *(len(ids) for ids in batch.sequences[:-1])])
-        places_P = lengths.cumsum(0)[batch.rows_P] + batch.columns_P
-        return states_TD[places_P.to(states_TD.device)]
+    def readouts(self, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "P D"]:
+        """Take the states that predict items."""
+        return states_TD[[packing.place(readout.node, readout.position) for readout in batch.readouts]]
 
-    def _loss(self, batch: Batch, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, ""]:
+    def _losses(self, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "P"]:
+        """Compute the cross-entropy of each readout."""
         model, device = self.model, self.model.backbone.device
-        users_PD = model.head.user_vectors(self.readouts(batch, states_TD), batch.is_line_P.to(device))
+        users_PD = model.head.user_vectors(self.readouts(batch, packing, states_TD), batch.is_line_P.to(device))
         targets_P, seen_PI = batch.targets_P.to(device), batch.seen_PI.to(device)
         if self.options.negatives == "in_batch":
             items_N, columns_P = targets_P.unique(return_inverse=True)  # one column per item masks duplicate targets
             items_ND = model.head.item_vectors(self.encode(items_N), items_N)
             scores_PN = model.head.scores(users_PD, items_ND, items_N)
-            return -item_logprobs(scores_PN, columns_P, seen_PI[:, items_N]).mean()
+            return -item_logprobs(scores_PN, columns_P, seen_PI[:, items_N])
         table_ID = model.states.rows_ID
         if self.options.live_items:
             distinct_N = targets_P.unique()
@@ -127,15 +152,16 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
             live_N = distinct_N[drawn.sort().values.to(device)]
             table_ID = table_ID.index_copy(0, live_N, self.encode(live_N))
         scores_PI = model.head.scores(users_PD, model.head.item_vectors(table_ID))
-        return -item_logprobs(scores_PI, targets_P, seen_PI).mean()
+        return -item_logprobs(scores_PI, targets_P, seen_PI)
 
     def _thought_loss(self, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, ""]:
         """Sum of the negative log-likelihoods of the thoughts that rules wrote, closings included."""
-        places = [packing.offsets[row] + column for row, columns in batch.thoughts for column in columns]
+        places = [(readout.node, position) for readout in batch.readouts for position in readout.thought]
         if not places:
             return states_TD.new_zeros(())
-        tokens_N = torch.tensor(places, device=states_TD.device)
-        scores = selective_logprobs(self.model.backbone, states_TD[tokens_N - 1], packing.ids_T[tokens_N])
+        before = [packing.place(node, position - 1) for node, position in places]
+        tokens = [packing.place(node, position) for node, position in places]
+        scores = selective_logprobs(self.model.backbone, states_TD[before], packing.ids_T[tokens])
         return -scores.logprobs_N.sum()
 
 

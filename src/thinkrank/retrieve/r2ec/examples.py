@@ -4,7 +4,7 @@ Shape legend: P readouts of a batch, I items of the catalogue, B sequences, T to
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, pairwise
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from thinkrank.data.history import History
+from thinkrank.language import PrefixTree
 from thinkrank.prompts.retrieval import Prompts
 from thinkrank.retrieve.r2ec.options import ContrastiveOptions
 from thinkrank.teachers.history_rules import RuleWriter
@@ -28,26 +29,54 @@ class Stretch:
 
 
 @dataclass(frozen=True)
+class Readout:
+    """Name a token whose state predicts an item.
+
+    Attributes:
+        node: of the sequence it is in.
+        position: in that sequence.
+        target: what it predicts, a place in the history.
+        is_line: True at the end of a history line, False at a closing.
+        thought: where the tokens of a thought by rules and the closing behind it stand; empty without a thought.
+    """
+
+    node: int
+    position: int
+    target: int
+    is_line: bool
+    thought: range = range(0)
+
+
+@dataclass(frozen=True)
 class Batch:
     """Hold what one forward pass reads.
 
     Attributes:
-        sequences: token ids of each sequence.
-        rows_P: the sequence each readout is in.
-        columns_P: the token it is read at.
-        is_line_P: True at the end of a history line, False at the closing.
-        targets_P: the catalogue row it must predict.
+        forest: the sequences; closings of one stretch share the lines before them.
+        readouts: what predicts, stretch by stretch.
+        targets_P: the catalogue row each must predict.
         seen_PI: True at what its user had taken before, which does not compete.
-        thoughts: sequences that carry a thought by rules, and where its tokens and the closing's stand in them.
     """
 
-    sequences: tuple[tuple[int, ...], ...]
-    rows_P: Int[Tensor, "P"]
-    columns_P: Int[Tensor, "P"]
-    is_line_P: Bool[Tensor, "P"]
+    forest: PrefixTree
+    readouts: tuple[Readout, ...]
     targets_P: Int[Tensor, "P"]
     seen_PI: Bool[Tensor, "P I"]
-    thoughts: tuple[tuple[int, range], ...] = ()
+
+    @property
+    def is_line_P(self) -> Bool[Tensor, "P"]:
+        """Tell which readouts stand at the end of a history line, and not at a closing."""
+        return torch.tensor([readout.is_line for readout in self.readouts])
+
+    @property
+    def is_after_thought_P(self) -> Bool[Tensor, "P"]:
+        """Tell which readouts stand at a closing behind a thought."""
+        return torch.tensor([len(readout.thought) > 0 for readout in self.readouts])
+
+    @property
+    def num_written(self) -> int:
+        """Count the tokens of thoughts and the closings behind them."""
+        return sum(len(readout.thought) for readout in self.readouts)
 
 
 def endless_batches(
@@ -115,48 +144,108 @@ def build_batch(
 ) -> Batch:
     """Render stretches.
 
-    Under `every_prefix` each line's end predicts the line after it, and the closing behind the whole prompt predicts
-    what comes after the last line; under `last` only the closing predicts. With a writer, a share of the sequences
-    (`thought_share`) has a thought before its closing.
+    Under `every_prefix` each line's end predicts the line after it, and so do closings behind some of the lines; under
+    `last` only the closing behind all lines predicts. With a writer, a share of the closings (`thought_share`) has a
+    thought before it.
     """
-    sequences, rows, columns, targets, seen, thoughts = [], [], [], [], [], []
-    for row, stretch in enumerate(stretches):
+    ids: list[tuple[int, ...]] = []
+    parents: list[int] = []
+    readouts: list[Readout] = []
+    targets: list[int] = []
+    seen: list[np.ndarray] = []
+    for stretch in stretches:
+        tree, found = _render(prompts, histories[stretch.history], stretch, options, writer)
+        readouts += [replace(readout, node=readout.node + len(ids)) for readout in found]
+        parents += [parent + len(ids) if parent >= 0 else -1 for parent in tree.parents]
+        ids += tree.ids
         items = histories[stretch.history].items
-        past = histories[stretch.history][stretch.start : stretch.stop - 1]
-        shown = prompts.user(past, window=stretch.stop)
-        visible = past.last(len(shown.line_ends))
-        closed = prompts.close(shown.prompt, _thought(prompts, visible, stretch, options, writer))
-        if any(closed.actions):
-            thoughts.append((row, range(len(shown.prompt), len(closed))))
-        sequences.append(closed.ids)
-        readouts = [(len(closed) - 1, stretch.stop - 1)]
-        if options.supervision == "every_prefix":
-            first_shown = stretch.stop - 1 - len(shown.line_ends)
-            readouts += [(end, first_shown + i + 1) for i, end in enumerate(shown.line_ends)]
-        for column, target in readouts:
-            rows.append(row)
-            columns.append(column)
-            targets.append(int(items[target]))
-            seen.append(items[:target])
+        targets += [int(items[readout.target]) for readout in found]
+        seen += [items[: readout.target] for readout in found]
     seen_PI = torch.zeros(len(targets), len(prompts.catalogue), dtype=torch.bool)
     for mask_I, taken in zip(seen_PI, seen, strict=True):
         mask_I[torch.tensor(taken, dtype=torch.long)] = True
-    return Batch(
-        sequences=tuple(sequences),
-        rows_P=torch.tensor(rows),
-        columns_P=torch.tensor(columns),
-        is_line_P=torch.tensor([c < len(sequences[r]) - 1 for r, c in zip(rows, columns, strict=True)]),
-        targets_P=torch.tensor(targets),
-        seen_PI=seen_PI,
-        thoughts=tuple(thoughts),
-    )
+    return Batch(PrefixTree(tuple(ids), tuple(parents)), tuple(readouts), torch.tensor(targets), seen_PI)
+
+
+def _render(
+    prompts: Prompts, history: History, stretch: Stretch, options: ContrastiveOptions, writer: RuleWriter | None
+) -> tuple[PrefixTree, list[Readout]]:
+    """Render one stretch: its lines, and closings behind some of them."""
+    past = history[stretch.start : stretch.stop - 1]
+    shown = prompts.user(past, window=stretch.stop)
+    visible = past.last(len(shown.line_ends))
+    first = stretch.stop - 1 - len(visible)
+    reads_lines = options.supervision == "every_prefix"
+    window = prompts.options.history_window
+    closed, lengths = [], closed_lines(len(visible), stretch, options, window) if reads_lines else [len(visible)]
+    for length in lengths:
+        prompt = prompts.user(visible[:length], window=max(1, length)).prompt
+        thought = _thought(prompts, visible[:length], stretch, options, writer)
+        closed.append((prompts.close(prompt, thought), len(prompt) if thought else None))
+    stem = shown.prompt.ids[: shown.line_ends[-1] + 1] if reads_lines else ()
+    tree, end, leaves = branches(stem, [one.ids for one, _ in closed])
+    readouts = [
+        Readout(leaf, len(one) - 1, first + length, False, range(start or len(one), len(one)))
+        for leaf, length, (one, start) in zip(leaves, lengths, closed, strict=True)
+    ]
+    if reads_lines:
+        readouts += [Readout(end, place, first + i + 1, True) for i, place in enumerate(shown.line_ends)]
+    return tree, readouts
+
+
+def closed_lines(num_lines: int, stretch: Stretch, options: ContrastiveOptions, window: int) -> list[int]:
+    """Draw how many lines stand before each closing, as many as prompts of this history would show.
+
+    A history with more events than the window is always shown as a full window, so a stretch from its middle has one
+    closing behind that many lines. The others stand anywhere before.
+
+    Args:
+        num_lines: of the stretch.
+        stretch: what the draw depends on, with the seed.
+        options: how many closings there are.
+        window: lines that a prompt shows at most.
+    """
+    longest = min(window, num_lines)
+    random = np.random.default_rng([options.seed, stretch.history, stretch.start, stretch.stop, longest])
+    drawn = 1 + random.permutation(longest)[: options.closings]
+    if stretch.start and longest not in drawn:
+        drawn[0] = longest
+    return sorted(drawn.tolist())
+
+
+def branches(stem: Sequence[int], rows: Sequence[Sequence[int]]) -> tuple[PrefixTree, int, list[int]]:
+    """Put rows where they leave a stem, so that what they have in common with it is there once.
+
+    Args:
+        stem: token ids; may be empty.
+        rows: token ids of each, not empty.
+
+    Returns:
+        the tree, the node at the stem's end (-1 if it is empty), and the node at the end of each row.
+    """
+    common = []
+    for row in rows:
+        pairs = zip(stem, row[:-1], strict=False)
+        common.append(next((i for i, (one, other) in enumerate(pairs) if one != other), min(len(stem), len(row) - 1)))
+    ids: list[tuple[int, ...]] = []
+    parents: list[int] = []
+    node_at = {0: -1}
+    end = -1
+    for start, stop in pairwise(sorted({0, *common, len(stem)})):
+        ids.append(tuple(stem[start:stop]))
+        parents.append(end)
+        end = node_at[stop] = len(ids) - 1
+    leaves = list(range(len(ids), len(ids) + len(rows)))
+    ids += [tuple(row[length:]) for row, length in zip(rows, common, strict=True)]
+    parents += [node_at[length] for length in common]
+    return PrefixTree(tuple(ids), tuple(parents)), end, leaves
 
 
 def _thought(
     prompts: Prompts, past: History, stretch: Stretch, options: ContrastiveOptions, writer: RuleWriter | None
 ) -> list[int]:
-    """Return the ids of the thought this stretch carries, if it does; a function of the stretch and the seed."""
-    random = np.random.default_rng([options.seed, stretch.history, stretch.start, stretch.stop])
+    """Return the ids of the thought behind these events, if there is one; a function of stretch, length and seed."""
+    random = np.random.default_rng([options.seed, stretch.history, stretch.start, stretch.start + len(past) + 1])
     if writer is None or random.random() >= options.thought_share:
         return []
     return prompts.text(writer.write(past, random))

@@ -13,6 +13,7 @@ from torch import Tensor
 from thinkrank.language import Backbone
 from thinkrank.language.trajectories import action_logprobs
 from thinkrank.policy import Surrogate, clipped_surrogate, combine_surrogates, item_surrogate
+from thinkrank.retrieve.r2ec.balance import WRITTEN
 from thinkrank.retrieve.r2ec.compare import Part
 from thinkrank.retrieve.r2ec.item_action import CompetingItems, line_loss, target_logprobs
 from thinkrank.retrieve.r2ec.model import R2ec
@@ -24,18 +25,23 @@ class PartLosses:
     """Hold the terms of a part's loss, as shares of the batch; None or 0 for what the options leave out.
 
     Attributes:
-        whole: their weighted sum, with its graph.
+        terms: each as it enters the loss, weighted, with its graph.
         token: of what was written.
         item: of the answers that the thoughts led to.
         item_cross_entropy: of the targets after the thoughts.
         line_loss: of the line ends.
     """
 
-    whole: Float[Tensor, ""]
+    terms: dict[str, Float[Tensor, ""]]
     token: Surrogate | None
     item: Surrogate | None
     item_cross_entropy: float
     line_loss: float
+
+    @property
+    def whole(self) -> Float[Tensor, ""]:
+        """Return their sum."""
+        return torch.stack(list(self.terms.values())).sum()
 
 
 def part_losses(
@@ -48,6 +54,7 @@ def part_losses(
     *,
     num_groups: int,
     num_lines: int,
+    token_factor: float = 1.0,
 ) -> PartLosses:
     """Compute every term that the options name.
 
@@ -60,11 +67,13 @@ def part_losses(
         options: weights of the terms.
         num_groups: of the whole batch, which the terms are means over.
         num_lines: line ends of the whole batch.
+        token_factor: what the weight of the token term is multiplied by.
     """
-    whole, token, item, cross_entropy, lines = states_TD.new_zeros(()), None, None, 0.0, 0.0
+    terms: dict[str, Tensor] = {}
+    token, item, cross_entropy, lines = None, None, 0.0, 0.0
     if options.token_weight:
         token = token_surrogate(model.backbone, part, states_TD, options)
-        whole = whole + options.token_weight * token.loss
+        terms[WRITTEN] = options.token_weight * token_factor * token.loss
     if options.item_weight or options.item_floor:
         logprobs_R = target_logprobs(
             model.head,
@@ -85,12 +94,12 @@ def part_losses(
         )
         floor = -logprobs_R.sum() / num_trajectories
         cross_entropy = floor.item()
-        whole = whole + options.item_weight * item.loss + options.item_floor * floor
+        terms |= {"item": options.item_weight * item.loss, "floor": options.item_floor * floor}
     if options.line_weight:
         line = line_loss(model.head, states_TD[part.line_ends], part.groups, catalogue) / num_lines
         lines = line.item()
-        whole = whole + options.line_weight * line
-    return PartLosses(whole, token, item, cross_entropy, lines)
+        terms["line"] = options.line_weight * line
+    return PartLosses(terms, token, item, cross_entropy, lines)
 
 
 def token_surrogate(

@@ -1,5 +1,6 @@
 """How R²ec is trained."""
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -37,7 +38,19 @@ class ContrastiveOptions(RetrieverTrainerOptions):
     batch_size: int = Field(4, ge=1, description="sequences in one forward pass")
     accumulate: int = Field(1, ge=1, description="forward passes per update; in-batch negatives come from one of them")
     thought_share: float = Field(
-        0.0, ge=0, le=1, description="share of sequences that carry a thought written by rules from their history"
+        0.0, ge=0, le=1, description="share of closings behind a thought that rules wrote from the history"
+    )
+    thought_readings: int = Field(
+        10_000,
+        ge=0,
+        description="answers behind a thought that the whole training should read at least; with every_prefix a "
+        "sequence gets as many closings as that takes, at most one per line",
+    )
+    after_thought_share: float | None = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of the item loss that answers behind a thought carry; none is one part for each answer",
     )
     thought_forms: tuple[Form, ...] = Field(
         ALL_FORMS, min_length=1, description="what a thought written by rules may tell"
@@ -45,6 +58,12 @@ class ContrastiveOptions(RetrieverTrainerOptions):
     thought_weight: float = Field(
         0.5, ge=0, description="weight of the loss of writing thoughts by rules, a mean over tokens"
     )
+
+    @property
+    def closings(self) -> int:
+        """Count the closings that a sequence of `every_prefix` needs for `thought_readings`."""
+        expected = self.steps * self.accumulate * self.batch_size * self.thought_share
+        return max(1, math.ceil(self.thought_readings / expected)) if expected else 1
 
 
 class RecpoOptions(RetrieverTrainerOptions):
@@ -95,6 +114,15 @@ class RecpoOptions(RetrieverTrainerOptions):
     token_weight: float = Field(
         1.0, ge=0, description="weight of the thought's tokens in the loss; 0 trains no thought"
     )
+    token_balance: float | None = Field(
+        None,
+        gt=0,
+        description="norm that the gradient of the thought's tokens shall have beside that of all other terms "
+        "together, by a running factor on token_weight; none leaves the weight as it is",
+    )
+    measure_every: int = Field(
+        10, ge=1, description="batches between two measurements of how strong each term of the loss pulls"
+    )
     item_weight: float = Field(1.0, ge=0, description="weight of the item action in the loss, advantages included")
     item_floor: float = Field(0.0, ge=0, description="weight of plain cross-entropy on the target after every thought")
     line_weight: float = Field(0.0, ge=0, description="weight of contrastive training at the history's line ends")
@@ -126,6 +154,8 @@ class RecpoOptions(RetrieverTrainerOptions):
             raise ValueError("every weight of the loss is 0, so there is nothing to train")
         if (self.kl_coefficient or self.entropy_coefficient) and not self.token_weight:
             raise ValueError("kl_coefficient and entropy_coefficient belong to the token loss, whose weight is 0")
+        if self.token_balance and not (self.token_weight and (self.item_weight or self.item_floor or self.line_weight)):
+            raise ValueError("token_balance weighs the token loss against others, and one of the two has no weight")
         if self.rollout.temperature == 0:
             raise ValueError("rollouts need a rollout.temperature above 0: greedy thoughts are all the same")
         if self.length_weight and self.free_tokens >= self.rollout.max_new_tokens:

@@ -12,6 +12,7 @@ Shape legend: N candidates.
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from thinkrank.language import Packing, PrefixTree, packed_states
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.trajectories import reference_logprobs
 from thinkrank.policy import Reward
+from thinkrank.retrieve.r2ec.balance import TermGradients, TokenBalance
 from thinkrank.retrieve.r2ec.compare import Part, compare
 from thinkrank.retrieve.r2ec.item_action import CompetingItems, target_rows
 from thinkrank.retrieve.r2ec.model import R2ec
@@ -60,6 +62,7 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         self.reward_terms = [*reward_terms(options), *rewards]
         self.draws = SampleStream(split.train, options.seed, skip_seen=options.filter_seen)
         self.drawn_before = 0
+        self.balance = TokenBalance(options.token_balance)
 
     def prepare(self) -> None:
         """Give an untrained head what a warm start would have given it."""
@@ -88,6 +91,14 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         """Take over what a checkpoint kept."""
         super().restore_extra(tensors)
         self._set_start({name: tensor for name, tensor in tensors.items() if name != "encoded_at"})
+
+    def extra_state(self) -> dict[str, Any]:
+        """Give the norms by which terms are balanced."""
+        return {"norms": self.balance.norms}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+        self.balance.norms = state.get("norms", self.balance.norms)
 
     def _set_start(self, tensors: dict[str, Tensor]) -> None:
         self.at_start = tensors
@@ -158,17 +169,39 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
             if self.options.kl_coefficient and "reference" not in part.before:  # before weights carry a gradient
                 part.before["reference"] = reference_logprobs(self.model.backbone, part.episodes, self.at_start)
         candidates, catalogue = self.candidates(batch)
-        losses = [self.learn_from(part, candidates, catalogue, len(batch), num_lines) for part in parts]
+        measured = TermGradients(self.adapter) if self.counters.step % self.options.measure_every == 0 else None
+        losses = [self.learn_from(part, candidates, catalogue, len(batch), num_lines, measured) for part in parts]
         candidates.flow_back()
         if catalogue is not candidates:
             catalogue.flow_back()
-        norm = self.update()
-        return {**loss_facts(losses, self.options), "gradient_norm": norm}
+        facts = {**loss_facts(losses, self.options), "gradient_norm": self.update()}
+        if self.options.token_balance:
+            facts["token_factor"] = self.balance.factor
+        if measured is not None:
+            norms = measured.facts()
+            self.balance.observe(norms)
+            facts |= norms
+        return facts
 
     def learn_from(
-        self, part: Part, candidates: CompetingItems, catalogue: CompetingItems, num_groups: int, num_lines: int
+        self,
+        part: Part,
+        candidates: CompetingItems,
+        catalogue: CompetingItems,
+        num_groups: int,
+        num_lines: int,
+        measured: TermGradients | None = None,
     ) -> PartLosses:
-        """Read a part and send the gradient of its losses back; arguments as for `part_losses`."""
+        """Read a part and send the gradient of its losses back.
+
+        Args:
+            part: of the batch.
+            candidates: as for `part_losses`.
+            catalogue: as for `part_losses`.
+            num_groups: of the whole batch.
+            num_lines: of the whole batch.
+            measured: gathers the gradient of each term; gradients that go through texts of items are not in it.
+        """
         states_TD = packed_states(self.model.backbone, part.episodes.packing)
         losses = part_losses(
             self.model,
@@ -179,7 +212,10 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
             self.options,
             num_groups=num_groups,
             num_lines=num_lines,
+            token_factor=self.balance.factor,
         )
+        if measured is not None:
+            measured.add(losses.terms)
         losses.whole.backward()
         return losses
 
