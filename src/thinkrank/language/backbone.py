@@ -2,12 +2,14 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from thinkrank.language.acting import acting, adapted_layers
+from thinkrank.language.item_tokens import Halves, ItemTokens
 
 if TYPE_CHECKING:
     CausalModel: TypeAlias = PreTrainedModel
@@ -23,11 +25,20 @@ class Backbone:
         model: a transformers causal LM, in eval mode; with an adapter it is a peft model around one.
         tokenizer: its tokenizer.
         source: what `load_backbone` was asked for, so that a saved model can name it.
+        items: tokens behind the vocabulary that stand for items, which only the upper layers read; None for none.
     """
 
     model: CausalModel
     tokenizer: PreTrainedTokenizerBase
     source: str
+    items: ItemTokens | None = None
+
+    @cached_property
+    def halves(self) -> Halves:
+        """Return the layers below and above the boundary at which items enter."""
+        if self.items is None:
+            raise ValueError("this backbone has no item tokens, so no boundary")
+        return Halves(self.trunk(), self.items.depth)
 
     @property
     def device(self) -> torch.device:

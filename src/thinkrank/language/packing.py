@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from thinkrank.language.attention import AttentionPattern, visible
 from thinkrank.language.backbone import Backbone
+from thinkrank.language.item_tokens import TextPart
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.states import forward
 
@@ -121,6 +122,25 @@ class Packing:
     def last_tokens(self, nodes: Sequence[int]) -> Int[Tensor, "A"]:
         """Tell where the last token of each of these nodes' sequences stands: its state is the text's vector."""
         return self._tensor(self.last(node) for node in nodes)
+
+    def text_part(self, first_item: int) -> TextPart:
+        """Name the tokens that are no items; in the lower layers each attends to the text before it.
+
+        Raises:
+            ValueError: if a root is held: its keys and values are those of one position per token in all layers.
+        """
+        if self._held:
+            raise ValueError("prompts that hold items cannot be held")
+        forest = self.forest
+        text = PrefixTree(tuple(tuple(i for i in ids if i < first_item) for ids in forest.ids), forest.parents)
+        packing = Packing(text, self.device)
+        places = {
+            (node, kept): self.offsets[node] + place
+            for node, ids in enumerate(forest.ids)
+            for kept, place in enumerate(place for place, token in enumerate(ids) if token < first_item)
+        }
+        order = (places[node, kept] for node in packing.offsets for kept in range(len(text.ids[node])))
+        return TextPart(self._tensor(order), packing.positions_T, packing)
 
     def attend(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.attention import IMPLEMENTATION, AttentionPattern
 from thinkrank.language.backbone import Backbone
+from thinkrank.language.item_tokens import ItemTokens, MixedPattern
 
 
 def pad(
@@ -63,9 +64,11 @@ def forward(
 ) -> Float[Tensor, "B T D"]:
     """Read the final (normed) hidden states, in fp32, of tokens that see what `sight` shows them.
 
+    Tokens may be items where the backbone has `items`; only the upper layers read these.
+
     Raises:
-        ThinkrankError: if `load_backbone` did not load the model, its tokens can reach each other past attention, or
-            it caps attention scores.
+        ThinkrankError: if `load_backbone` did not load the model, its tokens can reach each other past attention, it
+            caps attention scores, or `sight` does not know items.
     """
     causal = backbone.model.get_base_model() if hasattr(backbone.model, "get_base_model") else backbone.model
     kinds = set(getattr(causal.config, "layer_types", None) or ["full_attention"])
@@ -79,6 +82,8 @@ def forward(
             f"the model {backbone.source!r} does not attend through transformers' attention interface alone "
             f"(layers: {', '.join(sorted(kinds))}): use a decoder with full or sliding-window attention"
         )
+    if backbone.items is not None and bool(backbone.items.is_item(ids_BT).any()):
+        return _mixed(backbone, backbone.items, ids_BT, positions_BT, sight)
     whole = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids_BT.device)  # a 4-D mask is taken as it is, and unused
     with backbone.precision():
         output = backbone.trunk()(
@@ -86,3 +91,24 @@ def forward(
         )
     states_BTD: Tensor = output.last_hidden_state
     return states_BTD.float()
+
+
+def _mixed(
+    backbone: Backbone,
+    items: ItemTokens,
+    ids_1T: Int[Tensor, "1 T"],
+    positions_1T: Int[Tensor, "1 T"],
+    sight: AttentionPattern,
+) -> Float[Tensor, "1 T D"]:
+    """Read text up to the boundary as if no item stood beside it, and from there on both."""
+    if not isinstance(sight, MixedPattern):
+        raise ThinkrankError(f"a {type(sight).__name__} does not know which tokens are items")
+    text = sight.text_part(items.first_id)
+    is_item_T = items.is_item(ids_1T[0])
+    with backbone.precision():
+        inputs_TD = torch.zeros(len(is_item_T), backbone.hidden_size, dtype=backbone.dtype, device=ids_1T.device)
+        inputs_TD = inputs_TD.index_put((is_item_T,), items.inputs(ids_1T[0, is_item_T]).to(inputs_TD.dtype))
+        if len(text.places_A):
+            below_AD = backbone.halves.below(ids_1T[:, text.places_A], text.positions_A[None], text.sight)[0]
+            inputs_TD = inputs_TD.index_copy(0, text.places_A, below_AD.to(inputs_TD.dtype))
+        return backbone.halves.above(inputs_TD[None], positions_1T, sight).float()

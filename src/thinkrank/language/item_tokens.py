@@ -1,0 +1,155 @@
+"""Items as tokens that only the upper layers read.
+
+What the lower layers of a frozen model say of a title is the same in every history, so they read each title once per
+catalogue. The state they end in stands for the item wherever it occurs: an item is a token with an id behind the
+vocabulary, one position of the upper layers, and nothing in the lower ones. Text beside items is read below as if no
+item stood there, and sees them above.
+
+Shape legend: I items, N some of them, T tokens, A text tokens among them, D width.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.language.attention import AttentionPattern
+
+_WHOLE = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+"""A mask of four dimensions is taken as it is, and not used."""
+_OWN_SCALE = 1 / 60
+"""Of a learned vector, in norms of a text state: then the rate that suits an item head suits the vectors too."""
+
+
+class TextPart(NamedTuple):
+    """Name the text among some tokens.
+
+    Attributes:
+        places_A: where it stands among all of them.
+        positions_A: its positions in the lower layers, which count text alone.
+        sight: what it attends to there.
+    """
+
+    places_A: Int[Tensor, "A"]
+    positions_A: Int[Tensor, "A"]
+    sight: AttentionPattern
+
+
+@runtime_checkable
+class MixedPattern(AttentionPattern, Protocol):
+    """Attention of tokens of which some are items."""
+
+    def text_part(self, first_item: int) -> TextPart:
+        """Name the tokens whose ids lie below that of the first item."""
+        ...
+
+
+class ItemTokens(nn.Module):
+    """Inputs of the upper layers at items: the text's state, and a learned vector that is zero at first.
+
+    Args:
+        states_ID: state of each item's text at the boundary, read alone; in the model's own number format.
+        first_id: token id of the first item: the size of the vocabulary.
+        depth: layers below the boundary.
+        dropout: share of an input's numbers that is left out in training.
+
+    Attributes:
+        trained_I1: 1 for items that training knows; the others' learned vectors stay zero.
+    """
+
+    states_ID: Tensor
+    trained_I1: Tensor
+    scale: Tensor
+
+    def __init__(self, states_ID: Float[Tensor, "I D"], first_id: int, depth: int, dropout: float) -> None:
+        super().__init__()
+        self.first_id, self.depth, self.dropout = first_id, depth, dropout
+        self.register_buffer("states_ID", states_ID)
+        self.register_buffer("trained_I1", torch.zeros(len(states_ID), 1, device=states_ID.device))
+        self.register_buffer("scale", states_ID.float().norm(dim=1).mean() * _OWN_SCALE)
+        self.vectors_ID = nn.Parameter(torch.zeros(states_ID.shape, device=states_ID.device))
+
+    def ids(self, rows: Sequence[int]) -> list[int]:
+        """Return the tokens of catalogue rows."""
+        return [self.first_id + row for row in rows]
+
+    def is_item(self, ids: Int[Tensor, "*T"]) -> Bool[Tensor, "*T"]:
+        """Tell which tokens are items."""
+        return ids >= self.first_id
+
+    def inputs(self, ids_N: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
+        """Return what the upper layers read at these tokens, in fp32."""
+        rows_N = ids_N - self.first_id
+        vectors_ND = (self.vectors_ID * self.trained_I1)[rows_N] * self.scale
+        return functional.dropout(self.states_ID[rows_N].float() + vectors_ND, self.dropout, self.training)
+
+    @torch.no_grad()
+    def grow(self, states_ND: Float[Tensor, "N D"]) -> None:
+        """Make room for more items behind the others, which stand for their texts alone."""
+        more = len(states_ND)
+        self.states_ID = torch.cat([self.states_ID, states_ND.to(self.states_ID)])
+        self.trained_I1 = torch.cat([self.trained_I1, self.trained_I1.new_zeros(more, 1)])
+        self.vectors_ID = nn.Parameter(
+            torch.cat([self.vectors_ID, self.vectors_ID.new_zeros(more, self.vectors_ID.shape[1])])
+        )
+
+
+class _Skipped(nn.Module):
+    """Layer that is left to the other half."""
+
+    def forward(self, states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return states
+
+
+class Halves:
+    """The two halves of a decoder, which share its weights.
+
+    Args:
+        trunk: the decoder without its language head; adapters inside it stay active.
+        depth: layers of the lower half.
+
+    Raises:
+        ThinkrankError: if it has not more layers than that, or keeps them elsewhere than other decoders.
+    """
+
+    def __init__(self, trunk: nn.Module, depth: int) -> None:
+        layers = getattr(trunk, "layers", None)
+        if not isinstance(layers, nn.ModuleList) or not isinstance(getattr(trunk, "norm", None), nn.Module):
+            raise ThinkrankError(f"a {type(trunk).__name__} keeps no `layers` and `norm`, so it cannot be halved")
+        if not 0 < depth < len(layers):
+            raise ThinkrankError(f"{len(layers)} layers cannot be halved behind layer {depth}")
+        rest = len(layers) - depth
+        self._lower = _view(trunk, [*layers[:depth], *(_Skipped() for _ in range(rest))], norm=nn.Identity())
+        self._upper = _view(trunk, [*(_Skipped() for _ in range(depth)), *layers[depth:]])
+
+    def below(
+        self, ids_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"], sight: AttentionPattern
+    ) -> Float[Tensor, "B T D"]:
+        """Read text up to the boundary, in the model's own number format."""
+        states: Tensor = self._lower(
+            input_ids=ids_BT, position_ids=positions_BT, attention_mask=_WHOLE, use_cache=False, sight=sight
+        ).last_hidden_state
+        return states
+
+    def above(
+        self, states_BTD: Float[Tensor, "B T D"], positions_BT: Int[Tensor, "B T"], sight: AttentionPattern
+    ) -> Float[Tensor, "B T D"]:
+        """Read on from the boundary to the final (normed) states."""
+        states: Tensor = self._upper(
+            inputs_embeds=states_BTD, position_ids=positions_BT, attention_mask=_WHOLE, use_cache=False, sight=sight
+        ).last_hidden_state
+        return states
+
+
+def _view(trunk: nn.Module, layers: Sequence[nn.Module], norm: nn.Module | None = None) -> nn.Module:
+    """Return the decoder with other layers and the same everything else; nothing is copied."""
+    view = copy.copy(trunk)
+    view._modules = {**trunk._modules, "layers": nn.ModuleList(layers)}
+    if norm is not None:
+        view._modules["norm"] = norm
+    return view

@@ -1,0 +1,170 @@
+"""Items as tokens of the upper layers alone: halves against the whole, packed against separate, gradients."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.language import LoraOptions, Packing, PrefixTree, add_lora, packed_states, tiny_backbone
+from thinkrank.language.adapters import adapter_state
+from thinkrank.language.item_tokens import Halves, ItemTokens
+from thinkrank.language.reading import read_all
+from thinkrank.language.states import forward
+from thinkrank.language.text import Prompt
+
+DEPTH, NUM_ITEMS = 2, 5
+ARCHITECTURES = ["llama", "qwen2", "qwen3", "gemma3_text"]
+
+
+def backbone_with_items(architecture="llama", *, dropout=0.0, **options):
+    """Four layers, the upper two adapted with an effect, and five items with states and vectors of their own."""
+    base = tiny_backbone(["a film", "another"], architecture=architecture, seed=3, num_layers=4, **options)
+    adapted = add_lora(base, LoraOptions(rank=4, top_layers=2))
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in adapter_state(adapted).values():
+            weight.copy_(0.2 * torch.randn(weight.shape, generator=random))
+    states_ID = torch.randn(NUM_ITEMS, adapted.hidden_size, generator=random)
+    items = ItemTokens(states_ID, len(adapted.tokenizer), DEPTH, dropout).eval()
+    with torch.no_grad():
+        items.vectors_ID.copy_(torch.randn(items.vectors_ID.shape, generator=random))
+        items.trained_I1[:-1] = 1
+    return replace(adapted, items=items)
+
+
+def item(backbone, row):
+    return backbone.items.ids([row])[0]
+
+
+def states_of(backbone, forest):
+    packing = Packing(forest, backbone.device)
+    return packing, packed_states(backbone, packing)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_two_halves_are_the_whole(architecture):
+    backbone = backbone_with_items(architecture)
+    packing = Packing(PrefixTree.groups([([5, 6, 7], [[8, 9], [10]]), ([4, 4], [])]))
+    ids, places = packing.ids_T[None], packing.positions_T[None]
+    halves = Halves(backbone.trunk(), DEPTH)
+    together = halves.above(halves.below(ids, places, packing), places, packing)
+    torch.testing.assert_close(together, forward(backbone, ids, places, packing))
+
+
+def test_a_sliding_window_stays_with_its_layers():
+    backbone = backbone_with_items("gemma3_text", sliding_window=3)
+    packing = Packing(PrefixTree.rows([list(range(4, 16))]))
+    ids, places = packing.ids_T[None], packing.positions_T[None]
+    halves = Halves(backbone.trunk(), DEPTH)
+    together = halves.above(halves.below(ids, places, packing), places, packing)
+    torch.testing.assert_close(together, forward(backbone, ids, places, packing))
+
+
+def by_hand(backbone, sequence):
+    """One sequence alone: text read below without the items, then all of it above; the definition, in plain steps."""
+    items = backbone.items
+    text = [token for token in sequence if token < items.first_id]
+    below = Packing(PrefixTree.rows([text]))
+    halves = Halves(backbone.trunk(), items.depth)
+    text_states = iter(halves.below(below.ids_T[None], below.positions_T[None], below)[0])
+    scale = items.states_ID.norm(dim=1).mean() / 60
+    inputs = torch.stack(
+        [
+            next(text_states)
+            if token < items.first_id
+            else items.states_ID[token - items.first_id]
+            + items.vectors_ID[token - items.first_id] * scale * (token - items.first_id < NUM_ITEMS - 1)
+            for token in sequence
+        ]
+    )
+    above = Packing(PrefixTree.rows([[0] * len(sequence)]))
+    return halves.above(inputs[None], above.positions_T[None], above)[0]
+
+
+def mixed_forest(backbone):
+    """Histories of items behind a beginning; behind them text, once branching, once shared by all, once none."""
+    a, b, c, d, e = (item(backbone, row) for row in range(NUM_ITEMS))
+    return PrefixTree.groups(
+        [
+            ([3, a, b, e], [[7, 8], [9], [10, 11, 12]]),
+            ([3, c], [[4, d, 5]]),
+            ([3], [[a, a, a], [6]]),
+            ([3, d, c, b, a], []),
+        ]
+    )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_packed_is_what_each_sequence_is_alone(architecture):
+    backbone = backbone_with_items(architecture)
+    forest = mixed_forest(backbone)
+    packing, states_TD = states_of(backbone, forest)
+    for leaf in forest.leaves:
+        sequence = forest.sequence(leaf)
+        alone = by_hand(backbone, sequence)
+        places = [packing.place(leaf, position) for position in range(len(sequence))]
+        torch.testing.assert_close(states_TD[places], alone, atol=2e-5, rtol=1e-4)
+
+
+def test_gradients_reach_adapter_and_vectors_as_they_do_alone():
+    backbone = backbone_with_items()
+    forest = mixed_forest(backbone)
+    weights = [*adapter_state(backbone).values(), backbone.items.vectors_ID]
+
+    def gradients(loss):
+        return torch.autograd.grad(loss, weights)
+
+    packing, states_TD = states_of(backbone, forest)
+    probe = torch.randn(backbone.hidden_size, generator=torch.Generator().manual_seed(5))
+    packed = gradients(sum((states_TD[packing.last(leaf)] * probe).sum() for leaf in forest.leaves))
+    alone = gradients(sum((by_hand(backbone, forest.sequence(leaf))[-1] * probe).sum() for leaf in forest.leaves))
+    for one, other in zip(packed, alone, strict=True):
+        assert (one - other).norm() <= 1e-4 * other.norm()
+    assert not packed[-1][NUM_ITEMS - 1].any()  # an item that training does not know has no vector
+    assert packed[-1][0].any()
+
+
+def test_text_below_does_not_see_items():
+    backbone = backbone_with_items()
+    text = Packing(PrefixTree.rows([[3, 7, 8]]))
+    mixed = Packing(PrefixTree.rows([[3, item(backbone, 1), 7, item(backbone, 2), 8]]))
+    part = mixed.text_part(backbone.items.first_id)
+    assert part.places_A.tolist() == [0, 2, 4]
+    assert part.positions_A.tolist() == text.positions_T.tolist()
+    expected = backbone.halves.below(text.ids_T[None], text.positions_T[None], text)
+    found = backbone.halves.below(mixed.ids_T[None, part.places_A], part.positions_A[None], part.sight)
+    assert torch.equal(expected, found)
+
+
+def test_readings_of_text_alone_are_those_of_a_backbone_without_items():
+    backbone = backbone_with_items()
+    prompts = [Prompt.given([3, 4, 5]), Prompt.given([3, 9])]
+    assert torch.equal(read_all(backbone, prompts), read_all(replace(backbone, items=None), prompts))
+
+
+def test_dropout_is_drawn_in_training_alone():
+    backbone = backbone_with_items(dropout=0.5)
+    ids = torch.tensor(backbone.items.ids([0, 1, 2]))
+    assert torch.equal(backbone.items.inputs(ids), backbone.items.inputs(ids))
+    backbone.items.train()
+    assert not torch.equal(backbone.items.inputs(ids), backbone.items.inputs(ids))
+
+
+def test_more_items_stand_for_their_texts():
+    backbone = backbone_with_items()
+    before = backbone.items.inputs(torch.tensor(backbone.items.ids(range(NUM_ITEMS))))
+    more = torch.randn(2, backbone.hidden_size)
+    backbone.items.grow(more)
+    after = backbone.items.inputs(torch.tensor(backbone.items.ids(range(NUM_ITEMS + 2))))
+    assert torch.equal(after, torch.cat([before, more]))
+
+
+def test_what_cannot_be_read_is_told():
+    backbone = backbone_with_items()
+    with pytest.raises(ThinkrankError, match="halved behind layer 4"):
+        Halves(backbone.trunk(), 4)
+    with pytest.raises(ThinkrankError, match="cannot be halved"):
+        Halves(torch.nn.Linear(2, 2), 1)
+    with pytest.raises(ValueError, match="no item tokens"):
+        _ = replace(backbone, items=None).halves
