@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from thinkrank.errors import ThinkrankError
-from thinkrank.language import LoraOptions, Packing, PrefixTree, add_lora, packed_states, tiny_backbone
+from thinkrank.language import (
+    GenerationOptions,
+    LoraOptions,
+    Packing,
+    PrefixTree,
+    TransformersEngine,
+    add_lora,
+    packed_states,
+    selective_logprobs,
+    tiny_backbone,
+)
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.item_tokens import Halves, ItemTokens
 from thinkrank.language.reading import read_all
@@ -141,6 +151,29 @@ def test_readings_of_text_alone_are_those_of_a_backbone_without_items():
     backbone = backbone_with_items()
     prompts = [Prompt.given([3, 4, 5]), Prompt.given([3, 9])]
     assert torch.equal(read_all(backbone, prompts), read_all(replace(backbone, items=None), prompts))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_is_written_behind_items_is_scored_as_it_was_sampled(architecture):
+    """Token by token with kept keys and values, rows joining and leaving, against one pass over each whole text."""
+    backbone = backbone_with_items(architecture)
+    a, b = item(backbone, 0), item(backbone, 3)
+    forest = PrefixTree(
+        (*mixed_forest(backbone).ids, (3, a, b), (), (b, b), (b, 9), (3, 4, 5)),
+        (*mixed_forest(backbone).parents, -1, 10, 10, 10, -1),
+    )
+    options = GenerationOptions(max_new_tokens=7, temperature=0.9, batch_size=4, seed=2)
+    written = TransformersEngine(backbone).sample(forest, options, num_samples=2, suffix=(5, 6))
+    assert len({completion.ids for samples in written for completion in samples}) > len(forest.leaves)
+    for leaf, samples in zip(forest.leaves, written, strict=True):
+        for completion in samples:
+            prompt, kept = forest.sequence(leaf), completion.ids[: completion.num_before_stop]
+            packing = Packing(PrefixTree.groups([(prompt, [completion.ids, (*kept, 5, 6)])]))
+            states_TD = packed_states(backbone, packing)
+            tokens = packing.ids_T[packing.tokens([1])]
+            scores = selective_logprobs(backbone, states_TD[packing.predictors([1])], tokens).logprobs_N
+            assert scores.tolist() == pytest.approx(list(completion.own_logprobs), abs=1e-4)
+            torch.testing.assert_close(completion.last_state, states_TD[packing.last(2)], atol=1e-4, rtol=1e-3)
 
 
 def test_dropout_is_drawn_in_training_alone():

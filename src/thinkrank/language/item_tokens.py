@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.attention import AttentionPattern
+from thinkrank.language.prefix_tree import PrefixTree
 
 _WHOLE = torch.ones(1, 1, 1, 1, dtype=torch.bool)
 """A mask of four dimensions is taken as it is, and not used."""
@@ -47,6 +48,11 @@ class MixedPattern(AttentionPattern, Protocol):
     def text_part(self, first_item: int) -> TextPart:
         """Name the tokens whose ids lie below that of the first item."""
         ...
+
+
+def text_alone(forest: PrefixTree, first_item: int) -> PrefixTree:
+    """Return the same tree without its items, as the lower layers see it."""
+    return PrefixTree(tuple(tuple(token for token in ids if token < first_item) for ids in forest.ids), forest.parents)
 
 
 class ItemTokens(nn.Module):

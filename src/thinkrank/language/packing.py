@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from thinkrank.language.attention import AttentionPattern, visible
 from thinkrank.language.backbone import Backbone
-from thinkrank.language.item_tokens import TextPart
+from thinkrank.language.item_tokens import TextPart, text_alone
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.states import forward
 
@@ -132,7 +132,7 @@ class Packing:
         if self._held:
             raise ValueError("prompts that hold items cannot be held")
         forest = self.forest
-        text = PrefixTree(tuple(tuple(i for i in ids if i < first_item) for ids in forest.ids), forest.parents)
+        text = text_alone(forest, first_item)
         packing = Packing(text, self.device)
         places = {
             (node, kept): self.offsets[node] + place

@@ -151,7 +151,8 @@ def test_memory_is_never_above_its_limit(backbone, monkeypatch):
 
     def watched(memory, kept, joining):
         states = rebuild(memory, kept, joining)
-        pairs = [*memory.own, *(pair for level in memory.levels for pair in level.layers)]
+        levels = [level for side in memory.sides for level in side.levels]
+        pairs = [*memory.own, *(pair for level in levels for pair in level.layers.values())]
         tensors = [tensor for pair in pairs for tensor in pair]
         held.append(sum(t.numel() * t.itemsize for t in tensors) / memory.limit)
         return states

@@ -4,17 +4,22 @@ Each node's keys and values exist once, whatever hangs below it. In one step, le
 below a node are multiplied with that node's keys as one matrix; then every row with what it has written itself; one
 softmax goes over all of them.
 
+Where items are tokens, the layers below the boundary hold the text of the same tree alone, at positions that count
+text.
+
 Shape legend: R rows, N nodes of a level, F rows below a node at most, P tokens of a level's longest node, O own tokens,
 H heads, J key-value heads, G = H / J, E head width, S seen tokens, D hidden width.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from thinkrank.language.backbone import Backbone
+from thinkrank.language.item_tokens import TextPart, text_alone
 from thinkrank.language.packing import Packing, PrefixKV, packed_states
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.states import forward
@@ -53,10 +58,17 @@ class KVCache:
         self.dtype = torch.bfloat16 if backbone.dtype == torch.bfloat16 else torch.float32
         self.token_bytes = 2 * self.num_layers * heads * width * self.dtype.itemsize
         self.leaves: list[int] = []
-        self.levels: list[_Level] = []
+        everything = range(self.num_layers)
+        self.sides = [_Side(forest, everything)]
+        """The tree as all layers see it; or as those below the boundary do, and those above it."""
+        if (items := backbone.items) is not None and any(
+            token >= items.first_id for ids in forest.ids for token in ids
+        ):
+            text = _Side(text_alone(forest, items.first_id), everything[: items.depth])
+            self.sides = [text, _Side(forest, everything[items.depth :])]
         self.own = [self._own(0) for _ in range(self.num_layers)]
         self.written_R = torch.zeros(0, dtype=torch.long)
-        self._masks: dict[int | None, Tensor] = {}
+        self._masks: dict[tuple[int, int | None], Tensor] = {}
 
     def _empty(self, rows: int, tokens: int) -> tuple[Tensor, Tensor]:
         heads, width = self.shape
@@ -72,10 +84,11 @@ class KVCache:
 
     def fits(self, leaves: Sequence[int]) -> bool:
         """Tell whether rows below these leaves (one each, a leaf may occur often) can be held together."""
-        tokens = len(leaves) * self.num_own
+        cells = len(leaves) * self.num_own * self.num_layers
         for nodes in self._nodes_by_level(leaves):
-            tokens += len(nodes) * max(len(self.forest.ids[node]) for node in nodes)
-        return tokens * self.token_bytes <= self.limit
+            for side in self.sides:
+                cells += len(side.layers) * len(nodes) * max(len(side.forest.ids[node]) for node in nodes)
+        return cells * self.token_bytes <= self.limit * self.num_layers
 
     def _nodes_by_level(self, leaves: Iterable[int]) -> list[list[int]]:
         levels: list[dict[int, None]] = []
@@ -93,12 +106,13 @@ class KVCache:
             the state at the last token of each joining row's prompt.
         """
         self.leaves = [self.leaves[row] for row in kept] + list(joining)
-        known = {node for level in self.levels for node in level.nodes}
-        before = {level.depth: level for level in self.levels}
-        self.levels = [
-            _Level(self, depth, nodes, before.get(depth))
-            for depth, nodes in enumerate(self._nodes_by_level(self.leaves))
-        ]
+        known = {node for level in self.sides[-1].levels for node in level.nodes}
+        for side in self.sides:
+            before = {level.depth: level for level in side.levels}
+            side.levels = [
+                _Level(self, side, depth, nodes, before.get(depth))
+                for depth, nodes in enumerate(self._nodes_by_level(self.leaves))
+            ]
         rows = torch.as_tensor(kept, dtype=torch.long, device=self.backbone.device)
         for layer in range(self.num_layers):
             keys, values = self.own[layer]
@@ -134,23 +148,23 @@ class KVCache:
         )
         held = self._held(part)
         packing = Packing(part, self.backbone.device, held=held)
-        fresh = [
-            (level, level.index[node], place[node])
-            for level in self.levels
-            for node in level.nodes
-            if node in place and node not in known and part.ids[place[node]]
-        ]
-        for level, n, node in fresh:
-            for layer, kept in enumerate(held.get(node, ())):
-                for to, was in zip(level.layers[layer], kept, strict=True):
-                    to[n, :, : was.shape[2]] = was[0]
-        pieces = [
-            (level, n, slice(packing.offsets[node], packing.offsets[node] + len(part.ids[node])))
-            for level, n, node in fresh
-            if node not in held
-        ]
-        states_TD = packed_states(self.backbone, packing, sight=_Recorder(packing, pieces))
+        for side in self.sides:
+            for level, n, node in self._fresh(side, place, known):
+                for layer, kept in zip(side.layers, held.get(node, ()), strict=False):
+                    for to, was in zip(level.layers[layer], kept, strict=True):
+                        to[n, :, : was.shape[2]] = was[0]
+        recorder = _Recorder(packing, self.sides, lambda side: self._fresh(side, place, known), frozenset(held))
+        states_TD = packed_states(self.backbone, packing, sight=recorder)
         return {leaf: states_TD[packing.last(place[leaf])] for leaf in leaves}
+
+    def _fresh(self, side: "_Side", place: Mapping[int, int], known: set[int]) -> "list[tuple[_Level, int, int]]":
+        """List the nodes whose keys and values are not there yet: level, place in it, node of the part."""
+        return [
+            (level, level.index[node], place[node])
+            for level in side.levels
+            for node in level.nodes
+            if node in place and node not in known and side.forest.ids[node]
+        ]
 
     def _held(self, part: PrefixTree) -> dict[int, PrefixKV]:
         """Find the roots with something below them in the prefixes that are kept."""
@@ -170,11 +184,17 @@ class KVCache:
         device = self.backbone.device
         self.written_R = torch.as_tensor(written, device=device)
         self._masks.clear()
-        starts_R = torch.as_tensor([self.forest.ends[leaf] for leaf in self.leaves], device=device)
-        self.positions_R = starts_R + self.written_R
+        for side in self.sides:
+            starts_R = torch.as_tensor([side.forest.ends[leaf] for leaf in self.leaves], device=device)
+            side.positions_R = starts_R + self.written_R
         self.most_written = max(written) + 1
         ids_R1 = torch.as_tensor(tokens, device=device)[:, None]
-        return forward(self.backbone, ids_R1, self.positions_R[:, None], self)[:, 0]
+        places = [side.positions_R[:, None] for side in self.sides]
+        if len(places) == 1:
+            return forward(self.backbone, ids_R1, places[0], self)[:, 0]
+        halves = self.backbone.halves
+        with self.backbone.precision():
+            return halves.above(halves.below(ids_R1, places[0], self), places[1], self).float()[:, 0]
 
     def attend(
         self,
@@ -193,32 +213,44 @@ class KVCache:
         own_keys[everyone, :, :, self.written_R] = keys_BJTE[:, :, 0].to(self.dtype)
         own_values[everyone, :, self.written_R] = values_BJTE[:, :, 0].to(self.dtype)
         queries_RJGE = (queries_BHTE * scale).to(self.dtype).view(rows, -1, self.groups, width)
-        scores = [level.scores(layer, queries_RJGE) for level in self.levels]
+        number = 0 if layer in self.sides[0].layers else 1
+        levels = self.sides[number].levels
+        scores = [level.scores(layer, queries_RJGE) for level in levels]
         scores.append(queries_RJGE @ own_keys[..., : self.most_written])
-        shares = (torch.cat(scores, dim=-1) + self._hidden(window)).softmax(dim=-1).to(self.dtype)
+        shares = (torch.cat(scores, dim=-1) + self._hidden(number, window)).softmax(dim=-1).to(self.dtype)
         *above, own = shares.split([score.shape[-1] for score in scores], dim=-1)
         mixed_RJGE = own @ own_values[:, :, : self.most_written]
-        for level, share in zip(self.levels, above, strict=True):
+        for level, share in zip(levels, above, strict=True):
             mixed_RJGE = mixed_RJGE + level.mix(layer, share)
         return mixed_RJGE.view(rows, heads, 1, width).to(queries_BHTE.dtype)
 
-    def _hidden(self, window: int | None) -> Float[Tensor, "R 1 1 S"]:
+    def _hidden(self, number: int, window: int | None) -> Float[Tensor, "R 1 1 S"]:
         """Mask, by an addend, what rows must not see of the nodes above and of their own memory, once per step."""
-        if window not in self._masks:
-            behind = [level.behind(self.positions_R) for level in self.levels]
+        if (number, window) not in self._masks:
+            side = self.sides[number]
+            behind = [level.behind(side.positions_R) for level in side.levels]
             behind.append(self.written_R[:, None] - torch.arange(self.most_written, device=self.written_R.device))
             behind_RS = torch.cat(behind, dim=1)
             hidden_RS = behind_RS < 0 if window is None else (behind_RS < 0) | (behind_RS >= window)
             mask_RS = torch.zeros(hidden_RS.shape, device=hidden_RS.device).masked_fill_(hidden_RS, -torch.inf)
-            self._masks[window] = mask_RS[:, None, None, :]
-        return self._masks[window]
+            self._masks[number, window] = mask_RS[:, None, None, :]
+        return self._masks[number, window]
+
+
+class _Side:
+    """Hold a tree as some layers see it, and what they keep of it."""
+
+    def __init__(self, forest: PrefixTree, layers: range) -> None:
+        self.forest, self.layers = forest, layers
+        self.levels: list[_Level] = []
+        self.positions_R = torch.zeros(0, dtype=torch.long)
 
 
 class _Level:
     """Hold the nodes of one depth that some row needs: keys and values, and which row is below which node."""
 
-    def __init__(self, memory: KVCache, depth: int, nodes: list[int], before: "_Level | None") -> None:
-        forest, device = memory.forest, memory.backbone.device
+    def __init__(self, memory: KVCache, side: "_Side", depth: int, nodes: list[int], before: "_Level | None") -> None:
+        forest, device = side.forest, memory.backbone.device
         self.depth, self.nodes = depth, nodes
         self.index = {node: n for n, node in enumerate(nodes)}
         lengths = [len(forest.ids[node]) for node in nodes]
@@ -226,16 +258,16 @@ class _Level:
         self.starts_N = torch.tensor([forest.starts[node] for node in nodes], device=device)
         self.width = max(lengths)
         self._seat_rows([forest.path(leaf) for leaf in memory.leaves], device)
-        self.layers: list[tuple[Tensor, Tensor]] = []
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
         moved = [(before.index[node], n) for node, n in self.index.items() if before and node in before.index]
         old, new = (torch.tensor([pair[i] for pair in moved], dtype=torch.long, device=device) for i in range(2))
-        for _ in range(memory.num_layers):
+        for layer in side.layers:
             here = memory._empty(len(nodes), self.width)
             if before is not None:
-                for to, was in zip(here, before.layers.pop(0), strict=True):
+                for to, was in zip(here, before.layers.pop(layer), strict=True):
                     common = min(self.width, was.shape[2])
                     to[new, :, :common] = was[old, :, :common]
-            self.layers.append(here)
+            self.layers[layer] = here
 
     def _seat_rows(self, paths: Sequence[tuple[int, ...]], device: torch.device) -> None:
         """Give each row a seat below its node; every node has as many seats as the fullest needs."""
@@ -295,8 +327,25 @@ class _Level:
 class _Recorder:
     """Attend as a packing does, and keep the keys and values of some nodes."""
 
-    def __init__(self, packing: Packing, pieces: list[tuple[_Level, int, slice]]) -> None:
-        self.packing, self.pieces = packing, pieces
+    def __init__(
+        self,
+        packing: Packing,
+        sides: Sequence[_Side],
+        fresh: Callable[[_Side], list[tuple[_Level, int, int]]],
+        held: frozenset[int] = frozenset(),
+    ) -> None:
+        self.packing, self.sides, self.fresh = packing, sides, fresh
+        self.pieces = [
+            (level, n, slice(packing.offsets[node], packing.offsets[node] + len(packing.forest.ids[node])))
+            for side in sides  # both: where a part of the tree holds no item, all layers read it at once
+            for level, n, node in fresh(side)
+            if node not in held
+        ]
+
+    def text_part(self, first_item: int) -> TextPart:
+        """Keep what the layers below the boundary see; see `MixedPattern`."""
+        text = self.packing.text_part(first_item)
+        return text._replace(sight=_Recorder(cast(Packing, text.sight), self.sides[:1], self.fresh))
 
     def attend(
         self,
@@ -309,6 +358,8 @@ class _Recorder:
         window: int | None,
     ) -> Tensor:
         for level, n, part in self.pieces:
+            if layer not in level.layers:
+                continue
             keys, values = level.layers[layer]
             keys[n, :, : part.stop - part.start] = keys_BJTE[0, :, part]
             values[n, :, : part.stop - part.start] = values_BJTE[0, :, part]
