@@ -46,11 +46,11 @@ def test_every_study_is_a_valid_configuration(study):
 
     tables = tomllib.loads(study.read_text(encoding="utf-8"))
     arms = tables.pop("arms", {})
-    assert tables.pop("study", {}).keys() <= {"seeds", "shared_warm_start", "samples", "keep_thoughts"}
+    assert tables.pop("study", {}).keys() <= {"seeds", "samples", "keep_thoughts", "control"}
     for arm in [{}, *arms.values()]:
         over = {key: arm[key] for key in ("model", "training", "recpo") if key in arm}
         retrieve_settings(Preset.thinkrank, Layers(tables=[tables, over, {"training": arm.get("warm_start", {})}]))
-        known = {"about", "phase", "thinks", "controls", "warm_start", *over}
+        known = {"about", "phase", "thinks", "controls", "control", "warm_start", *over}
         assert arm.keys() <= known, "an arm says what nothing reads"
 
 

@@ -20,18 +20,23 @@ from thinkrank.language import Backbone, load_backbone
 from thinkrank.recipes import retrieval
 from thinkrank.recipes.base import train
 from thinkrank.recipes.baselines import EASE_R, ITEM_KNN, POPULARITY, SASREC, fitted_baselines
-from thinkrank.recipes.layers import Layers
+from thinkrank.recipes.control import SMALL, Budget, ControlWorld, require_control, small_backbone
+from thinkrank.recipes.layers import Layers, read_toml
 from thinkrank.recipes.own import with_places
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.retrieval import RetrieveSettings, retrieve_settings
 from thinkrank.recipes.studies import Study, logged, shown_thoughts
 from thinkrank.retrieve import R2ec, train_contrastive, train_recpo
+from thinkrank.retrieve.r2ec.balance import NORMS
+from thinkrank.retrieve.r2ec.contrastive import reading_facts
 from thinkrank.retrieve.r2ec.controls import control_scores
 from thinkrank.retrieve.r2ec.trainer import sample_ranks
 from thinkrank.stages.order import mask_seen, target_ranks
 from thinkrank.training import Run
 
 RESULTS = Path(__file__).parent / "results"
+CONTROLS = Path(__file__).parent / "controls"
+RELAY = Path(__file__).parent / "relay.toml"
 sys.path.append(str(Path(__file__).parents[1]))  # what studies share
 
 
@@ -60,13 +65,12 @@ class RetrievalStudy(Study):
         """Draw what every arm is judged on."""
         return self.split.test.subset(self.options["samples"], seed=0)
 
-    def warm_start(self, arm: str, seed: int) -> R2ec:
-        """Return the model that an arm begins with, trained if it is not there."""
-        seed = self.options["seeds"][0] if self.options.get("shared_warm_start") else seed
+    def warm_start(self, arm: str, seed: int) -> tuple[R2ec, Run]:
+        """Return the model that an arm begins with, trained if it is not there, and its training."""
         laid_over = self.arms[arm].get("warm_start")
         settings = self.settings({"training": {**(laid_over or {}), "seed": seed}})
         catalogue = self.split.dataset.catalogue
-        model, _ = self.trained(
+        return self.trained(
             f"warm_{arm}-{seed}" if laid_over else f"warm-{seed}",
             settings,
             create=lambda: R2ec.create(settings.model, catalogue, backbone=self.backbone(), seed=seed),
@@ -76,37 +80,37 @@ class RetrievalStudy(Study):
             load=lambda folder: R2ec.from_pretrained(folder, backbone=self.backbone()),
             seed=seed,
         )
-        return model
 
     def backbone(self) -> Backbone:
         """Load the base model; for `small` a language model of the study's own, trained if it is not there."""
         model = self.settings({}).model
-        if model.backbone != "small":
+        if model.backbone != SMALL:
             return load_backbone(model.backbone, dtype=model.dtype)
-        folder = self.folder / "small"
-        if not (folder / "config.json").is_file():
-            from chains import Chains
-            from small_language_model import write_small_language_model
+        return small_backbone(self.folder / SMALL, self.split, self.settings({}), self.progress)
 
-            catalogue, histories = self.split.dataset.catalogue, self.split.train.histories()
+    def control(self, name: str, settings: RetrieveSettings) -> dict[str, Any]:
+        """Try the budget of an arm that trains thoughts in the relay world; nothing for others, and in that world."""
+        recpo, declared = settings.recpo, self.arms[name].get("control", self.options.get("control", "passed"))
+        if self.arms[name]["phase"] != "recpo" or not recpo.token_weight or settings.model.backbone == SMALL:
+            return {}
+        tables = {key: table for key, table in read_toml(RELAY).items() if key not in ("study", "arms")}
+        relay = retrieve_settings(Preset.thinkrank, Layers(tables=[tables]))
+        world = ControlWorld(relay, self.folder.parent / "control", progress=self.progress)
+        budget = Budget.of(settings.training, recpo, window=settings.model.prompt.history_window)
+        outcome = require_control(budget, world, CONTROLS, declared=declared)
+        return {"control": {"budget": budget.fingerprint, "before": outcome.before, "after": outcome.after}}
 
-            def texts(backbone: Backbone) -> Chains:
-                return Chains(backbone, catalogue, histories, model.prompt)
-
-            write_small_language_model(folder, catalogue, texts, self.progress)
-        return load_backbone(str(folder), dtype=model.dtype)
-
-    def train_arm(self, name: str, seed: int) -> tuple[R2ec, Run]:
-        """Train an arm of R²ec from its warm start."""
+    def train_arm(self, name: str, seed: int) -> tuple[R2ec, Run, Run]:
+        """Train an arm of R²ec from its warm start; return the model, its training and the warm start's."""
         settings = self.arm(name, seed)
-        model = self.warm_start(name, seed)
+        model, before = self.warm_start(name, seed)
         model.config = settings.model
         run = self.run(f"{name}-{seed}", settings)
         if self.arms[name]["phase"] == "recpo":
             train_recpo(model, self.split, settings.recpo, run, progress=self.progress)
         else:
             train_contrastive(model, self.split, settings.training, run, progress=self.progress)
-        return model, run
+        return model, run, before
 
     def run_arm(self, name: str, seed: int) -> dict[str, Any]:
         """Train and judge an arm."""
@@ -123,12 +127,16 @@ class RetrievalStudy(Study):
             _, model = train(retrieval.RECIPE, settings, folder, split=self.split, progress=self.progress)
             ranks = {"answer": self.ranks(with_places(model, len(self.split.dataset.catalogue)))}
             return {"about": arm["about"], "seconds": time.perf_counter() - started, "ranks": ranks}
-        model, run = self.train_arm(name, seed)
+        control = self.control(name, settings)
+        model, run, before = self.train_arm(name, seed)
         rows = run.metrics()
         rewards = ("step", "reward", "thought_tokens", "tied_share", "own_entropy")
         return {
             "about": arm["about"],
             "seconds": rows[-1]["seconds"],
+            **control,
+            "warm_start": reading_facts(before.metrics()),
+            "pulls": logged(rows, "others_norm", ("step", "token_factor", "token_cosine", *NORMS)),
             "validations": logged(rows, "valid", ("step", "seconds"), prefix="valid"),
             "rewards": logged(rows, "reward", rewards),
             "ranks": self.judge(model, thinks=arm.get("thinks", True), controls=arm.get("controls", False)),

@@ -33,6 +33,7 @@ from thinkrank.recipes.base import train
 from thinkrank.recipes.baselines import EASE_R, ITEM_KNN, POPULARITY, SASREC, fitted_baselines
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.ranking import RankSettings, cold_start_lists, rank_settings, validation_sets
+from thinkrank.recipes.small_language_model import write_small_language_model
 from thinkrank.recipes.studies import Study, logged, shown_thoughts
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.protocols import Ranker
@@ -87,8 +88,6 @@ class RankingStudy(Study):
             return None
         world, folder = self.world, self.folder / "small"
         if not (folder / "config.json").is_file():
-            from small_language_model import write_small_language_model
-
             histories, prompt = self.split.train.histories(), self.settings({}).model.prompt
 
             def texts(backbone: Backbone) -> Language:

@@ -121,7 +121,7 @@ def test_accumulated_parts_make_the_gradient_of_the_whole_batch(config, options,
 
 def test_answers_behind_thoughts_carry_the_share_of_the_loss_they_are_given(config, options, split, tmp_path):
     """One closing per stretch among all its lines carried 1.6 % on films, and the reader never learnt to read them."""
-    changes = {"thought_share": 0.3, "thought_readings": 100, "after_thought_share": 0.6, "validation_samples": 1}
+    changes = {"thought_share": 0.3, "thought_readings": 200, "after_thought_share": 0.6, "validation_samples": 1}
     model = R2ec.create(config, split.dataset.catalogue, backbone=tiny_backbone(split.dataset.catalogue.titles))
     fit = ContrastiveTrainer(model, split, options.model_copy(update=changes), Run(tmp_path, {}, {}))
     fit.start()
@@ -131,7 +131,7 @@ def test_answers_behind_thoughts_carry_the_share_of_the_loss_they_are_given(conf
         rendered = fit.render(batch)
         for readout, one in zip(rendered.readouts, fit.reading_weights(rendered).tolist(), strict=True):
             weight[bool(readout.thought)] += one
-    assert weight[True] / sum(weight.values()) == pytest.approx(0.6, abs=0.04)
+    assert weight[True] / sum(weight.values()) == pytest.approx(0.6, abs=0.06)
     assert sum(weight.values()) == pytest.approx(fit.counters.examples, rel=0.05)
     rows = [row for row in fit.run.metrics() if "loss" in row]
     assert rows[-1]["thought_readings"] == fit.readings >= 50

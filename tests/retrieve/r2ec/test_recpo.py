@@ -166,6 +166,37 @@ def test_every_term_is_what_it_says_however_the_batch_is_cut(config, split, recp
     assert_same_gradients(gradients(fit, fit.compare(groups)), theirs)
 
 
+def test_the_log_tells_how_strong_each_term_pulls_on_the_adapter(config, split, recpo, tmp_path):
+    """Norms against the objective of one term at a time, row by row; the token term's factor enters its gradient."""
+    changes = {"normalisation": "sum", "candidates": "catalogue", "item_floor": 0.4, "line_weight": 0.7}
+    options = recpo.model_copy(update={**changes, "token_balance": 0.05, "batch_tokens": 1})
+    fit = make_fit(config, split, options, tmp_path, shaken=0.5)
+    groups, _ = fit.rollouts()
+    weights_of = {"token": "token_weight", "item": "item_weight", "floor": "item_floor", "line": "line_weight"}
+    alone = {}
+    for term, name in weights_of.items():
+        fit.options = options.model_copy(update={other: 0.0 for other in weights_of.values() if other != name})
+        gradients_of = torch.autograd.grad(
+            plain_objective(fit, groups, range(24), set()), fit.adapter, allow_unused=True
+        )
+        pairs = zip(gradients_of, fit.adapter, strict=True)
+        alone[term] = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
+    fit.options = options
+    others = alone["item"] + alone["floor"] + alone["line"]
+    fit.optimizer = torch.optim.SGD(fit.adapter, lr=0.0)
+    fit.update_from(fit.compare(groups))
+    factor = fit.balance.factor
+    assert factor == pytest.approx(0.05 * float(others.norm() / alone["token"].norm()), rel=1e-3)
+    caught = gradients(fit, fit.compare(groups))
+    assert_same_gradients([torch.cat([g.flatten() for g in caught])], [factor * alone["token"] + others])
+    facts = fit.update_from(fit.compare(groups))
+    assert facts["others_norm"] == pytest.approx(float(others.norm()), rel=1e-3)
+    assert facts["token_norm"] == pytest.approx(factor * float(alone["token"].norm()), rel=1e-3)
+    for term in ("item", "floor", "line"):
+        assert facts[f"{term}_norm"] == pytest.approx(float(alone[term].norm()), rel=1e-3)
+    assert -1 <= facts["token_cosine"] <= 1
+
+
 def test_the_divergence_is_from_the_model_at_the_start(config, split, recpo, tmp_path):
     fit = make_fit(config, split, recpo.model_copy(update={"kl_coefficient": 0.1}), tmp_path / "a")
     untouched = make_fit(config, split, recpo, tmp_path / "b").model
@@ -234,6 +265,8 @@ def test_what_could_not_work_is_refused(config, split, recpo, tmp_path):
         RecpoOptions(token_weight=0.0, item_weight=0.0)
     with pytest.raises(ValueError, match="belong to the token loss"):
         RecpoOptions(token_weight=0.0, kl_coefficient=0.1)
+    with pytest.raises(ValueError, match="token_balance weighs"):
+        RecpoOptions(item_weight=0.0, token_balance=1.0)
 
 
 def test_thoughts_are_trained_as_long_as_they_are_asked_for():

@@ -29,5 +29,7 @@ class TestRecpoTrainer(TrainerContract):
     @classmethod
     def make(cls, config, split):
         rollout = GenerationOptions(max_new_tokens=4, temperature=1.5)
-        options = RecpoOptions(**FEW, users=2, group_size=2, rollout=rollout, validation_samples=4)
+        options = RecpoOptions(
+            **FEW, users=2, group_size=2, rollout=rollout, validation_samples=4, token_balance=1.0, measure_every=1
+        )
         return lambda folder: RecpoTrainer(created(config, split), split, options, Run(folder, {}, {}))

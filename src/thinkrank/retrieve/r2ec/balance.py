@@ -13,6 +13,9 @@ from torch import Tensor
 WRITTEN = "token"
 """Name of the term of what was written."""
 
+NORMS = ("token_norm", "item_norm", "floor_norm", "line_norm", "others_norm")
+"""What a measurement logs of the terms' gradients, those of them that the loss has."""
+
 _SLOWNESS = 0.7
 """Part of the old running norm that a new measurement leaves."""
 

@@ -8,7 +8,7 @@ Shape legend: P readouts of a batch, N candidate items, D width.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -163,6 +163,15 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         tokens = [packing.place(node, position) for node, position in places]
         scores = selective_logprobs(self.model.backbone, states_TD[before], packing.ids_T[tokens])
         return -scores.logprobs_N.sum()
+
+
+def reading_facts(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Tell from a training's log how many answers behind thoughts it read, and their share of the item loss."""
+    read = [row for row in rows if "thought_readings" in row]
+    if not read:
+        return {"thought_readings": 0.0, "after_thought_share": 0.0}
+    share = sum(row["after_thought_loss"] for row in read) / sum(row["loss"] for row in read)
+    return {"thought_readings": read[-1]["thought_readings"], "after_thought_share": share}
 
 
 def _writer(model: R2ec, options: ContrastiveOptions) -> RuleWriter | None:

@@ -62,8 +62,18 @@ class ContrastiveOptions(RetrieverTrainerOptions):
     @property
     def closings(self) -> int:
         """Count the closings that a sequence of `every_prefix` needs for `thought_readings`."""
-        expected = self.steps * self.accumulate * self.batch_size * self.thought_share
+        expected = self.sequences * self.thought_share
         return max(1, math.ceil(self.thought_readings / expected)) if expected else 1
+
+    @property
+    def sequences(self) -> int:
+        """Count the sequences of the whole training."""
+        return self.steps * self.accumulate * self.batch_size
+
+    def expected_readings(self, window: int) -> int:
+        """Count the answers behind a thought that the training reads, where prompts show at most `window` lines."""
+        closings = min(self.closings, window) if self.supervision == "every_prefix" else 1
+        return round(self.sequences * closings * self.thought_share)
 
 
 class RecpoOptions(RetrieverTrainerOptions):

@@ -29,14 +29,14 @@ Texts: TypeAlias = Callable[[np.random.Generator, int], list[tuple[list[int], in
 
 def write_small_language_model(
     folder: Path, catalogue: Catalogue, texts: Callable[[Backbone], Texts], progress: Progress,
-    *, words: Sequence[str] = (), steps: int = 700, learning_rate: float = 3e-3,
+    *, words: Sequence[str] = (), steps: int = 700, learning_rate: float = 3e-3, hidden_size: int = 128,
 ) -> None:  # fmt: skip
     """Train all weights of a tiny model on next tokens and save it as transformers does.
 
     `texts` is given the untrained model, for its tokenizer; `words` are known beside the titles.
     """
     random = np.random.default_rng(0)
-    backbone = tiny_backbone([], hidden_size=128, initializer_range=0.1, tokenizer=_tokenizer(catalogue, words))
+    backbone = tiny_backbone([], hidden_size=hidden_size, initializer_range=0.1, tokenizer=_tokenizer(catalogue, words))
     draw = texts(backbone)
     model = backbone.model.requires_grad_(True).train()
     _compose(model.get_input_embeddings().requires_grad_(False).weight, backbone, catalogue)
@@ -77,7 +77,7 @@ def _compose(table_VD: torch.Tensor, backbone: Backbone, catalogue: Catalogue) -
 def _tokenizer(catalogue: Catalogue, words: Sequence[str]) -> PreTrainedTokenizerFast:
     marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "user", "assistant", "\n", ", "]
     vocabulary = {word: i for i, word in enumerate([*marks, *catalogue.titles, *words])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<|endoftext|>"))
+    core = Tokenizer(models.WordLevel(vocabulary, "<|endoftext|>"))
     core.add_special_tokens(marks[:3])
     core.pre_tokenizer = pre_tokenizers.Split(Regex("\n|, |\\d+h \\d+\\.\\dmin ago "), "isolated")
     core.decoder = decoders.Fuse()

@@ -24,6 +24,7 @@ class Chains:
         self._prompts = Prompts(backbone, catalogue, prompt)
 
     def __call__(self, random: np.random.Generator, count: int) -> list[tuple[list[int], int]]:
+        """Draw texts, as token ids, and from where on their tokens are worth learning."""
         chosen = [self._histories[i] for i in random.integers(len(self._histories), size=count)]
         return [(self._text(history, random), 0) for history in chosen]
 
