@@ -1,9 +1,12 @@
 """The metrics are those of trec_eval, as `ir-measures` computes them."""
 
+from functools import partial
+from itertools import permutations, product
+
 import ir_measures
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ir_measures import AP, RR, R, Success, nDCG
 
@@ -186,3 +189,31 @@ def test_auc_refuses_scores_without_an_order_but_not_padding():
         metrics.auc(scores, np.array([[1, 0]]))
     assert np.isnan(metrics.auc(scores, np.array([[1, 0]]), np.array([[True, False]]))[0])
     assert metrics.auc(np.zeros((0, 3)), np.zeros((0, 3))).tolist() == []
+
+
+TIED_METRICS = {
+    "hit": metrics.hit,
+    "recall": metrics.recall,
+    "mrr": metrics.reciprocal_rank,
+    "map": metrics.average_precision,
+    "map of those found": partial(metrics.average_precision, divisor="found"),
+    "ndcg": metrics.ndcg,
+    "exponential ndcg": partial(metrics.ndcg, gain="exponential"),
+}
+
+
+@settings(max_examples=60)
+@given(
+    grades=st.lists(st.sampled_from([0, 0, 1, 2]), min_size=1, max_size=6),
+    ties=st.lists(st.booleans(), min_size=6, max_size=6),
+    k=st.one_of(st.none(), st.integers(1, 8)),
+)
+def test_under_ties_every_metric_is_its_mean_over_all_orders_of_what_ties(grades, ties, k):
+    relevance_N, tied_N = np.array(grades), np.array(ties[: len(grades)])
+    group_N = np.append(0, np.cumsum(~tied_N[1:]))
+    groups = [np.flatnonzero(group_N == group).tolist() for group in range(group_N.max() + 1)]
+    orders = [sum(map(list, each), []) for each in product(*map(permutations, groups))]
+    for name, metric in TIED_METRICS.items():
+        expected = metric(relevance_N[np.array(orders)], k).mean()
+        found_B = metric(np.stack([relevance_N] * 2), k, tied_BN=np.stack([tied_N, np.zeros_like(tied_N)]))
+        np.testing.assert_allclose(found_B, [expected, metric(relevance_N[None], k)[0]], atol=1e-12, err_msg=name)

@@ -9,9 +9,14 @@ above is, and only `ndcg` looks at how much. A user with nothing relevant scores
 
 A list that was cut before N no longer knows how many relevant items exist. `recall`, `average_precision` and `ndcg`
 then need `num_relevant_B`; with one target per user (next-item prediction) nothing is lost and it may be left out.
+
+Where scores tie, the order of a list is chance. Told by `tied_BN` which items have the score of the one before them,
+every metric is its exact expected value over all orders of what ties, each as likely as the others. A list must then
+not be cut inside such a group.
 """
 
-from typing import Literal
+from math import lgamma
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Integer, Shaped
@@ -30,6 +35,8 @@ def hit(
     relevance_BN: Shaped[np.ndarray, "B N"],
     k: int | None = None,
     num_relevant_B: Integer[np.ndarray, "B"] | None = None,
+    *,
+    tied_BN: Bool[np.ndarray, "B N"] | None = None,
 ) -> Float64[np.ndarray, "B"]:
     """Score 1 where at least one relevant item stands in the first k places, else 0.
 
@@ -37,17 +44,24 @@ def hit(
         relevance_BN: relevance in ranked order; above 0 is relevant.
         k: the cut-off; None for the whole list; may exceed N.
         num_relevant_B: not needed, accepted so that all metrics are called alike.
+        tied_BN: which items have the score of the one before; None if the order is no chance.
 
     Raises:
         ValueError: if k is below 1, or a relevance is negative or NaN.
     """
-    return np.asarray(_relevant(relevance_BN, k).any(axis=1), np.float64)
+    relevant_BN = _relevant(relevance_BN, k)
+    if tied_BN is None:
+        return np.asarray(relevant_BN.any(axis=1), np.float64)
+    groups = _groups(relevance_BN, tied_BN, k)
+    return np.asarray(1 - np.exp(_row_sums(groups, _log_none(groups))))
 
 
 def recall(
     relevance_BN: Shaped[np.ndarray, "B N"],
     k: int | None = None,
     num_relevant_B: Integer[np.ndarray, "B"] | None = None,
+    *,
+    tied_BN: Bool[np.ndarray, "B N"] | None = None,
 ) -> Float64[np.ndarray, "B"]:
     """Compute the share of a user's relevant items that stand in the first k places.
 
@@ -55,18 +69,25 @@ def recall(
         relevance_BN: relevance in ranked order; above 0 is relevant.
         k: the cut-off; None for the whole list; may exceed N.
         num_relevant_B: relevant items that exist per user; None if the list holds them all.
+        tied_BN: as for `hit`.
 
     Raises:
         ValueError: if k is below 1, a relevance is negative or NaN, or fewer items are said to exist than the list
             shows.
     """
-    return _divide(np.count_nonzero(_relevant(relevance_BN, k), axis=1), _num_relevant(relevance_BN, num_relevant_B))
+    found_B = np.count_nonzero(_relevant(relevance_BN, k), axis=1)
+    if tied_BN is not None:
+        groups = _groups(relevance_BN, tied_BN, k)
+        found_B = _row_sums(groups, groups.relevant_G * groups.inside_G / groups.size_G)
+    return _divide(found_B, _num_relevant(relevance_BN, num_relevant_B))
 
 
 def reciprocal_rank(
     relevance_BN: Shaped[np.ndarray, "B N"],
     k: int | None = None,
     num_relevant_B: Integer[np.ndarray, "B"] | None = None,
+    *,
+    tied_BN: Bool[np.ndarray, "B N"] | None = None,
 ) -> Float64[np.ndarray, "B"]:
     """Compute 1 / place of the first relevant item, 0 if none stands in the first k places.
 
@@ -74,6 +95,7 @@ def reciprocal_rank(
         relevance_BN: relevance in ranked order; above 0 is relevant.
         k: the cut-off; None for the whole list; may exceed N.
         num_relevant_B: not needed, accepted so that all metrics are called alike.
+        tied_BN: which items have the score of the one before; None if the order is no chance.
 
     Raises:
         ValueError: if k is below 1, or a relevance is negative or NaN.
@@ -81,6 +103,8 @@ def reciprocal_rank(
     relevant_BN = _relevant(relevance_BN, k)
     if relevant_BN.shape[1] == 0:
         return np.zeros(len(relevant_BN))
+    if tied_BN is not None:
+        return _expected_reciprocal_rank(_groups(relevance_BN, tied_BN, k))
     return np.where(relevant_BN.any(axis=1), 1 / (1.0 + relevant_BN.argmax(axis=1)), 0.0)
 
 
@@ -90,6 +114,7 @@ def average_precision(
     num_relevant_B: Integer[np.ndarray, "B"] | None = None,
     *,
     divisor: Divisor = "relevant",
+    tied_BN: Bool[np.ndarray, "B N"] | None = None,
 ) -> Float64[np.ndarray, "B"]:
     """Sum the precisions at each relevant item of the first k places, over a number of relevant items.
 
@@ -100,12 +125,19 @@ def average_precision(
         divisor: "relevant" divides by the number of relevant items R, as trec_eval does, and not by min(R, k): with
             R > k the best value is below 1. "found" divides by those in the first k places, as LibRerank and the code
             around EGLR do: whoever finds one of ten items at the first place has 1. Without a cut-off the two agree.
+        tied_BN: as for `hit`.
 
     Raises:
         ValueError: if k is below 1, a relevance is negative or NaN, or fewer items are said to exist than the list
             shows.
     """
     relevant_BN = _relevant(relevance_BN, k)
+    if tied_BN is not None:
+        groups = _groups(relevance_BN, tied_BN, k)
+        if divisor == "found":
+            return _expected_found_precision(groups)
+        total_B = _row_sums(groups, _precision_sums(groups, groups.relevant_G, groups.size_G))
+        return _divide(total_B, _num_relevant(relevance_BN, num_relevant_B))
     precision_BN = relevant_BN.cumsum(axis=1) / np.arange(1, relevant_BN.shape[1] + 1)
     exist_B = _num_relevant(relevance_BN, num_relevant_B)
     over_B = exist_B if divisor == "relevant" else np.count_nonzero(relevant_BN, axis=1)
@@ -119,6 +151,7 @@ def ndcg(
     *,
     gain: Gain = "linear",
     ideal_BM: Shaped[np.ndarray, "B M"] | None = None,
+    tied_BN: Bool[np.ndarray, "B N"] | None = None,
 ) -> Float64[np.ndarray, "B"]:
     """Compute the discounted gain of the first k places over that of the best possible order.
 
@@ -132,6 +165,7 @@ def ndcg(
         gain: "linear", the grade itself, is the default of trec_eval and ir-measures; "exponential", 2^grade - 1, is
             that of Burges et al. 2005. The two agree where relevance is 0 or 1.
         ideal_BM: for a cut list of graded relevance, the grades that exist per user in any order, filled up with 0.
+        tied_BN: as for `hit`.
 
     Raises:
         ValueError: if k is below 1, a relevance is negative or NaN, `num_relevant_B` comes with grades other than 0 and
@@ -149,10 +183,11 @@ def ndcg(
         # One ideal list serves all users: only its first num_relevant places count.
         best_B = np.cumsum(_discounts(max(1, int(num_relevant_B.max(initial=0)))))
         reached_B = num_relevant_B if k is None else np.minimum(num_relevant_B, k)
-        return _divide(_dcg(relevance_BN, k, gain), np.where(reached_B > 0, best_B[reached_B - 1], 0.0))
+        return _divide(_dcg(relevance_BN, k, gain, tied_BN), np.where(reached_B > 0, best_B[reached_B - 1], 0.0))
     grades_BM = np.asarray(relevance_BN if ideal_BM is None else ideal_BM)
     _check(grades_BM, k)
-    return _divide(_dcg(relevance_BN, k, gain), _dcg(-np.sort(-grades_BM.astype(np.float64), axis=1), k, gain))
+    best_B = _dcg(-np.sort(-grades_BM.astype(np.float64), axis=1), k, gain)
+    return _divide(_dcg(relevance_BN, k, gain, tied_BN), best_B)
 
 
 def auc(
@@ -242,10 +277,19 @@ def _num_relevant(
     return num_relevant_B
 
 
-def _dcg(relevance_BN: Shaped[np.ndarray, "B N"], k: int | None, gain: Gain) -> Float64[np.ndarray, "B"]:
-    gains_BN = np.asarray(relevance_BN)[:, :k].astype(np.float64)
+def _dcg(
+    relevance_BN: Shaped[np.ndarray, "B N"],
+    k: int | None,
+    gain: Gain,
+    tied_BN: Bool[np.ndarray, "B N"] | None = None,
+) -> Float64[np.ndarray, "B"]:
+    gains_BN = np.asarray(relevance_BN)[:, : k if tied_BN is None else None].astype(np.float64)
     if gain == "exponential":
         gains_BN = np.exp2(gains_BN) - 1
+    if tied_BN is not None:  # every place of a group is worth the group's mean gain
+        group_BN = _group_numbers(gains_BN, tied_BN)
+        means_G = np.bincount(group_BN.ravel(), gains_BN.ravel()) / np.bincount(group_BN.ravel())
+        gains_BN = means_G[group_BN][:, :k]
     return np.asarray(gains_BN @ _discounts(gains_BN.shape[1]))
 
 
@@ -256,3 +300,131 @@ def _discounts(width: int) -> Float64[np.ndarray, "width"]:
 def _divide(part_B: Shaped[np.ndarray, "B"], whole_B: Shaped[np.ndarray, "B"]) -> Float64[np.ndarray, "B"]:
     """Divide part by whole, 0 where the whole is 0."""
     return np.asarray(np.divide(part_B, whole_B, out=np.zeros(len(part_B)), where=whole_B > 0))
+
+
+class _Groups(NamedTuple):
+    """Groups of tied items, all rows one after the other.
+
+    Attributes:
+        row_G: whose list.
+        start_G: places before it.
+        size_G: items in it.
+        relevant_G: of them relevant.
+        before_G: relevant items before it.
+        inside_G: of its places those among the first k.
+        num_rows: B.
+    """
+
+    row_G: Integer[np.ndarray, "G"]
+    start_G: Integer[np.ndarray, "G"]
+    size_G: Integer[np.ndarray, "G"]
+    relevant_G: Integer[np.ndarray, "G"]
+    before_G: Integer[np.ndarray, "G"]
+    inside_G: Integer[np.ndarray, "G"]
+    num_rows: int
+
+
+def _group_numbers(values_BN: np.ndarray, tied_BN: Bool[np.ndarray, "B N"]) -> Integer[np.ndarray, "B N"]:
+    """Number the groups of all rows."""
+    if tied_BN.shape != values_BN.shape:
+        raise ValueError(f"ties have shape {tied_BN.shape}, not {values_BN.shape}")
+    begins_BN = ~tied_BN
+    begins_BN[:, :1] = True
+    return np.asarray(np.cumsum(begins_BN).reshape(begins_BN.shape) - 1)
+
+
+def _groups(relevance_BN: Shaped[np.ndarray, "B N"], tied_BN: Bool[np.ndarray, "B N"], k: int | None) -> _Groups:
+    """Find the groups of tied items; each list is a row, and an item that ties with none a group."""
+    relevant_BN = _relevant(relevance_BN, None)
+    group_BN = _group_numbers(relevant_BN, tied_BN)
+    num_rows, width = group_BN.shape
+    size_G = np.bincount(group_BN.ravel())
+    relevant_G = np.bincount(group_BN.ravel(), relevant_BN.ravel()).astype(np.int64)
+    first_G = np.cumsum(size_G) - size_G
+    row_G, start_G = np.divmod(first_G, max(1, width))
+    of_rows_B = relevant_BN.sum(axis=1)
+    before_G = np.cumsum(relevant_G) - relevant_G - (np.cumsum(of_rows_B) - of_rows_B)[row_G]
+    inside_G = np.clip((width if k is None else k) - start_G, 0, size_G)
+    return _Groups(row_G, start_G, size_G, relevant_G, before_G, inside_G, num_rows)
+
+
+def _row_sums(groups: _Groups, values_G: Shaped[np.ndarray, "G"]) -> Float64[np.ndarray, "B"]:
+    return _sums(groups.row_G, values_G, groups.num_rows)
+
+
+def _log_none(groups: _Groups) -> Float64[np.ndarray, "G"]:
+    """Compute the log of the chance that none of a group's relevant items stands in the first k places.
+
+    With n items, r of them relevant, and m places: C(n - r, m) / C(n, m), -inf if there is no room for the others.
+    """
+    n_G, r_G, m_G = groups.size_G, groups.relevant_G, groups.inside_G
+    room_G = n_G - r_G - m_G
+    ways_G = _log_choose(n_G - r_G, np.minimum(m_G, n_G - r_G)) - _log_choose(n_G, m_G)
+    return np.where(r_G == 0, 0.0, np.where(room_G >= 0, ways_G, -np.inf))
+
+
+def _places(
+    groups: _Groups, held_G: Bool[np.ndarray, "G"]
+) -> tuple[Integer[np.ndarray, "E"], Integer[np.ndarray, "E"]]:
+    """List the places among the first k of some groups: whose each is, and the how manieth in its group, from 1."""
+    of_E = np.repeat(np.flatnonzero(held_G), groups.inside_G[held_G])
+    ends = np.cumsum(groups.inside_G[held_G])
+    begins_E = np.repeat(ends - groups.inside_G[held_G], groups.inside_G[held_G])
+    return of_E, np.arange(len(of_E)) - begins_E + 1
+
+
+def _expected_reciprocal_rank(groups: _Groups) -> Float64[np.ndarray, "B"]:
+    """Average over the places where the first relevant item may stand: all of the first group that holds one.
+
+    It stands at the j-th place of the n of its group, of which r are relevant, with the chance C(n - j, r - 1) / C(n, r).
+    """
+    of_E, j_E = _places(groups, (groups.relevant_G > 0) & (groups.before_G == 0))
+    n_E, r_E = groups.size_G[of_E], groups.relevant_G[of_E]
+    possible_E = j_E <= n_E - r_E + 1
+    of_E, j_E, n_E, r_E = of_E[possible_E], j_E[possible_E], n_E[possible_E], r_E[possible_E]
+    chance_E = np.exp(_log_choose(n_E - j_E, r_E - 1) - _log_choose(n_E, r_E))
+    return _sums(groups.row_G[of_E], chance_E / (groups.start_G[of_E] + j_E), groups.num_rows)
+
+
+def _precision_sums(
+    groups: _Groups, relevant_G: Integer[np.ndarray, "G"], among_G: Integer[np.ndarray, "G"]
+) -> Float64[np.ndarray, "G"]:
+    """Sum the expected precisions at the relevant items of each group's first `inside` places.
+
+    `relevant_G` items are spread evenly over `among_G` places: that at place i of n is relevant with the chance r / n,
+    and then (i - 1)(r - 1) / (n - 1) of those before it are.
+    """
+    of_E, i_E = _places(groups, relevant_G > 0)
+    n_E, r_E = among_G[of_E], relevant_G[of_E]
+    before_E = groups.before_G[of_E] + 1 + (i_E - 1) * (r_E - 1) / np.maximum(1, n_E - 1)
+    return _sums(of_E, r_E / n_E * before_E / (groups.start_G[of_E] + i_E), len(groups.size_G))
+
+
+def _expected_found_precision(groups: _Groups) -> Float64[np.ndarray, "B"]:
+    """Average precision over those found: how many of a divided group are found is chance, hypergeometrically so."""
+    whole_G = groups.inside_G == groups.size_G
+    sums_G = _precision_sums(groups, groups.relevant_G, groups.size_G)
+    total_B, found_B = _row_sums(groups, sums_G * whole_G), _row_sums(groups, groups.relevant_G * whole_G)
+    values_B = _divide(total_B, found_B)
+    for group in np.flatnonzero(~whole_G & (groups.inside_G > 0) & (groups.relevant_G > 0)):
+        n, r, m, row = (int(x[group]) for x in (groups.size_G, groups.relevant_G, groups.inside_G, groups.row_G))
+        one = _Groups(*(x[group : group + 1] for x in groups[:-1]), 1)
+        values_B[row] = 0.0
+        for found in range(max(0, m - (n - r)), min(r, m) + 1):
+            log_chance = _log_choose(r, found) + _log_choose(n - r, m - found) - _log_choose(n, m)
+            more = _precision_sums(one, np.array([found]), np.array([m]))[0]
+            values_B[row] += np.exp(log_chance) * (total_B[row] + more) / max(1, found_B[row] + found)
+    return values_B
+
+
+def _sums(of_E: Integer[np.ndarray, "E"], values_E: Shaped[np.ndarray, "E"], length: int) -> Float64[np.ndarray, "X"]:
+    """Add up what belongs to each of `length` things; counts where there is nothing are 0, in double precision."""
+    return np.asarray(np.bincount(of_E, values_E, length), np.float64)
+
+
+_log_gamma = np.vectorize(lgamma, otypes=[np.float64])
+
+
+def _log_choose(n: Any, k: Any) -> Any:
+    """Compute the log of n over k, 0 <= k <= n."""
+    return _log_gamma(np.add(n, 1)) - _log_gamma(np.add(k, 1)) - _log_gamma(np.subtract(n, k) + 1)

@@ -18,12 +18,13 @@ class InitialOrder:
     def rerank(self, requests: Any, candidates: Any, k: int) -> Ranking:
         """Answer with the first k candidates."""
         _, candidates = checked_lists(requests, candidates)
-        return order_candidates(candidates, np.zeros(candidates.items_BN.shape, dtype=np.float32), k)
+        places_N = np.arange(candidates.items_BN.shape[1], dtype=np.float32)
+        return order_candidates(candidates, np.broadcast_to(-places_N, candidates.items_BN.shape), k)
 
 
 @dataclass(frozen=True)
 class FeatureOrder:
-    """Sort by a numeric feature, the largest first; candidates alike keep the displayed order.
+    """Sort by a numeric feature, the largest first; candidates alike keep the displayed order, and the answer says so.
 
     By ``rate_before`` it is the order of the streaming click-through rate, by ``taken_before`` of popularity, by
     ``seen_lately`` of what the user met last.

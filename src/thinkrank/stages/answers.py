@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32
 
 from thinkrank.data.candidates import Candidates
 from thinkrank.data.catalogue import Catalogue
@@ -75,6 +75,8 @@ class Ranking:
         scores_BK: what each item stands there for: its score, or the log-probability of choosing it there among what
             was left; -inf beside each -1.
         columns_BK: where each item stood among the candidates, from 0; -1 beside each -1. None if there were none.
+        tied_BK: which items have the score of the one before them, so that chance decides between the two; None where
+            the order itself is the answer.
         thoughts: one per request; None if the stage did not think about requests.
         reasons: for each request one thought per answered item, in the answer's order; None if the stage did not think
             about pairs.
@@ -85,6 +87,7 @@ class Ranking:
     items_BK: Int32[np.ndarray, "B K"]
     scores_BK: Float32[np.ndarray, "B K"]
     columns_BK: Int32[np.ndarray, "B K"] | None = None
+    tied_BK: Bool[np.ndarray, "B K"] | None = None
     thoughts: tuple[Thought, ...] | None = None
     reasons: tuple[tuple[Thought, ...], ...] | None = None
     latent: Latent | None = None
@@ -101,6 +104,7 @@ class Ranking:
             items_BK=self.items_BK[:, :k],
             scores_BK=self.scores_BK[:, :k],
             columns_BK=None if self.columns_BK is None else self.columns_BK[:, :k],
+            tied_BK=None if self.tied_BK is None else self.tied_BK[:, :k],
             reasons=None if self.reasons is None else tuple(thoughts[:k] for thoughts in self.reasons),
             latent=latent and Latent(*(getattr(latent, field.name)[:, :k] for field in fields(latent))),
         )

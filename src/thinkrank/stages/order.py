@@ -72,7 +72,8 @@ def order_candidates(
         candidates: of B requests.
         scores_BN: higher is better, in the order given; what stands beside padding is not looked at.
         k: how many places to answer with; may exceed the lists, the rest is then -1. None for as many as the longest.
-        ties: equal scores keep the order in which candidates were given, or are ordered by catalogue row.
+        ties: equal scores keep the order in which candidates were given, or are ordered by catalogue row; the answer
+            says which they are.
 
     Raises:
         ValueError: if k is below 1, or the score of a candidate is NaN.
@@ -91,7 +92,9 @@ def order_candidates(
     items_BK[:, :width] = np.take_along_axis(items_BN, order_BN, axis=1)
     columns_BK[:, :width] = np.where(there_BN, order_BN, -1)
     scores_BK[:, :width] = np.take_along_axis(scores_BN, order_BN, axis=1)
-    return Ranking(items_BK, scores_BK, columns_BK)
+    tied_BK = np.zeros(items_BK.shape, dtype=np.bool_)
+    tied_BK[:, 1:] = (scores_BK[:, 1:] == scores_BK[:, :-1]) & (columns_BK[:, 1:] >= 0)
+    return Ranking(items_BK, scores_BK, columns_BK, tied_BK)
 
 
 def target_ranks(scores_BI: Float32[np.ndarray, "B I"], targets_B: Integer[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
