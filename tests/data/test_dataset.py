@@ -77,7 +77,7 @@ def test_items_nobody_touched_stay_in_the_catalogue(catalogue):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"user": ["u"], "item": ["i1"]}, "no column 'timestamp'"),
+        ({"user": ["u"], "item": ["i1"], "at": [1]}, "no column 'timestamp'"),
         ({"user": ["u"], "item": ["i1"], "time": [1], "timestmap": [1]}, "nearest: timestmap"),
         ({"user": [None], "item": ["i1"], "timestamp": [1]}, "user is missing"),
         ({"user": ["u"], "item": ["i1"], "timestamp": ["noon"]}, "interactions: "),

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from thinkrank.data import Catalogue, Dataset, Histories, History, ImpressionDataset, split_dataset
+from thinkrank.data import Catalogue, Dataset, Histories, History, ImpressionDataset, ImpressionSplit, split_dataset
 
 COLORS, THINGS = ("red", "blue", "green", "black"), ("car", "boat", "plane", "house", "tree", "dog")
 TITLES = [f"{color} {thing}" for color in COLORS for thing in THINGS]
@@ -91,4 +91,6 @@ def displayed(seed: int = 0, num_lists: int = 80, longest: int = 6) -> Impressio
 
 def displayed_split():
     """The lists, cut in time."""
-    return displayed().split(0.2, 0.1)
+    lists = displayed()
+    order = np.argsort(lists.times_L, kind="stable")
+    return ImpressionSplit(*(lists.subset(part) for part in np.split(order, [56, 72])))

@@ -18,8 +18,8 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import evaluate_retrieval
 from thinkrank.pretrained import finish
 from thinkrank.retrieve import Popularity, SASRec, SasrecOptions, train_sasrec
-from thinkrank.retrieve.sasrec.model import CausalEncoder
-from thinkrank.retrieve.sasrec.trainer import SasrecTrainer, next_item_loss, windows
+from thinkrank.retrieve.sasrec.model import CausalEncoder, fill_up
+from thinkrank.retrieve.sasrec.trainer import SasrecTrainer, next_item_loss, readouts, windows
 from thinkrank.testing import LearnsTasteContract, TrainerContract, two_tribes
 from thinkrank.testing.worlds import COLD_ITEM
 from thinkrank.training import Run, UnsavedRun, train
@@ -124,23 +124,26 @@ def written_out(encoder: CausalEncoder, items: list[int], *, heads: int, norm: s
     return normalised(xs[-1], "blocks.norm") if norm == "pre" else xs[-1]
 
 
-@pytest.mark.parametrize("norm", ["pre", "post"])
-def test_loss_and_gradients_are_those_of_the_formulas_written_out(norm):
+@pytest.mark.parametrize(("norm", "days"), [("pre", False), ("post", False), ("pre", True)])
+def test_loss_and_gradients_are_those_of_the_formulas_written_out_and_no_target_sees_its_own_day(norm, days):
     encoder = encoder_of(norm=norm)
-    histories = [[3, 1, 4, 1], [5, 8], [2, 7, 0]]
-    losses = []
-    for history in histories:
+    histories, times = [[3, 1, 4, 1], [5, 8], [2, 7, 0]], [[0, 1, 1, 2], [0, 0], [0, 1, 2]]
+    losses, pasts = [], []
+    for history, when in zip(histories, times, strict=True):
+        tied = np.array([when[:place].count(time) for place, time in enumerate(when)], dtype=np.int32)
+        pasts.append(History(np.array(history, dtype=np.int32), tied=tied if days else None))
         for place in range(1, len(history)):
-            state = written_out(encoder, history[:place], heads=2, norm=norm)
+            seen = [event for event in range(place) if not days or when[event] < when[place]]
+            if not seen:
+                continue
+            state = written_out(encoder, [history[event] for event in seen], heads=2, norm=norm)
             scores = [state @ embedding for embedding in encoder.items.weight]
             losses.append(-scores[history[place]] + sum(score.exp() for score in scores).log())
     expected = sum(losses) / len(losses)
     expected_gradients = torch.autograd.grad(expected, list(encoder.parameters()))
 
-    items_BT = torch.tensor([[3, 1, 4], [5, 6, 6], [2, 7, 6]])
-    targets_BT = torch.tensor([[1, 4, 1], [8, 6, 6], [7, 0, 6]])
-    real_BT = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0]]).bool()
-    loss = next_item_loss(encoder, items_BT, targets_BT, real_BT)
+    rows = [row for past in pasts for row in windows(past, 9, np.random.default_rng(0))]
+    loss = next_item_loss(encoder, fill_up([row.items_W for row in rows])[0], *readouts(rows))
     torch.testing.assert_close(loss, expected)
     for gradient, wanted in zip(torch.autograd.grad(loss, list(encoder.parameters())), expected_gradients, strict=True):
         torch.testing.assert_close(gradient, wanted, rtol=1e-7, atol=1e-9)
@@ -162,20 +165,30 @@ def test_the_blocks_begin_with_weights_of_their_own():
     assert not torch.equal(first.linear1.weight, second.linear1.weight)
 
 
-@given(length=st.integers(0, 40), max_length=st.integers(1, 9), seed=st.integers(0, 99))
-def test_every_event_but_the_first_is_predicted_once_from_the_events_right_before_it(length, max_length, seed):
+@given(
+    length=st.integers(0, 40), max_length=st.integers(1, 9), seed=st.integers(0, 99), days=st.sampled_from([1, 2, 8])
+)
+def test_every_event_with_an_earlier_one_is_predicted_once_from_the_events_right_before_it(
+    length, max_length, seed, days
+):
     predicted = []
-    for window in windows(np.arange(length), max_length, np.random.default_rng(seed)):
-        assert 2 <= len(window) <= max_length + 1
-        assert (np.diff(window) == 1).all()
-        predicted += window[1:].tolist()
-    assert predicted == list(range(1, length))
+    times = np.sort(np.random.default_rng(seed).integers(0, 1 + length // days, length))
+    tied = np.array([np.count_nonzero(times[:place] == time) for place, time in enumerate(times)], dtype=np.int32)
+    history = History(np.arange(length, dtype=np.int32), tied=tied if days > 1 else None)
+    for window in windows(history, max_length, np.random.default_rng(seed)):
+        assert 1 <= len(window.items_W) <= max_length
+        assert (np.diff(window.items_W) == 1).all()
+        predicted += zip(window.targets_P.tolist(), window.items_W[window.reads_P].tolist(), strict=True)
+    earlier = [
+        (place, place - 1 if days == 1 else int(np.searchsorted(times, times[place])) - 1) for place in range(length)
+    ]
+    assert predicted == [(place, newest) for place, newest in earlier if newest >= 0]
 
 
 def test_long_histories_are_cut_at_changing_places():
     generator = np.random.default_rng(0)
-    firsts = {len(next(windows(np.arange(20), 4, generator))) for _ in range(60)}
-    assert firsts == {2, 3, 4, 5}
+    firsts = {len(next(windows(History.of(range(20)), 4, generator)).items_W) for _ in range(60)}
+    assert firsts == {1, 2, 3, 4}
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,7 @@ def _lists(
 ) -> ImpressionDataset:
     dataset = samples.dataset
     lists, width = items_SN.shape
-    starts_S, ends_S = dataset.offsets[samples.users[kept_S]], samples.positions[kept_S]
+    starts_S, ends_S = dataset.offsets[samples.users[kept_S]], samples.history_ends[kept_S]
     lost = len(samples) - lists
     notice = f"left out {lost:,} of {len(samples):,} samples whose target the retriever did not find"
     return ImpressionDataset(

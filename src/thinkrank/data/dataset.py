@@ -22,8 +22,10 @@ from thinkrank.data.catalogue import Catalogue, read_own_parquet
 from thinkrank.data.describe import describe
 from thinkrank.data.history import History
 from thinkrank.data.reading.table import reason
+from thinkrank.data.ties import Ties, recognised_ties, tied_before
 from thinkrank.errors import ThinkrankError
 
+_ORDER_ONLY = "order"
 _COLUMNS: dict[str, pl.DataType] = {
     "user": pl.String(),
     "item": pl.String(),
@@ -44,14 +46,15 @@ class Dataset:
     Attributes:
         name: what to call it in tables; not part of the fingerprint.
         interactions: ``user`` and ``item`` (text), ``timestamp`` (seconds since 1970, UTC), then, if known,
-            ``rating`` and ``event``.
+            ``rating`` and ``event``. Without a ``timestamp`` the rows are the order of what happened, oldest first.
         catalogue: the items.
         notices: what was dropped or repaired on the way in, one line each with its count.
         source: where it came from (source, options, files), for the manifest.
         filters: what was filtered out since, in order, for the manifest.
 
     Raises:
-        ThinkrankError: if a column is missing or has another type, a user, item or time is null, or nothing is left.
+        ThinkrankError: if another column is missing, one has another type, a user, item or time is null, or nothing is
+            left.
     """
 
     name: str
@@ -62,7 +65,11 @@ class Dataset:
     filters: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        interactions = _typed(self.interactions)
+        interactions = self.interactions
+        if not set(interactions.columns) - {"user", "item", "rating", "event"}:  # no time, nor a misspelt one
+            interactions = interactions.with_row_index("timestamp")
+            object.__setattr__(self, "source", {**self.source, "times": _ORDER_ONLY})
+        interactions = _typed(interactions)
         rows = _catalogue_rows(interactions, self.catalogue)
         unknown = rows.null_count()
         if unknown:
@@ -97,6 +104,21 @@ class Dataset:
         """Return the time of each event, in seconds since 1970, UTC."""
         return _frozen(self.interactions["timestamp"].to_numpy().copy())
 
+    @property
+    def has_times(self) -> bool:
+        """Tell whether `times_E` are times; if not, they are places in an order that holds within each user alone."""
+        return self.source.get("times") != _ORDER_ONLY
+
+    @cached_property
+    def ties(self) -> Ties:
+        """Return the rule for equal times that its times suggest: ``strict`` if they are days, else ``before``."""
+        return recognised_ties(self.times_E)
+
+    @cached_property
+    def tied_E(self) -> Int32[np.ndarray, "E"]:
+        """Count for each event those directly before it that its user did at the same time."""
+        return _frozen(tied_before(self.times_E, self.offsets))
+
     @cached_property
     def ratings_E(self) -> Float32[np.ndarray, "E"] | None:
         """Return the rating of each event, NaN where it is missing; None if the data has no ratings."""
@@ -127,11 +149,20 @@ class Dataset:
             end = start + int(np.searchsorted(self.times_E[start:end], before, side="left"))
         return self.events(start, end)
 
-    def events(self, start: int, end: int) -> History:
-        """Return the events start to end (which should be of one user) as a view."""
-        ratings_E = self.ratings_E
+    def events(self, start: int, end: int, ties: Ties | None = None) -> History:
+        """Return the events start to end (which should be of one user) as a view.
+
+        Args:
+            start: the first.
+            end: behind the last.
+            ties: what its events may know of each other; None for the data set's own rule.
+        """
+        part, ratings_E = slice(start, end), self.ratings_E
         return History(
-            self.items_E[start:end], self.times_E[start:end], None if ratings_E is None else ratings_E[start:end]
+            self.items_E[part],
+            self.times_E[part] if self.has_times else None,
+            None if ratings_E is None else ratings_E[part],
+            self.tied_E[part] if (ties or self.ties) == "strict" else None,
         )
 
     def describe(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from thinkrank.data.ties import granularity
 from thinkrank.data.timestamps import date_range
 
 if TYPE_CHECKING:
@@ -14,9 +15,13 @@ _TEXTS = ("description", "categories", "price", "brand", "year")
 
 
 def describe(dataset: "Dataset") -> dict[str, Any]:
-    """Return counts, density, date range, history lengths, ratings and text coverage of a data set, ready for JSON."""
+    """Return counts, density, dates, history lengths, ratings and text coverage of a data set, ready for JSON.
+
+    ``tied_target_share`` is the share of events, but for each user's first, that have the time of the one before;
+    ``ties`` is the rule for them that a split takes by itself, see `Dataset.ties`.
+    """
     num_users, num_items, num_events = len(dataset.users), len(dataset.catalogue), dataset.interactions.height
-    seen = len(np.unique(dataset.items_E))
+    seen, tied_E = len(np.unique(dataset.items_E)), dataset.tied_E
     description: dict[str, Any] = {
         "name": dataset.name,
         "users": num_users,
@@ -25,7 +30,10 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         "items_cold": num_items - seen,
         "interactions": num_events,
         "density": num_events / (num_users * num_items),
-        "dates": date_range(dataset.times_E),
+        "dates": date_range(dataset.times_E) if dataset.has_times else None,
+        "time_granularity": granularity(dataset.times_E) if dataset.has_times else "none: the order of the file",
+        "ties": dataset.ties,
+        "tied_target_share": float((tied_E > 0).sum() / max(1, num_events - num_users)),
         "history_length": _quantiles(np.diff(dataset.offsets)),
         "text_coverage": _text_coverage(dataset.catalogue.frame),
         "title_words": _quantiles(dataset.catalogue.frame["title"].str.split(" ").list.len().to_numpy()),

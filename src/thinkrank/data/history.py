@@ -18,11 +18,14 @@ class History:
         items: catalogue rows.
         times: seconds since 1970, UTC; None if unknown (a history typed by hand).
         ratings: in the data set's own unit; None if the data has none. NaN where a single rating is missing.
+        tied: how many events directly before each one happened at its time, so that it must not know of them; None
+            where the order is the truth (`ties` is ``before``).
     """
 
     items: Int32[np.ndarray, "N"]
     times: Int64[np.ndarray, "N"] | None = None
     ratings: Float32[np.ndarray, "N"] | None = None
+    tied: Int32[np.ndarray, "N"] | None = None
 
     @classmethod
     def of(cls, items: Sequence[int]) -> "History":
@@ -37,7 +40,17 @@ class History:
             self.items[part],
             None if self.times is None else self.times[part],
             None if self.ratings is None else self.ratings[part],
+            None if self.tied is None else self.tied[part],
         )
+
+    @property
+    def reads(self) -> Int64[np.ndarray, "N"]:
+        """Return after which event each one may be predicted: the newest that is earlier; negative if none is here.
+
+        A reader that sees everything up to a place, and nothing behind it, so predicts a day from the end of the last
+        day before.
+        """
+        return np.arange(len(self), dtype=np.int64) - 1 - (0 if self.tied is None else self.tied)
 
     def last(self, n: int) -> "History":
         """Return the n newest interactions, as a view."""

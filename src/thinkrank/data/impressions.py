@@ -20,6 +20,7 @@ from thinkrank.data.candidates import Candidates
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.histories import Histories
 from thinkrank.data.requests import Requests
+from thinkrank.data.ties import cut_between
 from thinkrank.data.timestamps import date_range
 from thinkrank.errors import ThinkrankError
 
@@ -160,11 +161,11 @@ class ImpressionDataset:
         )
 
     def split(self, valid_share: float = 0.1, test_share: float = 0.1) -> "ImpressionSplit":
-        """Cut in time order: first train, then valid, then test; lists of one second stay in the order they are in.
+        """Cut in time order: first train, then valid, then test; lists of one second stay together, in their order.
 
         Args:
-            valid_share: of the lists, rounded down.
-            test_share: of the lists, rounded down; the rest trains.
+            valid_share: of the lists, rounded down, and then to the nearest place where the time changes.
+            test_share: likewise; the rest trains.
 
         Raises:
             ThinkrankError: if a share is negative, or nothing is left to train on.
@@ -176,9 +177,10 @@ class ImpressionDataset:
         order = np.argsort(self.times_L, kind="stable")
         # The small addition keeps 0.29 * 100 from counting as 28.
         valid, test = (math.floor(share * len(self) + 1e-9) for share in (valid_share, test_share))
-        train = len(self) - valid - test
+        times_L = self.times_L[order]
+        train_end, valid_end = (cut_between(times_L, len(self) - held) for held in (valid + test, test))
         return ImpressionSplit(
-            self.subset(order[:train]), self.subset(order[train : train + valid]), self.subset(order[train + valid :])
+            self.subset(order[:train_end]), self.subset(order[train_end:valid_end]), self.subset(order[valid_end:])
         )
 
     @cached_property

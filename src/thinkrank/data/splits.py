@@ -1,6 +1,7 @@
 """Which events a model may learn from, and which it is judged on.
 
-Every event of a user but the first is a sample: all earlier events are the history, the event is the target.
+Every event of a user but the first is a sample: what came before is the history, the event is the target. Of events at
+the target's own time a history holds none (ties are ``strict``) or those before it in the file (``before``).
 
 Shape legend: S samples, E events (interactions), U users.
 """
@@ -10,6 +11,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, SupportsIndex, overload
 
 import numpy as np
@@ -19,6 +21,7 @@ from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.history import History
 from thinkrank.data.requests import Requests
+from thinkrank.data.ties import Ties, check_order, cut_between, granularity
 from thinkrank.data.timestamps import date_range
 from thinkrank.errors import ThinkrankError
 
@@ -52,18 +55,20 @@ class Samples(Sequence[Sample]):
     Args:
         dataset: where the events are.
         positions: the events that are targets, as indices into the arrays over E; any order.
+        ties: whether histories may hold events at their target's time; None for the data set's own rule.
     """
 
     dataset: Dataset
+    ties: Ties
     positions: Int64[np.ndarray, "S"]
     users: Int32[np.ndarray, "S"]
     targets: Int32[np.ndarray, "S"]
     times: Int64[np.ndarray, "S"]
 
-    def __init__(self, dataset: Dataset, positions: Int64[np.ndarray, "S"]) -> None:
+    def __init__(self, dataset: Dataset, positions: Int64[np.ndarray, "S"], ties: Ties | None = None) -> None:
         # Positions ascend by user and then by order in the history, so a stable sort by time gives the tie rule.
         positions = np.sort(positions)
-        self.dataset = dataset
+        self.dataset, self.ties = dataset, ties or dataset.ties
         self.positions = positions[np.argsort(dataset.times_E[positions], kind="stable")]
         self.users = (np.searchsorted(dataset.offsets, self.positions, side="right") - 1).astype(np.int32)
         self.targets = dataset.items_E[self.positions]
@@ -78,30 +83,38 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, index: slice) -> "Samples": ...
     def __getitem__(self, index: SupportsIndex | slice) -> "Sample | Samples":
         if isinstance(index, slice):
-            return Samples(self.dataset, self.positions[index])
+            return self.take(np.arange(len(self))[index])
         index = operator.index(index)
         position, user = int(self.positions[index]), int(self.users[index])
         ratings_E = self.dataset.ratings_E
         rating = None if ratings_E is None or np.isnan(ratings_E[position]) else float(ratings_E[position])
-        history = self.dataset.events(int(self.dataset.offsets[user]), position)
+        history = self.dataset.events(int(self.dataset.offsets[user]), int(self.history_ends[index]), self.ties)
         return Sample(user, history, int(self.targets[index]), int(self.times[index]), rating)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
+
+    @cached_property
+    def history_ends(self) -> Int64[np.ndarray, "S"]:
+        """Return the event that each history ends before; the target's own, or the first one at its time."""
+        return self.positions - self.dataset.tied_E[self.positions] if self.ties == "strict" else self.positions
 
     def __repr__(self) -> str:
         return f"Samples({len(self):,} of {self.dataset.name})"
 
     def histories(self) -> list[History]:
         """Return the history of each sample, as views."""
-        starts = self.dataset.offsets[self.users]
-        return [
-            self.dataset.events(start, end) for start, end in zip(starts.tolist(), self.positions.tolist(), strict=True)
-        ]
+        starts, ends = self.dataset.offsets[self.users].tolist(), self.history_ends.tolist()
+        return [self.dataset.events(start, end, self.ties) for start, end in zip(starts, ends, strict=True)]
 
     def requests(self) -> Requests:
         """Return who asks and when, without what came next."""
-        return Requests(self.histories(), tuple(self.dataset.users[user] for user in self.users), self.times)
+        users = tuple(self.dataset.users[user] for user in self.users)
+        return Requests(self.histories(), users, self.times if self.dataset.has_times else None)
+
+    def take(self, indices: Int64[np.ndarray, "n"]) -> "Samples":
+        """Return some of the samples, in their usual order."""
+        return Samples(self.dataset, self.positions[indices], self.ties)
 
     def subset(self, n: int, seed: int) -> "Samples":
         """Return n samples drawn uniformly without replacement, in their usual order; all of them if n is enough.
@@ -113,7 +126,7 @@ class Samples(Sequence[Sample]):
         if n >= len(self):
             return self
         chosen = np.random.default_rng(seed).choice(len(self), size=n, replace=False)
-        return Samples(self.dataset, self.positions[chosen])
+        return self.take(chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +163,8 @@ class Split:
 
     def train_histories(self) -> list[History]:
         """Return what training may see of each user, as views; users without train samples are left out."""
-        return [self.dataset.events(start, end) for start, end in self.train_ranges.tolist() if start < end]
+        ties = self.train.ties
+        return [self.dataset.events(start, end, ties) for start, end in self.train_ranges.tolist() if start < end]
 
     @cached_property
     def train_counts(self) -> Int64[np.ndarray, "I"]:
@@ -169,6 +183,8 @@ class Split:
             "kind": self.kind,
             "fractions": None if self.fractions is None else list(self.fractions),
             "tie_rule": TIE_RULE,
+            "ties": self.train.ties,
+            "time_granularity": granularity(self.dataset.times_E) if self.dataset.has_times else None,
             "parts": {
                 name: _part_manifest(part, trained)
                 for name, part in (("train", self.train), ("valid", self.valid), ("test", self.test))
@@ -177,7 +193,11 @@ class Split:
 
 
 def split_dataset(
-    dataset: Dataset, kind: SplitKind | str = "temporal", *, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    dataset: Dataset,
+    kind: SplitKind | str = "temporal",
+    *,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    ties: Ties | None = None,
 ) -> Split:
     """Divide the samples of a data set into train, valid and test.
 
@@ -185,41 +205,63 @@ def split_dataset(
         dataset: what to split.
         kind: ``temporal`` sorts all samples by target time and cuts twice, so nothing is learnt from what came after a
             test target, and test histories may hold what users did in the train period. ``leave-last-out`` takes each
-            user's last target for test and the one before for valid; users with fewer than three events only train.
-        fractions: of the samples for train, valid and test in a temporal split; the first two are rounded down.
+            user's last target for test and the one before for valid; users with fewer than three events only train. It
+            needs no times, only an order.
+        fractions: of the samples for train, valid and test in a temporal split; the first two are rounded down, and
+            moved to the nearest place where the time changes.
+        ties: whether a history may hold events at its target's time (``before``) or not (``strict``: a target of the
+            user's first day then has an empty history); None for what the times suggest, see `Dataset.ties`.
 
     Raises:
-        ThinkrankError: if the kind is unknown, the fractions are no partition of 1, or no user has two events.
+        ThinkrankError: if the kind is unknown, the fractions are no partition of 1, no user has two events, or times
+            that do not order the events are to be cut.
     """
     if kind == "temporal":
-        train, valid, test = _temporal(dataset, fractions)
+        train, valid, test = _temporal(dataset, fractions, ties)
         return Split(dataset, "temporal", fractions, train, valid, test)
     if kind == "leave-last-out":
-        train, valid, test = _leave_last_out(dataset)
+        train, valid, test = _leave_last_out(dataset, ties)
         return Split(dataset, "leave-last-out", None, train, valid, test)
     kinds = ["temporal", "leave-last-out"]
     raise ThinkrankError(f"unknown split {kind!r}{did_you_mean(kind, kinds)}. Use one of: {', '.join(kinds)}.")
 
 
-def _temporal(dataset: Dataset, fractions: tuple[float, float, float]) -> tuple[Samples, Samples, Samples]:
+def _temporal(
+    dataset: Dataset, fractions: tuple[float, float, float], ties: Ties | None
+) -> tuple[Samples, Samples, Samples]:
     if min(fractions) < 0 or not math.isclose(sum(fractions), 1.0):
         raise ThinkrankError(f"fractions {fractions} must be at least 0 and sum to 1")
-    samples = Samples(dataset, _target_positions(dataset))
+    if not dataset.has_times:
+        raise ThinkrankError(
+            f"{dataset.name}: has no times to cut by, only each user's order. Use the split leave-last-out."
+        )
+    samples = Samples(dataset, _target_positions(dataset), ties)
+    if fractions.count(0) < 2:
+        users_E = np.repeat(np.arange(len(dataset.users), dtype=np.int32), np.diff(dataset.offsets))
+        check_order(dataset.name, users_E, dataset.items_E, dataset.times_E)
     # The small addition keeps 0.29 * 100 from counting as 28.
-    train_end = math.floor(fractions[0] * len(samples) + 1e-9)
-    valid_end = train_end + math.floor(fractions[1] * len(samples) + 1e-9)
-    return samples[:train_end], samples[train_end:valid_end], samples[valid_end:]
+    sizes = [math.floor(fraction * len(samples) + 1e-9) for fraction in fractions[:2]]
+    wanted = (sizes[0], sum(sizes))
+    ends = [0, *(cut_between(samples.times, place) for place in wanted), len(samples)]
+    for size, (start, end) in zip(np.diff([0, *wanted, len(samples)]), pairwise(ends), strict=True):
+        if size and start == end:
+            raise ThinkrankError(
+                f"{dataset.name}: its {len(np.unique(samples.times)):,} different times are too few to cut between, "
+                "which would leave a part empty. Use the split leave-last-out, or other fractions."
+            )
+    train, valid, test = (samples[start:end] for start, end in pairwise(ends))
+    return train, valid, test
 
 
-def _leave_last_out(dataset: Dataset) -> tuple[Samples, Samples, Samples]:
+def _leave_last_out(dataset: Dataset, ties: Ties | None) -> tuple[Samples, Samples, Samples]:
     targets = _target_positions(dataset)
     lengths = np.diff(dataset.offsets)
     ends = dataset.offsets[1:][lengths >= 3]
     test, valid = ends - 1, ends - 2
     return (
-        Samples(dataset, np.setdiff1d(targets, np.concatenate([valid, test]), assume_unique=True)),
-        Samples(dataset, valid),
-        Samples(dataset, test),
+        Samples(dataset, np.setdiff1d(targets, np.concatenate([valid, test]), assume_unique=True), ties),
+        Samples(dataset, valid, ties),
+        Samples(dataset, test, ties),
     )
 
 
@@ -237,6 +279,10 @@ def _part_manifest(part: Samples, trained: Bool[np.ndarray, "I"]) -> dict[str, A
         "samples": len(part),
         "users": len(np.unique(part.users)),
         "items": len(np.unique(part.targets)),
-        "dates": date_range(part.times),
-        "cold_target_share": cold / len(part) if len(part) else 0.0,
+        "dates": date_range(part.times) if part.dataset.has_times else None,
+        "cold_target_share": cold / max(1, len(part)),
+        "tied_target_share": float((part.dataset.tied_E[part.positions] > 0).mean()) if len(part) else 0.0,
+        "empty_history_share": float((part.history_ends == part.dataset.offsets[part.users]).mean())
+        if len(part)
+        else 0.0,
     }

@@ -25,12 +25,12 @@ def read_events(
     Args:
         file: its name, for messages.
         blocks: as the readers yield them.
-        columns: which column of the file is the ``user``, ``item``, ``timestamp`` and, if there is one, the ``rating``
+        columns: which column of the file is the ``user``, ``item`` and, if there is one, the ``timestamp``, ``rating``
             and ``event``.
         unit: of the times.
 
     Returns:
-        a table with these columns, times in seconds.
+        a table with these columns, times in seconds. Without times, the rows are the order.
 
     Raises:
         ThinkrankError: at the first missing column, null id, unreadable time or rating.
@@ -40,13 +40,14 @@ def read_events(
     for block in blocks:
         require_columns(file, block.columns, *columns.values())
         table = Table(file, block.select(*(pl.col(there).alias(here) for here, there in columns.items()), ROW))
-        if dates is None and block.height:
+        if dates is None and block.height and "timestamp" in columns:
             dates = unit == "iso" or (unit == "auto" and holds_dates(table.frame["timestamp"]))
         table = parse_ids(parse_ids(table, "user"), "item")
-        table = parse_times(table, "timestamp", dates=bool(dates))
+        if "timestamp" in columns:
+            table = parse_times(table, "timestamp", dates=bool(dates))
         frames.append((parse_ratings(table) if "rating" in columns else table).frame)
     table = Table.gather(file, frames)
-    return table if dates else in_seconds(table, "timestamp", unit)
+    return table if dates or "timestamp" not in columns else in_seconds(table, "timestamp", unit)
 
 
 def parse_ids(table: Table, column: str) -> Table:
@@ -118,7 +119,12 @@ def drop_unknown_items(events: Table, items: Table, untitled: pl.Series) -> tupl
 
 
 def drop_repeated_events(events: Table) -> tuple[Table, list[str]]:
-    """Sort interactions by user, time and row, and drop those with the same user, item and time as an earlier one."""
+    """Sort interactions by user, time and row, and drop those with the same user, item and time as an earlier one.
+
+    Without times they stay as they are: no two are at the same time.
+    """
+    if "timestamp" not in events.frame.columns:
+        return events, []
     frame = events.frame.sort("user", "timestamp", ROW)
     user, time = pl.col("user"), pl.col("timestamp")
     # Only neighbours in time can be equal, and few are; a hash of all ten million rows would be the largest thing here.

@@ -16,6 +16,7 @@ from thinkrank.data import (
     split_dataset,
 )
 from thinkrank.data.synthetic import relay_split
+from thinkrank.data.ties import Ties
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
 
@@ -51,6 +52,11 @@ class DataSettings(Options):
     options: dict[str, Any] = Field(default_factory=dict, description="options of the source")
     filters: FilterOptions = FilterOptions()
     split: Literal["temporal", "leave-last-out"] = Field("temporal", description="how train, valid and test are cut")
+    ties: Ties | None = Field(
+        None,
+        description="what a history holds: strict, events earlier than its target; before, also those at the target's "
+        "time that stand before it in the file; without it strict where times are days, else before",
+    )
 
     def load(self) -> Dataset:
         """Read and filter the data set."""
@@ -65,7 +71,7 @@ class DataSettings(Options):
         """Read, filter and split the data set; of a relay only each user's last event can be told."""
         if self.source == "synthetic-relay":
             return relay_split(self.load())
-        return split_dataset(self.load(), self.split)
+        return split_dataset(self.load(), self.split, ties=self.ties)
 
 
 class ListDataSettings(Options):

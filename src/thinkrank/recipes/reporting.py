@@ -186,7 +186,7 @@ def _people(opened: OpenRun, judged: Judged, **options: Any) -> list[UserCase]:
     samples: Samples = judged.questions
     _, first = np.unique(samples.users, return_index=True)
     chosen = first[np.linspace(0, len(first) - 1, min(NUM_USERS, len(first))).astype(int)]
-    people = type(samples)(samples.dataset, samples.positions[chosen])
+    people = samples.take(chosen)
     ranking, ranks = answer_with_ranks(
         Configured(with_places(opened.model, len(samples.dataset.catalogue)), **options),
         people.requests(),

@@ -114,6 +114,16 @@ def test_repeated_interactions_are_dropped_with_a_notice(write, tmp_path):
     )
 
 
+def test_an_order_without_times_must_be_asked_for(write, tmp_path):
+    write("interactions.csv", "user,item\nv,2\nu,1\nv,1\nv,1\nu,9\n")
+    write("items.csv", ITEMS.select("item", "title").write_csv())
+    with pytest.raises(ThinkrankError, match="no column 'timestamp'"):
+        load_dataset("table", tmp_path)
+    dataset = load_dataset("table", tmp_path, order_only=True)
+    assert not dataset.has_times
+    assert {user: dataset.history(user).items.tolist() for user in dataset.users} == {"u": [0], "v": [1, 0, 0]}
+
+
 def test_a_whole_column_of_milliseconds_is_converted(write, tmp_path):
     write("interactions.csv", "user,item,timestamp\nu,1,1512086400000\nu,2,1512086401000\n")
     write("items.csv", "item,title\n1,One\n2,Two\n")

@@ -34,6 +34,7 @@ class TableOptions(Options):
         columns: what the files call the user, item, timestamp, rating, event, title, categories, description, price,
             brand and year, where they call it otherwise (``user_id``, ``item_id`` and ``time`` are understood).
         time_unit: of the timestamps.
+        order_only: there are no timestamps; each user's interactions stand in the order in which they happened.
         separator: between the fields of CSV and TSV; None for a comma or tab.
         encoding: of text files.
         untitled: whether items without a title are dropped, or go by their id.
@@ -43,6 +44,7 @@ class TableOptions(Options):
     items: Path | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     time_unit: TimeUnit = "auto"
+    order_only: bool = False
     separator: str | None = Field(default=None, min_length=1, max_length=1)
     encoding: str = "utf-8"
     untitled: Untitled = "drop"
@@ -70,7 +72,8 @@ def load_table(path: Path | None, options: TableOptions) -> Dataset:
     interactions = _locate(files, "interactions", options.interactions)
     blocks = read_records(interactions, separator=options.separator, encoding=options.encoding)
     first = next(blocks)
-    columns = _name_columns(interactions.name, first.columns, _EVENT_ROLES, options.columns)
+    roles = [role for role in _EVENT_ROLES if role != "timestamp" or not options.order_only]
+    columns = _name_columns(interactions.name, first.columns, roles, options.columns)
     events = read_events(interactions.name, chain([first], blocks), columns, options.time_unit)
     items = _read_items(_locate(files, "items", options.items), options)
     recorded = options.model_dump(mode="json", exclude_defaults=True)

@@ -168,6 +168,6 @@ def relay_split(dataset: Dataset, fractions: tuple[float, float, float] = (0.8, 
     last = dataset.offsets[1:] - 1
 
     def complete(part: Samples) -> Samples:
-        return Samples(dataset, np.intersect1d(part.positions, last))
+        return Samples(dataset, np.intersect1d(part.positions, last), part.ties)
 
     return replace(split, train=complete(split.train), valid=complete(split.valid), test=complete(split.test))

@@ -3,21 +3,23 @@
 Memory: a few arrays of 4 * P * I bytes, P up to `batch_size` times `max_length` predictions (9 MB each for 1,280
 predictions and 1,682 items).
 
-Shape legend: B rows, T places, P predictions of a batch, I items, N events of a user, W of a window.
+Shape legend: B rows, T places, P predictions of a batch, I items, W events of a window.
 """
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from thinkrank.data.dataset import Dataset
+from thinkrank.data.history import History
 from thinkrank.data.splits import Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.policy import ndcg_reward
@@ -45,7 +47,7 @@ def train_sasrec(
         The run, whose log has the loss of each epoch, and ``valid_ndcg@10`` if there are validation samples.
 
     Raises:
-        ThinkrankError: if no user has two training events.
+        ThinkrankError: if no user has two training events, one after the other.
     """
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         return train(SasrecTrainer(model, data, UnsavedRun() if run is None else run), progress)
@@ -67,8 +69,10 @@ class SasrecTrainer(Trainer[TrainerOptions]):
     def __init__(self, model: SASRec, data: Dataset | Split, run: Run) -> None:
         self.model, self.config = model, model.config
         self.histories, self.catalogue = training_histories(data), catalogue_of(data)
-        if not any(len(history) > 1 for history in self.histories):
-            raise ThinkrankError("SASRec learns what comes next, and no user has two training interactions")
+        if not any((history.reads >= 0).any() for history in self.histories):
+            raise ThinkrankError(
+                "SASRec learns what comes next, and no user has two training interactions, one after the other"
+            )
         counts_I = np.bincount(all_items(self.histories), minlength=len(self.catalogue))
         self.counts_I = counts_I.astype(np.float32)
         config = self.config
@@ -99,17 +103,17 @@ class SasrecTrainer(Trainer[TrainerOptions]):
     def step(self) -> str:
         """Pass once over every training event, in random order."""
         started, counters, size = time.perf_counter(), self.counters, self.config.batch_size
-        rows = [row for past in self.histories for row in windows(past.items, self.config.max_length, self.generator)]
+        rows = [row for past in self.histories for row in windows(past, self.config.max_length, self.generator)]
         order = self.generator.permutation(len(rows))
         rate, total, count = self.learning_rate(), 0.0, 0
         self.encoder.train()
         for start in range(0, len(order), size):
-            items_BT, real_BT = fill_up([rows[index] for index in order[start : start + size]])
-            items_BT, real_BT = items_BT.to(self.encoder.device), real_BT.to(self.encoder.device)
-            loss = next_item_loss(self.encoder, items_BT[:, :-1], items_BT[:, 1:], real_BT[:, 1:])
+            chosen = [rows[index] for index in order[start : start + size]]
+            items_BT, _ = fill_up([row.items_W for row in chosen])
+            loss = next_item_loss(self.encoder, items_BT.to(self.encoder.device), *readouts(chosen))
             loss.backward()
             self.update()
-            predictions = int(real_BT[:, 1:].sum())
+            predictions = sum(len(row.targets_P) for row in chosen)
             total, count = total + loss.item() * predictions, count + predictions
         self.encoder.eval()
         counters.step += 1
@@ -146,40 +150,69 @@ class SasrecTrainer(Trainer[TrainerOptions]):
         self.model.install(self.encoder, self.catalogue, self.counts_I)
 
 
-def next_item_loss(
-    encoder: CausalEncoder, items_BT: Int[Tensor, "B T"], targets_BT: Int[Tensor, "B T"], real_BT: Bool[Tensor, "B T"]
-) -> Float[Tensor, ""]:
-    """Compute the mean cross-entropy, in nats, of the item after each place against the whole catalogue.
+@dataclass(frozen=True)
+class Window:
+    """Hold a part of a history to read, and what to predict from it.
 
-    L = -(1/P) Σ_{(b,t) real} log( exp(h_bt · e_target) / Σ_i exp(h_bt · e_i) )
+    Attributes:
+        items_W: catalogue rows, oldest first.
+        reads_P: the place in it after which each target is predicted.
+        targets_P: catalogue rows.
+    """
+
+    items_W: Int[np.ndarray, "W"]
+    reads_P: Int[np.ndarray, "P"]
+    targets_P: Int[np.ndarray, "P"]
+
+
+def readouts(windows: Sequence[Window]) -> tuple[Int[Tensor, "P"], Int[Tensor, "P"], Int[Tensor, "P"]]:
+    """Join what windows predict: the row each prediction is read in, the place, and the target."""
+    rows_P = np.repeat(np.arange(len(windows)), [len(window.targets_P) for window in windows])
+    reads_P = np.concatenate([window.reads_P for window in windows])
+    targets_P = np.concatenate([window.targets_P for window in windows]).astype(np.int64)
+    return torch.from_numpy(rows_P), torch.from_numpy(reads_P), torch.from_numpy(targets_P)
+
+
+def next_item_loss(
+    encoder: CausalEncoder,
+    items_BT: Int[Tensor, "B T"],
+    rows_P: Int[Tensor, "P"],
+    places_P: Int[Tensor, "P"],
+    targets_P: Int[Tensor, "P"],
+) -> Float[Tensor, ""]:
+    """Compute the mean cross-entropy, in nats, of targets against the whole catalogue.
+
+    L = -(1/P) Σ_p log( exp(h_p · e_target) / Σ_i exp(h_p · e_i) )
 
     Args:
         encoder: gives the states h and the embeddings e.
         items_BT: catalogue rows, oldest first, filled up on the right with any row.
-        targets_BT: the row that came after each.
-        real_BT: False where filled up; at least one must be True.
+        rows_P: the row that each prediction is read in;
+        places_P: the place there, after which nothing is known; P is at least 1.
+        targets_P: the row that came next.
 
     Source: Klenitskiy & Vasilev 2023 (their SASRec with cross-entropy).
     """
-    return functional.cross_entropy(encoder.item_scores(encoder(items_BT)[real_BT]), targets_BT[real_BT])
+    states_PD = encoder(items_BT)[rows_P.to(items_BT.device), places_P.to(items_BT.device)]
+    return functional.cross_entropy(encoder.item_scores(states_PD), targets_P.to(items_BT.device))
 
 
-def windows(
-    items_N: Int[np.ndarray, "N"], max_length: int, generator: np.random.Generator
-) -> Iterator[Int[np.ndarray, "W"]]:
-    """Cut a history so that each event but the first is predicted exactly once, from at most `max_length` before it.
+def windows(history: History, max_length: int, generator: np.random.Generator) -> Iterator[Window]:
+    """Cut a history so that each event is predicted exactly once, from at most `max_length` earlier ones.
 
-    A history that is longer is cut at a random first place and then every `max_length` events; neighbouring windows
-    share the event that ends one and begins the other.
+    An event is predicted after the newest that is earlier (`History.reads`): those of one day together, after the end
+    of the day before, where ties are ``strict``. Events before which there is nothing are not predicted. A history
+    that is longer is cut at a random first place and then every `max_length` events.
 
     Args:
-        items_N: catalogue rows, oldest first; fewer than two give no window.
-        max_length: W is at most one more than this.
+        history: oldest first; fewer than two events give no window.
+        max_length: W is at most this.
         generator: decides the first place.
     """
-    last = len(items_N) - 1
-    first = last if last <= max_length else int(generator.integers(1, max_length + 1))
-    start, end = 0, first
+    last = len(history) - 1
+    start, end = 0, last if last <= max_length else int(generator.integers(1, max_length + 1))
     while start < last:
-        yield items_N[start : end + 1]
+        predicted_P = np.flatnonzero((history.reads >= start) & (history.reads < end))
+        if len(predicted_P):
+            yield Window(history.items[start:end], history.reads[predicted_P] - start, history.items[predicted_P])
         start, end = end, min(end + max_length, last)
