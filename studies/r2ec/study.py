@@ -20,8 +20,16 @@ from thinkrank.language import Backbone, load_backbone
 from thinkrank.recipes import retrieval
 from thinkrank.recipes.base import train
 from thinkrank.recipes.baselines import EASE_R, ITEM_KNN, POPULARITY, SASREC, fitted_baselines
-from thinkrank.recipes.control import SMALL, Budget, ControlWorld, require_control, small_backbone
-from thinkrank.recipes.layers import Layers, read_toml
+from thinkrank.recipes.control import (
+    SMALL,
+    Budget,
+    ControlWorld,
+    declared_control,
+    relay_settings,
+    require_control,
+    small_backbone,
+)
+from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.own import with_places
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.retrieval import RetrieveSettings, retrieve_settings
@@ -90,14 +98,12 @@ class RetrievalStudy(Study):
 
     def control(self, name: str, settings: RetrieveSettings) -> dict[str, Any]:
         """Try the budget of an arm that trains thoughts in the relay world; nothing for others, and in that world."""
-        recpo, declared = settings.recpo, self.arms[name].get("control", self.options.get("control", "passed"))
+        recpo = settings.recpo
         if self.arms[name]["phase"] != "recpo" or not recpo.token_weight or settings.model.backbone == SMALL:
             return {}
-        tables = {key: table for key, table in read_toml(RELAY).items() if key not in ("study", "arms")}
-        relay = retrieve_settings(Preset.thinkrank, Layers(tables=[tables]))
-        world = ControlWorld(relay, self.folder.parent / "control", progress=self.progress)
+        world = ControlWorld(relay_settings(RELAY), self.folder.parent / "control", progress=self.progress)
         budget = Budget.of(settings.training, recpo, window=settings.model.prompt.history_window)
-        outcome = require_control(budget, world, CONTROLS, declared=declared)
+        outcome = require_control(budget, world, CONTROLS, declared=declared_control(self.arms[name], self.options))
         return {"control": {"budget": budget.fingerprint, "before": outcome.before, "after": outcome.after}}
 
     def train_arm(self, name: str, seed: int) -> tuple[R2ec, Run, Run]:

@@ -10,8 +10,9 @@ That a budget passes is no promise for other data: the relay world's model is sm
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -23,7 +24,9 @@ from thinkrank.language import Backbone, load_backbone
 from thinkrank.options import Options
 from thinkrank.pretrained import CONFIG_FILE
 from thinkrank.recipes.chains import Chains
-from thinkrank.recipes.retrieval import RetrieveSettings
+from thinkrank.recipes.layers import Layers, read_toml
+from thinkrank.recipes.presets import Preset
+from thinkrank.recipes.retrieval import RetrieveSettings, retrieve_settings
 from thinkrank.recipes.small_language_model import write_small_language_model
 from thinkrank.retrieve import ContrastiveOptions, R2ec, RecpoOptions, train_contrastive, train_recpo
 from thinkrank.retrieve.r2ec.trainer import sample_ranks
@@ -53,7 +56,7 @@ class Budget(Options):
     """
 
     readings: int = Field(description="answers behind a thought that the warm start reads")
-    after_thought_share: float | None = Field(description="share of the warm start's item loss that these carry")
+    after_thought_share: float = Field(description="share of the warm start's item loss that these carry")
     temperature: float = Field(description="temperature of the rollouts")
     recpo: dict[str, Any] = Field(description="settings of RecPO")
 
@@ -131,7 +134,7 @@ class ControlWorld:
     def warm_start(self, budget: Budget) -> R2ec:
         """Load the model that read as many answers behind thoughts as the budget's warm start, or all there are."""
         training = self.settings.training
-        share = round(min(1.0, budget.readings / training.sequences), 4)
+        share = round(min(1.0, budget.readings / training.sequences), 2)
         folder = self.folder / f"warm-{share:g}-{budget.after_thought_share}"
         if not (folder / CONFIG_FILE).is_file():
             model = R2ec.create(self.settings.model, self.split.dataset.catalogue, backbone=self.backbone())
@@ -156,6 +159,31 @@ class ControlWorld:
         return float(np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0).mean())
 
 
+def relay_settings(file: Path) -> RetrieveSettings:
+    """Read the common settings of the relay study: what controls are run with."""
+    tables = {name: table for name, table in read_toml(file).items() if name not in ("study", "arms")}
+    return retrieve_settings(Preset.thinkrank, Layers(tables=[tables]))
+
+
+def study_budgets(file: Path) -> dict[str, tuple[Budget, str]]:
+    """Read the budgets of a study's arms that train thoughts, and what its settings say of their control, by arm."""
+    tables = read_toml(file)
+    study, arms = tables.pop("study", {}), tables.pop("arms", {})
+    found = {}
+    for name, arm in arms.items():
+        over = {key: arm[key] for key in ("model", "recpo") if key in arm} | {"training": arm.get("warm_start", {})}
+        run = retrieve_settings(Preset.thinkrank, Layers(tables=[tables, over]))
+        if arm.get("phase") == "recpo" and run.recpo.token_weight:
+            budget = Budget.of(run.training, run.recpo, window=run.model.prompt.history_window)
+            found[name] = (budget, declared_control(arm, study))
+    return found
+
+
+def declared_control(arm: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    """Return what an arm, or else its study, says of its control."""
+    return str(arm.get("control", study.get("control", "passed")))
+
+
 def small_backbone(
     folder: Path, split: Split, settings: RetrieveSettings, progress: Progress, **language: Any
 ) -> Backbone:
@@ -172,9 +200,7 @@ def small_backbone(
     return load_backbone(str(folder), dtype=settings.model.dtype)
 
 
-def require_control(
-    budget: Budget, world: ControlWorld, outcomes: Path, *, declared: Literal["passed", "failed"] = "passed"
-) -> Outcome:
+def require_control(budget: Budget, world: ControlWorld, outcomes: Path, *, declared: str = "passed") -> Outcome:
     """Run a budget's control, unless its outcome is kept already, and refuse a budget that cannot learn.
 
     Args:

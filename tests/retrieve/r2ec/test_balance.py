@@ -20,7 +20,7 @@ def test_a_batch_whose_rewards_tie_does_not_blow_up_the_token_term():
     assert balance.factor == 1.0
     balance.observe({"token_norm": 1e-6, "others_norm": 3.0})
     assert balance.factor == 10.0
-    unbalanced = TokenBalance(None)
+    unbalanced = TokenBalance(0.0)
     unbalanced.observe({"token_norm": 1.0, "others_norm": 3.0})
     assert unbalanced.factor == 1.0
 

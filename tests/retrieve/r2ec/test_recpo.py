@@ -265,8 +265,6 @@ def test_what_could_not_work_is_refused(config, split, recpo, tmp_path):
         RecpoOptions(token_weight=0.0, item_weight=0.0)
     with pytest.raises(ValueError, match="belong to the token loss"):
         RecpoOptions(token_weight=0.0, kl_coefficient=0.1)
-    with pytest.raises(ValueError, match="token_balance weighs"):
-        RecpoOptions(item_weight=0.0, token_balance=1.0)
 
 
 def test_thoughts_are_trained_as_long_as_they_are_asked_for():

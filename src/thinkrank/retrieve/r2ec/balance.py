@@ -72,17 +72,17 @@ class TokenBalance:
     measurement with both.
 
     Args:
-        share: of the others' norm; None keeps the factor at 1.
+        share: of the others' norm; 0 keeps the factor at 1.
     """
 
-    def __init__(self, share: float | None) -> None:
+    def __init__(self, share: float) -> None:
         self.share, self.norms = share, [0.0, 0.0]
 
     @property
     def factor(self) -> float:
         """Return what the token term is multiplied by."""
         token, others = self.norms
-        if self.share is None or not token or not others:
+        if not self.share or not token or not others:
             return 1.0
         return min(_MOST, max(1 / _MOST, self.share * others / token))
 

@@ -80,7 +80,7 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         self.readings += sum(int(batch.is_after_thought_P.sum()) for batch in rendered)
         counters.examples += readouts
         losses = {"loss": 0.0, "after_thought_loss": 0.0, "thought_loss": 0.0}
-        self.model.backbone.model.train()
+        self._draw_dropout(True)
         for batch in rendered:
             packing, states_TD = self.states(batch)
             losses_P = self._losses(batch, packing, states_TD) * self.reading_weights(batch).to(states_TD.device)
@@ -90,7 +90,7 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
             losses["loss"] += item.item()
             losses["after_thought_loss"] += losses_P.detach().cpu()[batch.is_after_thought_P].sum().item() / readouts
             losses["thought_loss"] += thought.item()
-        self.model.backbone.model.eval()
+        self._draw_dropout(False)
         norm = self.update()
         counters.step += 1
         counters.tokens += sum(batch.forest.num_tokens for batch in rendered)
@@ -100,6 +100,14 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
             facts |= {"thought_readings": float(self.readings)}
         self.log(**facts, gradient_norm=norm, learning_rate=rate)
         return f"{counters.examples / counters.seconds:.0f} examples/s"
+
+    def _draw_dropout(self, draws: bool) -> None:
+        """Let parts of the adapter and of items' states be left out at random, or not."""
+        backbone = self.model.backbone
+        backbone.model.train(draws)
+        if backbone.items is not None:
+            backbone.items.dropout = self.options.item_dropout
+            backbone.items.train(draws)
 
     def render(self, stretches: list[Stretch]) -> Batch:
         """Render some stretches as token sequences, and what they must predict."""
@@ -113,7 +121,7 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         """
         behind_P, share = batch.is_after_thought_P, self.options.after_thought_share
         counted = self.readings / self.counters.examples
-        if share is None or not 0 < counted < 1:
+        if not share or not 0 < counted < 1:
             return torch.ones(len(behind_P))
         return torch.where(behind_P, share / counted, (1 - share) / (1 - counted))
 

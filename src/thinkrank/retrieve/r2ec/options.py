@@ -35,6 +35,9 @@ class ContrastiveOptions(RetrieverTrainerOptions):
     stretch: int = Field(
         32, ge=2, description="events that one sequence of every_prefix is made for; it begins a quarter earlier"
     )
+    item_dropout: float = Field(
+        0.2, ge=0, lt=1, description="share of an item's state left out in training, where histories are read late"
+    )
     batch_size: int = Field(4, ge=1, description="sequences in one forward pass")
     accumulate: int = Field(1, ge=1, description="forward passes per update; in-batch negatives come from one of them")
     thought_share: float = Field(
@@ -46,11 +49,11 @@ class ContrastiveOptions(RetrieverTrainerOptions):
         description="answers behind a thought that the whole training should read at least; with every_prefix a "
         "sequence gets as many closings as that takes, at most one per line",
     )
-    after_thought_share: float | None = Field(
+    after_thought_share: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="share of the item loss that answers behind a thought carry; none is one part for each answer",
+        description="share of the item loss that answers behind a thought carry; 0 counts every answer alike",
     )
     thought_forms: tuple[Form, ...] = Field(
         ALL_FORMS, min_length=1, description="what a thought written by rules may tell"
@@ -124,11 +127,11 @@ class RecpoOptions(RetrieverTrainerOptions):
     token_weight: float = Field(
         1.0, ge=0, description="weight of the thought's tokens in the loss; 0 trains no thought"
     )
-    token_balance: float | None = Field(
-        None,
-        gt=0,
+    token_balance: float = Field(
+        0.0,
+        ge=0,
         description="norm that the gradient of the thought's tokens shall have beside that of all other terms "
-        "together, by a running factor on token_weight; none leaves the weight as it is",
+        "together, by a running factor on token_weight; 0 leaves the weight as it is",
     )
     measure_every: int = Field(
         10, ge=1, description="batches between two measurements of how strong each term of the loss pulls"
@@ -164,8 +167,6 @@ class RecpoOptions(RetrieverTrainerOptions):
             raise ValueError("every weight of the loss is 0, so there is nothing to train")
         if (self.kl_coefficient or self.entropy_coefficient) and not self.token_weight:
             raise ValueError("kl_coefficient and entropy_coefficient belong to the token loss, whose weight is 0")
-        if self.token_balance and not (self.token_weight and (self.item_weight or self.item_floor or self.line_weight)):
-            raise ValueError("token_balance weighs the token loss against others, and one of the two has no weight")
         if self.rollout.temperature == 0:
             raise ValueError("rollouts need a rollout.temperature above 0: greedy thoughts are all the same")
         if self.length_weight and self.free_tokens >= self.rollout.max_new_tokens:
