@@ -6,9 +6,12 @@ from thinkrank.language import logprobs, selective_logprobs, tiny_backbone
 from thinkrank.language.logprobs import logits
 
 
-@pytest.fixture(params=["frozen", "trained"])
-def backbone(request):
+@pytest.fixture(params=["frozen", "trained", "frozen bf16"])
+def backbone(request, monkeypatch):
     backbone = tiny_backbone(["a small film"], seed=2)
+    if "bf16" in request.param:
+        backbone.model.bfloat16()
+        monkeypatch.setattr(logprobs, "_CHUNK_WEIGHTS", 1000)
     backbone.model.get_output_embeddings().weight.requires_grad_(request.param == "trained")
     return backbone
 
@@ -64,14 +67,34 @@ def test_logits_are_those_of_the_model(backbone):
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
         states = backbone.trunk()(input_ids=ids).last_hidden_state[0]
-        torch.testing.assert_close(logits(backbone, states), backbone.model(input_ids=ids).logits[0])
+        rounding = 0.01 if backbone.dtype == torch.bfloat16 else 1e-5  # of transformers' own product
+        theirs = backbone.model(input_ids=ids).logits[0].float()
+        torch.testing.assert_close(logits(backbone, states), theirs, atol=rounding, rtol=rounding)
 
 
-def test_a_head_with_a_bias_is_refused(backbone):
-    head = torch.nn.Linear(64, 8)
+def test_logits_of_bf16_weights_are_not_rounded_to_bf16(backbone):
+    states, _ = setting()
+    weight = backbone.model.get_output_embeddings().weight
+    exact = states.double() @ weight.double().T
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = logits(backbone, states)
+        some = logits(backbone, states, torch.tensor([7, 3]))
+    torch.testing.assert_close(ours.double(), exact, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(some.double(), exact[:, [7, 3]], atol=1e-5, rtol=1e-5)
+    (by_states,) = torch.autograd.grad(ours.sum() + some.sum(), states)
+    expected = (weight.double().sum(dim=0) + weight.double()[[7, 3]].sum(dim=0)).expand(len(states), -1)
+    torch.testing.assert_close(by_states.double(), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("part", ["a bias", "an adapter"])
+def test_a_head_with_more_than_a_weight_is_refused(backbone, part):
+    head = torch.nn.Linear(64, 8, bias=part == "a bias")
+    if part == "an adapter":
+        head.lora_A = torch.nn.ModuleDict()
     backbone.model.set_output_embeddings(head)
-    with pytest.raises(ThinkrankError, match="has a bias"):
-        selective_logprobs(backbone, *setting())
+    for ask in (lambda: selective_logprobs(backbone, *setting()), lambda: logits(backbone, setting()[0])):
+        with pytest.raises(ThinkrankError, match=f"has {part}"):
+            ask()
 
 
 def test_a_temperature_is_positive(backbone):

@@ -1,6 +1,6 @@
 """A causal language model with its tokenizer, whatever it was loaded from."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from thinkrank.language.acting import acting, adapted_layers
+from thinkrank.language.exact import exact, is_exact
 from thinkrank.language.item_tokens import Halves, ItemTokens
 
 if TYPE_CHECKING:
@@ -72,7 +73,11 @@ class Backbone:
 
     def precision(self) -> torch.autocast:
         """Open the context of every forward pass: bf16 weights compute in bf16, their fp32 adapters included."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16 and not is_exact())
+
+    def exact(self) -> AbstractContextManager[None]:
+        """Read in fp32 whatever the weights are, in this thread and until the end of the block: for what is judged."""
+        return exact() if self.dtype in (torch.bfloat16, torch.float16) else nullcontext()
 
     def without_adapter(self) -> AbstractContextManager[None]:
         """Let the base model act alone in this thread, until the end of the block."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from thinkrank.language.exact import is_exact
+
 
 class FrozenLinear(torch.nn.Linear):
     """Linear layer that keeps its weight in oneDNN's layout too, made when first needed and after any change."""
@@ -21,7 +23,7 @@ class FrozenLinear(torch.nn.Linear):
         """Multiply; see `torch.nn.Linear`."""
         weight = self.weight
         frozen = not (weight.requires_grad or torch.is_grad_enabled() or torch.compiler.is_compiling())
-        if not frozen or weight.dtype != torch.bfloat16 or not weight.is_cpu:
+        if not frozen or weight.dtype != torch.bfloat16 or not weight.is_cpu or is_exact():
             return linear(input, weight, self.bias)
         made_from = (weight.data_ptr(), weight._version)
         if self._laid_out is None or self._made_from != made_from:
@@ -71,7 +73,7 @@ class _LowRankLinear(torch.autograd.Function):
 
 
 def low_rank_linear(x: Tensor, base: torch.nn.Linear, down: Tensor, up: Tensor, scale: float) -> Tensor:
-    """Apply a frozen linear layer with a low-rank update, computed in the layer's dtype.
+    """Apply a frozen linear layer with a low-rank update, computed in the layer's dtype (see `exact` for reading).
 
     Args:
         x: (..., in).
@@ -81,10 +83,11 @@ def low_rank_linear(x: Tensor, base: torch.nn.Linear, down: Tensor, up: Tensor, 
         scale: factor of the update.
     """
     weight = base.weight
-    x = x.to(weight.dtype)
     if torch.is_grad_enabled():
+        x = x.to(weight.dtype)
         product: Tensor = _LowRankLinear.apply(x, weight, base.bias, down, up, scale)  # type: ignore[no-untyped-call]
         return product
+    x = x if is_exact() else x.to(weight.dtype)
     inner = x.reshape(-1, x.shape[-1]) @ down.to(x.dtype).T
     product = base(x)
     product.view(-1, product.shape[-1]).addmm_(inner, up.to(x.dtype).T, alpha=scale)

@@ -1,5 +1,9 @@
 """How probable the model finds given tokens, without ever holding the logits of a whole batch.
 
+Logits are products in fp32 whatever the weights are: rounded to bf16 they tie (of 96 scores of yes against no, eight
+are distinct). A head in bf16 is widened in pieces that stay in a CPU's cache, which on a CPU costs no more than a head
+kept in fp32 would, and no memory.
+
 Shape legend: N positions, V vocabulary, D width.
 """
 
@@ -18,6 +22,9 @@ from thinkrank.language.backbone import Backbone
 _CHUNK_LOGITS = 2**23
 """Logits held at a time: 32 MiB in fp32, whatever the vocabulary."""
 
+_CHUNK_WEIGHTS, _CHUNK_WEIGHTS_ELSEWHERE = 2**20, 2**26
+"""Weights widened at a time: 4 MiB in fp32 on a CPU, 256 MiB on other devices."""
+
 
 @dataclass(frozen=True)
 class TokenScores:
@@ -32,12 +39,15 @@ class TokenScores:
     entropies_N: Float[Tensor, "N"] | None
 
 
-def logits(backbone: Backbone, states_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-    """Compute the language head's logits, in fp32."""
+def logits(
+    backbone: Backbone, states_ND: Float[Tensor, "N D"], tokens_V: Int[Tensor, "V"] | None = None
+) -> Float[Tensor, "N V"]:
+    """Compute the language head's logits, in fp32, of the whole vocabulary or of some tokens, differentiably."""
     weight_VD, cap = _head(backbone)
-    with backbone.precision():
-        logits_NV = backbone.model.get_output_embeddings()(states_ND.to(weight_VD.dtype)).float()
-    return logits_NV if cap is None else cap * torch.tanh(logits_NV / cap)
+    if tokens_V is not None:
+        weight_VD = weight_VD[tokens_V]
+    with torch.autocast(backbone.device.type, enabled=False):
+        return _logits(states_ND, weight_VD, cap)
 
 
 def log_softmax(logits_NV: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
@@ -78,7 +88,7 @@ def selective_logprobs(
     weight_VD, cap = _head(backbone)
     chunk = max(1, _CHUNK_LOGITS // weight_VD.shape[0])
     parts = []
-    with backbone.precision():
+    with torch.autocast(backbone.device.type, enabled=False):
         for states, tokens in zip(states_ND.split(chunk), tokens_N.split(chunk), strict=True):
             if weight_VD.requires_grad:
                 part = checkpoint(_scores, states, tokens, weight_VD, cap, temperature, entropy, use_reentrant=False)
@@ -95,16 +105,47 @@ def selective_logprobs(
 
 def _head(backbone: Backbone) -> tuple[Tensor, float | None]:
     head = backbone.model.get_output_embeddings()
-    if getattr(head, "bias", None) is not None:
-        raise ThinkrankError(
-            f"the language head of {backbone.source!r} has a bias, which is not supported: use a model without"
-        )
+    for part, has in (("a bias", getattr(head, "bias", None) is not None), ("an adapter", hasattr(head, "lora_A"))):
+        if has:
+            raise ThinkrankError(
+                f"the language head of {backbone.source!r} has {part}, which is not supported: use a model without"
+            )
     return head.weight, getattr(backbone.model.config, "final_logit_softcapping", None)
 
 
 def _logits(states_ND: Tensor, weight_VD: Tensor, cap: float | None) -> Tensor:
-    logits_NV = linear(states_ND.to(weight_VD.dtype), weight_VD).float()
+    logits_NV = _times_head(states_ND, weight_VD).float()
     return logits_NV if cap is None else cap * torch.tanh(logits_NV / cap)
+
+
+def _pieces(weight_VD: Tensor) -> tuple[Tensor, ...]:
+    """Cut a head's weight into what is widened at a time; one that is wide enough stays whole."""
+    if weight_VD.dtype in (torch.float32, torch.float64):
+        return (weight_VD,)
+    weights = _CHUNK_WEIGHTS if weight_VD.is_cpu else _CHUNK_WEIGHTS_ELSEWHERE
+    return weight_VD.split(max(1, weights // weight_VD.shape[1]))
+
+
+def _times_head(states_ND: Tensor, weight_VD: Tensor) -> Tensor:
+    pieces, states_ND = _pieces(weight_VD), states_ND.to(torch.promote_types(weight_VD.dtype, torch.float32))
+    if len(pieces) == 1:
+        return linear(states_ND, weight_VD.to(states_ND.dtype))
+    if torch.is_grad_enabled():
+        return torch.cat([linear(states_ND, piece.to(states_ND.dtype)) for piece in pieces], dim=1)
+    products_NV = states_ND.new_empty(len(states_ND), len(weight_VD))
+    for products, piece in zip(products_NV.split(len(pieces[0]), dim=1), pieces, strict=True):
+        products.copy_(states_ND @ piece.to(states_ND.dtype).T)
+    return products_NV
+
+
+def _back_through_head(by_logit_NV: Tensor, weight_VD: Tensor) -> Tensor:
+    pieces, by_logit_NV = _pieces(weight_VD), by_logit_NV.to(torch.promote_types(weight_VD.dtype, torch.float32))
+    if len(pieces) == 1:
+        return (by_logit_NV @ weight_VD.to(by_logit_NV.dtype)).float()
+    by_states_ND = by_logit_NV.new_zeros(len(by_logit_NV), weight_VD.shape[1])
+    for by_logit, piece in zip(by_logit_NV.split(len(pieces[0]), dim=1), pieces, strict=True):
+        by_states_ND.addmm_(by_logit, piece.to(by_logit.dtype))
+    return by_states_ND
 
 
 def _scores(
@@ -146,10 +187,10 @@ class _FrozenHead(torch.autograd.Function):
             by_entropy_ND = None
             if entropy:
                 by_logit = logprobs_NV.add_(entropies_N[:, None]).mul_(p_NV).neg_().mul_(slope)
-                by_entropy_ND = (by_logit.to(weight_VD.dtype) @ weight_VD).float()
+                by_entropy_ND = _back_through_head(by_logit, weight_VD)
             by_logit = p_NV.neg_()
             by_logit[torch.arange(len(tokens_N), device=tokens_N.device), tokens_N] += 1
-            by_logprob_ND = (by_logit.mul_(slope).to(weight_VD.dtype) @ weight_VD).float()
+            by_logprob_ND = _back_through_head(by_logit.mul_(slope), weight_VD)
             ctx.save_for_backward(by_logprob_ND, by_entropy_ND)
         return scores_N, entropies_N
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.attention import IMPLEMENTATION, AttentionPattern
 from thinkrank.language.backbone import Backbone
+from thinkrank.language.exact import is_exact
 from thinkrank.language.item_tokens import ItemTokens, MixedPattern
 
 
@@ -106,7 +107,8 @@ def _mixed(
     text = sight.text_part(items.first_id)
     is_item_T = items.is_item(ids_1T[0])
     with backbone.precision():
-        inputs_TD = torch.zeros(len(is_item_T), backbone.hidden_size, dtype=backbone.dtype, device=ids_1T.device)
+        dtype = torch.float32 if is_exact() else backbone.dtype
+        inputs_TD = torch.zeros(len(is_item_T), backbone.hidden_size, dtype=dtype, device=ids_1T.device)
         inputs_TD = inputs_TD.index_put((is_item_T,), items.inputs(ids_1T[0, is_item_T]).to(inputs_TD.dtype))
         if len(text.places_A):
             below_AD = backbone.halves.below(ids_1T[:, text.places_A], text.positions_A[None], text.sight)[0]

@@ -4,6 +4,7 @@ from itertools import chain
 
 import pytest
 import torch
+from transformers import TopPLogitsWarper
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import (
@@ -21,7 +22,7 @@ from thinkrank.language import (
 )
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.engines.kv_cache import KVCache
-from thinkrank.language.engines.transformers import sampling_logprobs
+from thinkrank.language.engines.transformers import _uniforms, choose, sampling_logprobs
 from thinkrank.testing import EngineContract
 
 
@@ -94,6 +95,29 @@ def test_the_sampling_distribution_sums_to_one_and_cuts_by_rank():
     assert (kept > 0).tolist() == [[True, True, False, False]]
     nucleus = sampling_logprobs(logits, GenerationOptions(temperature=1.0, top_p=0.5)).exp()
     assert nucleus.tolist() == [[1.0, 0.0, 0.0, 0.0]]
+
+
+def test_top_p_cuts_where_transformers_cuts_at_the_boundary_too():
+    random = torch.Generator().manual_seed(0)
+    drawn = torch.randn(300, 60, generator=random) * 3
+    even = torch.tensor([0.5, 0.25, 0.125, 0.0625, 0.0625]).log().repeat(60, 12)  # sums that end on the boundary
+    for top_p in (0.25, 0.5, 0.75, 0.875, 0.9):
+        for rows in (drawn, even[:, :5], even, torch.zeros(1, 8)):
+            kept = sampling_logprobs(rows, GenerationOptions(temperature=1.0, top_p=top_p)) > -torch.inf
+            assert torch.equal(kept, TopPLogitsWarper(top_p)(None, rows) > -torch.inf)
+
+
+def test_the_rarest_tokens_can_be_drawn():
+    rare = 1000
+    logits = torch.cat([torch.zeros(1), torch.full((rare,), 1e-9).log()])[None].expand(rare, -1)
+    draws = (1 + (torch.arange(rare, dtype=torch.float64) + 0.5) * 1e-9) / (1 + 1e-9 * rare)
+    chosen, *_ = choose(logits, GenerationOptions(temperature=1.0), draws)
+    assert len(set(chosen.tolist())) > 0.9 * rare, "the rest is the rounding of the first token's own probability"
+    assert choose(logits[:1], GenerationOptions(temperature=1.0), torch.tensor([1.0]).double())[0].item() == rare
+    uniforms = torch.tensor(
+        _uniforms(GenerationOptions(max_new_tokens=100, temperature=1.0), 0, 0), dtype=torch.float64
+    )
+    assert (uniforms * 2**24 % 1 > 0).any(), "24 bits would miss them"
 
 
 def test_a_model_config_with_penalties_and_temperature_changes_nothing(backbone):

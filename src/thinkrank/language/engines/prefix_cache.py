@@ -14,18 +14,19 @@ from torch import Tensor
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.backbone import Backbone
 from thinkrank.language.engines.base import TRAINED
+from thinkrank.language.exact import is_exact
 from thinkrank.language.packing import Packing, PrefixKV, packed_states
 from thinkrank.language.prefix_tree import PrefixTree
 
 _Ids: TypeAlias = tuple[int, ...]
-_Key: TypeAlias = tuple[str, int, _Ids]
-"""Writer, version of its weights, beginning."""
+_Key: TypeAlias = tuple[str, int, bool, _Ids]
+"""Writer, version of its weights, whether it was read in fp32, beginning."""
 
 
 class PrefixCache:
     """Keep beginnings by writer; the least recently used are dropped first, outdated ones of "trained" at once.
 
-    Threads may read at once.
+    What is read in fp32 (see `exact`) is kept beside what is read in the weights' own format. Threads may read at once.
 
     Args:
         backbone: the model.
@@ -41,7 +42,7 @@ class PrefixCache:
     @property
     def num_tokens(self) -> int:
         """Count the tokens kept now."""
-        return sum(len(ids) for _, _, ids in self._kept)
+        return sum(len(ids) for *_, ids in self._kept)
 
     @torch.no_grad()
     def read(self, beginnings: Sequence[Sequence[int]], *, writer: str = TRAINED) -> list[PrefixKV]:
@@ -53,7 +54,7 @@ class PrefixCache:
         """
         live = adapter_state(self.backbone).values() if writer == TRAINED else ()
         version = sum(weight._version for weight in live)
-        wanted = [(writer, version, tuple(ids)) for ids in beginnings]
+        wanted = [(writer, version, is_exact(), tuple(ids)) for ids in beginnings]
         with self._lock:
             for key in [key for key in self._kept if key[0] == writer and key[1] != version]:
                 del self._kept[key]
@@ -61,7 +62,7 @@ class PrefixCache:
             missing = [key for key in dict.fromkeys(wanted) if key not in found]
             self.misses += len(missing)
             self.hits += len(wanted) - len(missing)
-        found |= dict(zip(missing, self._compute([ids for _, _, ids in missing]), strict=True))
+        found |= dict(zip(missing, self._compute([ids for *_, ids in missing]), strict=True))
         with self._lock:
             for key in wanted:
                 self._kept[key] = found[key]

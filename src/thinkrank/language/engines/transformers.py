@@ -43,10 +43,11 @@ def sampling_logprobs(logits_RV: Float[Tensor, "R V"], options: GenerationOption
         kth_R1 = logits_RV.topk(options.top_k, dim=-1).values[:, -1:]
         logits_RV = logits_RV.masked_fill(logits_RV < kth_R1, -torch.inf)
     if options.top_p < 1:
-        sorted_RV, order_RV = logits_RV.sort(dim=-1, descending=True)
-        before_RV = sorted_RV.softmax(dim=-1).cumsum(dim=-1) - sorted_RV.softmax(dim=-1)
-        cut_RV = (before_RV >= options.top_p).scatter(1, order_RV, before_RV >= options.top_p)
-        logits_RV = logits_RV.masked_fill(cut_RV, -torch.inf)
+        # from the least likely on and in fp32, as transformers' TopPLogitsWarper does it: the same cut to the bit
+        sorted_RV, order_RV = logits_RV.sort(dim=-1)
+        cut_RV = sorted_RV.softmax(dim=-1).cumsum(dim=-1) <= 1 - options.top_p
+        cut_RV[:, -1] = False
+        logits_RV = logits_RV.masked_fill(cut_RV.scatter(1, order_RV, cut_RV), -torch.inf)
     return log_softmax(logits_RV)
 
 
@@ -149,7 +150,7 @@ class TransformersEngine:
         for start in range(0, len(rows), few):
             part = slice(start, start + few)
             uniforms = [row.uniforms[len(row.ids)] if row.uniforms else 0.0 for row in rows[part]]
-            chosen = choose(logits_RV[part], options, torch.tensor(uniforms, device=logits_RV.device))
+            chosen = choose(logits_RV[part], options, torch.tensor(uniforms, dtype=torch.float64))
             for row, state_D, *written in zip(
                 rows[part], states_RD[part], *(number.tolist() for number in chosen), strict=True
             ):
@@ -175,10 +176,11 @@ def choose(
         else:
             sampled_RV = sampling_logprobs(logits_RV, options)
             p_RV = sampled_RV.exp()
-        mass_RV = p_RV.cumsum(dim=-1)
+        # in fp64, or rare tokens would leave the sum as it was and could not be drawn; Apple's devices have no fp64
+        mass_RV = (p_RV.cpu() if p_RV.device.type == "mps" else p_RV).double().cumsum(dim=-1)
         # the first token whose cumulated mass exceeds the draw: one of probability 0 never does
-        drawn_R1 = uniforms_R[:, None].clamp(max=1 - 1e-6) * mass_RV[:, -1:]
-        chosen_R = torch.searchsorted(mass_RV, drawn_R1, right=True)[:, 0]
+        drawn_R1 = uniforms_R[:, None].to(mass_RV).clamp(max=1 - 1e-15) * mass_RV[:, -1:]
+        chosen_R = torch.searchsorted(mass_RV, drawn_R1, right=True)[:, 0].to(p_RV.device)
     index = chosen_R[:, None]
     return chosen_R, sampled_RV.gather(1, index)[:, 0], own_RV.gather(1, index)[:, 0], entropies_R
 
@@ -297,5 +299,6 @@ def _uniforms(options: GenerationOptions, seed: int, number: int) -> list[float]
     if options.temperature == 0:
         return []
     random = torch.Generator().manual_seed(completion_seed(options, seed, number))
-    uniforms: list[float] = torch.rand(options.max_new_tokens, generator=random).tolist()
+    coarse, fine = (torch.rand(options.max_new_tokens, generator=random).double() for _ in range(2))  # 24 bits each
+    uniforms: list[float] = (coarse + fine * 2.0**-24).tolist()
     return uniforms
