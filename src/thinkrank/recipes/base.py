@@ -333,5 +333,13 @@ def kept_value(rows: Sequence[Mapping[str, Any]], key: str, keep: str) -> float:
     return (max(values) if keep == "best" else values[-1]) if values else 0.0
 
 
+def kept_step(rows: Sequence[Mapping[str, Any]], key: str, keep: str) -> int | None:
+    """Return the step after which the kept weights were validated; None without a validation."""
+    found = [(int(row["step"]), float(row[key])) for row in rows if key in row]
+    if not found:
+        return None
+    return max(found, key=lambda pair: (pair[1], -pair[0]))[0] if keep == "best" else found[-1][0]
+
+
 def _is_saved(folder: Path) -> bool:
     return (folder / CONFIG_FILE).is_file()

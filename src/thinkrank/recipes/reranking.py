@@ -17,12 +17,14 @@ from thinkrank.recipes.base import (
     OpenRun,
     Phase,
     Validation,
+    kept_step,
     kept_value,
     refuse_retrieval_options,
 )
 from thinkrank.recipes.data import LIST_DEFAULTS, ListDataSettings
 from thinkrank.recipes.layers import Layers, RunSettings, defaults_of, merge
 from thinkrank.recipes.own import StageClass
+from thinkrank.recipes.writers import kept_weights
 from thinkrank.report import Report
 from thinkrank.rerank import (
     EGLR,
@@ -114,7 +116,11 @@ class RerankingRecipe:
         """Tell the kept one of the reinforcement."""
         grpo, rows = settings.grpo, logs.get(PHASES["grpo"], [])
         key = f"valid_ndcg@{grpo.length}"
-        return [Validation(key, kept_value(rows, key, grpo.keep), f"{grpo.keep} validation NDCG@{grpo.length}")]
+        step = kept_step(rows, key, grpo.keep)
+        about = f"{grpo.keep} validation NDCG@{grpo.length}"
+        if step is not None:
+            about += f", {kept_weights(step)}"
+        return [Validation(key, kept_value(rows, key, grpo.keep), about)]
 
     def questions(
         self, settings: RerankSettings, split: ImpressionSplit, options: EvaluationOptions

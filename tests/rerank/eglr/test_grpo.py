@@ -211,12 +211,23 @@ def test_it_does_not_begin_without_a_judged_evaluator(model, trusted, split, opt
         GrpoTrainer(model, split, options, Run(tmp_path, {}, {}))
     worse = report.worth["mean"].model_copy(update={"difference": 0.1})
     model.report = report.model_copy(update={"worth": {**report.worth, "mean": worse}})
-    with pytest.raises(ThinkrankError, match="does not prefer logged lists"):
-        GrpoTrainer(model, split, options, Run(tmp_path, {}, {}))
-    GrpoTrainer(model, split, options.model_copy(update={"reward": "sum"}), Run(tmp_path, {}, {}))
+    refusing = options.model_copy(update={"failed_check": "refuse"})
+    with pytest.raises(ThinkrankError, match="does not prefer logged lists.* or set grpo.failed_check to warn"):
+        GrpoTrainer(model, split, refusing, Run(tmp_path, {}, {}))
+    GrpoTrainer(model, split, refusing.model_copy(update={"reward": "sum"}), Run(tmp_path, {}, {}))
+
+
+def test_a_failed_check_of_the_evaluator_strands_no_run_by_default(trusted, split, options, tmp_path, caplog):
+    worse = trusted.report.worth["mean"].model_copy(update={"difference": 0.1})
+    trusted.report = trusted.report.model_copy(update={"worth": {**trusted.report.worth, "mean": worse}})
     with caplog.at_level(logging.WARNING):
-        GrpoTrainer(model, split, options.model_copy(update={"failed_check": "warn"}), Run(tmp_path, {}, {}))
-    assert "does not prefer logged lists" in caplog.text
+        rows = train(make_fit(trusted, split, options.model_copy(update={"steps": 1}), tmp_path)).metrics()
+    assert any("reward" in row for row in rows)
+    assert "does not prefer logged lists" in caplog.text and "more evaluator.steps" in caplog.text
+
+
+def test_reinforcement_keeps_its_last_weights_whatever_clicks_on_the_displayed_order_say():
+    assert (GrpoOptions().keep, GrpoOptions().patience) == ("last", None)
 
 
 def test_an_evaluator_that_knows_places_alone_is_told(model, trusted, split, options, tmp_path, caplog):

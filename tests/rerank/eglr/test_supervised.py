@@ -178,3 +178,34 @@ def test_lists_of_other_columns_and_empty_parts_are_refused(model, split, warm, 
     empty = type(split)(split.train, split.valid.subset(np.array([], dtype=np.int64)), split.test)
     with pytest.raises(ThinkrankError, match="the valid part has no lists"):
         WarmStartTrainer(model, empty, warm, Run(tmp_path, {}, {}))
+
+
+def test_the_evaluator_teaches_what_it_would_put_next_among_what_is_left(model, split, warm, tmp_path):
+    options = warm.model_copy(update={"target": "evaluator", "target_temperature": 0.7, "thought_share": 0.5})
+    fit = WarmStartTrainer(model, split, options, Run(tmp_path, {}, {}))
+    batch = fit.batch(0)
+    columns = fit.prefixes(batch)
+    likely, steps = fit.likely_next(batch, columns), fit.thoughts(batch, columns)
+    joint = model.evaluator.joint(batch)
+    for row, place in ((0, 0), (1, 2), (3, 1)):
+        above = [column for column in columns[row, :place].tolist() if column >= 0]
+        left = [i for i in torch.nonzero(batch.mask_BN[row])[:, 0].tolist() if i not in above]
+        lists = [torch.tensor([[*above, item]]) for item in left]
+        odds = torch.stack([model.evaluator(joint[row : row + 1], one)[0, -1] for one in lists]) / 0.7
+        expected = torch.zeros(batch.mask_BN.shape[1]).index_put_((torch.tensor(left),), odds.exp() / odds.exp().sum())
+        if left and columns[row, place] >= 0:
+            torch.testing.assert_close(likely[row, place], expected.detach(), atol=1e-5, rtol=1e-4)
+    thinking = steps[columns >= 0] > 0
+    assert 0.1 < thinking.float().mean() < 0.7
+    assert set(steps.unique().tolist()) == {0, 1, 2}
+    last = batch.mask_BN.sum(dim=1, keepdim=True) - torch.arange(columns.shape[1]) <= 1
+    assert not steps[last].any()
+    model.writer.eval()
+    with torch.no_grad():
+        replayed = model.writer.replay(model.writer.context(batch), columns, steps, None, likely)
+    loss = -replayed.taught_logprobs_RK[columns >= 0].mean()
+    model.writer.generator.encoder.apply(lambda part: setattr(part, "training", False))
+    row = fit.learn(batch)
+    assert row["taught_places"] == pytest.approx(float((columns >= 0).float().mean()))
+    assert row["loss"] == pytest.approx(float(loss), rel=0.2)  # dropout is on
+    assert model.writer.reasoner.codes_SD.abs().max() > 0  # thoughts were there to be learnt

@@ -77,10 +77,12 @@ class Replayed(Written):
     Attributes:
         choice_entropies_RK: of the distribution that items are drawn from, in nats.
         wanted_logprobs_RK: of choosing any wanted candidate that is left; 0 where none is.
+        taught_logprobs_RK: of all that is left, weighted as was asked; None if nothing was asked.
     """
 
     choice_entropies_RK: Float[Tensor, "R K"]
     wanted_logprobs_RK: Float[Tensor, "R K"]
+    taught_logprobs_RK: Float[Tensor, "R K"] | None = None
 
 
 def joined(parts: Sequence[Written]) -> Written:
@@ -146,11 +148,13 @@ def replay(
     columns_RK: Int[Tensor, "R K"],
     steps_RK: Int[Tensor, "R K"],
     wanted_RN: Bool[Tensor, "R N"] | None = None,
+    weights_RKN: Float[Tensor, "R K N"] | None = None,
 ) -> Replayed:
     """Recompute probabilities and entropies of lists that were written, with as many thoughts as there were.
 
     The reasoner's mode is not looked at. Columns are -1 from where a list ended; `steps_RK` are the thoughts before
-    each choice, `wanted_RN` the candidates whose probability, taken together, is asked for too (None: none is).
+    each choice, `wanted_RN` the candidates whose probability, taken together, is asked for too (None: none is), and
+    `weights_RKN`, 0 for what is not available, by what the log-probabilities of each place are to be summed.
 
     Raises:
         ValueError: if a list repeats a candidate or names one that does not exist.
@@ -163,7 +167,7 @@ def replay(
 
     wanted_RN = torch.zeros_like(context.mask_RN) if wanted_RN is None else wanted_RN
     trace = _loop(
-        (generator, reasoner), context, columns_RK.shape[1], recorded, lambda place, _: chosen_RK[:, place], wanted_RN
+        (generator, reasoner), context, columns_RK.shape[1], recorded, lambda place, _: chosen_RK[:, place], wanted_RN, weights_RKN
     )
     return Replayed(**trace)
 
@@ -237,6 +241,7 @@ def _loop(
     gate: Gate | None,
     choice: Choice,
     wanted_RN: Bool[Tensor, "R N"] | None = None,
+    weights_RKN: Float[Tensor, "R K N"] | None = None,
 ) -> dict[str, Tensor]:
     """Return the fields of `Written` or, if there are wanted candidates, of `Replayed`."""
     if places < 1:
@@ -262,6 +267,8 @@ def _loop(
         if wanted_RN is not None:
             trace["choice_entropies_RK"].append(entropy(logprobs_RN))
             trace["wanted_logprobs_RK"].append(_any_of(logprobs_RN, wanted_RN & available_RN))
+        if weights_RKN is not None:
+            trace["taught_logprobs_RK"].append((weights_RKN[:, place] * logprobs_RN).sum(dim=1))
         if place + 1 < places:  # nobody asks what the last item changes
             available_RN = available_RN.scatter(1, chosen_R[:, None], False)
             tokens_RD = context.tokens_RND.flatten(0, 1).index_select(0, first_R + chosen_R)

@@ -185,9 +185,10 @@ def check_evaluator(report: EvaluatorReport | None, options: GrpoOptions) -> Non
             f"{worth.logged:.4g} and {worth.shuffled:.4g}, mean difference {worth.difference:.2g} with a standard "
             f"error of {worth.difference_error:.2g})"
         )
+        way_out = "try another grpo.reward or model.evaluator, more evaluator.steps, or another evaluator.shuffled"
         if options.failed_check == "refuse":
-            raise ThinkrankError(f"{fault}: try another reward or evaluator, or set failed_check to warn")
-        logger.warning("%s", fault)
+            raise ThinkrankError(f"{fault}: {way_out}, or set grpo.failed_check to warn")
+        logger.warning("%s; the run goes on, but reinforcement may make lists worse: %s", fault, way_out)
     within = report.auc_within_place
     if within is not None and within < _TELLS_ITEMS:
         logger.warning(

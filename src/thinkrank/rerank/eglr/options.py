@@ -35,7 +35,7 @@ class EvaluatorTrainerOptions(ListTrainerOptions):
 
 
 class WarmStartOptions(ListTrainerOptions):
-    """Teach the generator by labels to put clicked items first. It does not think yet."""
+    """Teach the generator what comes next, by logged clicks or by the evaluator."""
 
     length: int = Field(
         10, ge=1, description="places of a list that are trained, fewer where there are fewer candidates"
@@ -45,11 +45,33 @@ class WarmStartOptions(ListTrainerOptions):
         description="what precedes a place: lists drawn from the generator, so that it learns to mend its mistakes, "
         "or the clicked items before the displayed rest",
     )
+    target: Literal["clicks", "evaluator"] = Field(
+        "clicks",
+        description="what comes next: an item that was clicked where it was displayed, which teaches to sort; or what "
+        "the evaluator holds likely to be clicked behind what stands above it, which teaches to look at the list",
+    )
+    target_temperature: float = Field(
+        0.5, gt=0, description="temperature of the softmax over the evaluator's log-odds that is imitated"
+    )
+    thought_share: Share = Field(
+        0.0,
+        description="share of the places, drawn at random, before which there are 1 to model.reasoning.max_steps "
+        "thoughts, so that the generator is used to them before they are reinforced",
+    )
 
 
 class GrpoOptions(ListTrainerOptions):
-    """Reinforce the generator by the evaluator's judgement."""
+    """Reinforce the generator by the evaluator's judgement.
 
+    The last weights are kept: validation counts clicks on the order that was displayed, which is not what is optimised.
+    """
+
+    keep: Literal["best", "last"] = Field(
+        "last",
+        description="which weights the model ends with; the best by clicks on the displayed order are mostly those "
+        "before the first step",
+    )
+    patience: int | None = Field(None, ge=1, description="stop after this many validations without a better one")
     steps: int = Field(300, ge=0, description="number of batches of rollouts; 0 leaves the training out")
     batch_size: int = Field(32, ge=1, description="requests for which one step writes lists")
     learning_rate: float = Field(1e-4, gt=0, description="learning rate of AdamW")
@@ -77,5 +99,5 @@ class GrpoOptions(ListTrainerOptions):
     )
     entropy_coefficient: float = Field(1e-3, ge=0, description="weight of the entropy of the choices")
     failed_check: Literal["refuse", "warn"] = Field(
-        "refuse", description="what to do when the evaluator does not prefer logged lists to shuffled ones"
+        "warn", description="what to do when the evaluator does not prefer logged lists to shuffled ones"
     )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from thinkrank.data.impressions import ImpressionDataset, ImpressionSplit
 from thinkrank.rerank.eglr.decoding import Noise
@@ -16,7 +17,9 @@ from thinkrank.rerank.eglr.evaluator import click_loss
 from thinkrank.rerank.eglr.model import EGLR
 from thinkrank.rerank.eglr.options import EvaluatorTrainerOptions, WarmStartOptions
 from thinkrank.rerank.eglr.orders import along, displayed_places, ordered
+from thinkrank.rerank.eglr.reasoning import log_probabilities, masked_scores
 from thinkrank.rerank.eglr.report import EvaluatorReport, evaluator_report
+from thinkrank.rerank.eglr.search import next_logits
 from thinkrank.rerank.eglr.trainer import ListTrainer, click_metrics
 from thinkrank.rerank.lists import ListBatch, TrainingBatch
 from thinkrank.training import Run
@@ -78,30 +81,44 @@ class EvaluatorTrainer(ListTrainer[EvaluatorTrainerOptions]):
 
 
 class WarmStartTrainer(ListTrainer[WarmStartOptions]):
-    """Make the next item one of the clicked ones that are left.
+    """Teach what comes next, along lists drawn from the generator itself, or the clicked items; see the options.
 
-    L = -mean_{b,k} log Σ_{i clicked and not yet chosen} π(i | what precedes place k), over the places where such an
-    item is left. What precedes is drawn from the generator itself, or the clicked items themselves; see the options.
-    Lists without feedback are left out.
+    By clicks: L = -mean_{b,k} log Σ_{i clicked and not yet chosen} π(i | what precedes place k), over the places where
+    such an item is left; lists without feedback are left out. On lists with one click its optimum is a sorter that does
+    not look at what it chose.
 
-    Source: reconstructed; whether the paper warms its generator up is not known.
+    By the evaluator: L = -mean_{b,k} Σ_i q_ki log π(i | what precedes place k), with q_k = softmax(logit ŷ_ki / τ) over
+    what is available, ŷ_ki being the chance of a click on candidate i if it came next.
+
+    Source: reconstructed; whether the paper warms its generator up is not known. The second is the reward-weighted
+    cross-entropy of the author's LAST with the reward of each next item in the place of that of whole lists.
     """
 
     def __init__(self, model: EGLR, split: ImpressionSplit, options: WarmStartOptions, run: Run) -> None:
         super().__init__(model, model.writer, split, options, run)
 
     def trainable(self, train: ImpressionDataset) -> Int64[np.ndarray, "M"]:
-        """Leave out lists without a click and those with nothing to choose."""
-        return np.flatnonzero((train.feedback(self.options.signal) > 0).any(axis=1) & (train.lengths_L > 1))
+        """Leave out lists with nothing to choose and, where clicks teach, those without one."""
+        chooses_L = train.lengths_L > 1
+        if self.options.target == "evaluator":
+            return np.flatnonzero(chooses_L)
+        return np.flatnonzero((train.feedback(self.options.signal) > 0).any(axis=1) & chooses_L)
 
     def learn(self, batch: TrainingBatch) -> dict[str, Any]:
         """Make one update along lists that precede each choice."""
         columns_BK = self.prefixes(batch)
+        steps_BK = self.thoughts(batch, columns_BK)
+        wanted_BN, weights_BKN = batch.feedback_BN > 0, None
+        if self.options.target == "evaluator":
+            weights_BKN = self.likely_next(batch, columns_BK)
         self.module.train()
-        writer, wanted_BN = self.model.writer, batch.feedback_BN > 0
-        replayed = writer.replay(writer.context(batch), columns_BK, torch.zeros_like(columns_BK), wanted_BN)
-        taught_BK = left_before(columns_BK, wanted_BN)
-        loss = -replayed.wanted_logprobs_RK[taught_BK].mean()
+        writer = self.model.writer
+        replayed = writer.replay(writer.context(batch), columns_BK, steps_BK, wanted_BN, weights_BKN)
+        if replayed.taught_logprobs_RK is None:
+            taught_BK, logprobs_BK = left_before(columns_BK, wanted_BN), replayed.wanted_logprobs_RK
+        else:
+            taught_BK, logprobs_BK = columns_BK >= 0, replayed.taught_logprobs_RK
+        loss = -logprobs_BK[taught_BK].mean()
         norm = self.descend(loss)
         return {"loss": loss.item(), "gradient_norm": norm, "taught_places": float(taught_BK.float().mean())}
 
@@ -119,6 +136,29 @@ class WarmStartTrainer(ListTrainer[WarmStartOptions]):
             f"valid_mrr@{length}": float(reciprocal.mean()),
             "valid_entropy_by_place": torch.cat(before).mean(dim=0).tolist(),
         }
+
+    def likely_next(self, batch: TrainingBatch, columns_BK: Int[Tensor, "B K"]) -> Float[Tensor, "B K N"]:
+        """Return what the evaluator would put at each place, as a distribution over what is available there."""
+        evaluator, mask_BN = self.model.evaluator.eval(), batch.mask_BN
+        with torch.no_grad():
+            logits_BKN = next_logits(evaluator, evaluator.joint(batch), columns_BK)
+        chosen_BKN = functional.one_hot(columns_BK.clamp(min=0), mask_BN.shape[1]).cumsum(dim=1)
+        gone_BKN = functional.pad(chosen_BKN[:, :-1], (0, 0, 1, 0)) > 0
+        available_BKN = mask_BN[:, None] & ~gone_BKN
+        scores_XN = masked_scores(logits_BKN.flatten(0, 1), available_BKN.flatten(0, 1))
+        return log_probabilities(scores_XN, self.options.target_temperature).exp().view_as(logits_BKN)
+
+    def thoughts(self, batch: TrainingBatch, columns_BK: Int[Tensor, "B K"]) -> Int[Tensor, "B K"]:
+        """Draw how many thoughts precede each place; none precedes the last candidate, where there is no choice."""
+        if not self.options.thought_share:
+            return torch.zeros_like(columns_BK)
+        random = self.random()
+        random.manual_seed(random.initial_seed() ^ 1)  # not the chance that prefixes are drawn by
+        draws_2BK = torch.rand(2, *columns_BK.shape, generator=random).to(columns_BK.device)
+        left_BK = batch.mask_BN.sum(dim=1, keepdim=True) - torch.arange(columns_BK.shape[1], device=columns_BK.device)
+        thinks_BK = (draws_2BK[0] < self.options.thought_share) & (left_BK > 1)
+        most = self.model.writer.reasoning.max_steps
+        return thinks_BK * (1 + (draws_2BK[1] * most).long()).clamp(max=most)
 
     def prefixes(self, batch: TrainingBatch) -> Int[Tensor, "B K"]:
         """Return the lists along which places are trained."""

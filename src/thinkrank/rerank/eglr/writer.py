@@ -85,9 +85,10 @@ class ListWriter(nn.Module):
         columns_RK: Int[Tensor, "R K"],
         steps_RK: Int[Tensor, "R K"],
         wanted_RN: Tensor | None = None,
+        weights_RKN: Tensor | None = None,
     ) -> Replayed:
         """Recompute lists that were written; see `thinkrank.rerank.eglr.decoding.replay`."""
-        return replay(self.generator, self.reasoner, context, columns_RK, steps_RK, wanted_RN)
+        return replay(self.generator, self.reasoner, context, columns_RK, steps_RK, wanted_RN, weights_RKN)
 
     @torch.no_grad()
     def calibrate(self, contexts: list[Context], places: int, *, rounds: int = 3) -> float:
