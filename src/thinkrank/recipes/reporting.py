@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thinkrank.recipes.base import Judged, OpenRun, is_trained, logs_of, open_run, recipe_of
+from thinkrank.recipes.base import Judged, OpenRun, is_trained, kept_step, logs_of, open_run, recipe_of
 from thinkrank.recipes.own import with_places
+from thinkrank.recipes.writers import kept_weights, state_facts
 from thinkrank.report import (
     ListWriting,
     Report,
@@ -210,6 +211,15 @@ def list_writing(opened: OpenRun) -> ListWriting:
             kind: f"{worth.logged:.3f} logged, {worth.shuffled:.3f} shuffled, {worth.clicked_first:.3f} clicked first"
             for kind, worth in judged.worth.items()
         }
+    grpo, rows = opened.settings.grpo, _logs(opened).get(REINFORCEMENT, [])
+    found, about_state = state_facts(model, test, grpo.length, grpo.reward), ""
+    state = {"kept by reinforcement": "nothing: there was none"}
+    step = kept_step(rows, f"valid_ndcg@{grpo.length}", grpo.keep)
+    if step is not None:
+        state["kept by reinforcement"] = kept_weights(step)
+    if found:
+        about_state = found["state"].pop("sentence")
+        state |= found["state"] | {f"reward, {name}": value for name, value in found["headroom"].items()}
     about = (
         f"EGLR with a {model.config.generator.kind} generator and {model.config.reasoning.mode} reasoning, trained on "
         f"{len(train):,} lists of {train.name}. It writes a list item by item and thinks where the entropy "
@@ -219,7 +229,9 @@ def list_writing(opened: OpenRun) -> ListWriting:
         summary=about,
         evaluator=facts,
         calibration=[] if judged is None else [{"predicted": b.predicted, "clicked": b.clicked} for b in judged.bins],
-        places=_by_place(_logs(opened).get(REINFORCEMENT, [])),
+        about_state=about_state,
+        state=state,
+        places=_by_place(rows),
         lists=written_lists(model.rerank(lists.requests, lists.candidates, NUM_SHOWN), lists),
     )
 

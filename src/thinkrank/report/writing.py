@@ -56,6 +56,8 @@ class ListWriting:
         calibration: per bin of predictions, ``predicted`` and ``clicked``; a bin without places is left out.
         places: per place from 1, ``place`` and what `ENTROPY` and `THINKS` draw.
         lists: some lists, by whom they are for.
+        about_state: what follows from the facts on the state, one sentence; empty for none.
+        state: facts on whether the generator uses its state, and which weights were kept.
     """
 
     summary: str
@@ -63,6 +65,8 @@ class ListWriting:
     calibration: Sequence[Mapping[str, float | int]] = ()
     places: Sequence[Mapping[str, float | int]] = ()
     lists: Sequence[tuple[str, Sequence[WrittenItem]]] = field(default_factory=tuple)
+    about_state: str = ""
+    state: Mapping[str, Any] = field(default_factory=dict)
 
 
 def written_lists(ranking: Ranking, lists: ImpressionDataset) -> list[tuple[str, list[WrittenItem]]]:
@@ -107,6 +111,9 @@ def writing_section(writing: ListWriting | None) -> Html | None:
         tag("div", *(figure for figure in figures if figure is not None), class_="panels"),
         tag("h3", "The evaluator"),
         tag("div", facts_list(writing.evaluator), class_="card"),
+        tag("h3", "The generator's state") if writing.state else None,
+        tag("p", writing.about_state) if writing.about_state else None,
+        tag("div", facts_list(writing.state), class_="card") if writing.state else None,
         tag("h3", "Lists") if writing.lists else None,
         *(_written(user, items) for user, items in writing.lists),
         id="lists",
