@@ -94,6 +94,10 @@ class ItemTokens(nn.Module):
         vectors_ND = (self.vectors_ID * self.trained_I1)[rows_N] * self.scale
         return functional.dropout(self.states_ID[rows_N].float() + vectors_ND, self.dropout, self.training)
 
+    def learnt(self) -> dict[str, Tensor]:
+        """Return what training changes, as live tensors."""
+        return {"vectors_ID": self.vectors_ID, "trained_I1": self.trained_I1}
+
     @torch.no_grad()
     def grow(self, states_ND: Float[Tensor, "N D"]) -> None:
         """Make room for more items behind the others, which stand for their texts alone."""

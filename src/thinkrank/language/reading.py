@@ -49,3 +49,33 @@ def read_behind(
     lengths = [len(ids) + sum(map(len, many)) for ids, many in groups]
     parts = [_read(backbone, PrefixTree.groups(groups[part])) for part in batches(lengths, batch_tokens)]
     return torch.cat([torch.empty(0, backbone.hidden_size, device=backbone.device), *parts])
+
+
+@torch.no_grad()
+def read_below(
+    backbone: Backbone, prompts: Sequence[Prompt], *, batch_tokens: int = 4096
+) -> list[Float[Tensor, "_ D"]]:
+    """Read every token of each prompt up to the boundary at which items enter, without gradient."""
+    found: list[Tensor] = []
+    for part in batches([len(prompt) for prompt in prompts], batch_tokens):
+        packing = Packing(PrefixTree.rows(prompt.ids for prompt in prompts[part]), backbone.device)
+        with backbone.precision():
+            states_TD = backbone.halves.below(packing.ids_T[None], packing.positions_T[None], packing)[0]
+        found += states_TD.to(backbone.dtype).split([len(prompt) for prompt in prompts[part]])
+    return found
+
+
+@torch.no_grad()
+def read_above(
+    backbone: Backbone, below: Sequence[Float[Tensor, "_ D"]], *, batch_tokens: int = 4096
+) -> Float[Tensor, "B D"]:
+    """Read on from what `read_below` returned, to the state at the last token of each prompt, without gradient."""
+    parts = [torch.empty(0, backbone.hidden_size, device=backbone.device)]
+    for part in batches([len(states) for states in below], batch_tokens):
+        forest = PrefixTree.rows([(0,) * len(states) for states in below[part]])
+        packing = Packing(forest, backbone.device)
+        with backbone.precision():
+            inputs_TD = torch.cat(list(below[part]))
+            states_TD = backbone.halves.above(inputs_TD[None], packing.positions_T[None], packing)[0].float()
+        parts.append(states_TD[packing.last_tokens(forest.leaves)])
+    return torch.cat(parts)

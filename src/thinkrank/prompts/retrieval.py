@@ -15,7 +15,8 @@ class UserPrompt:
 
     Attributes:
         prompt: ids up to where the assistant writes.
-        line_ends: position of the last token of each history line that fitted, oldest first.
+        line_ends: position of the last token of each history line that fitted, oldest first; where items are tokens,
+            the position of each item.
     """
 
     prompt: Prompt
@@ -26,13 +27,14 @@ class Prompts:
     """Render one catalogue with one tokenizer.
 
     Args:
-        backbone: whose tokenizer and chat template are used.
+        backbone: whose tokenizer and chat template are used. If it has `items`, a history is a row of these tokens
+            behind what every sequence begins with, and the question stands behind it.
         catalogue: the items.
         options: the words and budgets.
     """
 
     def __init__(self, backbone: Backbone, catalogue: Catalogue, options: PromptOptions) -> None:
-        self.options, self.catalogue = options, catalogue
+        self.options, self.catalogue, self._items = options, catalogue, backbone.items
         self._texts = HistoryTexts(backbone, catalogue, options)
         self._question = self._texts.words(options.question)
         self._item_opening = self._texts.words(options.item_opening)
@@ -45,13 +47,33 @@ class Prompts:
             history: oldest first; may be empty.
             window: how many interactions to show; the options' `history_window` by default.
         """
-        frame = self._texts.frame
-        ids = [*frame.before, *self._texts.opening_ids]
-        line_ends = []
-        for line in self._texts.lines(history.last(window or self.options.history_window)):
-            ids += line
-            line_ends.append(len(ids) - 1)
+        frame, shown = self._texts.frame, history.last(window or self.options.history_window)
+        if self._items is not None:
+            ids = [*self._beginning, *self._items.ids(shown.items.tolist())]
+            line_ends = list(range(len(self._beginning), len(ids)))
+        else:
+            ids, line_ends = [*frame.before, *self._texts.opening_ids], []
+            for line in self._texts.lines(shown):
+                ids += line
+                line_ends.append(len(ids) - 1)
         return UserPrompt(Prompt.given([*ids, *self._question, *frame.after]), tuple(line_ends))
+
+    @property
+    def answers_at_lines(self) -> bool:
+        """Tell whether an answer without a thought is read at the newest item, and not behind a closing."""
+        return self._items is not None
+
+    def unthought(self, history: History) -> Prompt:
+        """Render what an answer without a thought is read behind, to its last token."""
+        user = self.user(history)
+        if not self.answers_at_lines:
+            return self.close(user.prompt)
+        return Prompt.given(list(user.prompt.ids[: len(self._beginning) + len(user.line_ends)]))
+
+    @property
+    def _beginning(self) -> tuple[int, ...]:
+        """Return the token that every sequence of the model begins with."""
+        return self._texts.frame.before[:1]
 
     def close(self, prompt: Prompt, thought: Sequence[int] = ()) -> Prompt:
         """Put the (sampled) thought and the closing behind a prompt; its last token is where the vector is read."""
@@ -66,5 +88,4 @@ class Prompts:
         frame, shown = self._texts.frame, [*self._item_opening, *self._texts.item(row)]
         if self.options.item_in_chat:
             return self.close(Prompt.given([*frame.before, *shown, *frame.after]))
-        # The first is the token every sequence of the model begins with.
-        return self.close(Prompt.given([*frame.before[:1], *shown]))
+        return self.close(Prompt.given([*self._beginning, *shown]))

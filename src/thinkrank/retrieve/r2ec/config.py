@@ -30,6 +30,11 @@ class R2ecConfig(Options):
     lora: LoraOptions = LoraOptions(rank=16, alpha=32, top_layers=10)
     prompt: PromptOptions = PromptOptions()
     head: HeadOptions = HeadOptions()
+    reading: Literal["text", "late"] = Field(
+        "text",
+        description="how a history is read: with text as a prompt of titles, as in the paper; with late as one state "
+        "per item, which the layers below the adapter read once per catalogue",
+    )
     thought: GenerationOptions = GenerationOptions(max_new_tokens=48)
     thinker: Literal["base", "trained", "frozen"] = Field(
         "trained",

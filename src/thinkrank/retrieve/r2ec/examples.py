@@ -146,7 +146,7 @@ def build_batch(
 
     Under `every_prefix` each line's end predicts the line after it, and so do closings behind some of the lines; under
     `last` only the closing behind all lines predicts. With a writer, a share of the closings (`thought_share`) has a
-    thought before it.
+    thought before it. Where items are tokens, a closing stands behind a thought alone, and lines always predict.
     """
     ids: list[tuple[int, ...]] = []
     parents: list[int] = []
@@ -175,18 +175,19 @@ def _render(
     shown = prompts.user(past, window=stretch.stop)
     visible = past.last(len(shown.line_ends))
     first = stretch.stop - 1 - len(visible)
-    reads_lines = options.supervision == "every_prefix"
+    reads_lines = options.supervision == "every_prefix" or prompts.answers_at_lines
     window = prompts.options.history_window
-    closed, lengths = [], closed_lines(len(visible), stretch, options, window) if reads_lines else [len(visible)]
-    for length in lengths:
+    closed = []
+    for length in closed_lines(len(visible), stretch, options, window) if reads_lines else [len(visible)]:
         prompt = prompts.user(visible[:length], window=max(1, length)).prompt
         thought = _thought(prompts, visible[:length], stretch, options, writer)
-        closed.append((prompts.close(prompt, thought), len(prompt) if thought else None))
+        if thought or not prompts.answers_at_lines:
+            closed.append((prompts.close(prompt, thought), len(prompt) if thought else None, length))
     stem = shown.prompt.ids[: shown.line_ends[-1] + 1] if reads_lines else ()
-    tree, end, leaves = branches(stem, [one.ids for one, _ in closed])
+    tree, end, leaves = branches(stem, [one.ids for one, _, _ in closed])
     readouts = [
         Readout(leaf, len(one) - 1, first + length, False, range(start or len(one), len(one)))
-        for leaf, length, (one, start) in zip(leaves, lengths, closed, strict=True)
+        for leaf, (one, start, length) in zip(leaves, closed, strict=True)
     ]
     if reads_lines:
         readouts += [Readout(end, place, first + i + 1, True) for i, place in enumerate(shown.line_ends)]

@@ -45,7 +45,9 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
     def __init__(self, model: R2ec, split: Split, options: OptionsT, run: Run) -> None:
         if not len(split.train):
             raise ThinkrankError("the split has no training samples")
-        super().__init__(adapter_state(model.backbone).values(), model.head.parameters(), options, run)
+        tokens = model.backbone.items
+        head = [*model.head.parameters(), *(() if tokens is None else tokens.parameters())]
+        super().__init__(adapter_state(model.backbone).values(), head, options, run)
         self.model, self.split = model, split
         self.validation = split.valid.subset(options.validation_samples, options.seed)
         model.states.written_I.zero_()

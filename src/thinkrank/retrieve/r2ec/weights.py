@@ -26,7 +26,10 @@ def prepare_head(model: R2ec, split: Split, states_ND: Float[Tensor, "N D"], is_
     """
     events = np.concatenate([history.items for history in split.train_histories()])
     device = model.backbone.device
-    model.head.prepare(torch.from_numpy(np.bincount(events, minlength=len(model.catalogue))).to(device))
+    counts_I = torch.from_numpy(np.bincount(events, minlength=len(model.catalogue))).to(device)
+    model.head.prepare(counts_I)
+    if model.backbone.items is not None:
+        model.backbone.items.trained_I1.copy_((counts_I > 0)[:, None])
     if model.config.head.centred:
         model.head.center_on(states_ND, is_line_N.to(device), model.states.rows_ID)
 
@@ -35,7 +38,9 @@ def weights(model: R2ec) -> dict[str, Tensor]:
     """Return everything training changes, as live tensors."""
     adapter = {f"adapter/{name}": tensor.detach() for name, tensor in adapter_state(model.backbone).items()}
     head = {f"head/{name}": tensor.detach() for name, tensor in model.head.state_dict().items()}
-    return {**adapter, **head, "table": model.states.rows_ID}
+    tokens = model.backbone.items
+    items = {} if tokens is None else {f"items/{name}": tensor.detach() for name, tensor in tokens.learnt().items()}
+    return {**adapter, **head, **items, "table": model.states.rows_ID}
 
 
 def set_weights(model: R2ec, tensors: Mapping[str, Tensor]) -> None:

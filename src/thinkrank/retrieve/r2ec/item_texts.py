@@ -1,0 +1,98 @@
+"""Texts of items, read under the present weights; where items are tokens, the lower layers read each text once.
+
+Shape legend: N items, D width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.language import Backbone, LoraOptions
+from thinkrank.language.item_tokens import ItemTokens
+from thinkrank.language.reading import read_above, read_all, read_below
+from thinkrank.prompts.retrieval import Prompts
+
+_MOST_BYTES = 2**30
+"""Memory for what the lower layers say of all texts; a larger catalogue is read from its first layer each time."""
+
+
+class ItemTexts:
+    """Read the texts of a catalogue's items.
+
+    Args:
+        backbone: the model.
+        prompts: how an item's text is written.
+    """
+
+    def __init__(self, backbone: Backbone, prompts: Prompts) -> None:
+        self._backbone, self._prompts = backbone, prompts
+        self._below: dict[int, Float[Tensor, "_ D"]] = {}
+        self._bytes = 0
+
+    def read(self, rows: Sequence[int]) -> Float[Tensor, "N D"]:
+        """Read the state at the last token of some catalogue rows, without gradient."""
+        if self._backbone.items is None:
+            return read_all(self._backbone, [self._prompts.item(row) for row in rows])
+        return read_above(self._backbone, self.below(rows))
+
+    def boundary(self, rows: Sequence[int]) -> Float[Tensor, "N D"]:
+        """Read the state at the last token of some catalogue rows, where the lower layers end."""
+        width = self._backbone.hidden_size
+        return torch.stack([states[-1] for states in self.below(rows)]) if rows else torch.empty(0, width)
+
+    def below(self, rows: Sequence[int]) -> list[Float[Tensor, "_ D"]]:
+        """Return what the lower layers say of every token of some rows' texts; kept as far as the memory goes."""
+        missing = [row for row in rows if row not in self._below]
+        found = dict(
+            zip(missing, read_below(self._backbone, [self._prompts.item(row) for row in missing]), strict=True)
+        )
+        for row, states in found.items():
+            self._bytes += states.numel() * states.itemsize
+            if self._bytes <= _MOST_BYTES:
+                self._below[row] = states
+        return [self._below[row] if row in self._below else found[row] for row in rows]
+
+
+def with_item_tokens(backbone: Backbone, prompts: Prompts, lora: LoraOptions) -> tuple[Backbone, ItemTexts]:
+    """Return the backbone with a token for each item, made from what its lower layers say of the item's text.
+
+    The texts come with it, since their lower half has been read.
+
+    Args:
+        backbone: with an adapter on its upper layers alone.
+        prompts: how an item's text is written.
+        lora: options of the adapter: its layers are the upper ones.
+
+    Raises:
+        ThinkrankError: if the adapter is on all layers.
+    """
+    num_items = len(prompts.catalogue)
+    empty = torch.zeros(num_items, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
+    texts = ItemTexts(replace(backbone, items=_tokens(backbone, empty, lora)), prompts)
+    return replace(backbone, items=_tokens(backbone, texts.boundary(range(num_items)), lora)), texts
+
+
+def with_kept_item_tokens(backbone: Backbone, tensors: Mapping[str, Tensor], lora: LoraOptions) -> Backbone:
+    """Return the backbone with the item tokens whose `state_dict` this was.
+
+    Raises:
+        ThinkrankError: if the adapter is on all layers.
+    """
+    items = _tokens(backbone, tensors["states_ID"].to(backbone.device), lora)
+    items.load_state_dict(dict(tensors))
+    return replace(backbone, items=items)
+
+
+def _tokens(backbone: Backbone, states_ID: Float[Tensor, "N D"], lora: LoraOptions) -> ItemTokens:
+    layers = int(backbone.model.config.num_hidden_layers)
+    depth = layers - min(lora.top_layers or layers, layers)
+    if not depth:
+        raise ThinkrankError(
+            f"with reading = late some layers must stay below the adapter, and lora.top_layers covers all {layers}: "
+            f"set it to {max(1, layers // 3)}"
+        )
+    return ItemTokens(states_ID, int(backbone.model.config.vocab_size), depth, dropout=0.0).eval()
