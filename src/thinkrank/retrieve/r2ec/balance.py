@@ -52,8 +52,8 @@ class TermGradients:
             facts["others_norm"] = torch.stack(others).sum(dim=0).norm().item()
         if WRITTEN in whole and len(self._parts) > 1:
             middle = len(self._parts) // 2
-            halves = [self._sum(half, WRITTEN) for half in (self._parts[:middle], self._parts[middle:])]
-            facts["token_cosine"] = torch.cosine_similarity(*halves, dim=0).item()
+            first, second = (self._sum(half, WRITTEN) for half in (self._parts[:middle], self._parts[middle:]))
+            facts["token_cosine"] = torch.cosine_similarity(first, second, dim=0).item()
         return facts
 
     def _gradient(self, term: Tensor) -> Tensor:
