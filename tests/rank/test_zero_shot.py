@@ -58,3 +58,11 @@ def test_more_candidates_than_letters_are_refused(backbone, config):
     assert asked.rank([[0]], [items[:26]]).items_BK.shape == (1, 26)
     with pytest.raises(ThinkrankError, match="letters for 26 candidates, not 27"):
         asked.rank([[0]], [items])
+
+
+def test_bf16_weights_are_asked_in_fp32(backbone, dataset, config):
+    backbone.model.bfloat16()
+    answered = ListPrompt(backbone, dataset.catalogue, config.prompt).rank(HISTORIES, CANDIDATES).scores_given(3)
+    backbone.model.float()
+    kept = ListPrompt(backbone, dataset.catalogue, config.prompt).rank(HISTORIES, CANDIDATES).scores_given(3)
+    np.testing.assert_allclose(answered, kept, atol=1e-5)

@@ -40,7 +40,8 @@ class ListPrompt:
         self._letters = [self._texts.words(f"\n{letter}") for letter in ascii_uppercase]
         self._ask = self._texts.words("\nWhich one will this person choose next? Answer with its letter.")
         self._answer = self._texts.words("Answer:")
-        self._spelt = [self._texts.words(f" {letter}")[-1] for letter in ascii_uppercase]
+        spelt = [self._texts.words(f" {letter}")[-1] for letter in ascii_uppercase]
+        self._spelt = torch.tensor(spelt, device=backbone.device)
 
     def prompt(self, history: History, rows: Sequence[int]) -> tuple[int, ...]:
         """Write the whole question, up to where the model would write the letter."""
@@ -72,6 +73,7 @@ class ListPrompt:
         for scores_N, history, items_N in zip(scores_BN, requests.histories, candidates.items_BN, strict=True):
             shown = items_N[items_N >= 0]
             packing = Packing(PrefixTree.rows([self.prompt(history, shown.tolist())]), self.backbone.device)
-            at_V = logits(self.backbone, packed_states(self.backbone, packing)[-1:])[0]
-            scores_N[items_N >= 0] = at_V[self._spelt[: len(shown)]].cpu().numpy()
+            with self.backbone.exact():
+                last_1D = packed_states(self.backbone, packing)[-1:]
+            scores_N[items_N >= 0] = logits(self.backbone, last_1D, self._spelt[: len(shown)])[0].cpu().numpy()
         return replace(order_candidates(candidates, scores_BN, ties="row"), cost=Cost(time.perf_counter() - started))

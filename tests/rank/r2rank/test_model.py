@@ -15,6 +15,8 @@ from thinkrank.language.adapters import adapter_state
 from thinkrank.language.logprobs import logits
 from thinkrank.language.options import GenerationOptions
 from thinkrank.rank import R2Rank
+from thinkrank.rank.r2rank.groups import TrainingGroup
+from thinkrank.rank.r2rank.rollouts import score_thoughts
 from thinkrank.stages import Configured
 from thinkrank.testing import assert_same_answer
 
@@ -196,3 +198,31 @@ def test_a_prefix_is_the_same_for_every_candidate_and_names_none(config, dataset
     assert "red car" in prefix
     assert "black dog" not in prefix
     assert "black dog" in backbone.tokenizer.decode(prompts.candidate(23))
+
+
+def halved(model):
+    """The model with its base weights in bf16, in place."""
+    for name, parameter in model.backbone.model.named_parameters():
+        parameter.data = parameter.data if "lora_" in name else parameter.data.bfloat16()
+    return model
+
+
+@pytest.mark.parametrize("thinks", [True, False])
+def test_bf16_weights_give_one_score_by_every_path_that_judges(config, dataset, thinks):
+    changes = {"thinks": thinks, "readout": "head" if thinks else "yes_no"}
+    half, twin = (halved(shaken(R2Rank.create(config.model_copy(update=changes), dataset.catalogue))) for _ in range(2))
+    twin.backbone.model.float()  # the same weights, kept in fp32
+    answer = half.answer(HISTORIES, CANDIDATES)
+    rows = [[row for row in items if row >= 0] for items in CANDIDATES.tolist()]
+    written = answer.thoughts and [[[answer.thoughts[b][row]] for row in own] for b, own in enumerate(rows)]
+    groups = [TrainingGroup(0, history, tuple(own)) for history, own in zip(HISTORIES, rows, strict=True)]
+    apart = 0.0
+    for b, rollout in enumerate(score_thoughts(half, groups, written)):
+        for n, row in enumerate(rows[b]):
+            thought = written[b][n][0] if written else None
+            exact = alone(twin, HISTORIES[b], row, thought.ids_before_stop if thought else ())
+            assert answer.scores_BN[b, n] == pytest.approx(exact, abs=2e-5)
+            (score,) = half.scores_after(HISTORIES[b : b + 1], [[row]], thought and [[thought]])
+            assert score.item() == pytest.approx(exact, abs=2e-5)
+            apart = max(apart, abs(rollout.scores_GN[0, n].item() - exact))
+    assert apart > 2e-4, "rewards are read in bf16, or this says nothing"

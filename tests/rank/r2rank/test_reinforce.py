@@ -176,3 +176,33 @@ def test_what_trains_nothing_is_refused(config, dataset, split, options, tmp_pat
         ReinforceOptions(token_weight=0, score_weight=0)
     with pytest.raises(ValueError, match="rank_return"):
         ReinforceOptions(credit="rank_return")
+
+
+@pytest.mark.parametrize("credit", ["plgrad", "counterfactual", "pointwise"])
+def test_a_single_thought_is_compared_with_the_score_without_one(config, dataset, split, options, tmp_path, credit):
+    options = options.model_copy(update={"group_size": 1, "credit": credit, "kl_coefficient": 0.0, "users": 1})
+    fit = make_fit(config, dataset, split, options, tmp_path)
+    fit.start()
+    ((draw, one),) = drawn = fit.next_groups()
+    model, learnt = fit.model, []
+    with torch.no_grad():
+        written = model.sample([one.history], [one.rows], options.rollout, seeds=[draw])[0]
+        thought = torch.stack([alone(model, one, row, w)[0] for row, (w,) in zip(one.rows, written, strict=True)])
+        silent = torch.cat(model.scores_after([one.history], [one.rows]))
+    expected = rationale_advantages(
+        thought[None, None], torch.tensor([[1.0, 0.0, 0.0]]), ListReward(), credit=credit, baseline_BN=silent[None]
+    )
+    fit.next_groups, fit.learn = lambda: drawn, lambda rollouts, advantages: learnt.append(advantages) or {}
+    fit.step()
+    torch.testing.assert_close(learnt[0], expected, rtol=1e-3, atol=1e-4)
+    assert expected.abs().min() > 0
+
+
+@pytest.mark.parametrize("credit", ["list", "rank_return"])
+def test_a_single_thought_is_refused_where_only_siblings_can_be_compared(
+    config, dataset, split, options, tmp_path, credit
+):
+    options = options.model_copy(update={"group_size": 1, "credit": credit, "estimator": "pl_rank"})
+    with pytest.raises(ThinkrankError, match=f"credit {credit} compares thoughts .* group_size is 1"):
+        make_fit(config, dataset, split, options, tmp_path)
+    make_fit(config.model_copy(update={"thinks": False}), dataset, split, options, tmp_path / "silent")

@@ -13,6 +13,7 @@ from thinkrank.language.adapters import adapter_state
 from thinkrank.language.options import GenerationOptions, LoraOptions
 from thinkrank.recipes.presets import Preset, preset
 from thinkrank.retrieve import ContrastiveOptions, R2ec, R2ecConfig, train_contrastive
+from thinkrank.retrieve.r2ec.controls import control_scores
 from thinkrank.stages import Configured, mask_seen, order_candidates, target_ranks
 from thinkrank.testing import RankerContract, RetrieverContract, two_tribes
 from thinkrank.testing.retriever import COOK, HISTORIES, REQUESTS
@@ -397,3 +398,42 @@ def test_an_engine_is_taken_when_a_model_is_made_or_loaded(model, tmp_path):
     assert R2ec(CONFIG, model.backbone, model.catalogue, model.head, model.states, engine).engine is engine
     model.save_pretrained(tmp_path)
     assert R2ec.from_pretrained(tmp_path, engine=engine).engine is engine
+
+
+def test_bf16_weights_give_one_figure_by_every_path_that_judges():
+    dataset = two_tribes()
+    half, twin = shaken(dataset), shaken(dataset)
+    narrow = [p for name, p in half.backbone.model.named_parameters() if "lora_" not in name]
+    for parameter, wide in zip(
+        narrow, (p for name, p in twin.backbone.model.named_parameters() if "lora_" not in name), strict=True
+    ):
+        parameter.data = parameter.data.bfloat16()
+        wide.data.copy_(parameter)  # the same weights, kept in fp32
+    for model in (half, twin):
+        model.refresh_table()
+    torch.testing.assert_close(half.states.rows_ID, twin.states.rows_ID, atol=1e-5, rtol=1e-5)
+    half.states.write(torch.arange(len(half.states)), twin.states.rows_ID, step=0)
+    thoughts, targets_B = half.think(REQUESTS), np.arange(5)
+    ids = [thought.ids_before_stop for thought in thoughts]
+    expected_BI = twin.catalogue_scores(twin.user_states(HISTORIES, ids)).numpy()
+    sampled_BI = half.catalogue_scores(half.states_after(HISTORIES, thoughts, fast=True)).numpy()
+    packed_BI = half.catalogue_scores(half.user_states(HISTORIES, ids, fast=True)).numpy()
+    assert min(np.abs(fast - expected_BI).max() for fast in (sampled_BI, packed_BI)) > 1e-3, "or this says nothing"
+    alone = [half.user_states([h], [t]) for h, t in zip(HISTORIES, ids, strict=True)]
+    for scores_BI in (
+        half.scores(REQUESTS, think=True),  # behind the sampler
+        half.catalogue_scores(half.user_states(HISTORIES, ids)).numpy(),  # read again, all at once
+        half.catalogue_scores(torch.cat(alone)).numpy(),
+    ):
+        np.testing.assert_allclose(scores_BI, expected_BI, rtol=1e-4, atol=1e-4)
+    empty_BI = twin.catalogue_scores(twin.user_states(HISTORIES, [()] * 5)).numpy()
+    np.testing.assert_allclose(control_scores(half, HISTORIES, thoughts, "empty"), empty_BI, rtol=1e-4, atol=1e-4)
+    ranks_B = target_ranks(masked(expected_BI), targets_B)
+    for found_B in (
+        half.target_ranks(REQUESTS, targets_B, think=True),
+        half.ranks_after(REQUESTS, targets_B, thoughts),  # as validations judge
+        half.retrieve_with_ranks(REQUESTS, 3, targets_B, think=True)[1],
+    ):
+        np.testing.assert_array_equal(found_B, ranks_B)
+    order_BK = np.argsort(-expected_BI, axis=1, kind="stable")
+    np.testing.assert_array_equal(half.retrieve(REQUESTS, 11, filter_seen=False, think=True).items_BK, order_BK)

@@ -83,7 +83,12 @@ class ReinforceOptions(RankerTrainerOptions):
     steps: int = Field(40, ge=0, description="batches of rollouts; 0 leaves the training out")
     learning_rate: float = Field(5e-5, gt=0, description="learning rate of the adapter")
     head_learning_rate: float = Field(3e-3, gt=0, description="learning rate of the scoring head")
-    group_size: int = Field(4, ge=1, description="thoughts about each pair; 1 where none are written")
+    group_size: int = Field(
+        4,
+        ge=1,
+        description="thoughts about each pair; a single one is compared with the score without a thought, and 1 is "
+        "right where none are written",
+    )
     rollout: GenerationOptions = Field(
         GenerationOptions(max_new_tokens=40, temperature=1.0), description="how thoughts are sampled, but for its seed"
     )

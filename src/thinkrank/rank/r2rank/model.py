@@ -92,7 +92,7 @@ class R2Rank:
         self.prompts = PairPrompts(backbone, catalogue, config.prompt, thinks=config.thinks)
         self.prefixes = PrefixCache(backbone, config.prefix_tokens)
         self.engine = engine or TransformersEngine(backbone, self.prefixes if config.prefix_tokens else None)
-        self._answers = [self.prompts.text(word)[0] for word in ("Yes", "No")]
+        self._answers = torch.tensor([self.prompts.text(word)[0] for word in ("Yes", "No")], device=backbone.device)
 
     @classmethod
     def create(
@@ -207,7 +207,7 @@ class R2Rank:
         """
         if self.config.readout == "yes_no":
             before = [tail[0] - 1 for tail in trajectories.tails]  # the answer would stand where the closing begins
-            chosen_R2 = logits(self.backbone, states_TD[before])[:, self._answers]
+            chosen_R2 = logits(self.backbone, states_TD[before], self._answers)
             return chosen_R2[:, 0] - chosen_R2[:, 1]
         if self.config.head.pool == "last":
             return self.head(states_TD[trajectories.readouts])
@@ -222,19 +222,25 @@ class R2Rank:
     ) -> list[Float[Tensor, "_"]]:
         """Score pairs after thoughts that are written already, or straight from the prompt, without gradient.
 
-        Memory is bounded whatever the number of candidates: they are read in runs behind the kept prefix.
+        Every answer and every figure comes from here, read in fp32: bf16 states depend on what was read beside them.
+        The rewards and updates of trainings read in the weights' own format, which takes half the time. Memory is
+        bounded whatever the number of candidates: they are read in runs behind the kept prefix.
         """
-        scores = []
-        for user, (history, rows) in enumerate(zip(histories, candidates, strict=True)):
-            (kept,) = self.prefixes.read([self.prompts.prefix(history)])
-            thoughts = [Given() for _ in rows] if written is None else written[user]
-            lengths = [len(self.prompts.candidate(row)) + len(one.ids) for row, one in zip(rows, thoughts, strict=True)]
-            parts = [torch.empty(0, device=self.backbone.device)]
-            for run in batches(lengths, _PASS_TOKENS):
-                pairs = self.trajectories([history], [rows[run]], [[[one] for one in thoughts[run]]], held={0: kept})
-                parts.append(self.read_scores(pairs, packed_states(self.backbone, pairs.packing)))
-            scores.append(torch.cat(parts))
-        return scores
+        with self.backbone.exact():
+            return [
+                self._scores_of_one(history, rows, [Given() for _ in rows] if written is None else written[user])
+                for user, (history, rows) in enumerate(zip(histories, candidates, strict=True))
+            ]
+
+    @torch.no_grad()
+    def _scores_of_one(self, history: History, rows: Sequence[int], thoughts: Sequence[Written]) -> Float[Tensor, "_"]:
+        (kept,) = self.prefixes.read([self.prompts.prefix(history)])
+        lengths = [len(self.prompts.candidate(row)) + len(one.ids) for row, one in zip(rows, thoughts, strict=True)]
+        parts = [torch.empty(0, device=self.backbone.device)]
+        for run in batches(lengths, _PASS_TOKENS):
+            pairs = self.trajectories([history], [rows[run]], [[[one] for one in thoughts[run]]], held={0: kept})
+            parts.append(self.read_scores(pairs, packed_states(self.backbone, pairs.packing)))
+        return torch.cat(parts)
 
     def rank(self, requests: Any, candidates: Any, *, thought_options: GenerationOptions | None = None) -> Ranking:
         """Sort each request's candidates, best first; equal scores by catalogue row.
@@ -298,6 +304,8 @@ class R2Rank:
                 return None
             scores.append(self.head(torch.stack(states)) if states else torch.empty(0))
         return scores
+        if self.backbone.dtype != torch.float32:
+            return None
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, adapter, head, catalogue and model card; the base weights are named, not copied."""

@@ -72,6 +72,11 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
             num_samples=options.num_permutations,
         )
         self.trains_thoughts = model.config.thinks and options.token_weight > 0
+        if self.trains_thoughts and options.group_size == 1 and options.credit in ("list", "rank_return"):
+            raise ThinkrankError(
+                f"credit {options.credit} compares thoughts about one pair, and group_size is 1: set it to 2 or more, "
+                "or credit to plgrad"
+            )
 
     def extra_tensors(self) -> dict[str, Tensor]:
         """Keep the adapter as it was at the start, which divergences are measured from."""
@@ -88,7 +93,8 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
         started = time.perf_counter()
         rate = self.learning_rate()
         self.generator.manual_seed(options.seed * 1_000_003 + counters.step)
-        rollouts, facts = self.sample(self.next_groups())
+        drawn = self.next_groups()
+        rollouts, facts = self.sample(drawn)
         scores_BGN = stacked_scores(rollouts)
         advantages_BGN = torch.zeros_like(scores_BGN)
         if self.trains_thoughts:
@@ -97,6 +103,7 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
                 first_is_chosen(scores_BGN),
                 self.reward,
                 credit=options.credit,
+                baseline_BN=self.baseline([group for _, group in drawn]),
                 generator=self.generator,
                 clip=options.advantage_clip,
             )
@@ -124,6 +131,12 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
         if written is not None:
             facts |= facts_of_thoughts(written, self.clock["sampling"])
         return rollouts, facts
+
+    def baseline(self, groups: Sequence[TrainingGroup]) -> Float[Tensor, "B N"] | None:
+        """Score pairs without a thought, which is what a single thought about each is compared with; None for more."""
+        if self.options.group_size > 1:
+            return None
+        return stacked_scores(score_thoughts(self.model, groups, None))[:, 0]
 
     def learn(self, rollouts: Sequence[Rollout], advantages_BGN: Float[Tensor, "B G N"]) -> dict[str, float]:
         """Make one update of language model and head from the whole batch, and tell what the log says of it."""

@@ -59,7 +59,10 @@ def sample_thoughts(
 def score_thoughts(
     model: R2Rank, groups: Sequence[TrainingGroup], written: Sequence[Sequence[Sequence[Written]]] | None
 ) -> list[Rollout]:
-    """Score every pair after each of its thoughts, or once straight from its prompt if none were written."""
+    """Score every pair after each of its thoughts, or once straight from its prompt if none were written.
+
+    Read in the weights' own format, as the update reads them: scores that are judged come from `R2Rank.scores_after`.
+    """
     rollouts = []
     for number, group in enumerate(groups):
         thoughts = [[Given()] for _ in group.rows] if written is None else written[number]

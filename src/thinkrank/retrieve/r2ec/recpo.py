@@ -249,7 +249,7 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
             return
         with self.timed("scoring"):
             oldest_N = self.model.states.oldest(self.options.refresh_rows)
-            states_ND = self.model.encode_items(oldest_N.tolist())
+            states_ND = self.model.encode_items(oldest_N.tolist(), fast=True)
             self.model.states.write(oldest_N, states_ND, step=self.counters.step)
 
 

@@ -110,7 +110,8 @@ def score_thoughts(
     """
     histories = [sample.history for sample in samples for _ in range(options.group_size)]
     targets_B = torch.tensor([sample.target for sample in samples])
-    scores_RI = model.scores_after(histories, [thought for many in written for thought in many])
+    users_RD = model.users_after(histories, [thought for many in written for thought in many], fast=True)
+    scores_RI = model.vectors.scores(users_RD).float().cpu().numpy()
     if options.filter_seen:
         scores_RI = mask_seen(scores_RI, histories)
     targets_R = targets_B.repeat_interleave(options.group_size)
