@@ -297,6 +297,8 @@ class R2Rank:
     @torch.no_grad()
     def _scores_of_states(self, thoughts: Sequence[Sequence[Completion]]) -> list[Float[Tensor, "_"]] | None:
         """Score from the states in which the engine read the closings; None where they have to be read anew."""
+        if self.backbone.dtype != torch.float32:
+            return None
         scores = []
         for completions in thoughts:
             states = [thought.last_state for thought in completions if thought.last_state is not None]
@@ -304,8 +306,6 @@ class R2Rank:
                 return None
             scores.append(self.head(torch.stack(states)) if states else torch.empty(0))
         return scores
-        if self.backbone.dtype != torch.float32:
-            return None
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, adapter, head, catalogue and model card; the base weights are named, not copied."""
