@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,6 +26,12 @@ def shop(num_items: int = 12, events: str = "ann a 1,ann b 2,ann c 3,bob a 1,bob
     return Dataset("shop", frame, Catalogue(pl.DataFrame({"item": names, "title": names})))
 
 
+def drawn(samples: Samples, size: int = 20, **options: Any) -> CandidateSets:
+    """Sets; popular negatives go by all events."""
+    counts_I = np.bincount(samples.dataset.items_E, minlength=len(samples.dataset.catalogue))
+    return candidate_sets(samples, size, counts_I=counts_I, **options)
+
+
 def every_sample(dataset: Dataset) -> Samples:
     return split_dataset(dataset, fractions=(0.0, 0.0, 1.0)).test
 
@@ -37,7 +44,7 @@ def touched(samples: Samples, row: int) -> set[int]:
 @pytest.mark.parametrize("negatives", ["uniform", "popularity"])
 def test_a_set_is_the_target_and_items_the_user_touches_nowhere(negatives):
     samples = every_sample(two_tribes())
-    sets = candidate_sets(samples, 5, negatives=negatives)
+    sets = drawn(samples, 5, negatives=negatives)
     assert len(sets) == len(samples) > 50
     for row, sample in enumerate(samples):
         items = sets.items_BN[row][sets.mask_BN[row]].tolist()
@@ -64,12 +71,12 @@ def test_uniform_negatives_are_equally_likely():
 def test_popular_negatives_are_drawn_one_after_the_other_in_proportion_to_their_interactions():
     weights = {2: 1, 3: 2, 4: 5}
     others = "".join(f",{name}{user} {name} 1" for name, n in {"c": 1, "d": 2, "e": 5}.items() for user in range(n))
-    sets = candidate_sets(crowd(3000, others), 3, negatives="popularity")
-    drawn = Counter(frozenset(row) - {1} for row in sets.items_BN.tolist())
+    sets = drawn(crowd(3000, others), 3, negatives="popularity")
+    counted = Counter(frozenset(row) - {1} for row in sets.items_BN.tolist())
     for pair in itertools.combinations(weights, 2):
         share = sum(weights[i] / 8 * weights[j] / (8 - weights[i]) for i, j in (pair, pair[::-1]))
-        assert drawn[frozenset(pair)] == pytest.approx(3000 * share, abs=4 * (3000 * share) ** 0.5)
-    assert sum(drawn.values()) == 3000
+        assert counted[frozenset(pair)] == pytest.approx(3000 * share, abs=4 * (3000 * share) ** 0.5)
+    assert sum(counted.values()) == 3000
 
 
 def test_the_positive_is_as_often_at_one_place_as_at_another():
@@ -77,10 +84,33 @@ def test_the_positive_is_as_often_at_one_place_as_at_another():
     assert all(abs(places[place] - 400) < 100 for place in range(5))
 
 
+def test_popular_negatives_are_popular_in_the_train_part_alone():
+    """Everybody takes c in the end, which training must not know; d is taken before."""
+    events = ",".join(
+        f"u{user} a {user},u{user} {'bd'[user % 2]} {20 + user},u{user} c {40 + user}" for user in range(9)
+    )
+    split = split_dataset(shop(events=f"{events},v a 60,v b 61"), fractions=(0.5, 0.0, 0.5))
+    assert [sample.target for sample in split.test if sample.user < 9] == [2] * 9
+    asked = split.test[-1:]
+    sets = candidate_sets(asked, 12, negatives="popularity", counts_I=split.train_counts)
+    assert sorted(sets.items_BN[0].tolist()) == [-1] * 10 + [1, 3]
+    with pytest.raises(ThinkrankError, match=r"counts_I=split\.train_counts"):
+        candidate_sets(asked, 12, negatives="popularity")
+
+
+def test_what_is_taken_later_may_be_a_negative_of_training_and_never_of_an_evaluation():
+    for ties, past in (("before", {0, 1}), ("strict", {0})):
+        dataset = shop(num_items=6, events="ann a 1,ann b 2,ann c 2,ann d 3")
+        samples = split_dataset(dataset, fractions=(1.0, 0.0, 0.0), ties=ties).train[1:2]
+        assert samples.targets.tolist() == [2]
+        assert set(candidate_sets(samples, 6, later=True).items_BN[0].tolist()) - {-1} == set(range(6)) - past
+        assert set(candidate_sets(samples, 6).items_BN[0].tolist()) - {-1} == {2, 4, 5}
+
+
 @pytest.mark.parametrize("negatives", ["uniform", "popularity"])
 def test_where_too_few_items_are_left_the_set_is_filled_up(negatives):
     samples = every_sample(shop(num_items=5))
-    sets = candidate_sets(samples, 9, negatives=negatives)
+    sets = drawn(samples, 9, negatives=negatives)
     assert sets.items_BN.shape == (len(samples), 9)
     for row, (items, sample) in enumerate(zip(sets.items_BN, samples, strict=True)):
         left = set(range(5)) - touched(samples, row)
@@ -92,10 +122,10 @@ def test_where_too_few_items_are_left_the_set_is_filled_up(negatives):
 @pytest.mark.parametrize("negatives", ["uniform", "popularity"])
 def test_a_sets_draw_does_not_depend_on_which_others_there_are(negatives):
     samples = every_sample(two_tribes())
-    whole, part = (candidate_sets(some, 4, negatives=negatives, seed=3) for some in (samples, samples.subset(9, 1)))
+    whole, part = (drawn(some, 4, negatives=negatives, seed=3) for some in (samples, samples.subset(9, 1)))
     rows = [whole.positions.tolist().index(position) for position in part.positions.tolist()]
     assert (whole.items_BN[rows] == part.items_BN).all()
-    other = candidate_sets(samples, 4, negatives=negatives, seed=4)
+    other = drawn(samples, 4, negatives=negatives, seed=4)
     assert (other.items_BN != whole.items_BN).any()
 
 
@@ -112,7 +142,7 @@ def test_shuffling_changes_the_order_only(seed):
 
 def test_sets_come_back_from_disk_as_they_were(tmp_path):
     dataset = shop(num_items=6)
-    sets = candidate_sets(every_sample(dataset), 5, negatives="popularity", seed=7)
+    sets = drawn(every_sample(dataset), 5, negatives="popularity", seed=7)
     sets.save(tmp_path / "sets")
     again = CandidateSets.load(tmp_path / "sets", dataset)
     assert (again.items_BN == sets.items_BN).all()

@@ -2,9 +2,10 @@ import math
 
 import numpy as np
 import polars as pl
+import pytest
 
 from thinkrank.data import Catalogue, Dataset, split_dataset
-from thinkrank.data.popularity import LEVELS, log_popularity, ways_to_say, with_popularity
+from thinkrank.data.popularity import LEVELS, TrainCounts, log_popularity, ways_to_say, with_popularity
 
 
 def dataset(**columns):
@@ -22,6 +23,25 @@ def dataset(**columns):
 def test_counts_are_those_of_the_train_part_alone():
     split = split_dataset(dataset(), "leave-last-out")
     assert split.train_counts.tolist() == [10, 4, 3, 3] + [0] * 12
+
+
+@pytest.mark.parametrize(("kind", "changes"), [("leave-last-out", 0), ("temporal", 16)])
+def test_a_training_event_is_left_out_of_its_own_count_and_word_as_if_it_had_not_been(kind, changes):
+    split = split_dataset(dataset(), kind, fractions=(1.0, 0.0, 0.0))  # the fractions of the temporal one
+    data, counts, told = split.dataset, TrainCounts(split), with_popularity(split).frame
+    trained = np.concatenate([np.arange(start, end) for start, end in split.train_ranges])
+    changed = 0
+    for position in range(len(data.items_E)):
+        refitted_I = np.bincount(data.items_E[trained[trained != position]], minlength=len(data.catalogue))
+        np.testing.assert_array_equal(counts.without(position), refitted_I)
+        item, is_trained = int(data.items_E[position]), position in trained
+        assert counts.own(position) == (item if is_trained else None)
+        if is_trained:
+            words = ways_to_say(log_popularity(refitted_I)[item])
+            assert told["popularity_without_own"][item] == words[0]
+            changed += words[0] != told["popularity"][item]
+    assert changed == changes  # where all is trained on, b1 and b2 are not "fairly popular" with two events left
+    assert counts.own(len(data.items_E)) is None
 
 
 def test_words_follow_the_count_against_the_mean():

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from thinkrank.data import Catalogue
+from thinkrank.teachers import Pair, RuleTeacher
 from thinkrank.teachers.attributes import RECENCY
 from thinkrank.teachers.evidence import PRIOR, WEIGHTS, Facts
 
@@ -47,6 +48,24 @@ def lift(weight, total, expected):
 def test_popularity_is_the_log_of_the_count_against_the_mean(weights, counts):
     assert weights([], "Clueless")["popularity", True].weight == pytest.approx(math.log(4 / (counts + 1).mean()))
     assert weights([], "Nobody Came")["popularity", False].weight == pytest.approx(math.log(1 / (counts + 1).mean()))
+
+
+def test_the_event_that_is_asked_about_counts_nowhere_in_its_own_evidence(catalogue, counts, facts, split):
+    history = [catalogue.titles.index(title) for title in ("Heat", "Casino", "Alien")]
+    for own in np.flatnonzero(counts).tolist():
+        refitted = Facts(catalogue, counts - (np.arange(len(counts)) == own))
+        for item in (own, catalogue.titles.index("Fargo"), catalogue.titles.index("Nobody Came")):
+            found = facts.evidence(facts.profile(history), item, own)
+            wanted = refitted.evidence(refitted.profile(history), item)
+            assert [(piece.kind, piece.values, piece.rows) for piece in found] == [
+                (piece.kind, piece.values, piece.rows) for piece in wanted
+            ]
+            assert [piece.weight for piece in found] == pytest.approx([piece.weight for piece in wanted])
+    sample = split.train[0]
+    (score,) = RuleTeacher(split).scores([Pair(int(split.train.positions[0]), sample.history, sample.target, True)])
+    refitted = Facts(catalogue, counts - (np.arange(len(counts)) == sample.target))
+    evidence = refitted.evidence(refitted.profile(sample.history.items.tolist()), sample.target)
+    assert score == pytest.approx(sum(piece.weight for piece in evidence))
 
 
 def test_a_taste_is_the_mean_lift_of_the_items_values(weights, catalogue, counts):

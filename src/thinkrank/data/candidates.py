@@ -195,6 +195,7 @@ class CandidateSets:
             "fingerprint": self.samples.dataset.fingerprint,
             "negatives": self.negatives,
             "seed": self.seed,
+            "ties": self.samples.ties,
             "candidates": self.items_BN.shape[1],
             "sets": len(self),
             "short sets": int((~self.mask_BN.all(axis=1)).sum()),
@@ -232,7 +233,7 @@ class CandidateSets:
         if fingerprint({"candidates": table}) != record["table"]:
             raise ThinkrankError(f"{folder}: damaged: candidates.parquet is not what was written. Draw the sets again.")
         return cls(
-            samples=Samples(dataset, table["position"].to_numpy().copy()),
+            samples=Samples(dataset, table["position"].to_numpy().copy(), record.get("ties", "before")),
             items_BN=table["items"].explode().to_numpy().reshape(table.height, record["candidates"]).copy(),
             positive_B=table["positive"].to_numpy().copy(),
             negatives=str(record["negatives"]),
@@ -246,14 +247,20 @@ class CandidateSets:
 
 
 def candidate_sets(
-    samples: Samples, size: int = 20, *, negatives: NegativeKind | str = "uniform", seed: int = 0
+    samples: Samples,
+    size: int = 20,
+    *,
+    negatives: NegativeKind | str = "uniform",
+    seed: int = 0,
+    counts_I: Int64[np.ndarray, "I"] | None = None,
+    later: bool = False,
 ) -> CandidateSets:
     """Draw for every sample its target and `size - 1` items that the user did not choose.
 
     - "uniform": each item of the catalogue that the user touches nowhere in the data, before or after, is as likely as
       any other;
-    - "popularity": likewise, but in proportion to an item's interactions in the whole data set, drawn one after the
-      other; an item that nobody took is never drawn. Harder, for taste and popularity no longer go together.
+    - "popularity": likewise, but in proportion to an item's interactions in the train part, drawn one after the other;
+      an item that nobody took there is never drawn. Harder, for taste and popularity no longer go together.
 
     What is drawn for a sample depends on data, seed and sample only, not on which others there are. Where the user left
     too few items to draw from, the set is shorter and filled up.
@@ -263,9 +270,11 @@ def candidate_sets(
         size: N, at least 2.
         negatives: which of the two.
         seed: of negatives and order.
+        counts_I: train interactions of each item (`Split.train_counts`), for popular negatives.
+        later: for training: what the user does at the target's time or afterwards is not known yet, and may be drawn.
 
     Raises:
-        ThinkrankError: if the kind is unknown or the size is below 2.
+        ThinkrankError: if the kind is unknown, the size is below 2, or popular negatives are asked for without counts.
 
     Source: R2Rank has 1 positive and 19 negatives in random order; that they are drawn uniformly is reconstructed.
     """
@@ -274,7 +283,11 @@ def candidate_sets(
         raise ThinkrankError(f"unknown negatives {negatives!r}{did_you_mean(negatives, kinds)}. Use one of: {kinds}.")
     if size < 2:
         raise ThinkrankError(f"a set holds the positive and at least one negative, so its size is not {size}")
-    return sets_of(samples, _drawn(samples, size - 1, negatives, seed), size, negatives=negatives, seed=seed)
+    if negatives == "popularity" and counts_I is None:
+        raise ThinkrankError("popular negatives are drawn by the train part's counts: give counts_I=split.train_counts")
+    weights_I = counts_I if negatives == "popularity" else None
+    others = _drawn(samples, size - 1, weights_I, seed, later=later)
+    return sets_of(samples, others, size, negatives=negatives, seed=seed)
 
 
 def sets_of(
@@ -296,17 +309,20 @@ def sets_of(
     return _assembled(samples, rows, size, negatives, seed)
 
 
-def _drawn(samples: Samples, count: int, negatives: str, seed: int) -> list[Int[np.ndarray, "D"]]:
-    """Draw random items that the user touches nowhere."""
+def _drawn(
+    samples: Samples, count: int, weights_I: Int64[np.ndarray, "I"] | None, seed: int, *, later: bool
+) -> list[Int[np.ndarray, "D"]]:
+    """Draw random items that the user touches nowhere, or not before the target; uniformly without weights."""
     dataset = samples.dataset
     num_items = len(dataset.catalogue)
-    popularity_I = np.bincount(dataset.items_E, minlength=num_items)
+    starts = dataset.offsets[samples.users]
+    ends = samples.history_ends if later else dataset.offsets[samples.users + 1]
     drawn = []
-    for user, position in zip(samples.users.tolist(), samples.positions.tolist(), strict=True):
+    for start, end, position in zip(starts.tolist(), ends.tolist(), samples.positions.tolist(), strict=True):
         generator = _generator(seed, position, "negatives")
-        touched = np.unique(dataset.items_E[dataset.offsets[user] : dataset.offsets[user + 1]])
-        if negatives == "popularity":
-            drawn.append(_weighted(popularity_I, touched, count, generator))
+        touched = np.unique(np.append(dataset.items_E[start:end], dataset.items_E[position]))
+        if weights_I is not None:
+            drawn.append(_weighted(weights_I, touched, count, generator))
         else:
             free = num_items - len(touched)
             numbers = generator.choice(free, size=min(count, free), replace=False)

@@ -43,9 +43,15 @@ class HistoryTexts:
         """Tokenise untrusted text, such as a thought that was not sampled."""
         return encode_text(self._tokenizer, text)
 
-    def item(self, row: int) -> list[int]:
-        """Tokenise an item's fields within their budget."""
-        return encode_text(self._tokenizer, self._item_text(row))[: self._options.item_tokens]
+    def item(self, row: int, *, own: bool = False) -> list[int]:
+        """Tokenise an item's fields within their budget.
+
+        Args:
+            row: of the catalogue.
+            own: the item is what a training event took, which must not count in it: a field is then taken from the
+                column of its name and ``_without_own``, if there is one; see `thinkrank.data.popularity`.
+        """
+        return encode_text(self._tokenizer, self._item_text(row, own))[: self._options.item_tokens]
 
     def lines(self, history: History) -> list[list[int]]:
         """Take the newest lines within the budget, oldest first. The newest one is there even if it must be cut."""
@@ -87,11 +93,12 @@ class HistoryTexts:
             self._fields[row, name] = ids[: self._options.title_tokens]
         return self._fields[row, name]
 
-    def _item_text(self, row: int) -> str:
+    def _item_text(self, row: int, own: bool) -> str:
         """Write the item's fields: the first one bare, the others as `name: value` lines where there is a value."""
         texts: list[str] = []
         for field in self._options.item_fields:
-            if value := self._value(row, field):
+            without = f"{field}_without_own"
+            if value := self._value(row, without if own and without in self.catalogue.frame.columns else field):
                 texts.append(f"{field}: {value}" if texts else value)
         return "\n".join(texts)
 
@@ -104,7 +111,10 @@ class HistoryTexts:
 
 
 def _age(history: History, position: int) -> str:
-    """Tell the time before the newest interaction, in the paper's form ("3d 4.0h ago"); empty if times are unknown."""
+    """Tell the time before the newest interaction, in the paper's form ("3d 4.0h ago"); empty if times are unknown.
+
+    The paper's text counts from the time of the request, which is the target's: it tells when the target was taken.
+    """
     if history.times is None:
         return ""
     seconds = int(history.times[-1] - history.times[position])

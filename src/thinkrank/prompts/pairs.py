@@ -32,9 +32,9 @@ class PairPrompts:
         shown = [token for line in lines for token in line]
         return (*self._texts.frame.before, *self._texts.opening_ids, *shown, *self._question)
 
-    def candidate(self, row: int) -> tuple[int, ...]:
-        """Render one item and the cue, up to where the assistant writes."""
-        return (*self._texts.item(row), *self._cue, *self._texts.frame.after)
+    def candidate(self, row: int, *, own: bool = False) -> tuple[int, ...]:
+        """Render one item and the cue, up to where the assistant writes; `own` as in `HistoryTexts.item`."""
+        return (*self._texts.item(row, own=own), *self._cue, *self._texts.frame.after)
 
     def text(self, text: str) -> list[int]:
         """Tokenise untrusted text, such as a thought that was not sampled."""

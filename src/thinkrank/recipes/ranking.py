@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from thinkrank.data import Split
+from thinkrank.data import Samples, Split
 from thinkrank.data.candidates import CandidateSets, candidate_sets
 from thinkrank.data.popularity import with_popularity
 from thinkrank.evaluate import (
@@ -150,7 +150,7 @@ class RankingRecipe:
         refuse_retrieval_options(options)
         chosen = settings.candidates
         samples = drawn_samples(split, options)
-        return candidate_sets(samples, chosen.size, negatives=chosen.negatives, seed=chosen.seed)
+        return drawn_sets(chosen, samples, split)
 
     def systems(
         self, settings: RankSettings, split: Split, model: Any, options: EvaluationOptions, progress: Progress
@@ -198,9 +198,14 @@ def validation_sets(settings: RankSettings, split: Split, samples: int) -> Candi
     """Draw the lists that choose weights; None if nothing is held out."""
     if not len(split.valid):
         return None
-    chosen = settings.candidates
-    drawn = split.valid.subset(samples, chosen.seed)
-    return candidate_sets(drawn, chosen.size, negatives=chosen.negatives, seed=chosen.seed)
+    return drawn_sets(settings.candidates, split.valid.subset(samples, settings.candidates.seed), split)
+
+
+def drawn_sets(chosen: CandidateSettings, samples: Samples, split: Split) -> CandidateSets:
+    """Draw the lists of some samples; popular negatives go by the train part."""
+    return candidate_sets(
+        samples, chosen.size, negatives=chosen.negatives, seed=chosen.seed, counts_I=split.train_counts
+    )
 
 
 def cold_start_lists(

@@ -24,7 +24,6 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from thinkrank.data import Catalogue
-from thinkrank.data.popularity import log_popularity
 from thinkrank.teachers.attributes import (
     RECENCY,
     Column,
@@ -112,10 +111,10 @@ class Facts:
         self.implied = implied_values(self.values)
         self.years = catalogue.years
         self._decades: Column = [(decade(year),) if year and year >= 1000 else () for year in self.years]
-        smoothed_I = counts_I + 1.0
-        self._value_shares = _shares(self.values, smoothed_I)
-        self._decade_shares = _shares(self._decades, smoothed_I)
-        self._popularity_I = log_popularity(counts_I)
+        self._weights_I = counts_I + 1.0
+        self._value_weights = _summed(self.values, self._weights_I)
+        self._decade_weights = _summed(self._decades, self._weights_I)
+        self._total = float(self._weights_I.sum())
         self._words, self._rarity = _distinctive_words(catalogue.titles)
 
     def profile(self, rows: Sequence[int]) -> Profile:
@@ -135,12 +134,23 @@ class Facts:
             words=words,
         )
 
-    def evidence(self, profile: Profile, item: int) -> list[Evidence]:
-        """Weigh everything for and against an item, the weightiest first; the weights sum to the item's log-odds."""
+    def evidence(self, profile: Profile, item: int, own: int | None = None) -> list[Evidence]:
+        """Weigh everything for and against an item, the weightiest first; the weights sum to the item's log-odds.
+
+        Args:
+            profile: of the history.
+            item: catalogue row.
+            own: the item of a counted event that is to be left out, which is the one to be predicted; None if that is
+                not counted.
+        """
+        total = self._total - (own is not None)
+        popularity = math.log((self._weights_I[item] - (item == own)) * len(self.titles) / total)
+        values = {value: self._share(self._value_weights, self.values, value, own) for value in self.values[item]}
+        decades = {value: self._share(self._decade_weights, self._decades, value, own) for value in self._decades[item]}
         pieces = [
-            Evidence("popularity", float(self._popularity_I[item])),
-            *self._tastes(profile, item),
-            *self._era(profile, item),
+            Evidence("popularity", popularity),
+            *self._tastes(profile, values),
+            *self._era(profile, decades),
             *self._title(profile, item),
         ]
         if item in profile.rows:
@@ -156,29 +166,34 @@ class Facts:
                 kept = [*(other for other in kept if other not in self.implied[value]), value]
         return tuple(kept)
 
-    def _tastes(self, profile: Profile, item: int) -> list[Evidence]:
-        lifts = {value: _lift(profile, profile.tastes, self._value_shares, value) for value in self.values[item]}
+    def _share(self, weights: Mapping[str, float], column: Column, value: str, own: int | None) -> float:
+        """Return the share of all counted events whose items have a value, `own` left out."""
+        left_out = own is not None and value in column[own]
+        return (weights[value] - left_out) / (self._total - (own is not None))
+
+    def _tastes(self, profile: Profile, shares: Mapping[str, float]) -> list[Evidence]:
+        lifts = {value: _lift(profile, profile.tastes, share, value) for value, share in shares.items()}
         pieces = []
         for sign in (1, -1):
             # what is not there at all ties: then a kind tells more than a brand, and a common one more than a rare one
             chosen = sorted(
                 (value for value in lifts if sign * lifts[value] > 0),
-                key=lambda v: (-sign * round(lifts[v], 9), v in self.brand_names, -self._value_shares[v], v),
+                key=lambda v: (-sign * round(lifts[v], 9), v in self.brand_names, -shares[v], v),
             )
             if chosen:
                 weight = sum(lifts[value] for value in chosen) / len(lifts)
                 pieces.append(Evidence("taste", weight, tuple(chosen), profile.holding(chosen[:1])))
         return pieces
 
-    def _era(self, profile: Profile, item: int) -> list[Evidence]:
+    def _era(self, profile: Profile, shares: Mapping[str, float]) -> list[Evidence]:
         return [
             Evidence(
                 "era",
-                _lift(profile, profile.eras, self._decade_shares, decade),
+                _lift(profile, profile.eras, share, decade),
                 (decade,),
                 tuple(row for row in profile.rows if decade in self._decades[row]),
             )
-            for decade in self._decades[item]
+            for decade, share in shares.items()
         ]
 
     def _title(self, profile: Profile, item: int) -> list[Evidence]:
@@ -203,17 +218,16 @@ def decade(year: int) -> str:
     return f"{year // 10}0s"
 
 
-def _shares(column: Column, weights_I: Float64[np.ndarray, "I"]) -> dict[str, float]:
-    """Compute the share of all weight that items with each value have."""
-    shares: dict[str, float] = {}
-    for values, weight in zip(column, (weights_I / max(1.0, weights_I.sum())).tolist(), strict=True):
+def _summed(column: Column, weights_I: Float64[np.ndarray, "I"]) -> dict[str, float]:
+    """Sum the weights of the items with each value."""
+    sums: dict[str, float] = {}
+    for values, weight in zip(column, weights_I.tolist(), strict=True):
         for value in values:
-            shares[value] = shares.get(value, 0.0) + weight
-    return shares
+            sums[value] = sums.get(value, 0.0) + weight
+    return sums
 
 
-def _lift(profile: Profile, weights: Mapping[str, float], shares: Mapping[str, float], value: str) -> float:
-    expected = shares[value]
+def _lift(profile: Profile, weights: Mapping[str, float], expected: float, value: str) -> float:
     return math.log((weights.get(value, 0.0) + PRIOR * expected) / ((profile.total + PRIOR) * expected))
 
 

@@ -3,7 +3,7 @@
 It weighs `evidence` from texts and train counts, takes the item for likely if the sum is above 0, and names what
 weighed most, in short sentences that are easy to imitate: what the history shows, what the item is and what speaks for
 or against it, the verdict. Words are drawn from a few by a hash of the question, so equal questions get equal answers
-in every process. It knows nothing of other candidates.
+in every process. It knows nothing of other candidates, and does not count the event it is asked about.
 
 Shown that a verdict was wrong, it looks at the evidence on the other side by itself. If a piece of it can be named, it
 changes its mind and leads with that; if not, it says the same again.
@@ -16,6 +16,7 @@ from jaxtyping import Float64
 from pydantic import Field
 
 from thinkrank.data import Split
+from thinkrank.data.popularity import TrainCounts
 from thinkrank.options import Options
 from thinkrank.teachers.attributes import plain
 from thinkrank.teachers.evidence import Evidence, Facts, Profile
@@ -46,7 +47,8 @@ class RuleTeacher:
         self.options = options or RuleOptions()
         catalogue = split.dataset.catalogue
         self._ids = catalogue.ids
-        self._facts = Facts(catalogue, split.train_counts)
+        self._counts = TrainCounts(split)
+        self._facts = Facts(catalogue, self._counts.counts_I)
         self._nouns = plain(self.options.noun) + "s"
 
     @property
@@ -66,7 +68,7 @@ class RuleTeacher:
     def scores(self, pairs: Sequence[Pair]) -> Float64[np.ndarray, "P"]:
         """Score each pair: log-odds that the item comes next, against a draw from the catalogue."""
         sums = (
-            sum(piece.weight for piece in self._facts.evidence(profile, pair.item))
+            sum(piece.weight for piece in self._facts.evidence(profile, pair.item, self._counts.own(pair.position)))
             for pair, profile in zip(pairs, self._profiles(pairs), strict=True)
         )
         return np.fromiter(sums, dtype=np.float64, count=len(pairs))
@@ -81,7 +83,8 @@ class RuleTeacher:
         return [profiles[pair.history.items.tobytes()] for pair in pairs]
 
     def _verdict(self, pair: Pair, profile: Profile, reflection: Verdict | None) -> Verdict:
-        evidence, seen = self._facts.evidence(profile, pair.item), len(profile.rows)
+        evidence = self._facts.evidence(profile, pair.item, self._counts.own(pair.position))
+        seen = len(profile.rows)
         likely = sum(piece.weight for piece in evidence) > 0
         if reflection is not None:
             likely = reflection.likely != any(self._speaks(piece, not reflection.likely, seen) for piece in evidence)

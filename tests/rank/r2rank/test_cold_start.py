@@ -1,16 +1,20 @@
 """The cold start against losses of pairs read one by one, and its end after a kill."""
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from thinkrank.data import Catalogue
 from thinkrank.data.candidates import candidate_sets
 from thinkrank.language import hidden_states, pad
 from thinkrank.language.logprobs import log_softmax, logits
 from thinkrank.language.trajectories import Given
-from thinkrank.rank import ColdStartOptions, R2Rank
+from thinkrank.prompts.pairs import PairPrompts
+from thinkrank.rank import ColdStartOptions, R2Rank, ReinforceOptions
 from thinkrank.rank.r2rank.cold_start import ColdStartTrainer, train_cold_start
 from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
+from thinkrank.rank.r2rank.rollouts import sample_thoughts, score_thoughts
 from thinkrank.testing import TrainerContract
 from thinkrank.training import Run
 
@@ -135,15 +139,45 @@ def test_a_list_without_its_positive_or_without_a_negative_is_left_out(config, d
     assert kept.traces == tuple(Given((*ids, *closing), len(ids)) for ids in (tuple(prompts.text(t)) for t in "ab"))
 
 
-def test_training_lists_are_the_target_and_items_never_met(split):
+def test_training_lists_are_the_target_and_items_not_met_by_then(split):
     lists = TrainingGroups(split.train, negatives=5, seed=0)
-    dataset = split.dataset
+    dataset, taken_later = split.dataset, 0
     for index in range(0, len(lists), 7):
         one = lists[index]
         sample = split.train[index]
-        met = dataset.items_E[dataset.offsets[sample.user] : dataset.offsets[sample.user + 1]]
+        met = sample.history.items
+        taken_later += len(set(dataset.history(dataset.users[sample.user]).items.tolist()) & set(one.rows[1:]))
         assert one.rows[0] == sample.target
         assert len(set(one.rows)) == 6
         assert not set(one.rows[1:]) & set(met.tolist())
         assert lists[index].rows == one.rows
+    assert taken_later, "what is taken later was left out of the negatives, which tells the future"
     assert TrainingGroups(split.train, negatives=5, seed=1)[0].rows != lists[0].rows
+
+
+def test_a_training_positive_is_shown_without_its_own_event_in_its_popularity(
+    split, config, backbone, options, tmp_path, monkeypatch
+):
+    words = {"popularity": pl.lit("often"), "popularity_without_own": pl.lit("seldom")}
+    catalogue = Catalogue(split.dataset.catalogue.frame.with_columns(**words))
+    prompt = config.prompt.model_copy(update={"item_fields": ("title", "popularity")})
+    config = config.model_copy(update={"prompt": prompt, "thinks": False})
+    model = R2Rank.create(config, catalogue, backbone=backbone)
+    old = PairPrompts(model.backbone, Catalogue(catalogue.frame.drop(list(words)[1])), prompt, thinks=False)
+    candidate, shown = model.prompts.candidate, []
+    assert candidate(3) == old.candidate(3) == old.candidate(3, own=True) != candidate(3, own=True)
+
+    def asked(row, *, own=False):
+        shown.append((row, own))
+        return candidate(row, own=own)
+
+    monkeypatch.setattr(model.prompts, "candidate", asked)
+    groups = TrainingGroups(split.train, negatives=3, seed=0)
+    expected = [(row, place == 0) for place, row in enumerate(groups[0].rows)]
+    sample_thoughts(model, [(0, groups[0])], ReinforceOptions(rollout={"max_new_tokens": 1, "temperature": 1.0}))
+    score_thoughts(model, groups[:1], None)
+    assert shown == 2 * expected
+    trainer = ColdStartTrainer(model, groups[:3], None, options, Run(tmp_path / "run", {}, {}))
+    trainer.prepare()
+    trainer.step()
+    assert {row for row, own in shown if own} == {group.rows[0] for group in groups[:3]}

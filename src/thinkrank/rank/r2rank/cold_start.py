@@ -43,7 +43,8 @@ class ColdStartTrainer(RankerTrainer[ColdStartOptions]):
         losses = {"loss": 0.0, "thought_loss": 0.0}
         for part in self.passes(groups):
             traces = None if part[0].traces is None else [[[trace] for trace in group.traces or ()] for group in part]
-            read = self.model.trajectories([group.history for group in part], [group.rows for group in part], traces)
+            histories, rows = [group.history for group in part], [group.rows for group in part]
+            read = self.model.trajectories(histories, rows, traces, own_first=True)
             states_TD = packed_states(self.model.backbone, read.packing)
             score_loss = score_losses(
                 self.model.read_scores(read, states_TD), [len(g.rows) for g in part], options.loss

@@ -1,4 +1,4 @@
-"""Groups to train on: the item that a user chose next, among some that the user never met."""
+"""Groups to train on: the item that a user chose next, among some that the user had not met by then."""
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,8 @@ class TrainingGroups(Sequence[TrainingGroup]):
 
     Args:
         samples: of the training part.
-        negatives: per group, uniform among the items that the user never met, later ones included.
+        negatives: per group, uniform among the items that are neither in the history nor the target. What the user
+            takes later may be among them: to leave it out would tell the future.
         seed: of the negatives.
     """
 
@@ -52,7 +53,7 @@ class TrainingGroups(Sequence[TrainingGroup]):
             return [self[i] for i in range(*index.indices(len(self)))]
         place = range(len(self))[operator.index(index)]
         one = self.samples[place : place + 1]
-        drawn = candidate_sets(one, self.negatives + 1, seed=self.seed).items_BN[0].tolist()
+        drawn = candidate_sets(one, self.negatives + 1, seed=self.seed, later=True).items_BN[0].tolist()
         target = int(one.targets[0])
         rows = (target, *(row for row in drawn if row not in (target, -1)))
         return TrainingGroup(int(one.positions[0]), one[0].history, rows)

@@ -130,6 +130,7 @@ class R2Rank:
         *,
         num_samples: int = 1,
         seeds: Sequence[int] | None = None,
+        own_first: bool = False,
     ) -> list[list[list[Completion]]]:
         """Write thoughts about pairs; each user's prefix is read once.
 
@@ -139,6 +140,7 @@ class R2Rank:
             options: how to write; the configuration's by default.
             num_samples: thoughts about each pair.
             seeds: one per user. Draws depend on it and on the item, not on the item's place among the candidates.
+            own_first: the first candidates are what training events took, see `PairPrompts.candidate`.
 
         Returns:
             per user and candidate, its thoughts.
@@ -149,7 +151,7 @@ class R2Rank:
         ]
         written = iter(
             self.engine.sample(
-                PrefixTree.groups(self._groups(histories, candidates)),
+                PrefixTree.groups(self._groups(histories, candidates, own_first)),
                 options or self.config.thought,
                 num_samples=num_samples,
                 stop=self.config.prompt.closing,
@@ -160,10 +162,13 @@ class R2Rank:
         return [[next(written) for _ in rows] for rows in candidates]
 
     def _groups(
-        self, histories: Sequence[History], candidates: Sequence[Sequence[int]]
+        self, histories: Sequence[History], candidates: Sequence[Sequence[int]], own_first: bool
     ) -> list[tuple[_Ids, list[_Ids]]]:
         return [
-            (self.prompts.prefix(history), [self.prompts.candidate(row) for row in rows])
+            (
+                self.prompts.prefix(history),
+                [self.prompts.candidate(row, own=own_first and not place) for place, row in enumerate(rows)],
+            )
             for history, rows in zip(histories, candidates, strict=True)
         ]
 
@@ -183,6 +188,7 @@ class R2Rank:
         written: Sequence[Sequence[Sequence[Written]]] | None = None,
         *,
         held: Mapping[int, PrefixKV] | None = None,
+        own_first: bool = False,
     ) -> Trajectories:
         """Join pairs and what was written about them (or nothing), ready to be read in one pass.
 
@@ -191,8 +197,9 @@ class R2Rank:
             candidates: catalogue rows for each.
             written: per user and candidate, the thoughts.
             held: prefixes that were read before, by place among the nodes; see `Packing`.
+            own_first: as in `sample`.
         """
-        prompts = PrefixTree.groups(self._groups(histories, candidates))
+        prompts = PrefixTree.groups(self._groups(histories, candidates, own_first))
         per_pair: list[Sequence[Written]] = [[Given()] for rows in candidates for _ in rows]
         if written is not None:
             per_pair = [many for rows in written for many in rows]
