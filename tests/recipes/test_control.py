@@ -29,7 +29,8 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "relay"
 def world():
     settings = relay_settings(STUDIES / "relay.toml")
     model = settings.model.model_copy(update={"lora": LoraOptions(rank=16, alpha=16.0)})
-    return ControlWorld(settings.model_copy(update={"model": model}), FIXTURE, samples=120)
+    data = settings.data.model_copy(update={"options": {**settings.data.options, "users": 4000}})
+    return ControlWorld(settings.model_copy(update={"model": model, "data": data}), FIXTURE, samples=120)
 
 
 def budget(world, **recpo):
