@@ -8,8 +8,9 @@ evaluator, and those with the same generator one warm start, so they differ in r
 with `reranker.class` trains that class. The arm `baselines`, re-rankers from the literature, is always there. Trainings
 resume; an arm whose result file is there is done.
 
-A result keeps, for every test list, the places on which clicked items came to stand, and in a made world the clicks to
-expect of the first places.
+A result keeps, for every test list, whose it is, the places on which clicked items came to stand, and in a made world
+the clicks to expect of the first places; of a list writer also which weights its reinforcement kept, and, before and
+after it, whether the generator uses its state and what the evaluator's reward leaves to gain.
 """
 
 import json
@@ -23,10 +24,11 @@ import numpy as np
 from thinkrank.data import ImpressionSplit, ListWorld, ListWorldOptions
 from thinkrank.evaluate import evaluate_reranking
 from thinkrank.recipes import reranking
-from thinkrank.recipes.base import train
+from thinkrank.recipes.base import kept_step, train
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.reranking import RerankSettings, best_of_several, rerank_settings
-from thinkrank.recipes.studies import Study, logged
+from thinkrank.recipes.studies import Study, logged, tied_groups
+from thinkrank.recipes.writers import kept_weights, state_facts
 from thinkrank.rerank import (
     DLCM,
     EGLR,
@@ -44,6 +46,7 @@ from thinkrank.rerank import (
     train_eglr,
     train_network,
 )
+from thinkrank.rerank.network import NetworkReranker
 from thinkrank.rerank.eglr.oracle import oracle_ranking
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.order import order_candidates
@@ -52,6 +55,8 @@ from thinkrank.stages.protocols import Reranker
 RESULTS = Path(__file__).parent / "results"
 sys.path.append(str(Path(__file__).parents[1]))  # what studies share
 PASS_AT = (4, 16)
+WARM_THOUGHTS = 3
+"""Most thoughts before a place in the warm start that all arms of a generator share, where it has thoughts."""
 
 
 class RerankingStudy(Study):
@@ -69,16 +74,24 @@ class RerankingStudy(Study):
         """Lay others over the common settings."""
         return rerank_settings(Layers(tables=[self.tables, over]))
 
+    def users(self) -> list[int]:
+        """Tell whose each test list is."""
+        return self.split.test.users_L.tolist()
+
     def arm(self, name: str, seed: int) -> RerankSettings:
-        """Return an arm's settings with a seed; one that matches another thinks as often as that one did."""
+        """Return an arm's settings with a seed; one that matches another thinks as often as that did in validation."""
         arm = self.arms[name]
         seeds = {phase: {"seed": seed} for phase in reranking.PHASES}
         rate = {}
         if "match" in arm:
             other = json.loads((RESULTS / self.name / f"{arm['match']}-{seed}.json").read_text(encoding="utf-8"))
-            rate = {"model": {"reasoning": {"random_rate": other["trigger_rate"]}}}
+            rate = {"model": {"reasoning": {"random_rate": other["valid_trigger_rate"]}}}
         over = {key: arm[key] for key in ("model", "grpo", "reranker") if key in arm}
         return rerank_settings(Layers(tables=[self.tables, over, seeds, rate]))
+
+    def users(self) -> list[int]:
+        """Tell whose each test list is."""
+        return self.split.test.users_L.tolist()
 
     def judged(self, seed: int) -> EGLR:
         """Return a model whose evaluator is trained."""
@@ -89,11 +102,17 @@ class RerankingStudy(Study):
         """Return a model with the seed's evaluator and a generator after its warm start, set up as an arm is."""
         judged = self.judged(seed)
         kind = settings.model.generator.kind
-        plain = self.settings({"model": {"generator": {"kind": kind}}, "warm_start": {"seed": seed}})
+        reasoning = {"mode": "fixed", "max_steps": WARM_THOUGHTS}
+        plain = self.settings(
+            {"model": {"generator": {"kind": kind}, "reasoning": reasoning}, "warm_start": {"seed": seed}}
+        )
         warm = self._trained(f"warm-{kind}-{seed}", plain, "warm_start", seed, judged)
         model = EGLR.create(settings.model, self.split.train, seed=seed)
         model.writer.encoder.load_state_dict(warm.writer.encoder.state_dict())
         model.writer.generator.load_state_dict(warm.writer.generator.state_dict())
+        if settings.model.reasoning.step_codes:
+            codes_SD = model.writer.reasoner.codes_SD
+            codes_SD.data.copy_(warm.writer.reasoner.codes_SD[: len(codes_SD)])
         model.evaluator, model.report = judged.evaluator, judged.report
         return model
 
@@ -116,21 +135,24 @@ class RerankingStudy(Study):
         """Tell where the clicked items of every test list came to stand, from 1, and in a made world the clicks due."""
         test, places = self.split.test, self.settings({}).grpo.length
         evaluation = evaluate_reranking(systems, test)
-        ranks, values = {}, {}
+        ranks, ties, values = {}, {}, {}
         for name in systems:
             relevance_LN = evaluation.relevance(name)
             ranks[name] = [(np.flatnonzero(row) + 1).tolist() for row in relevance_LN]
+            ties[name] = tied_groups(relevance_LN > 0, evaluation.tied_LN[name])
             if self.world is not None:
                 slots_LK = evaluation.columns_LN[name][:, :places]
                 values[name] = {"clicks": self.world.expected_clicks(test, slots_LK).round(4).tolist()}
-        return {"ranks": ranks, "values": values}
+        return {"ranks": ranks, "ties": ties, "values": values}
 
     def run_arm(self, name: str, seed: int) -> dict[str, Any]:
         """Train and judge an arm."""
         started = time.perf_counter()
         if name == "baselines":
             result = {"about": "re-rankers from the literature, and orders that learn nothing"}
-            result |= self.judge(self.baselines(seed))
+            systems = self.baselines(seed)
+            result |= {"seedless": [name for name, one in systems.items() if not isinstance(one, NetworkReranker)]}
+            result |= self.judge(systems)
         elif self.arm(name, seed).reranker is not None:
             settings, folder = self.arm(name, seed), self.folder / f"{name}-{seed}"
             _, model = train(reranking.RECIPE, settings, folder, split=self.split, progress=self.progress)
@@ -144,6 +166,7 @@ class RerankingStudy(Study):
         settings, test, grpo = self.arm(name, seed), self.split.test, self.arm(name, seed).grpo
         model = self.warm(settings, seed)
         run = self.run(f"{name}-{seed}", settings)
+        before = state_facts(model, test, grpo.length, grpo.reward)
         if grpo.steps:
             train_eglr(model, self.split, grpo, run, progress=self.progress)
         systems: dict[str, Reranker | Ranking] = {"greedy": model}
@@ -154,8 +177,13 @@ class RerankingStudy(Study):
         answers = [model.rerank(test.requests, test.candidates, grpo.length) for _ in range(3)]
         result |= by_place(answers[0])
         result["answer_seconds"] = min(answer.cost.seconds for answer in answers if answer.cost)
-        shown = ("step", "valid_reward", f"valid_ndcg@{grpo.length}", "valid_trigger_rate")
-        result["curve"] = logged(run.metrics(), "valid_reward", shown)
+        key, rows = f"valid_ndcg@{grpo.length}", run.metrics()
+        result["curve"] = logged(rows, "valid_reward", ("step", "valid_reward", key, "valid_trigger_rate"))
+        step = kept_step(result["curve"], key, grpo.keep) or 0
+        result |= {"kept_step": step, "kept": kept_weights(step), "before": before}
+        result["after"] = state_facts(model, test, grpo.length, grpo.reward)
+        kept = [row for row in result["curve"] if row["step"] == step]
+        result["valid_trigger_rate"] = kept[0]["valid_trigger_rate"] if kept else 0.0
         result["evaluator"] = model.report.model_dump(mode="json", exclude={"bins"}) if model.report else None
         result["threshold"] = model.config.reasoning.threshold
         return result
@@ -167,7 +195,8 @@ class RerankingStudy(Study):
             systems["best order"] = self.best_order(self.world)
         for feature in self.options.get("orders", ()):
             systems[f"by {feature}"] = FeatureOrder(feature)
-        common: Any = {"seed": seed, "lists": self.settings({}).model.lists, "patience": 2}
+        lists, epochs = self.settings({}).model.lists, self.options.get("baseline_epochs")
+        common: Any = {"seed": seed, "lists": lists, "patience": 2, **({"max_epochs": epochs} if epochs else {})}
         networks = {
             "pointwise": Pointwise(PointwiseOptions(**common)),
             "DLCM": DLCM(DLCMOptions(**common)),
