@@ -46,8 +46,8 @@ from thinkrank.rerank import (
     train_eglr,
     train_network,
 )
-from thinkrank.rerank.network import NetworkReranker
 from thinkrank.rerank.eglr.oracle import oracle_ranking
+from thinkrank.rerank.network import NetworkReranker
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.order import order_candidates
 from thinkrank.stages.protocols import Reranker
@@ -88,10 +88,6 @@ class RerankingStudy(Study):
             rate = {"model": {"reasoning": {"random_rate": other["valid_trigger_rate"]}}}
         over = {key: arm[key] for key in ("model", "grpo", "reranker") if key in arm}
         return rerank_settings(Layers(tables=[self.tables, over, seeds, rate]))
-
-    def users(self) -> list[int]:
-        """Tell whose each test list is."""
-        return self.split.test.users_L.tolist()
 
     def judged(self, seed: int) -> EGLR:
         """Return a model whose evaluator is trained."""

@@ -5,14 +5,17 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate.studies import read_study
+from thinkrank.recipes.base import kept_step
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.retrieval import retrieve_settings
 from thinkrank.recipes.studies import Study, logged, run_study, shown_thoughts
+from thinkrank.recipes.writers import kept_weights
 
 STUDIES = Path(__file__).parents[2] / "studies"
 TOML = """
@@ -160,3 +163,73 @@ def test_a_class_of_one_s_own_is_an_arm_of_a_study(method, text, mode, tmp_path,
     (answers,) = read_study(tmp_path / "results" / "made")
     assert (answers.arm, answers.mode, answers.about) == ("plain", mode, "mine")
     assert 0 <= answers.values("mrr").mean() <= 1
+
+
+EGLR_STUDY = """
+[study]
+seeds = [0]
+[data]
+source = "synthetic"
+[data.options]
+lists = 60
+users = 9
+items = 12
+styles = 3
+kinds = 4
+events = 3
+candidates = 5
+[model.reasoning]
+step_codes = true
+[evaluator]
+steps = 1
+[warm_start]
+steps = 1
+target = "evaluator"
+thought_share = 0.5
+[grpo]
+steps = 1
+batch_size = 2
+group_size = 2
+length = 4
+[arms.gated]
+about = "gated"
+[arms.random]
+about = "as often"
+match = "gated"
+[arms.random.model.reasoning]
+mode = "random"
+"""
+
+
+def test_a_list_writer_s_result_tells_users_kept_step_and_state_and_an_arm_is_matched_by_validation_lists(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "made.toml").write_text(EGLR_STUDY, encoding="utf-8")
+    kind = study_of("eglr", monkeypatch)
+    monkeypatch.setitem(kind.arm.__globals__, "RESULTS", tmp_path / "results")
+    study = kind(tmp_path / "made.toml", tmp_path / "runs")
+    run_study(study, tmp_path / "results", arms=["gated"])
+    file = tmp_path / "results" / "made" / "gated-0.json"
+    result = json.loads(file.read_text(encoding="utf-8"))
+    users = study.split.test.users_L
+    assert len(study.users()) == len(result["ranks"]["greedy"]) == len(users)
+    assert (np.equal.outer(result["users"], result["users"]) == np.equal.outer(users, users)).all()
+    assert (result["kept_step"], result["kept"]) == (1, "weights of step 1")
+    assert "auc_within_place" in result["evaluator"]
+    for when in ("before", "after"):
+        assert 0 <= result[when]["state"]["unchanged_lists"] <= 1
+        assert "state" in result[when]["state"]["sentence"]
+        assert result[when]["headroom"]["gain"] >= 0
+    file.write_text(json.dumps({**result, "trigger_rate": 0.9, "valid_trigger_rate": 0.25}), encoding="utf-8")
+    assert study.arm("random", 0).model.reasoning.random_rate == 0.25
+
+
+def test_weights_kept_from_before_the_first_step_are_called_those_of_the_warm_start():
+    rows = [{"step": 0, "ndcg": 0.5}, {"step": 1, "loss": 2.0}, {"step": 2, "ndcg": 0.5}, {"step": 4, "ndcg": 0.25}]
+    assert (kept_step(rows, "ndcg", "best"), kept_step(rows, "ndcg", "last"), kept_step([], "ndcg", "last")) == (
+        0,
+        4,
+        None,
+    )
+    assert "those of the warm start" in kept_weights(0)
+    assert kept_weights(4) == "weights of step 4"

@@ -85,6 +85,8 @@ def writing(words: str) -> ListWriting:
             {"place": 1, "entropy_at_start": 2.0, "entropy_before": 1.5, "entropy_after": 1.0, "trigger_rate": 0.5},
             {"place": 2, "entropy_at_start": 1.0, "entropy_before": 0.5, "entropy_after": 0.5, "trigger_rate": 0.0},
         ],
+        about_state=f"does not use {words}",
+        state={"unchanged_lists": 0.98},
         lists=[(words, [WrittenItem(words, 3, True, 1.5, 1.0, 2), WrittenItem("lamp", 1, False, -1e-9, -1e-9, 0)])],
     )
 
@@ -387,3 +389,9 @@ def test_nothing_to_draw_is_no_section():
 def test_the_file_is_the_page(tmp_path):
     write_report(tmp_path / "deep" / "report.html", full_report())
     assert (tmp_path / "deep" / "report.html").read_text(encoding="utf-8") == render_report(full_report())
+
+
+def test_the_report_says_in_a_sentence_whether_a_generator_uses_its_state():
+    markup = render_report(Report("t", writing=writing("its state: no thought can matter")))
+    assert "<p>does not use its state: no thought can matter</p>" in markup
+    assert "unchanged lists" in markup.replace("_", " ")

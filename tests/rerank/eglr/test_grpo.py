@@ -212,7 +212,7 @@ def test_it_does_not_begin_without_a_judged_evaluator(model, trusted, split, opt
     worse = report.worth["mean"].model_copy(update={"difference": 0.1})
     model.report = report.model_copy(update={"worth": {**report.worth, "mean": worse}})
     refusing = options.model_copy(update={"failed_check": "refuse"})
-    with pytest.raises(ThinkrankError, match="does not prefer logged lists.* or set grpo.failed_check to warn"):
+    with pytest.raises(ThinkrankError, match=r"does not prefer logged lists.* or set grpo.failed_check to warn"):
         GrpoTrainer(model, split, refusing, Run(tmp_path, {}, {}))
     GrpoTrainer(model, split, refusing.model_copy(update={"reward": "sum"}), Run(tmp_path, {}, {}))
 
@@ -223,7 +223,8 @@ def test_a_failed_check_of_the_evaluator_strands_no_run_by_default(trusted, spli
     with caplog.at_level(logging.WARNING):
         rows = train(make_fit(trusted, split, options.model_copy(update={"steps": 1}), tmp_path)).metrics()
     assert any("reward" in row for row in rows)
-    assert "does not prefer logged lists" in caplog.text and "more evaluator.steps" in caplog.text
+    assert "does not prefer logged lists" in caplog.text
+    assert "more evaluator.steps" in caplog.text
 
 
 def test_reinforcement_keeps_its_last_weights_whatever_clicks_on_the_displayed_order_say():

@@ -62,12 +62,16 @@ def test_a_generator_that_sorts_writes_the_same_lists_with_its_state_frozen_and_
     sorts = state_report(writer_of(split, 0.0), parts, PLACES)
     assert (sorts.unchanged_lists, sorts.unchanged_places) == (1, 1)
     assert (sorts.moved_by_item, sorts.moved_by_thought) == (0, 0)
-    assert sorts.logit_spread > 0 and not sorts.uses_state
+    assert sorts.logit_spread > 0
+    assert not sorts.uses_state
     assert "does not use its state: no thought can matter" in sorts.sentence
     looks = state_report(writer_of(split, 9.0, "none"), parts, PLACES)
-    assert looks.unchanged_lists < 0.5 and looks.unchanged_lists < looks.unchanged_places < 1
-    assert looks.moved_by_item > 0.1 and looks.moved_by_thought is None
-    assert looks.uses_state and "uses its state" in looks.sentence
+    assert looks.unchanged_lists < 0.5
+    assert looks.unchanged_lists < looks.unchanged_places < 1
+    assert looks.moved_by_item > 0.1
+    assert looks.moved_by_thought is None
+    assert looks.uses_state
+    assert "uses its state" in looks.sentence
 
 
 def test_what_comes_next_is_judged_behind_what_stands_above_it(model, parts):
@@ -94,4 +98,5 @@ def test_the_search_finds_permutations_and_its_gain_is_counted_from_the_greedy_l
     found = headroom(model.writer, model.evaluator, parts, PLACES, "discounted")
     assert found.lists == sum(map(len, parts))
     assert found.gain >= found.found - found.greedy - 1e-9
-    assert 0 <= found.improved <= 1 and found.gain_error >= 0
+    assert 0 <= found.improved <= 1
+    assert found.gain_error >= 0

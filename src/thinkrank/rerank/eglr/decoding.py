@@ -167,7 +167,13 @@ def replay(
 
     wanted_RN = torch.zeros_like(context.mask_RN) if wanted_RN is None else wanted_RN
     trace = _loop(
-        (generator, reasoner), context, columns_RK.shape[1], recorded, lambda place, _: chosen_RK[:, place], wanted_RN, weights_RKN
+        (generator, reasoner),
+        context,
+        columns_RK.shape[1],
+        recorded,
+        lambda place, _: chosen_RK[:, place],
+        wanted_RN,
+        weights_RKN,
     )
     return Replayed(**trace)
 
