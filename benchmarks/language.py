@@ -9,9 +9,11 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -232,6 +234,62 @@ def throughput(base: Backbone, adapted: Backbone, quick: bool, repeats: int) -> 
     }
 
 
+@contextmanager
+def rounded_head() -> Iterator[None]:
+    """Multiply with a bf16 language head in bf16, as layers are, so that logits are rounded."""
+
+    def logits(states_ND: torch.Tensor, weight_VD: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(states_ND.to(weight_VD.dtype), weight_VD)
+
+    def back(by_logit_NV: torch.Tensor, weight_VD: torch.Tensor) -> torch.Tensor:
+        return (by_logit_NV.to(weight_VD.dtype) @ weight_VD).float()
+
+    with patch.multiple("thinkrank.language.logprobs", _times_head=logits, _back_through_head=back):
+        yield
+
+
+def precision(base: Backbone, adapted: Backbone, quick: bool, repeats: int) -> dict[str, float]:
+    """What fp32 costs: of logits for 8 and for 64 rows being written and in a training step, and of whole readings."""
+    new = 4 if quick else 33
+    prompts = PrefixTree.rows(tokens(64, seed) for seed in range(8))
+    step = group(32, 4, 8) if quick else group(256, 8, 48)
+
+    def write(count: int, samples: int) -> Callable[[], object]:
+        options = GenerationOptions(max_new_tokens=count, temperature=1.0)
+        return lambda: TransformersEngine(base).sample(prompts, options, num_samples=samples)
+
+    @torch.no_grad()
+    def read() -> object:
+        return packed_states(adapted, Packing(step))
+
+    def inside(context: Callable[[], AbstractContextManager[None]], run: Callable[[], object]) -> Callable[[], object]:
+        def entered() -> object:
+            with context():
+                return run()
+
+        return entered
+
+    ways = {f"{name}, {samples}": write(count, samples) for samples in (1, 8) for name, count in (("1", 1), ("n", new))}
+    ways["train"] = lambda: packed_step(adapted, step)
+    took = seconds(
+        {
+            **ways,
+            **{f"{name}, rounded": inside(rounded_head, run) for name, run in ways.items()},
+            "read": read,
+            "read, fp32": inside(adapted.exact, read),
+        },
+        repeats,
+    )
+    figures = {
+        f"fp32_logits_decode_{8 * samples}_rows_cost": (took[f"n, {samples}"] - took[f"1, {samples}"])
+        / (took[f"n, {samples}, rounded"] - took[f"1, {samples}, rounded"])
+        for samples in (1, 8)
+    }
+    figures["fp32_logits_training_cost"] = took["train"] / took["train, rounded"]
+    figures["fp32_reading_cost"] = took["read, fp32"] / took["read"]
+    return figures
+
+
 def random_model(vocabulary: int) -> Backbone:
     """SmolLM2's shape with another vocabulary and random weights."""
     known = load_backbone("smollm2")
@@ -291,6 +349,7 @@ def measure(quick: bool) -> dict[str, float]:
 
     figures |= throughput(base, adapted, quick, repeats)
     figures["decode_over_prefill"] = figures["decode_tokens_per_second"] / figures["prefill_tokens_per_second"]
+    figures |= precision(base, adapted, quick, repeats)
     figures["train_over_prefill"] = figures["train_tokens_per_second"] / figures["prefill_tokens_per_second"]
 
     flags = ["--quick"] if quick else []

@@ -72,7 +72,7 @@ def separate_scores(model: R2Rank, history: History, rows: list[int]) -> np.ndar
     prefix, closing = model.prompts.prefix(history), model.prompts.closing_ids
     forest = PrefixTree.rows((*prefix, *model.prompts.candidate(row), *closing) for row in rows)
     packing = Packing(forest)
-    with torch.no_grad():
+    with torch.no_grad(), model.backbone.exact():
         return model.head(packed_states(model.backbone, packing)[packing.last_tokens(forest.leaves)]).numpy()
 
 
@@ -83,8 +83,11 @@ def separate_thoughts(model: R2Rank, history: History, rows: list[int]) -> np.nd
     written = TransformersEngine(model.backbone).sample(
         forest, model.config.thought, stop=model.config.prompt.closing, suffix=model.prompts.closing_ids
     )
-    with torch.no_grad():
-        return model.head(torch.stack([thought.last_state for (thought,) in written])).numpy()
+    ends = [[*thought.ids_before_stop, *model.prompts.closing_ids] for (thought,) in written]
+    read = PrefixTree.rows((*prompt, *end) for prompt, end in zip(forest.sequences(), ends, strict=True))
+    packing = Packing(read)
+    with torch.no_grad(), model.backbone.exact():
+        return model.head(packed_states(model.backbone, packing)[packing.last_tokens(read.leaves)]).numpy()
 
 
 def measure(quick: bool) -> dict[str, float]:

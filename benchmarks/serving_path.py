@@ -63,9 +63,9 @@ def reading_clock(model: R2ec) -> Iterator[list[float]]:
     seconds: list[float] = []
     original = model.user_states
 
-    def timed(*arguments: object) -> torch.Tensor:
+    def timed(*arguments: object, **more: object) -> torch.Tensor:
         started = time.perf_counter()
-        states = original(*arguments)
+        states = original(*arguments, **more)
         seconds.append(time.perf_counter() - started)
         return states
 

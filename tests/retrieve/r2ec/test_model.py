@@ -416,7 +416,7 @@ def test_bf16_weights_give_one_figure_by_every_path_that_judges():
     thoughts, targets_B = half.think(REQUESTS), np.arange(5)
     ids = [thought.ids_before_stop for thought in thoughts]
     expected_BI = twin.catalogue_scores(twin.user_states(HISTORIES, ids)).numpy()
-    sampled_BI = half.catalogue_scores(half.states_after(HISTORIES, thoughts, fast=True)).numpy()
+    sampled_BI = half.vectors.scores(half.users_after(HISTORIES, thoughts, fast=True)).numpy()
     packed_BI = half.catalogue_scores(half.user_states(HISTORIES, ids, fast=True)).numpy()
     assert min(np.abs(fast - expected_BI).max() for fast in (sampled_BI, packed_BI)) > 1e-3, "or this says nothing"
     alone = [half.user_states([h], [t]) for h, t in zip(HISTORIES, ids, strict=True)]

@@ -227,51 +227,37 @@ class R2ec:
         return kept[2]
 
     def user_states(
-        self,
-        histories: Sequence[History],
-        thoughts: Sequence[Sequence[int]] | None = None,
-        *,
-        fast: bool = False,
+        self, histories: Sequence[History], thoughts: Sequence[Sequence[int]] | None = None, *, fast: bool = False
     ) -> Float[Tensor, "B D"]:
         """Read the closing that follows each history and the ids of a thought (or none), without gradient.
 
-        Every answer and every figure comes from here, read in fp32: bf16 states depend on what was read beside them,
-        and so would the figure. `fast` reads in the weights' own format, for the rewards of a training: within a group
-        its error was 1.8 % of their variance, which averages out over many, and reading takes half the time.
-
-        Where items are tokens, what no thought follows is read at its newest item.
+        Every answer and every figure is read here in fp32: bf16 states depend on what was read beside them. `fast`
+        reads in the weights' own format, for rewards in training: the error was 1.8 % of their variance within a group,
+        for half the time. Where items are tokens, what no thought follows is read at its newest item.
         """
         with nullcontext() if fast else self.backbone.exact():
-            if thoughts is None:
+            if thoughts is None and self.prompts.answers_at_lines:
                 return read_all(self.backbone, [self.prompts.unthought(history) for history in histories])
-            endings = [[*ids, *self.prompts.closing_ids] for ids in thoughts]
+            endings = [[*ids, *self.prompts.closing_ids] for ids in thoughts or [()] * len(histories)]
             return read_behind(self.backbone, [self.prompts.user(history).prompt for history in histories], endings)
-
-    def states_after(
-        self, histories: Sequence[History], thoughts: Sequence[Completion] | None, *, fast: bool = False
-    ) -> Float[Tensor, "B D"]:
-        """Read each history and the thought that is already written about it, or no thought, without gradient.
-
-        Who wrote in fp32, or is asked for a `fast` answer, need not read the closing once more; see `user_states`.
-        """
-        if thoughts and self.config.thinker == "trained" and (fast or self.backbone.dtype == torch.float32):
-            states = [thought.last_state for thought in thoughts if thought.last_state is not None]
-            if len(states) == len(thoughts):
-                return torch.stack(states)
-        written = None if thoughts is None else [thought.ids_before_stop for thought in thoughts]
-        return self.user_states(histories, written, fast=fast)
 
     @torch.no_grad()
     def users_after(
         self, histories: Sequence[History], thoughts: Sequence[Completion] | None, *, fast: bool = False
     ) -> Float[Tensor, "B D"]:
-        """Return unit vectors of users after thoughts that are already written, or without any; see `states_after`.
+        """Return unit vectors of users after thoughts that are already written, or without any.
 
-        Where items are tokens, nothing stands before an answer to an empty history: its vector is zero, so that biases
-        alone order the catalogue.
+        A `fast` answer, or one in fp32, takes the state in which the thought was written; see `user_states`. Where
+        items are tokens, an answer to an empty history has nothing before it: biases alone order the catalogue.
         """
+        states = [thought.last_state for thought in thoughts or () if thought.last_state is not None]
+        kept = self.config.thinker == "trained" and (fast or self.backbone.dtype == torch.float32)
+        if thoughts and kept and len(states) == len(thoughts):
+            states_BD = torch.stack(states)
+        else:
+            written = None if thoughts is None else [thought.ids_before_stop for thought in thoughts]
+            states_BD = self.user_states(histories, written, fast=fast)
         at_line = thoughts is None and self.prompts.answers_at_lines
-        states_BD = self.states_after(histories, thoughts, fast=fast)
         is_line_B = torch.full((len(histories),), at_line, device=states_BD.device)
         users_BD = self.head.user_vectors(states_BD, is_line_B)
         if not at_line:
@@ -285,15 +271,10 @@ class R2ec:
         return self.vectors.scores(self.head.user_vectors(states_BD)).float()
 
     def ranks_after(
-        self,
-        requests: Requests,
-        targets_B: Integer[np.ndarray, "B"],
-        thoughts: Sequence[Completion] | None,
-        *,
-        filter_seen: bool = True,
+        self, requests: Requests, targets_B: Integer[np.ndarray, "B"], thoughts: Sequence[Completion] | None
     ) -> Int64[np.ndarray, "B"]:
-        """Find the places of targets after thoughts that are already written; see `target_ranks`."""
-        return self._ranks(self._users(requests, thoughts, time.perf_counter()), targets_B, filter_seen)
+        """Find the places of targets after thoughts that are written, seen items left out; see `target_ranks`."""
+        return self._ranks(self._users(requests, thoughts, time.perf_counter()), targets_B, filter_seen=True)
 
     def scores(self, requests: Any, *, think: bool = False) -> Float32[np.ndarray, "B I"]:
         """Score the whole catalogue: cosine over temperature, plus bias. `retrieve` needs no matrix of this size.
