@@ -32,7 +32,8 @@ class Completion:
         seconds: this completion's share of the wall time.
         num_before_stop: how many of the ids come before the stop.
         last_state: the writer's final hidden state, width D in fp32, at the end of prompt, `ids_before_stop` and
-            suffix; None from an engine that cannot tell it.
+            suffix; None from an engine that cannot tell it. It was read in the weights' own format: good for rewards
+            in training, while what is judged is read again (see `exact`).
     """
 
     ids: tuple[int, ...]
