@@ -194,7 +194,8 @@ EGLR_PREFIX = {
 LIST_FIT = {**FIT, "steps": 10, "learning_rate": 1e-2, "validate_every": 5, "checkpoint_every": 5, "batch_size": 16,
             "validation_lists": 12, "signal": None}  # fmt: skip
 EVALUATOR_FIT = {**LIST_FIT, "keep": "best", "shuffled": 0.0, "slate_length": 6}
-WARM_START = {**LIST_FIT, "steps": 12, "learning_rate": 5e-2, "length": 4, "prefix": "own"}
+WARM_START = {**LIST_FIT, "steps": 12, "learning_rate": 5e-2, "length": 4, "prefix": "own",
+              "target": "clicks", "target_temperature": 0.5, "thought_share": 0.0}  # fmt: skip
 GRPO = {
     **LIST_FIT, "steps": 8, "learning_rate": 3e-2, "validate_every": 4, "checkpoint_every": 4, "batch_size": 4,
     "length": 4, "group_size": 3,
