@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thinkrank.language.backbone import Backbone
+from thinkrank.language.exact import is_exact
 from thinkrank.language.packing import Packing, batches, packed_states
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.text import Prompt
@@ -76,6 +77,7 @@ def read_above(
         packing = Packing(forest, backbone.device)
         with backbone.precision():
             inputs_TD = torch.cat(list(below[part]))
+            inputs_TD = inputs_TD.float() if is_exact() else inputs_TD
             states_TD = backbone.halves.above(inputs_TD[None], packing.positions_T[None], packing)[0].float()
         parts.append(states_TD[packing.last_tokens(forest.leaves)])
     return torch.cat(parts)
