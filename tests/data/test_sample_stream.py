@@ -1,8 +1,9 @@
 from dataclasses import replace
 
+import polars as pl
 import pytest
 
-from thinkrank.data import History, load_dataset, split_dataset
+from thinkrank.data import Dataset, History, load_dataset, split_dataset
 from thinkrank.data.sample_stream import SampleStream
 from thinkrank.errors import ThinkrankError
 
@@ -60,3 +61,12 @@ def test_a_target_met_before_is_passed_over_where_nobody_could_find_it(split):
     assert not {3, 4, 5} & {sample.target for _, sample in rest}
     with pytest.raises(ThinkrankError, match="met before"):
         drawn(set(range(24)), skip_seen=True)
+
+
+def test_an_empty_history_asks_nothing(split):
+    days = split.dataset.interactions.with_columns(pl.col("timestamp") // 86_400 // 4 * 86_400 * 4)
+    samples = split_dataset(Dataset("days", days, split.dataset.catalogue), "leave-last-out").train
+    empty = [len(sample.history) == 0 for sample in samples]
+    assert 0 < sum(empty) < len(empty)
+    drawn, _ = SampleStream(samples, seed=3, skip_seen=False).take(len(empty) - sum(empty), 0)
+    assert all(len(sample.history) for _, sample in drawn)

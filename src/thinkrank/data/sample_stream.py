@@ -28,7 +28,7 @@ class EpochOrder:
 
 
 class SampleStream:
-    """Draw samples in the order of an `EpochOrder`.
+    """Draw samples in the order of an `EpochOrder`; those with an empty history are passed over.
 
     Args:
         samples: what is drawn from.
@@ -58,11 +58,13 @@ class SampleStream:
         draw, passed = start, 0
         while len(taken) < count:
             sample = self.samples[self.sample(draw)]
-            if not self.skip_seen or sample.target not in sample.history.items:
+            if len(sample.history) and not (self.skip_seen and sample.target in sample.history.items):
                 taken.append((draw, sample))
             else:
                 passed += 1
                 if passed > len(self.samples):
-                    raise ThinkrankError("every training target was met before: set recpo.filter_seen to false")
+                    raise ThinkrankError(
+                        "every training target was met before, or has nothing before it: set recpo.filter_seen to false"
+                    )
             draw += 1
         return taken, draw

@@ -2,6 +2,7 @@
 
 from thinkrank.evaluate import write_comparisons, write_results
 from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun
+from thinkrank.recipes.baselines import chosen_settings
 from thinkrank.recipes.reporting import write_run_report
 from thinkrank.training import Progress, no_progress
 
@@ -35,7 +36,8 @@ def evaluate(opened: OpenRun, options: EvaluationOptions | None = None, *, progr
     rows = recipe.rows(evaluation, questions, split, options.part, seeds)
     judged = Judged(evaluation, questions, rows, comparisons)
     write_run_report(opened, judged)
-    write_comparisons(folder / "comparisons.json", comparisons, evaluation.protocol)
+    protocol = {**evaluation.protocol, "baseline settings": chosen_settings(systems)}
+    write_comparisons(folder / "comparisons.json", comparisons, protocol)
     write_results(folder / "results.json", rows)
     return judged
 

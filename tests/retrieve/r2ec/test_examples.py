@@ -1,12 +1,19 @@
 from itertools import islice
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
+from thinkrank.data import History
 from thinkrank.prompts.options import PromptOptions
 from thinkrank.prompts.retrieval import Prompts
 from thinkrank.retrieve import ContrastiveOptions
 from thinkrank.retrieve.r2ec.examples import Stretch, _epoch, branches, build_batch, endless_batches
+from thinkrank.retrieve.r2ec.head import RetrievalHead
+from thinkrank.retrieve.r2ec.item_action import CompetingItems, line_loss
+from thinkrank.retrieve.r2ec.rollouts import Group
 from thinkrank.teachers.history_rules import RuleWriter
 
 
@@ -31,6 +38,76 @@ def test_an_epoch_predicts_every_event_of_every_history_but_the_first(histories,
         for target in (range(piece.start + 1, piece.stop) if supervision == "every_prefix" else [piece.stop - 1])
     }
     assert predicted == {(i, target) for i, history in enumerate(histories) for target in range(1, len(history))}
+
+
+@pytest.fixture
+def days(histories):
+    """The same histories with some events on one day, so that they tell nothing of each other; the first day too."""
+    tied = np.array([0, 1, 0, 0, 1, 2, 0, 0, 1, 0], dtype=np.int32)
+    return [History(past.items, past.times, None, tied[: len(past)]) for past in histories]
+
+
+@pytest.mark.parametrize("supervision", ["every_prefix", "last"])
+@pytest.mark.parametrize("stretch", [2, 3, 32])
+def test_what_is_predicted_of_a_day_is_read_after_the_end_of_the_last_day_before(
+    backbone, dataset, days, targets, supervision, stretch
+):
+    options = ContrastiveOptions(supervision=supervision, batch_size=4, stretch=stretch, thought_share=0.5)
+    prompts = Prompts(backbone, dataset.catalogue, PromptOptions(history_window=4))
+    predicted = set()
+    days = days[:3]
+    targets = [(i, place) for i, place in targets if i < 3]
+    for stretches in _epoch(days, targets, options, 4, np.random.default_rng(5)):
+        for piece in stretches:
+            batch = build_batch(prompts, days, [piece], options, RuleWriter(dataset.catalogue))
+            past = days[piece.history]
+            for readout, seen in zip(batch.readouts, batch.seen_PI, strict=True):
+                end = int(past.reads[readout.target]) + 1  # all earlier events, none of the day itself
+                assert piece.start < end <= readout.target
+                user = prompts.user(past[piece.start : end], window=end - piece.start)
+                read = read_at(batch, readout)
+                if supervision == "last":
+                    user = prompts.user(past[:end])
+                if readout.is_line:
+                    assert read == user.prompt.ids[: user.line_ends[-1] + 1]
+                else:
+                    assert read[: len(user.prompt)] == user.prompt.ids
+                assert set(seen.nonzero()[:, 0].tolist()) == set(past.items[:end].tolist())
+                predicted.add((piece.history, readout.target))
+    assert predicted == {
+        (i, place) for i, past in enumerate(days) for place, read in enumerate(past.reads) if read >= 0
+    }
+
+
+def test_line_ends_of_a_rollout_predict_the_days_after_theirs(days):
+    past, width = days[0], 3
+    groups = [
+        Mock(
+            spec=Group,
+            sample=SimpleNamespace(history=past[:end], target=int(past.items[end])),
+            prompt=SimpleNamespace(line_ends=range(shown)),
+        )
+        for end, shown in ((6, 6), (9, 4), (0, 0))
+    ]
+    head = Mock(spec=RetrievalHead)
+    head.user_vectors = lambda states, is_line: states
+    head.scores = lambda users, items: users @ items.T
+    random = torch.Generator().manual_seed(0)
+    states, items = (torch.randn(size, width, generator=random) for size in (10, 24))
+    expected = 0.0
+    for group, first_state in zip(groups, (0, 6, 10), strict=True):
+        history, shown = group.sample.history, len(group.prompt.line_ends)
+        asked = [
+            *zip(history.items.tolist(), history.reads.tolist(), strict=True),
+            (group.sample.target, len(history) - 1),
+        ]
+        for item, read in asked:
+            if read >= len(history) - shown:
+                scores = states[first_state + read - (len(history) - shown)] @ items.T
+                scores[torch.from_numpy(history.items[: read + 1].astype(np.int64))] = -torch.inf
+                expected -= torch.log_softmax(scores, 0)[item]
+    found = line_loss(head, states, groups, Mock(spec=CompetingItems, vectors_ND=items))
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_order_depends_on_the_seed_alone_and_can_be_entered_anywhere(histories, targets):

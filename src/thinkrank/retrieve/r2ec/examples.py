@@ -110,9 +110,10 @@ def _epoch(
     random: np.random.Generator,
 ) -> list[list[Stretch]]:
     if options.supervision == "every_prefix":
-        stretches = [s for i in range(len(histories)) for s in _cut(i, len(histories[i]), options.stretch, random)]
+        stretches = [s for i, history in enumerate(histories) for s in _cut(i, history, options.stretch, random)]
     else:
-        stretches = [Stretch(i, max(0, place - window), place + 1) for i, place in targets]
+        ends = [(i, place, int(histories[i].reads[place]) + 1) for i, place in targets]
+        stretches = [Stretch(i, max(0, end - window), place + 1) for i, place, end in ends if end]
     shuffled = [stretches[i] for i in random.permutation(len(stretches))]
     batches: list[list[Stretch]] = []
     pool = 8 * options.batch_size  # sorting by length inside a pool saves padding and keeps the order random
@@ -123,16 +124,17 @@ def _epoch(
     return batches
 
 
-def _cut(history: int, length: int, stretch: int, random: np.random.Generator) -> list[Stretch]:
+def _cut(number: int, history: History, stretch: int, random: np.random.Generator) -> list[Stretch]:
     """Cut one history at a random phase.
 
     Each piece begins a quarter of a stretch (at least one event) earlier, so that its first events have a past; those
-    few events are predicted twice in an epoch.
+    few events are predicted twice in an epoch. It begins as much earlier as it takes to show what came before a day.
     """
-    earlier = max(1, stretch // 4)
-    cuts = [c for c in range(int(random.integers(stretch)), length, stretch) if c > 1]
-    pieces = [Stretch(history, max(0, start - earlier), stop) for start, stop in pairwise([0, *cuts, length])]
-    return [piece for piece in pieces if piece.stop - piece.start >= 2]
+    earlier, reads = max(1, stretch // 4), history.reads.tolist()
+    cuts = [c for c in range(int(random.integers(stretch)), len(history), stretch) if c > 1]
+    bounds = pairwise([0, *cuts, len(history)]) if reads else ()
+    pieces = [Stretch(number, max(0, min(start - earlier, reads[start])), stop) for start, stop in bounds]
+    return [piece for piece in pieces if reads[piece.stop - 1] >= piece.start]
 
 
 def build_batch(
@@ -144,7 +146,8 @@ def build_batch(
 ) -> Batch:
     """Render stretches.
 
-    Under `every_prefix` each line's end predicts the line after it, and so do closings behind some of the lines; under
+    Under `every_prefix` each line's end predicts the line after it (where ties are ``strict``, the last line of a day
+    all lines of the next day: see `History.reads`), and so do closings behind some of the lines, of a day one; under
     `last` only the closing behind all lines predicts. With a writer, a share of the closings (`thought_share`) has a
     thought before it. Where items are tokens, a closing stands behind a thought alone, and lines always predict.
     """
@@ -158,9 +161,9 @@ def build_batch(
         readouts += [replace(readout, node=readout.node + len(ids)) for readout in found]
         parents += [parent + len(ids) if parent >= 0 else -1 for parent in tree.parents]
         ids += tree.ids
-        items = histories[stretch.history].items
+        items, reads = histories[stretch.history].items, histories[stretch.history].reads
         targets += [int(items[readout.target]) for readout in found]
-        seen += [items[: readout.target] for readout in found]
+        seen += [items[: reads[readout.target] + 1] for readout in found]
     seen_PI = torch.zeros(len(targets), len(prompts.catalogue), dtype=torch.bool)
     for mask_I, taken in zip(seen_PI, seen, strict=True):
         mask_I[torch.tensor(taken, dtype=torch.long)] = True
@@ -171,14 +174,20 @@ def _render(
     prompts: Prompts, history: History, stretch: Stretch, options: ContrastiveOptions, writer: RuleWriter | None
 ) -> tuple[PrefixTree, list[Readout]]:
     """Render one stretch: its lines, and closings behind some of them."""
-    past = history[stretch.start : stretch.stop - 1]
+    reads = history.reads[: stretch.stop]
+    past = history[stretch.start : reads[-1] + 1]
     shown = prompts.user(past, window=stretch.stop)
     visible = past.last(len(shown.line_ends))
-    first = stretch.stop - 1 - len(visible)
+    first = stretch.start + len(past) - len(visible)
+    followers = [np.flatnonzero(reads == first + i).tolist() for i in range(len(visible))]
     reads_lines = options.supervision == "every_prefix" or prompts.answers_at_lines
     window = prompts.options.history_window
-    closed = []
-    for length in closed_lines(len(visible), stretch, options, window) if reads_lines else [len(visible)]:
+    lengths, closed = [len(visible)], []
+    if reads_lines:  # within a day nothing is predicted
+        ends = [length for length, after in enumerate(followers, 1) if after]
+        drawn = closed_lines(len(visible), stretch, options, window)
+        lengths = sorted({max((end for end in ends if end <= length), default=ends[0]) for length in drawn})
+    for length in lengths:
         prompt = prompts.user(visible[:length], window=max(1, length)).prompt
         thought = _thought(prompts, visible[:length], stretch, options, writer)
         if thought or not prompts.answers_at_lines:
@@ -186,12 +195,28 @@ def _render(
     stem = shown.prompt.ids[: shown.line_ends[-1] + 1] if reads_lines else ()
     tree, end, leaves = branches(stem, [one.ids for one, _, _ in closed])
     readouts = [
-        Readout(leaf, len(one) - 1, first + length, False, range(start or len(one), len(one)))
+        Readout(
+            leaf,
+            len(one) - 1,
+            _one_of(followers[length - 1], stretch, options),
+            False,
+            range(start or len(one), len(one)),
+        )
         for leaf, (one, start, length) in zip(leaves, closed, strict=True)
     ]
     if reads_lines:
-        readouts += [Readout(end, place, first + i + 1, True) for i, place in enumerate(shown.line_ends)]
+        lines = zip(shown.line_ends, followers, strict=True)
+        readouts += [Readout(end, place, target, True) for place, after in lines for target in after]
     return tree, readouts
+
+
+def _one_of(targets: Sequence[int], stretch: Stretch, options: ContrastiveOptions) -> int:
+    """Choose what a closing predicts of the events of a day: under `last` what the stretch is for, else one of them."""
+    if options.supervision == "last" or len(targets) == 1:
+        return targets[-1]
+    return targets[
+        int(np.random.default_rng([options.seed, stretch.history, stretch.stop, *targets[:1]]).integers(len(targets)))
+    ]
 
 
 def closed_lines(num_lines: int, stretch: Stretch, options: ContrastiveOptions, window: int) -> list[int]:

@@ -1,6 +1,6 @@
 """The last action of a trajectory: choosing an item, among what competes with it.
 
-Shape legend: R trajectories, G of them per group, N candidates, P line ends, I items of the catalogue, D width.
+Shape legend: R trajectories, G of them per group, N candidates, L line ends, I items of the catalogue, D width.
 """
 
 from collections.abc import Sequence
@@ -71,22 +71,30 @@ def target_logprobs(
 
 
 def line_loss(
-    head: RetrievalHead, states_PD: Float[Tensor, "P D"], groups: Sequence[Group], catalogue: CompetingItems
+    head: RetrievalHead, states_LD: Float[Tensor, "L D"], groups: Sequence[Group], catalogue: CompetingItems
 ) -> Float[Tensor, ""]:
     """Add up the cross-entropies with which the ends of history lines predict the next item, seen ones left out.
 
+    Where ties are ``strict``, the last line of a day predicts all of the next day; see `History.reads`.
+
     Args:
         head: from states to scores.
-        states_PD: at the line ends, oldest first and group by group.
+        states_LD: at the line ends, oldest first and group by group.
         groups: whose histories; a prompt may show only the newest lines of one.
         catalogue: the whole of it.
     """
-    device, targets, seen = states_PD.device, [], []
+    device, targets, seen = states_LD.device, [], []
+    lines: list[int] = []
+    num_lines = 0
     for group in groups:
-        items = np.append(group.sample.history.items, group.sample.target)
-        for place in range(len(items) - len(group.prompt.line_ends), len(items)):
+        history, shown = group.sample.history, len(group.prompt.line_ends)
+        items, reads = np.append(history.items, group.sample.target), np.append(history.reads, len(history) - 1)
+        for place in np.flatnonzero(reads >= len(history) - shown):
             targets.append(int(items[place]))
-            seen.append(items[:place])
+            seen.append(items[: reads[place] + 1])
+            lines.append(num_lines + int(reads[place]) - (len(history) - shown))
+        num_lines += shown
+    states_PD = states_LD[torch.tensor(lines, dtype=torch.long, device=device)]
     is_line_P = torch.ones(len(targets), dtype=torch.bool, device=device)
     scores_PI = head.scores(head.user_vectors(states_PD, is_line_P), catalogue.vectors_ND)
     targets_P = torch.tensor(targets, dtype=torch.long, device=device)
