@@ -3,7 +3,8 @@
 A table stands between `<!-- table NAME -->` and `<!-- end -->`: NAME.json lies in docs/results and is the results.json
 of `thinkrank evaluate`. Between `<!-- figures NAME -->` and `<!-- end -->` stand the figures of
 benchmarks/results/NAME.json. Between `<!-- study METHOD/NAME -->` and `<!-- end -->` stand all arms under
-studies/METHOD/results/NAME, between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts of the samples,
+studies/METHOD/results/NAME, with what `[study]` in studies/METHOD/NAME.toml says of them (`primary`, `superseded`,
+`notes`), between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts of the samples,
 between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown does to prompts
 without training, and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the arms of the
 re-ranking study NAME think.
@@ -13,13 +14,15 @@ re-ranking study NAME think.
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thinkrank.evaluate import read_results, results_markdown
-from thinkrank.evaluate.studies import read_study, study_markdown
+from thinkrank.evaluate.studies import read_study
+from thinkrank.evaluate.study_tables import study_markdown
 
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
@@ -49,7 +52,10 @@ def filled(text: str) -> str:
             study = read_study(STUDIES / method / "results" / name)
             reference, metrics = COMPARED.get(match["name"], COMPARED[method])
             more = tuple(dict.fromkeys(name for answers in study for name in answers.measured))
-            made = study_markdown(study, reference, (*more, *metrics))
+            told = tomllib.loads((STUDIES / f"{match['name']}.toml").read_text(encoding="utf-8"))["study"]
+            superseded = [f"Superseded: {told['superseded']}"] if "superseded" in told else []
+            notes = [*superseded, *told.get("notes", ())]
+            made = study_markdown(study, reference, (*more, *metrics), primary=told.get("primary"), notes=notes)
         elif match["kind"] == "buckets":
             made = by_bucket(STUDIES / match["name"].replace("/", "/results/"))
         elif match["kind"] == "places":

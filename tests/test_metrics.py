@@ -1,7 +1,7 @@
 """The metrics are those of trec_eval, as `ir-measures` computes them."""
 
 from functools import partial
-from itertools import permutations, product
+from itertools import chain, permutations, product
 
 import ir_measures
 import numpy as np
@@ -212,7 +212,7 @@ def test_under_ties_every_metric_is_its_mean_over_all_orders_of_what_ties(grades
     relevance_N, tied_N = np.array(grades), np.array(ties[: len(grades)])
     group_N = np.append(0, np.cumsum(~tied_N[1:]))
     groups = [np.flatnonzero(group_N == group).tolist() for group in range(group_N.max() + 1)]
-    orders = [sum(map(list, each), []) for each in product(*map(permutations, groups))]
+    orders = [list(chain(*each)) for each in product(*map(permutations, groups))]
     for name, metric in TIED_METRICS.items():
         expected = metric(relevance_N[np.array(orders)], k).mean()
         found_B = metric(np.stack([relevance_N] * 2), k, tied_BN=np.stack([tied_N, np.zeros_like(tied_N)]))

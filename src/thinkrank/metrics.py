@@ -1,7 +1,7 @@
 """Ranking metrics, batched over users, on relevance in ranked order.
 
 Shape legend: B users, N length of the ranked lists, M length of the ideal lists, E items of all lists, G groups of
-them.
+them, F numbers of relevant items found.
 
 Every metric reads one row per user: the relevance of the item at place 1, 2, ... N. Zero is not relevant; anything
 above is, and only `ndcg` looks at how much. A user with nothing relevant scores 0. The values are those of trec_eval
@@ -15,7 +15,6 @@ every metric is its exact expected value over all orders of what ties, each as l
 not be cut inside such a group.
 """
 
-from math import lgamma
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -251,6 +250,20 @@ def relevance_from_ranks(ranks_B: Integer[np.ndarray, "B"], width: int) -> Bool[
     return np.asarray(ranks_B[:, None] == np.arange(1, width + 1))
 
 
+def ties_from_ranks(
+    ranks_B: Integer[np.ndarray, "B"], ties_B: Integer[np.ndarray, "B"], width: int
+) -> Bool[np.ndarray, "B {width}"]:
+    """Mark what ties in the lists of `relevance_from_ranks`.
+
+    Args:
+        ranks_B: 1-based place of the relevant item behind all that have its score.
+        ties_B: how many others have.
+        width: length of the lists, at least the largest rank.
+    """
+    places_N = np.arange(1, width + 1)
+    return np.asarray((places_N > (ranks_B - ties_B)[:, None]) & (places_N <= ranks_B[:, None]))
+
+
 def _check(relevance_BN: Shaped[np.ndarray, "B N"], k: int | None) -> None:
     if k is not None and k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -324,8 +337,11 @@ class _Groups(NamedTuple):
     num_rows: int
 
 
+_PER_GROUP = _Groups._fields[:-1]
+
+
 def _group_numbers(values_BN: np.ndarray, tied_BN: Bool[np.ndarray, "B N"]) -> Integer[np.ndarray, "B N"]:
-    """Number the groups of all rows."""
+    """Give every item the number of its group, counted over all rows."""
     if tied_BN.shape != values_BN.shape:
         raise ValueError(f"ties have shape {tied_BN.shape}, not {values_BN.shape}")
     begins_BN = ~tied_BN
@@ -376,7 +392,8 @@ def _places(
 def _expected_reciprocal_rank(groups: _Groups) -> Float64[np.ndarray, "B"]:
     """Average over the places where the first relevant item may stand: all of the first group that holds one.
 
-    It stands at the j-th place of the n of its group, of which r are relevant, with the chance C(n - j, r - 1) / C(n, r).
+    It stands at the j-th place of the n of its group, of which r are relevant, with the chance
+    C(n - j, r - 1) / C(n, r).
     """
     of_E, j_E = _places(groups, (groups.relevant_G > 0) & (groups.before_G == 0))
     n_E, r_E = groups.size_G[of_E], groups.relevant_G[of_E]
@@ -408,12 +425,13 @@ def _expected_found_precision(groups: _Groups) -> Float64[np.ndarray, "B"]:
     values_B = _divide(total_B, found_B)
     for group in np.flatnonzero(~whole_G & (groups.inside_G > 0) & (groups.relevant_G > 0)):
         n, r, m, row = (int(x[group]) for x in (groups.size_G, groups.relevant_G, groups.inside_G, groups.row_G))
-        one = _Groups(*(x[group : group + 1] for x in groups[:-1]), 1)
-        values_B[row] = 0.0
-        for found in range(max(0, m - (n - r)), min(r, m) + 1):
-            log_chance = _log_choose(r, found) + _log_choose(n - r, m - found) - _log_choose(n, m)
-            more = _precision_sums(one, np.array([found]), np.array([m]))[0]
-            values_B[row] += np.exp(log_chance) * (total_B[row] + more) / max(1, found_B[row] + found)
+        found_F = np.arange(max(0, m - (n - r)), min(r, m) + 1)
+        n_F, r_F, m_F = (np.full(len(found_F), x) for x in (n, r, m))
+        chance_F = np.exp(_log_choose(r_F, found_F) + _log_choose(n_F - r_F, m_F - found_F) - _log_choose(n_F, m_F))
+        same: dict[str, Any] = {name: np.repeat(getattr(groups, name)[group], len(found_F)) for name in _PER_GROUP}
+        alike = groups._replace(**same)
+        sums_F = total_B[row] + _precision_sums(alike, found_F, m_F)
+        values_B[row] = (chance_F * sums_F / np.maximum(1, found_B[row] + found_F)).sum()
     return values_B
 
 
@@ -422,9 +440,7 @@ def _sums(of_E: Integer[np.ndarray, "E"], values_E: Shaped[np.ndarray, "E"], len
     return np.asarray(np.bincount(of_E, values_E, length), np.float64)
 
 
-_log_gamma = np.vectorize(lgamma, otypes=[np.float64])
-
-
-def _log_choose(n: Any, k: Any) -> Any:
+def _log_choose(n: Shaped[np.ndarray, "E"], k: Shaped[np.ndarray, "E"]) -> Float64[np.ndarray, "E"]:
     """Compute the log of n over k, 0 <= k <= n."""
-    return _log_gamma(np.add(n, 1)) - _log_gamma(np.add(k, 1)) - _log_gamma(np.subtract(n, k) + 1)
+    log_factorials = np.append(0.0, np.cumsum(np.log(np.arange(1, np.max(n, initial=0) + 1))))
+    return np.asarray(log_factorials[n] - log_factorials[k] - log_factorials[n - k])

@@ -33,7 +33,7 @@ from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.own import with_places
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.retrieval import RetrieveSettings, retrieve_settings
-from thinkrank.recipes.studies import Study, logged, shown_thoughts
+from thinkrank.recipes.studies import Study, kept_of, logged, shown_thoughts
 from thinkrank.retrieve import R2ec, train_contrastive, train_recpo
 from thinkrank.retrieve.r2ec.balance import NORMS
 from thinkrank.retrieve.r2ec.contrastive import reading_facts
@@ -70,8 +70,17 @@ class RetrievalStudy(Study):
         return self.settings(over)
 
     def samples(self) -> Samples:
-        """Draw what every arm is judged on."""
-        return self.split.test.subset(self.options["samples"], seed=0)
+        """Return what every arm is judged on: all test samples, or as many as the study says."""
+        test, samples = self.split.test, self.options.get("samples")
+        return test if samples is None else test.subset(samples, seed=0)
+
+    def users(self) -> list[int]:
+        """Tell whose each sample is."""
+        return self.samples().users.tolist()
+
+    def shared(self, name: str) -> str:
+        """Name the warm start, if all seeds begin with one."""
+        return "warm start" if name in self.arms and self.options.get("shared_warm_start") else ""
 
     def warm_start(self, arm: str, seed: int) -> tuple[R2ec, Run]:
         """Return the model that an arm begins with, trained if it is not there, and its training."""
@@ -126,7 +135,8 @@ class RetrievalStudy(Study):
             fitted = fitted_baselines(self.split, names, seed=seed, progress=self.progress)
             ranks = {system: self.ranks(model) for system, model in fitted.items()}
             about = "systems without a language model"
-            return {"about": about, "seconds": time.perf_counter() - started, "ranks": ranks}
+            seedless = [name for name in names if name != SASREC]
+            return {"about": about, "seconds": time.perf_counter() - started, "ranks": ranks, "seedless": seedless}
         arm, settings = self.arms[name], self.arm(name, seed)
         if settings.retriever is not None:
             folder = self.folder / f"{name}-{seed}"
@@ -140,6 +150,7 @@ class RetrievalStudy(Study):
         return {
             "about": arm["about"],
             "seconds": rows[-1]["seconds"],
+            "kept_step": kept_of(rows, (settings.recpo if arm["phase"] == "recpo" else settings.training).keep),
             **control,
             "warm_start": reading_facts(before.metrics()),
             "pulls": logged(rows, "others_norm", ("step", "token_factor", "token_cosine", *NORMS)),

@@ -24,7 +24,14 @@ from thinkrank.data import Split
 from thinkrank.data.candidates import CandidateSets, candidate_sets
 from thinkrank.data.popularity import with_popularity
 from thinkrank.data.synthetic import RelayOptions, RelayWorld
-from thinkrank.evaluate import candidate_ranks, history_buckets, popularity_buckets, position_bias, random_scores
+from thinkrank.evaluate import (
+    candidate_ranks,
+    candidate_ties,
+    history_buckets,
+    popularity_buckets,
+    position_bias,
+    random_scores,
+)
 from thinkrank.language import Backbone, load_backbone
 from thinkrank.rank import ListPrompt, R2Rank, train_cold_start, train_reinforce
 from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
@@ -34,7 +41,7 @@ from thinkrank.recipes.baselines import EASE_R, ITEM_KNN, POPULARITY, SASREC, fi
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.ranking import RankSettings, cold_start_lists, rank_settings, validation_sets
 from thinkrank.recipes.small_language_model import write_small_language_model
-from thinkrank.recipes.studies import Study, logged, shown_thoughts
+from thinkrank.recipes.studies import Study, kept_of, logged, shown_thoughts
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.protocols import Ranker
 from thinkrank.training import Run
@@ -42,6 +49,8 @@ from thinkrank.training import Run
 RESULTS = Path(__file__).parent / "results"
 sys.path.append(str(Path(__file__).parents[1]))  # what studies share
 BATCH = 16
+Standing = tuple[list[int], dict[str, list[tuple[int, int]]]]
+"""The place of each positive, and by sample the places that it shares with equal scores."""
 
 
 class RankingStudy(Study):
@@ -78,9 +87,18 @@ class RankingStudy(Study):
         return self.settings(over | ({"ranker": arm["ranker"]} if "ranker" in arm else {}))
 
     def test_sets(self) -> CandidateSets:
-        """Draw the lists that every arm is judged on."""
-        samples = self.split.test.subset(self.options["samples"], seed=0)
-        return candidate_sets(samples, self.options["candidates"], seed=0)
+        """Draw the lists that every arm is judged on: of all test samples, or of as many as the study says."""
+        test, samples = self.split.test, self.options.get("samples")
+        chosen = test if samples is None else test.subset(samples, seed=0)
+        return candidate_sets(chosen, self.options["candidates"], seed=0)
+
+    def users(self) -> list[int]:
+        """Tell whose each list is."""
+        return self.test_sets().samples.users.tolist()
+
+    def shared(self, name: str) -> str:
+        """Name the cold start, if all seeds of an arm go on with one."""
+        return "cold start" if self.arms.get(name, {}).get("after") and not self.options.get("own_starts") else ""
 
     def backbone(self) -> Backbone | None:
         """Load the made world's own language model, trained if it is not there; None for data that was collected."""
@@ -135,14 +153,14 @@ class RankingStudy(Study):
             load=lambda folder: R2Rank.from_pretrained(folder, backbone=self.backbone()),
         )
 
-    def judge(self, ranker: Ranker, sets: CandidateSets) -> tuple[list[int], list[Ranking]]:
-        """Return the place of each positive in its list, and the answers."""
+    def judge(self, ranker: Ranker, sets: CandidateSets) -> tuple[Standing, list[Ranking]]:
+        """Return where each positive stands in its list, and the answers."""
         answers = []
         with self.progress("judging", len(sets)) as advance:
             for part, requests in sets.requests.batches(BATCH):
                 answers.append(ranker.rank(requests, sets.candidates[part]))
                 advance(len(requests))
-        return candidate_ranks(scores_of(answers, sets), sets).tolist(), answers
+        return standing(scores_of(answers, sets), sets), answers
 
     def run_arm(self, name: str, seed: int) -> dict[str, Any]:
         """Train and judge an arm."""
@@ -152,22 +170,24 @@ class RankingStudy(Study):
             counts_I = self.split.train_counts
             buckets = history_buckets(sets.histories) | popularity_buckets(sets.samples.targets, counts_I)
             result: dict[str, Any] = {"about": "systems without a language model"}
+            result["seedless"] = [POPULARITY, ITEM_KNN, EASE_R]
             result["buckets"] = {bucket: np.flatnonzero(chosen_S).tolist() for bucket, chosen_S in buckets.items()}
         elif name == "zero_shot":
             found, rows = self.zero_shot(sets)
-            result = {"about": "the language model as it is", "position_bias": rows}
+            result = {"about": "the language model as it is", "position_bias": rows, "seedless": list(found)}
         elif self.arm(name, seed).ranker is not None:
             settings, folder = self.arm(name, seed), self.folder / f"{name}-{seed}"
             _, model = train(ranking.RECIPE, settings, folder, split=self.split, progress=self.progress)
             found, result = {"test": self.judge(model, sets)[0]}, {"about": self.arms[name]["about"]}
         else:
             return self.run_r2rank(name, seed, sets)
-        return {**result, "seconds": time.perf_counter() - started, "ranks": found}
+        return {**result, "seconds": time.perf_counter() - started, **places_and_ties(found)}
 
     def run_r2rank(self, name: str, seed: int, sets: CandidateSets) -> dict[str, Any]:
         """Train and judge an arm of R2Rank: how well it ranks, and what its thoughts cost."""
         model, run = self.model(name, seed)
-        rows, started = run.metrics(), time.perf_counter()
+        settings, rows, started = self.arm(name, seed), run.metrics(), time.perf_counter()
+        last = settings.reinforce if "after" in self.arms[name] else settings.cold_start
         ranks, answers = self.judge(model, sets)
         found, spent = {"test": ranks}, time.perf_counter() - started
         result: dict[str, Any] = {}
@@ -188,16 +208,17 @@ class RankingStudy(Study):
             "rewards": logged(rows, "reward", rewards),
             "validations": logged(rows, "valid_ndcg@10", ("step",), prefix="valid"),
             "thoughts": shown_thoughts(rows) if self.options.get("keep_thoughts", True) else {},
-            "ranks": found,
+            "kept_step": kept_of(rows, last.keep),
+            **places_and_ties(found),
         }
 
-    def baselines(self, sets: CandidateSets, seed: int) -> dict[str, list[int]]:
+    def baselines(self, sets: CandidateSets, seed: int) -> dict[str, Standing]:
         """Judge a random order, and what knows ids only."""
-        found = {"random": candidate_ranks(random_scores(sets, seed), sets).tolist()}
+        found = {"random": standing(random_scores(sets, seed), sets)}
         fitted = fitted_baselines(self.split, (POPULARITY, ITEM_KNN, EASE_R, SASREC), seed=seed, progress=self.progress)
         return found | {name: self.judge(model, sets)[0] for name, model in fitted.items()}
 
-    def zero_shot(self, sets: CandidateSets) -> tuple[dict[str, list[int]], list[dict[str, Any]]]:
+    def zero_shot(self, sets: CandidateSets) -> tuple[dict[str, Standing], list[dict[str, Any]]]:
         """Judge the yes or no of each pair, the list prompt in the order given, and both in five other orders."""
         config = self.settings({"model": {"thinks": False, "readout": "yes_no"}}).model
         base = load_backbone(config.backbone, dtype=config.dtype)
@@ -215,6 +236,19 @@ class RankingStudy(Study):
             bias = position_bias(scores, shown)
             rows += bias.rows(sets.samples.users, dataset=self.split.dataset.name, split="test", system=name)
         return found, [row.model_dump(mode="json") for row in rows]
+
+
+def standing(scores_BN: np.ndarray, sets: CandidateSets) -> Standing:
+    """Return the place of each positive behind all that have its score, and which places these share."""
+    ranks_B, ties_B = candidate_ranks(scores_BN, sets), candidate_ties(scores_BN, sets)
+    tied = {str(row): [(int(ranks_B[row] - ties_B[row]), int(ranks_B[row]))] for row in np.flatnonzero(ties_B)}
+    return ranks_B.tolist(), tied
+
+
+def places_and_ties(found: dict[str, Standing]) -> dict[str, Any]:
+    """Return `ranks` and `ties` of a result, by mode."""
+    ranks, ties = ({mode: pair[at] for mode, pair in found.items()} for at in (0, 1))
+    return {"ranks": ranks, "ties": ties}
 
 
 def scores_of(answers: Sequence[Ranking], sets: CandidateSets) -> np.ndarray:

@@ -14,9 +14,11 @@ from thinkrank.data.candidates import Candidates
 from thinkrank.evaluate import (
     bucket_rows,
     candidate_ranks,
+    candidate_ties,
     evaluate_ranking,
     history_buckets,
     popularity_buckets,
+    position_bias,
     random_scores,
 )
 from thinkrank.retrieve import EASE, EASEConfig, ItemKNN, Popularity, SASRec, SasrecOptions, train_sasrec
@@ -108,9 +110,33 @@ def test_ranks_are_those_of_a_loop_with_ties_against_the_true_item(batch_size):
         assert [by_item[item] for item in kept[:6].tolist()] == sorted(scores.tolist(), reverse=True)
 
 
-def test_scoring_everything_alike_gives_the_last_place():
+def test_scoring_everything_alike_is_worth_what_a_random_order_is():
     sets = candidate_sets(crowd(5), 8)
-    assert candidate_ranks(np.zeros((5, 8), dtype=np.float32), sets).tolist() == [8] * 5
+    alike = np.zeros((5, 8), dtype=np.float32)
+    assert candidate_ranks(alike, sets).tolist() == [8] * 5
+    assert candidate_ties(alike, sets).tolist() == [7] * 5
+    evaluation = evaluate_ranking({"alike": alike}, sets)
+    assert evaluation.values("alike", "hit@3") == pytest.approx([3 / 8] * 5)
+    gains = [1 / math.log2(place + 1) for place in range(1, 9)]
+    assert evaluation.values("alike", "ndcg@10") == pytest.approx([sum(gains) / 8] * 5)
+    assert evaluation.values("alike", "mrr") == pytest.approx([sum(1 / place for place in range(1, 9)) / 8] * 5)
+    assert evaluation.policy["ties"].startswith("expected value")
+    bias = position_bias([alike, alike], [sets, sets.shuffled(1)])
+    assert bias.ndcg_KB == pytest.approx(np.full((2, 5), sum(gains) / 8))
+
+
+def test_ties_of_a_counting_system_cost_it_nothing_on_average():
+    sets = candidate_sets(crowd(40, events_each=3), 6)
+    tied = noise(sets.histories, sets.items_BN) // 2
+    expected = evaluate_ranking({"it": tied}, sets)
+    rng = np.random.default_rng(0)
+    drawn = {f"{draw}": tied + rng.random(tied.shape, dtype=np.float32) * 0.5 for draw in range(60)}
+    broken = evaluate_ranking(drawn, sets)
+    for metric in ("ndcg@3", "hit@1", "mrr"):
+        mean = np.mean([broken.values(name, metric).mean() for name in drawn])
+        assert mean == pytest.approx(expected.values("it", metric).mean(), abs=0.02)
+    part = expected.where(np.arange(len(sets)) < 9)
+    assert (part.values("it", "mrr") == expected.values("it", "mrr")[:9]).all()
 
 
 @pytest.mark.parametrize("filler", [np.inf, -np.inf, np.nan, 1e9])
@@ -210,7 +236,7 @@ def tribes():
 )
 @pytest.mark.parametrize("negatives", ["uniform", "popularity"])
 def test_baselines_rank_candidates_as_they_rank_the_catalogue(tribes, baseline, negatives):
-    sets = candidate_sets(tribes.test, 8, negatives=negatives)
+    sets = candidate_sets(tribes.test, 8, negatives=negatives, counts_I=tribes.train_counts)
     if isinstance(baseline, SASRec):
         train_sasrec(baseline, tribes)
     else:

@@ -14,18 +14,21 @@ from ir_measures import AP, RR, Success, nDCG
 from thinkrank.data import Histories, Requests
 from thinkrank.data.candidates import Candidates
 from thinkrank.evaluate import evaluate_reranking
+from thinkrank.rerank import InitialOrder
 from thinkrank.stages import Cost, Ranking, order_candidates
 from thinkrank.testing import random_lists, widened
 
 
 @dataclass(frozen=True)
 class BySeed:
-    """Scores that depend on the items alone, so they are the same however wide the arrays are."""
+    """Scores that depend on the items alone, so they are the same however wide the arrays are; some tie if asked."""
 
     seed: int
+    ties: bool = False
 
     def rerank(self, requests: Requests, candidates: Candidates, k: int) -> Ranking:
-        worth_I = np.random.default_rng(self.seed).integers(0, 6, len(candidates.catalogue)).astype(np.float32)
+        worth_I = np.random.default_rng(self.seed).permutation(len(candidates.catalogue)).astype(np.float32)
+        worth_I = worth_I // 4 if self.ties else worth_I
         return order_candidates(candidates, worth_I[candidates.items_BN], k)
 
 
@@ -73,10 +76,37 @@ def test_the_figures_are_those_of_trec_eval(seed, k, grades):
 @given(seed=st.integers(0, 40), more=st.integers(1, 5))
 def test_padding_changes_no_figure(seed, more):
     lists = random_lists(seed, grades=2)
-    narrow = evaluate_reranking({"some": BySeed(seed)}, lists, cutoffs=[1, 3, 10])
-    wide = evaluate_reranking({"some": BySeed(seed)}, widened(lists, more), cutoffs=[1, 3, 10])
+    narrow = evaluate_reranking({"some": BySeed(seed, ties=True)}, lists, cutoffs=[1, 3, 10])
+    wide = evaluate_reranking({"some": BySeed(seed, ties=True)}, widened(lists, more), cutoffs=[1, 3, 10])
     for metric in narrow.metrics:
         np.testing.assert_allclose(wide.values("some", metric), narrow.values("some", metric))
+
+
+def test_where_scores_tie_the_displayed_order_decides_nothing():
+    lists = random_lists(4, num_lists=60, grades=2)
+    tied = evaluate_reranking({"tied": BySeed(1, ties=True)}, lists, cutoffs=[1, 3])
+    rng, shape = np.random.default_rng(0), lists.items_LN.shape
+    scores_LN = BySeed(1, ties=True).rerank(lists.requests, lists.candidates, shape[1]).scores_given(shape[1])
+    drawn = {
+        f"{draw}": order_candidates(lists.candidates, scores_LN + rng.random(shape, dtype=np.float32))
+        for draw in range(60)
+    }
+    broken = evaluate_reranking(drawn, lists, cutoffs=[1, 3])
+    for metric in tied.metrics:
+        mean = np.mean([np.nanmean(broken.values(name, metric)) for name in drawn])
+        assert mean == pytest.approx(np.nanmean(tied.values("tied", metric)), abs=0.02), metric
+    assert tied.policy["ties"].startswith("expected value")
+
+
+def test_the_displayed_order_ties_nothing_and_an_order_by_a_constant_everything():
+    lists = random_lists(4, num_lists=60)
+    constant = order_candidates(lists.candidates, np.zeros(lists.items_LN.shape))
+    found = evaluate_reranking({"displayed": InitialOrder(), "constant": constant}, lists)
+    clicks_LN, lengths_L = lists.feedback() > 0, lists.mask_LN.sum(axis=1)
+    assert np.array_equal(found.values("displayed", "hit@1"), clicks_LN[:, 0].astype(float))
+    np.testing.assert_allclose(found.values("constant", "hit@1"), clicks_LN.sum(axis=1) / lengths_L)
+    aucs_L = found.values("constant", "auc")
+    assert (aucs_L[~np.isnan(aucs_L)] == 0.5).all()
 
 
 def test_auc_says_nothing_of_lists_without_a_pair():

@@ -29,8 +29,16 @@ def row(system: str = "popularity", metric: str = "ndcg@10", value: float = 0.03
 def test_the_file_is_a_list_of_rows_with_exactly_the_agreed_keys(tmp_path: Path):
     write_results(tmp_path / "deep" / "results.json", [row()])
     (found,) = json.loads((tmp_path / "deep" / "results.json").read_text())
-    assert list(found) == ["dataset", "split", "system", "metric", "value", "low", "high", "n", "seeds"]
+    assert list(found) == ["dataset", "split", "system", "metric", "value", "low", "high", "n", "seeds", "ties"]
     assert found["seeds"] == [1, 2]
+
+
+def test_how_ties_are_judged_stands_beneath_every_table():
+    told = [row().model_copy(update={"ties": rule}) for rule in ("expected", "pessimistic")]
+    assert "Ties: expected value over random orders" in results_markdown(told[:1])
+    assert "pessimistic" not in results_markdown(told[:1])
+    assert "pessimistic" in results_table(told).caption
+    assert "Ties" not in results_markdown([row()])
 
 
 def test_rows_come_back(tmp_path: Path):

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinkrank.evaluate import bootstrap_intervals, paired_test, significance
+from thinkrank.evaluate._student import quantile, within
 
-small_differences = st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.1, 0.3, 2.0]), min_size=1, max_size=8)
+small_differences = st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.1, 0.3, 2.0]), min_size=6, max_size=9)
 
 
 def column(values) -> np.ndarray:
@@ -57,7 +58,7 @@ def test_metrics_share_their_resamples():
 
 def test_the_block_size_bounds_memory_and_not_the_number_of_draws(monkeypatch):
     monkeypatch.setattr(significance, "BLOCK_CELLS", 70)
-    blocks = list(significance._draws(20, 50, np.random.default_rng(0)))
+    blocks = list(significance.cluster_draws(20, 50, np.random.default_rng(0)))
     assert sum(len(block) for block in blocks) == 50
     assert all(block.size <= 70 for block in blocks)
     assert all((block.sum(axis=1) == 20).all() for block in blocks)
@@ -117,14 +118,61 @@ def test_without_an_effect_small_p_values_are_as_rare_as_they_say():
 
 
 def test_samples_of_one_user_flip_together():
-    # One user with forty samples says no more than one user.
-    ours, theirs = np.ones(40), np.zeros(40)
-    assert paired_test(ours, theirs, np.zeros(40)).p_value == 1
+    # Six users with seven samples each say no more than six users.
+    ours, theirs = np.ones(42), np.zeros(42)
+    assert paired_test(ours, theirs, np.arange(42) % 6).p_value == 2 / 2**6
     assert paired_test(ours, theirs).p_value < 0.001
+
+
+def test_so_few_users_that_no_p_could_be_small_get_none():
+    test = paired_test(np.ones(40), np.zeros(40), np.arange(40) % 5)
+    assert (test.p_value, test.visible, test.num_clusters, test.difference.value) == (None, None, 5, 1.0)
 
 
 def test_a_p_value_from_draws_is_never_zero():
     assert paired_test(np.ones(100), np.zeros(100), num_resamples=99).p_value == 0.01
+
+
+def test_several_differences_at_once_are_each_tested_as_alone():
+    rng = np.random.default_rng(0)
+    differences, users = rng.normal(0.1, 1, size=(90, 3)), rng.integers(0, 30, 90)
+    alone = [paired_test(column, np.zeros(90), users) for column in differences.T]
+    together = significance.paired_tests(differences, users)
+    assert [test.p_value for test in together] == [test.p_value for test in alone]
+    assert [test.visible for test in together] == pytest.approx([test.visible for test in alone])
+
+
+def test_the_distribution_is_that_of_student():
+    # From printed tables: two-sided .05 and one-sided .8; and Cauchy's distribution at one degree of freedom.
+    for df, both, four_fifths in (
+        (1, 12.7062, 1.37638),
+        (2, 4.30265, 1.06066),
+        (4, 2.77645, 0.940965),
+        (30, 2.04227, 0.853767),
+        (1e6, 1.95996, 0.841622),
+    ):
+        assert quantile(0.975, float(df)) == pytest.approx(both, rel=1e-4)
+        assert quantile(0.8, float(df)) == pytest.approx(four_fifths, rel=1e-4)
+        assert within(both, float(df)) == pytest.approx(0.95, abs=1e-5)
+    assert within(3.0, 1.0) == pytest.approx(2 * np.arctan(3) / np.pi, abs=1e-7)
+
+
+def test_what_is_said_to_be_visible_is_seen_four_times_in_five():
+    rng = np.random.default_rng(0)
+    users = np.sort(rng.integers(0, 40, 160))
+    own = rng.normal(size=40)[users]
+    visible = paired_test(own + rng.normal(size=160), np.zeros(160), users).visible
+    seen = 0
+    for seed in range(120):
+        differences = visible + rng.normal(size=40)[users] + rng.normal(size=160)
+        seen += paired_test(differences, np.zeros(160), users, num_resamples=99, seed=seed).p_value <= 0.05
+    assert seen / 120 == pytest.approx(0.8, abs=0.12)
+
+
+def test_the_smallest_p_of_several_is_multiplied_by_their_number():
+    assert significance.holm([0.02, None, 0.3, 0.01, 0.04]) == pytest.approx([0.06, None, 0.3, 0.04, 0.08], nan_ok=True)
+    assert significance.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert significance.holm([]) == []
 
 
 def test_senseless_requests_are_refused():

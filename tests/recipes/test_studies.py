@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from thinkrank._code import code_version
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate.studies import read_study
 from thinkrank.recipes.base import kept_step
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.retrieval import retrieve_settings
-from thinkrank.recipes.studies import Study, logged, run_study, shown_thoughts
+from thinkrank.recipes.studies import Study, kept_of, logged, run_study, shown_thoughts, tied_groups
 from thinkrank.recipes.writers import kept_weights
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -56,6 +57,12 @@ class Counting(Study):
         over = {key: value for key, value in self.arms[name].items() if key == "training"}
         return self.settings({"training": {**over.get("training", {}), "seed": seed}})
 
+    def users(self):
+        return [30, 4]
+
+    def shared(self, name):
+        return "start" if name == "longer" else ""
+
     def run_arm(self, name, seed):
         type(self).runs += 1
         return {"about": self.arms.get(name, {}).get("about", name), "seconds": 1.0, "ranks": {"test": [1, 2 + seed]}}
@@ -80,6 +87,7 @@ def test_every_arm_and_seed_has_a_result_that_is_made_once(opened, tmp_path, cap
     result = json.loads((tmp_path / "results" / "made" / "longer-1.json").read_text(encoding="utf-8"))
     assert (result["study"], result["arm"], result["seed"]) == ("made", "longer", 1)
     assert result["options"] == {"samples": 9}
+    assert (result["users"], result["shared"], result["code"]) == ([1, 0], "start", code_version())
     assert (result["settings"]["training"]["steps"], result["settings"]["training"]["seed"]) == (50, 1)
     assert result["settings"]["data"]["path"] is None
 
@@ -94,6 +102,14 @@ def test_a_result_of_other_settings_is_not_taken_for_one_of_these(opened, tmp_pa
         run_study(opened, tmp_path / "results", arms=["longest"])
 
 
+def test_what_only_the_table_says_makes_no_result_another(opened, tmp_path):
+    run_study(opened, tmp_path / "results", arms=["plain"], seeds=[0])
+    told = TOML.replace("samples = 9", 'samples = 9\nprimary = "plain"\nsuperseded = "by another"\nnotes = ["one"]')
+    (tmp_path / "made.toml").write_text(told, encoding="utf-8")
+    run_study(Counting(tmp_path / "made.toml", tmp_path / "runs"), tmp_path / "results", arms=["plain"], seeds=[0])
+    assert opened.runs == 1
+
+
 def test_a_log_is_told_in_part():
     rows = [
         {"step": 1, "reward": 0.5, "tokens": 3},
@@ -103,7 +119,16 @@ def test_a_log_is_told_in_part():
     assert logged(rows, "reward", ("step", "reward")) == [{"step": 1, "reward": 0.5}]
     assert logged(rows, "valid", ("step",), prefix="valid") == [{"step": 2, "valid_a": 1, "valid_b": 2}]
     assert shown_thoughts(rows) == {}
+    curve = [{"step": step, "valid_a": value, "valid_b": -value} for step, value in ((0, 0.3), (5, 0.4), (9, 0.2))]
+    assert (kept_of(curve, "best"), kept_of(curve, "last"), kept_of(rows[:1], "last")) == (5, 9, None)
     assert shown_thoughts([*rows, {"step": 9, "thoughts": 5}]) == {"before": 1, "after": 5}
+
+
+def test_groups_of_equal_scores_that_hold_something_relevant_are_written_down():
+    relevant = np.array([[0, 1, 0, 0, 1], [1, 0, 0, 0, 0], [0, 0, 0, 1, 0]], dtype=bool)
+    tied = np.array([[0, 0, 1, 0, 0], [0, 0, 1, 1, 1], [0, 1, 1, 1, 1]], dtype=bool)
+    assert tied_groups(relevant, tied) == {"0": [(2, 3)], "2": [(1, 5)]}
+    assert tied_groups(relevant, None) == {}
 
 
 def study_of(method: str, monkeypatch):
@@ -163,6 +188,11 @@ def test_a_class_of_one_s_own_is_an_arm_of_a_study(method, text, mode, tmp_path,
     (answers,) = read_study(tmp_path / "results" / "made")
     assert (answers.arm, answers.mode, answers.about) == ("plain", mode, "mine")
     assert 0 <= answers.values("mrr").mean() <= 1
+    assert answers.users_S.shape == (answers.num_samples,)
+    if method != "r2ec":
+        # A stage that scores all alike is worth what a random order is; a retriever's places are pessimistic.
+        assert answers.tie_rule == "expected"
+        assert 0 < answers.values("hit@1").mean() < 1
 
 
 EGLR_STUDY = """

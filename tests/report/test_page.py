@@ -253,10 +253,12 @@ def test_results_show_values_intervals_tests_and_policy(page):
     report = full_report()
     row = next(row for row in report.rows if (row.system, row.metric) == ("item-knn", "hit@10"))
     assert f"{row.value:.4f}".replace("0.", ".", 1) in page.text["table"] or "1.000" in page.text["table"]
-    assert re.search(r"[+−]\.\d{4}, p [<=] \.\d{3}", page.text["table"])
+    assert re.search(r"[+−]\.\d{4} \(± \.\d{4}\), p [<=] \.\d{3}", page.text["table"])
     assert "reference" in page.text["th"]
     assert "coverage@10" in page.text["table"]
     assert "pessimistic" in page.text["dl"]
+    assert "corrected by Holm" in page.text["p"]
+    assert "Ties: pessimistic" in page.text["p"]
 
 
 def test_the_data_card_shows_counts_parts_and_the_whole_fingerprint(page):

@@ -7,6 +7,7 @@ from .position import kendall_tau as kendall_tau
 from .position import position_bias as position_bias
 from .ranking import bucket_rows as bucket_rows
 from .ranking import candidate_ranks as candidate_ranks
+from .ranking import candidate_ties as candidate_ties
 from .ranking import evaluate_ranking as evaluate_ranking
 from .ranking import history_buckets as history_buckets
 from .ranking import popularity_buckets as popularity_buckets

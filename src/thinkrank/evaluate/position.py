@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from thinkrank import metrics
 from thinkrank.data import CandidateSets
-from thinkrank.evaluate.ranking import candidate_ranks
+from thinkrank.evaluate.ranking import candidate_ranks, candidate_ties
 from thinkrank.evaluate.results import ResultRow
 from thinkrank.evaluate.significance import bootstrap_intervals
 
@@ -26,7 +26,7 @@ class PositionBias:
 
     Attributes:
         tau_B: per set, mean of Kendall's tau over all pairs of orders; 1 if what is shown first makes no difference.
-        ndcg_KB: NDCG@k of each set in each order.
+        ndcg_KB: NDCG@k of each set in each order, the expected one where scores tie.
         places_KB: 0-based place at which the true item was shown.
         k: cut-off of the NDCG; None for the whole list.
     """
@@ -81,7 +81,12 @@ def position_bias(
     """
     if len(shown) < 2 or len(scores) != len(shown):
         raise ValueError(f"needs the scores of at least 2 orders, got {len(scores)} of {len(shown)}")
-    ranks_KB = np.stack([candidate_ranks(scores_BN, sets) for scores_BN, sets in zip(scores, shown, strict=True)])
+    width = shown[0].items_BN.shape[1]
+    ndcg = []
+    for scores_BN, sets in zip(scores, shown, strict=True):
+        ranks_B, ties_B = candidate_ranks(scores_BN, sets), candidate_ties(scores_BN, sets)
+        tied_BN = metrics.ties_from_ranks(ranks_B, ties_B, width)
+        ndcg.append(metrics.ndcg(metrics.relevance_from_ranks(ranks_B, width), k, tied_BN=tied_BN))
     # Sorted by catalogue row, the columns of all orders mean the same.
     columns = [np.argsort(sets.items_BN, axis=1) for sets in shown]
     items = [np.take_along_axis(sets.items_BN, at_BN, axis=1) for sets, at_BN in zip(shown, columns, strict=True)]
@@ -89,10 +94,9 @@ def position_bias(
         raise ValueError("these are not orders of the same candidate sets")
     given = zip(scores, columns, strict=True)
     aligned_KBN = np.stack([np.take_along_axis(np.asarray(scores_BN), at_BN, axis=1) for scores_BN, at_BN in given])
-    width = shown[0].items_BN.shape[1]
     return PositionBias(
         tau_B=kendall_tau(aligned_KBN, items[0] >= 0),
-        ndcg_KB=np.stack([metrics.ndcg(metrics.relevance_from_ranks(ranks_B, width), k) for ranks_B in ranks_KB]),
+        ndcg_KB=np.stack(ndcg),
         places_KB=np.stack([sets.positive_B for sets in shown]),
         k=k,
     )

@@ -4,7 +4,8 @@ Policy, the same for every system of a table:
 
 - a system sees requests and candidates, never what came next;
 - all systems rank the same sets (`thinkrank.data.CandidateSets`); what fills up a short set is never ranked;
-- ties are pessimistic (see `thinkrank.stages.target_ranks`): an item with an equal score stands before the true one;
+- where scores tie, figures are exact expected values over all orders of what ties: a system that counts gives many
+  items of a small set the same score, and a rule that puts the true one last, or first, would decide its figure;
 - figures are means over samples; intervals and tests draw whole users, as in `thinkrank.evaluate.retrieval`.
 
 Figures say how well a system tells the true item from so many others drawn so, not how well it retrieves: with sampled
@@ -36,14 +37,26 @@ def random_scores(sets: CandidateSets, seed: int = 0) -> Float32[np.ndarray, "B 
 
 
 def candidate_ranks(scores_BN: Float[np.ndarray, "B N"], sets: CandidateSets) -> Int64[np.ndarray, "B"]:
-    """Return the 1-based place of each set's true item among its candidates, ties pessimistic.
+    """Return the 1-based place of each set's true item among its candidates, behind all that have its score.
 
-    Scores have any unit, higher is better; what stands where a set is filled up is not looked at.
+    `candidate_ties` says how many these are. Scores have any unit, higher is better; what stands where a set is filled
+    up is not looked at.
 
     Raises:
         ValueError: if the shapes differ, or a candidate's score is not finite.
     """
     return target_ranks(_masked(scores_BN, sets), sets.positive_B)
+
+
+def candidate_ties(scores_BN: Float[np.ndarray, "B N"], sets: CandidateSets) -> Int64[np.ndarray, "B"]:
+    """Count the other candidates of each set that have the true item's score.
+
+    Raises:
+        ValueError: as `candidate_ranks`.
+    """
+    masked_BN = _masked(scores_BN, sets)
+    target_B1 = np.take_along_axis(masked_BN, sets.positive_B[:, None].astype(np.intp), axis=1)
+    return np.asarray(np.count_nonzero(masked_BN == target_B1, axis=1) - 1)
 
 
 def evaluate_ranking(
@@ -84,7 +97,9 @@ def evaluate_ranking(
                     scores_BN, cost = _scores(name, system, sets, batch_size, advance)
                 masked_BN = _masked(scores_BN, sets)
                 items_BK = order_candidates(sets.candidates, masked_BN, cutoffs[-1]).items_BK
-                answers[name] = Answers(target_ranks(masked_BN, sets.positive_B), items_BK, cost)
+                answers[name] = Answers(
+                    candidate_ranks(scores_BN, sets), items_BK, cost, candidate_ties(scores_BN, sets)
+                )
     return Evaluation(
         answers=answers,
         users_S=sets.samples.users,

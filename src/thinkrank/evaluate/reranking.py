@@ -8,6 +8,8 @@ Policy, the same for every system of a table:
   they would have done with another one;
 - a list without any feedback scores 0 in every metric but AUC, which says nothing of it, nor of a list whose every
   candidate got feedback. Its mean leaves those out;
+- where an answer says that scores tie, figures are exact expected values over all orders of what ties, the displayed
+  order is no tie-break; an answer that does not say so is taken in its order;
 - NDCG has the gain 2^y - 1 and takes as ideal the best order of the whole list;
 - figures are means over lists, so a user with many lists weighs more; intervals and tests draw whole users.
 
@@ -16,7 +18,7 @@ Shape legend: L lists, N candidates, K places.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from thinkrank import metrics
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.evaluate._asking import checked_cutoffs, detached, named, ordered_columns, tokens_of
 from thinkrank.evaluate._figures import Figures
-from thinkrank.evaluate.results import ResultRow
+from thinkrank.evaluate.results import TIES, ResultRow, Ties
 from thinkrank.metrics import Divisor
 from thinkrank.stages.answers import Cost, Ranking
 from thinkrank.stages.protocols import Reranker
@@ -46,6 +48,7 @@ class RerankingEvaluation(Figures):
         users_S: whose list it is.
         cutoffs: the k of the metrics.
         map_divisor: of average precision.
+        tied_LN: per system, which places have the score of the one before; None where the order is the answer.
     """
 
     columns_LN: Mapping[str, Int32[np.ndarray, "L N"]]
@@ -56,11 +59,17 @@ class RerankingEvaluation(Figures):
     users_S: Integer[np.ndarray, "L"]
     cutoffs: tuple[int, ...]
     map_divisor: Divisor
+    tied_LN: Mapping[str, Bool[np.ndarray, "L N"] | None] = field(default_factory=dict)
 
     @property
     def systems(self) -> tuple[str, ...]:
         """Return what was evaluated."""
         return tuple(self.columns_LN)
+
+    @property
+    def ties(self) -> Ties:
+        """Return how equal scores are judged."""
+        return "expected"
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -76,6 +85,7 @@ class RerankingEvaluation(Figures):
             "map divides by": {"relevant": "all relevant items", "found": "relevant items in the first k"}[
                 self.map_divisor
             ],
+            "ties": TIES["expected"],
             "mean over": "lists",
             "lists": len(self.users_S),
             "lists without feedback": int((~(self.feedback_LN > 0).any(axis=1)).sum()),
@@ -96,19 +106,19 @@ class RerankingEvaluation(Figures):
     def values(self, system: str, metric: str) -> Float64[np.ndarray, "L"]:
         """Return a metric per list; AUC is NaN where there is no pair to order."""
         self._check_known(system, metric)
-        relevance_LN = self.relevance(system)
+        relevance_LN, tied_LN = self.relevance(system), self.tied_LN.get(system)
         name, _, k = metric.partition("@")
         match name:
             case "ndcg":
-                return metrics.ndcg(relevance_LN, int(k), gain=metrics.LIST_GAIN)
+                return metrics.ndcg(relevance_LN, int(k), gain=metrics.LIST_GAIN, tied_BN=tied_LN)
             case "map":
-                return metrics.average_precision(relevance_LN, int(k), divisor=self.map_divisor)
+                return metrics.average_precision(relevance_LN, int(k), divisor=self.map_divisor, tied_BN=tied_LN)
             case "hit":
-                return metrics.hit(relevance_LN, int(k))
+                return metrics.hit(relevance_LN, int(k), tied_BN=tied_LN)
             case "mrr":
-                return metrics.reciprocal_rank(relevance_LN)
-        places_LN = np.broadcast_to(-np.arange(relevance_LN.shape[1]), relevance_LN.shape)
-        return metrics.auc(places_LN, relevance_LN, self.columns_LN[system] >= 0)
+                return metrics.reciprocal_rank(relevance_LN, tied_BN=tied_LN)
+        apart_LN = np.ones(relevance_LN.shape, dtype=np.bool_) if tied_LN is None else ~tied_LN
+        return metrics.auc(-np.cumsum(apart_LN, axis=1), relevance_LN, self.columns_LN[system] >= 0)
 
     def rows(self, *, dataset: str, split: str, seeds: Mapping[str, Sequence[int]] | None = None) -> list[ResultRow]:
         """Return every figure as a result row, with 95 % intervals that resample users.
@@ -149,7 +159,7 @@ def evaluate_reranking(
     cutoffs = checked_cutoffs(systems, len(lists), "list", cutoffs)
     feedback_LN = lists.feedback(signal)
     requests, candidates = detached(lists.requests), lists.candidates
-    columns_LN, cost = {}, {}
+    columns_LN, tied_LN, cost = {}, {}, {}
     with progress("evaluating", len(lists) * len(systems)) as advance:
         for name, system in systems.items():
             with named(name):
@@ -159,7 +169,7 @@ def evaluate_reranking(
                     began = time.perf_counter()
                     ranking = system.rerank(requests, candidates, candidates.items_BN.shape[1])
                     cost[name] = Cost(time.perf_counter() - began, tokens_of(ranking))
-                columns_LN[name] = ordered_columns(ranking, candidates)
+                columns_LN[name], tied_LN[name] = ordered_columns(ranking, candidates), ranking.tied_BK
             advance(len(lists), note=name)
     return RerankingEvaluation(
         columns_LN=columns_LN,
@@ -170,4 +180,5 @@ def evaluate_reranking(
         users_S=lists.users_L,
         cutoffs=cutoffs,
         map_divisor=map_divisor,
+        tied_LN=tied_LN,
     )

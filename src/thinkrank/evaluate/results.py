@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import FiniteFloat, TypeAdapter, ValidationError, model_validator
 from rich.markup import escape
@@ -12,6 +12,15 @@ from rich.table import Table
 from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
+
+Ties = Literal["expected", "pessimistic"]
+"""How equal scores are judged: by the expected value over their orders, or as if all others stood before the target."""
+
+TIES: dict[Ties, str] = {
+    "expected": "expected value over random orders of equal scores",
+    "pessimistic": "pessimistic: an equal score stands before the target",
+}
+"""What is said of it beside figures."""
 
 
 class ResultRow(Options):
@@ -27,6 +36,7 @@ class ResultRow(Options):
         high: upper end.
         n: number of samples.
         seeds: seeds of the runs that `value` averages over; empty for a system without randomness.
+        ties: how equal scores are judged; None where the figure knows none, or the file is older than this.
     """
 
     dataset: str
@@ -38,6 +48,7 @@ class ResultRow(Options):
     high: FiniteFloat | None
     n: int
     seeds: tuple[int, ...]
+    ties: Ties | None = None
 
 
 class Comparison(Options):
@@ -52,7 +63,9 @@ class Comparison(Options):
         difference: mean of the system minus mean of the reference.
         low: lower end of the difference's confidence interval.
         high: upper end.
-        p_value: two-sided.
+        p_value: two-sided, not corrected; None with too few users to tell.
+        corrected: the same after Holm's correction for all comparisons of this file; None in older files.
+        visible: the smallest difference that such a test sees with 80 % power; None in older files.
         num_clusters: users (or samples, if no user has two) the test rests on.
     """
 
@@ -64,7 +77,9 @@ class Comparison(Options):
     difference: FiniteFloat
     low: FiniteFloat
     high: FiniteFloat
-    p_value: FiniteFloat
+    p_value: FiniteFloat | None
+    corrected: FiniteFloat | None = None
+    visible: FiniteFloat | None = None
     num_clusters: int
 
 
@@ -145,7 +160,8 @@ def results_table(rows: Sequence[ResultRow]) -> Table:
     shared = [next(iter(lines))[place] for place in range(3) if place not in varying] if lines else []
     counts = {row.n for row in rows}
     title = ", ".join([*shared, *(f"{n:,} samples" for n in counts if len(counts) == 1)])
-    table = Table(title=escape(title) or None, title_justify="left", title_style="bold")
+    caption = ties_note(rows)
+    table = Table(title=escape(title) or None, title_justify="left", title_style="bold", caption=caption or None)
     for place in varying:
         table.add_column(("dataset", "split", "system")[place], overflow="fold", min_width=12)
     for metric in metrics:
@@ -165,7 +181,14 @@ def results_markdown(rows: Sequence[ResultRow]) -> str:
         for labels, cells in lines.items()
     ]
     rule = ["---"] * 3 + ["---:"] * len(metrics)
-    return "".join(f"| {' | '.join(line)} |\n" for line in [header, rule, *body])
+    note = ties_note(rows)
+    return "".join(f"| {' | '.join(line)} |\n" for line in [header, rule, *body]) + (f"\n{note}\n" if note else "")
+
+
+def ties_note(rows: Sequence[ResultRow]) -> str:
+    """Say how the rows judge equal scores; nothing where they do not tell."""
+    rules = dict.fromkeys(row.ties for row in rows if row.ties is not None)
+    return "; ".join(f"Ties: {TIES[rule]}" for rule in rules)
 
 
 Labels = tuple[str, str, str]

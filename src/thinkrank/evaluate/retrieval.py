@@ -28,7 +28,7 @@ from thinkrank.data.splits import Samples
 from thinkrank.evaluate import beyond
 from thinkrank.evaluate._asking import checked_cutoffs, detached, named, tokens_of
 from thinkrank.evaluate._figures import Figures
-from thinkrank.evaluate.results import ResultRow
+from thinkrank.evaluate.results import TIES, ResultRow, Ties
 from thinkrank.stages.answers import Cost, Ranking
 from thinkrank.stages.protocols import Retriever, answer_with_ranks
 from thinkrank.training.progress import Advance, Progress, no_progress
@@ -45,11 +45,14 @@ class Answers:
         ranks_S: 1-based place of the target; one more than the catalogue holds if it was left out of the ranking.
         items_SK: the best items, best first, K being the largest cut-off; -1 where fewer could be recommended.
         cost: wall time spent in the system, and the tokens it wrote where its answers tell.
+        ties_S: how many others have the target's score, all of them counted before it in `ranks_S`. Given, figures are
+            expected values over random orders of what ties; None leaves them pessimistic.
     """
 
     ranks_S: Int64[np.ndarray, "S"]
     items_SK: Int32[np.ndarray, "S K"]
     cost: Cost
+    ties_S: Int64[np.ndarray, "S"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,11 @@ class Evaluation(Figures):
         return {system: answers.cost for system, answers in self.answers.items()}
 
     @property
+    def ties(self) -> Ties:
+        """Return how equal scores are judged."""
+        return "pessimistic" if any(answer.ties_S is None for answer in self.answers.values()) else "expected"
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Return the names `values` knows. With one target, recall equals hit and average precision equals mrr."""
         return (*(f"{name}@{k}" for name in ("hit", "ndcg") for k in self.cutoffs), "mrr")
@@ -95,7 +103,7 @@ class Evaluation(Figures):
         return {
             "candidates": self.candidates or f"whole catalogue ({self.num_items} items)",
             "seen items left out": self.filter_seen,
-            "ties": "pessimistic",
+            "ties": TIES[self.ties],
             "mean over": "samples",
             "samples": len(self.users_S),
             "users": len(np.unique(self.users_S)),
@@ -105,13 +113,18 @@ class Evaluation(Figures):
     def values(self, system: str, metric: str) -> Float64[np.ndarray, "S"]:
         """Return a metric per sample."""
         self._check_known(system, metric)
-        ranks_S = self.answers[system].ranks_S
-        if metric == "mrr":
+        ranks_S, ties_S = self.answers[system].ranks_S, self.answers[system].ties_S
+        name, _, k = metric.partition("@")
+        formula = {"hit": metrics.hit, "ndcg": metrics.ndcg, "mrr": metrics.reciprocal_rank}[name]
+        cut = int(k) if k else None
+        if ties_S is not None:
+            width = int(ranks_S.max())
+            tied_SN = metrics.ties_from_ranks(ranks_S, ties_S, width)
+            return formula(metrics.relevance_from_ranks(ranks_S, width), cut, tied_BN=tied_SN)
+        if cut is None:
             return np.where(ranks_S <= self.num_items, 1 / ranks_S, 0.0)
-        name, k = metric.split("@")
-        formula = {"hit": metrics.hit, "ndcg": metrics.ndcg}[name]
         # No list is longer than the catalogue, or a target that was left out would be found at its last place.
-        return formula(metrics.relevance_from_ranks(ranks_S, min(int(k), self.num_items)), int(k))
+        return formula(metrics.relevance_from_ranks(ranks_S, min(cut, self.num_items)), cut)
 
     def where(self, chosen_S: Bool[np.ndarray, "S"]) -> "Evaluation":
         """Keep the answers to some of the samples only; coverage and the like are then of their lists.
@@ -119,7 +132,12 @@ class Evaluation(Figures):
         The cost stays that of all.
         """
         answers = {
-            system: Answers(answer.ranks_S[chosen_S], answer.items_SK[chosen_S], answer.cost)
+            system: replace(
+                answer,
+                ranks_S=answer.ranks_S[chosen_S],
+                items_SK=answer.items_SK[chosen_S],
+                ties_S=None if answer.ties_S is None else answer.ties_S[chosen_S],
+            )
             for system, answer in self.answers.items()
         }
         return replace(

@@ -8,14 +8,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from thinkrank import metrics
 from thinkrank.errors import ThinkrankError
-from thinkrank.evaluate.significance import Interval, PairedTest, bootstrap_intervals, paired_test
+from thinkrank.evaluate.results import TIES
+from thinkrank.evaluate.significance import PairedTest, paired_test
+from thinkrank.evaluate.trainings import MIN_TRAININGS, trainings_test
+
+TieRule = Literal["expected", "pessimistic", "answered"]
+"""How equal scores are judged; "answered" takes the order of the answer, as files did that do not tell ties."""
+
+TIE_RULES: dict[TieRule, str] = {
+    "expected": TIES["expected"],
+    "pessimistic": TIES["pessimistic"],
+    "answered": "as answered, whatever tied",
+}
+
+Groups = Mapping[str, Sequence[Sequence[int]]]
+"""By sample, from 0, as text: first and last place of each group of equal scores that holds something relevant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +44,13 @@ class ArmAnswers:
         places: for each seed and sample the 1-based places on which what is relevant came to stand, rising.
         measured: what else was measured of each sample, by name, K x S values.
         seconds: of training, per seed.
+        users_S: whose each sample is; None in files that do not tell, and then nothing is tested.
+        groups: for each seed the groups of equal scores.
+        tie_rule: how they are judged.
+        seedless: whether no seed has a part in it, as in counting.
+        shared: what the trainings of all seeds began with in common, such as "warm start"; empty if nothing.
+        kept: for each seed the step of the training whose weights were kept; None where it was not told.
+        code: commits, or versions, of the code that made the results.
     """
 
     arm: str
@@ -39,6 +60,13 @@ class ArmAnswers:
     places: tuple[tuple[tuple[int, ...], ...], ...]
     measured: Mapping[str, Float64[np.ndarray, "K S"]]
     seconds: tuple[float, ...]
+    users_S: Int64[np.ndarray, "S"] | None = None
+    groups: tuple[Groups, ...] = ()
+    tie_rule: TieRule = "answered"
+    seedless: bool = False
+    shared: str = ""
+    kept: tuple[int | None, ...] = ()
+    code: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -54,12 +82,12 @@ class ArmAnswers:
         if metric in self.measured:
             return self.measured[metric]
         name, _, k = metric.partition("@")
-        if metric == "mrr":
-            return self._per_seed(metrics.reciprocal_rank(self._relevance))
-        if name not in _CUT or not k.isdigit():
+        if name not in _CUT or (k == "") != (name == "mrr") or not (k.isdigit() or k == ""):
             known = ", ".join(["hit@k", "ndcg@k", "map@k", "mrr", *self.measured])
             raise ThinkrankError(f"studies know {known}, not {metric!r}")
-        return self._per_seed(_CUT[name](self._relevance, int(k)))
+        relevance_XW, tied_XW = self._relevance
+        values_X = _CUT[name](relevance_XW, int(k) if k else None, tied_BN=tied_XW)
+        return np.asarray(values_X, dtype=np.float64).reshape(len(self.places), -1)
 
     def spread(self, metric: str) -> tuple[float, float]:
         """Return the lowest and the highest mean of a seed."""
@@ -67,26 +95,38 @@ class ArmAnswers:
         return float(means_K.min()), float(means_K.max())
 
     @cached_property
-    def _relevance(self) -> Bool[np.ndarray, "X W"]:
-        """Tell what stands on each place, a row for every seed and sample."""
+    def _relevance(self) -> tuple[Bool[np.ndarray, "X W"], Bool[np.ndarray, "X W"] | None]:
+        """Tell what stands on each place, a row for every seed and sample, and what ties with the place before."""
         rows = [sample for seed in self.places for sample in seed]
-        relevance_XW = np.zeros((len(rows), max((row[-1] for row in rows if row), default=1)), dtype=np.bool_)
+        ends = [last for groups in self.groups for group in groups.values() for _, last in group]
+        width = max((row[-1] for row in rows if row), default=1)
+        relevance_XW = np.zeros((len(rows), max(width, *ends, 1)), dtype=np.bool_)
         for row, places in zip(relevance_XW, rows, strict=True):
             row[np.array(places, dtype=np.int64) - 1] = True
-        return relevance_XW
+        if not ends:
+            return relevance_XW, None
+        tied_XW = np.zeros(relevance_XW.shape, dtype=np.bool_)
+        for seed, groups in enumerate(self.groups):
+            for sample, group in groups.items():
+                for first, last in group:
+                    tied_XW[seed * self.num_samples + int(sample), first:last] = True
+        return relevance_XW, tied_XW
 
-    def _per_seed(self, values_X: Float64[np.ndarray, "X"]) -> Float64[np.ndarray, "K S"]:
-        return np.asarray(values_X, dtype=np.float64).reshape(len(self.places), -1)
 
-
-_CUT = {"hit": metrics.hit, "ndcg": metrics.ndcg, "map": metrics.average_precision}
+_CUT: Mapping[str, Any] = {
+    "hit": metrics.hit,
+    "ndcg": metrics.ndcg,
+    "map": metrics.average_precision,
+    "mrr": metrics.reciprocal_rank,
+}
 
 
 def read_study(folder: Path) -> list[ArmAnswers]:
     """Read the results of a study, one file per arm and seed; arms in order of their names.
 
     A file says under ``ranks``, for each mode and sample, on which place the one relevant item came to stand, or on
-    which places the several, and under ``values`` what else was measured of each sample.
+    which places the several; under ``ties`` which places are shared by equal scores; under ``users`` whose each sample
+    is; and under ``values`` what else was measured of each sample.
 
     Raises:
         ThinkrankError: if there are none, or files of one arm judged different samples.
@@ -104,9 +144,14 @@ def read_study(folder: Path) -> list[ArmAnswers]:
 
 def _answers(arm: str, mode: str, results: Sequence[dict[str, Any]]) -> ArmAnswers:
     ranks = [result["ranks"][mode] for result in results]
-    if len({len(of_seed) for of_seed in ranks}) > 1:
-        raise ThinkrankError(f"the seeds of arm {arm!r} judged different numbers of samples: run them again")
+    users = [result.get("users") for result in results]
+    if len({len(of_seed) for of_seed in ranks}) > 1 or any(other != users[0] for other in users):
+        raise ThinkrankError(f"the seeds of arm {arm!r} judged different samples: run them again")
+    if users[0] is not None and len(users[0]) != len(ranks[0]):
+        raise ThinkrankError(f"arm {arm!r} tells {len(users[0])} users of {len(ranks[0])} samples: run it again")
     measured = [result.get("values", {}).get(mode, {}) for result in results]
+    told = all("ties" in result for result in results)
+    single = all(isinstance(of_seed[0], int) for of_seed in ranks if of_seed)
     return ArmAnswers(
         arm=arm,
         mode=mode,
@@ -115,56 +160,59 @@ def _answers(arm: str, mode: str, results: Sequence[dict[str, Any]]) -> ArmAnswe
         places=tuple(tuple(tuple(np.atleast_1d(sample).tolist()) for sample in of_seed) for of_seed in ranks),
         measured={name: np.array([of_seed[name] for of_seed in measured], dtype=np.float64) for name in measured[0]},
         seconds=tuple(float(result["seconds"]) for result in results),
+        users_S=None if users[0] is None else np.array(users[0], dtype=np.int64),
+        groups=tuple(result["ties"].get(mode, {}) for result in results) if told else (),
+        tie_rule="expected" if told else "pessimistic" if single else "answered",
+        seedless=all(mode in result.get("seedless", ()) for result in results),
+        shared=next((result["shared"] for result in results if result.get("shared")), ""),
+        kept=tuple(result.get("kept_step") for result in results),
+        code=tuple(dict.fromkeys(result["code"] for result in results if "code" in result)),
     )
 
 
-def study_interval(answers: ArmAnswers, metric: str) -> Interval:
-    """Return the mean over seeds and samples with its bootstrap interval, samples drawn and seeds averaged."""
-    return bootstrap_intervals(answers.values(metric).mean(axis=0)[:, None])[0]
+@dataclass(frozen=True)
+class StudyTest:
+    """Hold how two arms compare.
+
+    Attributes:
+        test: None where users are not known.
+        scope: what the p-value speaks of: the ways of training ("trainings"), or only the models that were trained,
+            for want of trainings ("models"); "systems" where nothing was trained by a seed.
+    """
+
+    test: PairedTest | None
+    scope: Literal["trainings", "models", "systems"]
 
 
-def study_test(answers: ArmAnswers, reference: ArmAnswers, metric: str) -> PairedTest:
-    """Test whether two arms differ on the same samples, their seeds averaged.
+def study_test(answers: ArmAnswers, reference: ArmAnswers, metric: str) -> StudyTest:
+    """Test whether two arms differ on the same samples, users as clusters and trainings counted, if there are enough.
+
+    Trainings with the same seed are a pair. Something no seed has a part in is the same in every pair.
 
     Raises:
-        ThinkrankError: if they judged different numbers of samples.
+        ThinkrankError: if they judged different samples.
     """
-    if answers.num_samples != reference.num_samples:
-        raise ThinkrankError(f"{answers.arm} and {reference.arm} judged different numbers of samples")
-    return paired_test(answers.values(metric).mean(axis=0), reference.values(metric).mean(axis=0))
+    ours, theirs = answers.users_S, reference.users_S
+    if answers.num_samples != reference.num_samples or (
+        ours is not None and theirs is not None and not np.array_equal(ours, theirs)
+    ):
+        raise ThinkrankError(f"{answers.arm} and {reference.arm} judged different samples")
+    ours_KS, theirs_KS = answers.values(metric), reference.values(metric)
+    trained = [arm for arm in (answers, reference) if not arm.seedless]
+    pairs = sorted(set.intersection(*(set(arm.seeds) for arm in trained))) if trained else []
+    scope: Literal["trainings", "models", "systems"] = "models" if trained else "systems"
+    if ours is None or theirs is None:
+        return StudyTest(None, scope)
+    if trained and len(pairs) >= MIN_TRAININGS:
+        paired_KS = _of_seeds(answers, ours_KS, pairs) - _of_seeds(reference, theirs_KS, pairs)
+        return StudyTest(trainings_test(paired_KS, ours), "trainings")
+    return StudyTest(paired_test(ours_KS.mean(axis=0), theirs_KS.mean(axis=0), ours), scope)
 
 
-def study_markdown(study: Sequence[ArmAnswers], reference: tuple[str, str], shown: Sequence[str]) -> str:
-    """Make a table of all arms and modes: means with intervals, spread of the seeds, and a test against a reference.
-
-    A mode that was not judged under every seed of its arm is left out.
-
-    The others are compared with `reference`, an arm and mode, in the first metric of `shown`.
-    """
-    against = next((answers for answers in study if (answers.arm, answers.mode) == reference), None)
-    header = ["arm", "mode", *shown, f"seeds' {shown[0]}", "p", "seeds", "minutes"]
-    lines = [header, ["---"] * 2 + ["---:"] * (len(header) - 2)]
-    num_seeds = {answers.arm: 0 for answers in study}
-    for answers in study:
-        num_seeds[answers.arm] = max(num_seeds[answers.arm], len(answers.seeds))
-    for answers in study:
-        if len(answers.seeds) < num_seeds[answers.arm]:
-            continue
-        cells = []
-        for metric in shown:
-            interval = study_interval(answers, metric)
-            cells.append(f"{_figure(interval.value)} [{_figure(interval.low)}–{_figure(interval.high)}]")
-        low, high = answers.spread(shown[0])
-        p_value = "–" if against is None or answers is against else _p(study_test(answers, against, shown[0]).p_value)
-        minutes = f"{np.mean(answers.seconds) / 60:.1f}"
-        spread = f"{_figure(low)}–{_figure(high)}"
-        lines.append([answers.arm, answers.mode, *cells, spread, p_value, str(len(answers.seeds)), minutes])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _figure(value: float) -> str:
-    return f"{value:.4f}".replace("0.", ".", 1) if value < 1 else f"{value:.3f}"
-
-
-def _p(value: float) -> str:
-    return "< .001" if value < 0.001 else f"{value:.3f}".replace("0.", ".", 1)
+def _of_seeds(
+    arm: ArmAnswers, values_KS: Float64[np.ndarray, "K S"], seeds: Sequence[int]
+) -> Float64[np.ndarray, "N S"]:
+    """Pick the trainings with these seeds; what has none is the same under each."""
+    if arm.seedless:
+        return np.broadcast_to(values_KS.mean(axis=0), (len(seeds), arm.num_samples))
+    return values_KS[[arm.seeds.index(seed) for seed in seeds]]

@@ -2,9 +2,11 @@
 
 A study is a settings file of one of the stages with a table more: `[study]` says which seeds. Arms, tables of settings
 that are laid over the common ones, stand in `[arms.NAME]`, or for several studies in `arms.toml` beside them, of which
-`[study]` may choose some by `arms`.
+`[study]` may choose some by `arms`. For its table `[study]` may name the one comparison that counts (`primary`), what
+a reader must know (`notes`), and why the results no longer stand (`superseded`).
 """
 
+import itertools
 import json
 import logging
 from abc import ABC, abstractmethod
@@ -12,19 +14,25 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
+from jaxtyping import Bool
 from pydantic import BaseModel, ValidationError
 
+from thinkrank._code import code_version
 from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
 from thinkrank.pretrained import CONFIG_FILE
-from thinkrank.recipes.base import MODEL
+from thinkrank.recipes.base import MODEL, kept_step
 from thinkrank.recipes.layers import read_toml
 from thinkrank.training import Progress, Run, no_progress
 
 logger = logging.getLogger(__name__)
 
 ModelT = TypeVar("ModelT")
+
+TOLD_ONLY = ("seeds", "arms", "primary", "superseded", "notes")
+"""Options of a study that alter no result: what is run, and what its table says."""
 
 
 class Study(ABC):
@@ -83,7 +91,20 @@ class Study(ABC):
 
     @abstractmethod
     def run_arm(self, name: str, seed: int) -> dict[str, Any]:
-        """Train and judge an arm. The result has `about`, `seconds` and `ranks` by mode; see `read_study`."""
+        """Train and judge an arm.
+
+        The result has `about`, `seconds`, `ranks` by mode and, if trained, `kept_step`. Where equal scores are to be
+        judged by their expected value it has `ties` by mode; in `seedless` stand modes that no seed has a part in. See
+        `read_study`.
+        """
+
+    @abstractmethod
+    def users(self) -> Sequence[int]:
+        """Tell whose each sample is that `run_arm` judges on."""
+
+    def shared(self, name: str) -> str:
+        """Name what the trainings of an arm begin with in common under all seeds; empty if nothing."""
+        return ""
 
     def run(self, folder: str, settings: BaseModel, **manifest: Any) -> Run:
         """Open the run of a folder of this study."""
@@ -137,7 +158,7 @@ def run_study(
     for arm in chosen:
         if arm not in study.known:
             raise ThinkrankError(f"{study.name} has no arm {arm}; it has {', '.join(study.known)}")
-    options = {key: value for key, value in study.options.items() if key not in ("seeds", "arms")}
+    options = {key: value for key, value in study.options.items() if key not in TOLD_ONLY}
     for seed in seeds or study.options["seeds"]:
         for arm in chosen:
             file = results / study.name / f"{arm}-{seed}.json"
@@ -149,10 +170,49 @@ def run_study(
                 continue
             result = {"study": study.name, "arm": arm, "seed": seed, "threads": torch.get_num_threads()}
             result |= study.run_arm(arm, seed)
+            result |= {"users": _as_index(study.users()), "shared": study.shared(arm), "code": code_version()}
             result |= {"options": options, "settings": settings.model_dump(mode="json")}
             with atomic_write(file) as out:
                 out.write((json.dumps(result, separators=(",", ":")) + "\n").encode())
             logger.info("wrote %s", file)
+
+
+def kept_of(rows: Sequence[dict[str, Any]], keep: str) -> int | None:
+    """Return the step whose weights a training left; None if it did not validate.
+
+    A training chooses by the first figure of its validations.
+    """
+    keys = (key for row in rows for key in row if key.startswith("valid"))
+    return kept_step(rows, next(keys, ""), keep)
+
+
+def _as_index(users: Sequence[int]) -> list[int]:
+    """Return users as numbers from 0: files tell which samples are of one user, and nobody's row."""
+    return np.unique(np.asarray(users, dtype=np.int64), return_inverse=True)[1].tolist()
+
+
+def tied_groups(
+    relevant_SN: Bool[np.ndarray, "S N"], tied_SN: Bool[np.ndarray, "S N"] | None
+) -> dict[str, list[tuple[int, int]]]:
+    """List, by sample, first and last place, from 1, of each group of equal scores that holds something relevant.
+
+    Args:
+        relevant_SN: what stands on each place.
+        tied_SN: which places have the score of the one before; None for none.
+    """
+    found: dict[str, list[tuple[int, int]]] = {}
+    if tied_SN is None:
+        return found
+    for sample in np.flatnonzero(tied_SN.any(axis=1)).tolist():
+        begins = np.append(np.flatnonzero(np.append(True, ~tied_SN[sample, 1:])), tied_SN.shape[1]).tolist()
+        groups = [
+            (first + 1, last)
+            for first, last in itertools.pairwise(begins)
+            if last - first > 1 and relevant_SN[sample, first:last].any()
+        ]
+        if groups:
+            found[str(sample)] = groups
+    return found
 
 
 def logged(rows: Iterable[dict[str, Any]], has: str, keys: Sequence[str], prefix: str = "") -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thinkrank.evaluate.results import Comparison, ResultRow, format_value
+from thinkrank.evaluate.results import Comparison, ResultRow, format_value, ties_note
 from thinkrank.report.facts import facts_list
 from thinkrank.report.html import Html, join, tag
 from thinkrank.report.plots import interval_plot
@@ -19,7 +19,8 @@ MEANINGS = {
 }
 INTERVALS = "Ranges are 95 % bootstrap intervals that draw whole users."
 TESTS = (
-    "Differences and p-values compare with {reference}: paired sign-flip test, not corrected for the number of tests."
+    "Differences and p-values compare with {reference}: paired sign-flip test of these trained models, p {corrected}; "
+    "± is the smallest difference that it sees with 80 % power."
 )
 
 
@@ -58,7 +59,11 @@ def _block(rows: Sequence[ResultRow], tests: Tests, headline: str) -> Html:
     dataset, split, n = rows[0].dataset, rows[0].split, rows[0].n
     reference = next((test.reference for test in tests.values()), None)
     notes = [INTERVALS] if accuracy else []
-    notes += [TESTS.format(reference=reference)] if reference else []
+    if reference:
+        corrected = any(test.corrected is not None for test in tests.values())
+        said = "corrected by Holm for the systems compared" if corrected else "not corrected for the number of tests"
+        notes.append(TESTS.format(reference=reference, corrected=said))
+    notes += [f"{ties}."] if (ties := ties_note(rows)) else []
     return join(
         tag("h3", f"{dataset}, {split}: {n:,} samples"),
         _forest(cells, tests, headline if headline in metrics else metrics[0]),
@@ -142,15 +147,19 @@ def _difference(test: Comparison | None) -> Html | None:
     if test is None:
         return None
     sign = "−" if test.difference < 0 else "+"
-    return tag("small", f"{sign}{format_value(abs(test.difference))}, {p_text(test.p_value)}", class_="test")
+    visible = "" if test.visible is None else f" (± {format_value(test.visible)})"
+    return tag("small", f"{sign}{format_value(abs(test.difference))}{visible}, {p_text(test)}", class_="test")
 
 
 def _p_value(test: Comparison | None) -> Html | None:
-    return None if test is None else tag("small", p_text(test.p_value))
+    return None if test is None else tag("small", p_text(test))
 
 
-def p_text(p_value: float) -> str:
-    """Print a p-value as papers do."""
+def p_text(test: Comparison) -> str:
+    """Print a p-value as papers do, the corrected one if there is one."""
+    p_value = test.p_value if test.corrected is None else test.corrected
+    if p_value is None:
+        return f"{test.num_clusters} users: too few to test"
     return "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}".replace("0.", ".", 1)
 
 
