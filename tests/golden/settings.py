@@ -25,13 +25,14 @@ R2EC = {
     "head": {"temperature": 0.05, "learn_temperature": True, "centred": True, "item_bias": True, "residual": True},
     "thought": GENERATION,
     "thinker": "trained",
+    "reading": "text",
 }  # fmt: skip
 PAPER_HEAD = {
     "temperature": 0.05, "learn_temperature": False, "centred": False, "item_bias": False, "residual": False,
 }  # fmt: skip
 CONTRASTIVE = {
     **ADAPTER_FIT, "refresh_every": 3, "supervision": "every_prefix", "negatives": "catalogue", "live_items": 0,
-    "stretch": 6, "batch_size": 3, "accumulate": 1, "thought_share": 0.0,
+    "item_dropout": 0.0, "stretch": 6, "batch_size": 3, "accumulate": 1, "thought_share": 0.0,
     "thought_readings": 30, "after_thought_share": 0.5, "thought_forms": ("recent", "taste", "shift", "era", "links"),
     "thought_weight": 0.5,
 }  # fmt: skip
