@@ -43,10 +43,11 @@ def test_every_study_is_a_valid_configuration(study):
     from thinkrank.recipes.layers import Layers
     from thinkrank.recipes.presets import Preset
     from thinkrank.recipes.retrieval import retrieve_settings
+    from thinkrank.recipes.studies import TOLD_ONLY
 
     tables = tomllib.loads(study.read_text(encoding="utf-8"))
     arms = tables.pop("arms", {})
-    assert tables.pop("study", {}).keys() <= {"seeds", "samples", "keep_thoughts", "control"}
+    assert tables.pop("study", {}).keys() <= {"seeds", "samples", "keep_thoughts", "control", *TOLD_ONLY}
     for arm in [{}, *arms.values()]:
         over = {key: arm[key] for key in ("model", "training", "recpo") if key in arm}
         retrieve_settings(Preset.thinkrank, Layers(tables=[tables, over, {"training": arm.get("warm_start", {})}]))

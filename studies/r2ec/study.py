@@ -4,10 +4,10 @@
 
 A study is a settings file of `thinkrank train retrieve` with two tables more. `[study]` says which seeds and how many
 test samples; `[arms.NAME]` lays settings over the common ones and names its `phase`, recpo or contrastive. All arms of
-a seed begin with the same warm start, which `[training]` describes; with `shared_warm_start` all seeds do. An arm with
-a table `warm_start` lays it over `[training]` and has a warm start of its own; one with `retriever.class` trains that
-class instead. The arm `baselines`, systems without a language model on the same samples, is always there. Trainings
-resume; an arm whose result file is there is done.
+a seed begin with the same warm start, which `[training]` describes. An arm with a table `warm_start` lays it over
+`[training]` and has a warm start of its own; one with `retriever.class` trains that class instead. The arm `baselines`,
+systems without a language model on the same samples, is always there. Trainings resume; an arm whose result file is
+there is done.
 """
 
 import sys
@@ -77,10 +77,6 @@ class RetrievalStudy(Study):
     def users(self) -> list[int]:
         """Tell whose each sample is."""
         return self.samples().users.tolist()
-
-    def shared(self, name: str) -> str:
-        """Name the warm start, if all seeds begin with one."""
-        return "warm start" if name in self.arms and self.options.get("shared_warm_start") else ""
 
     def warm_start(self, arm: str, seed: int) -> tuple[R2ec, Run]:
         """Return the model that an arm begins with, trained if it is not there, and its training."""

@@ -96,3 +96,15 @@ def test_half_precision_rewards_are_compared_in_fp32():
     rewards = torch.tensor([[1.0, 1.0078125]], dtype=torch.bfloat16)
     assert rloo_advantages(rewards).dtype == torch.float32
     assert rloo_advantages(rewards)[0, 1].item() == 0.0078125
+
+
+def test_the_same_sum_in_another_order_is_no_better_reward():
+    # What an evaluator that is blind to order gives for permutations of a list: sums of the same numbers.
+    chances = torch.rand(20, 10, generator=torch.Generator().manual_seed(0))
+    orders = [torch.randperm(10, generator=torch.Generator().manual_seed(seed)) for seed in range(8)]
+    rewards = torch.stack([sum(chances[:, column] for column in order) / 10 for order in orders], dim=1)
+    assert (rewards != rewards[:, :1]).any()
+    assert tied_groups(rewards).all()
+    for advantages in (grpo_advantages(rewards, epsilon=1e-6), rloo_advantages(rewards)):
+        assert (advantages == 0).all()
+    assert not tied_groups(rewards + torch.arange(8) * 1e-5).any()

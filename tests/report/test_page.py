@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from thinkrank.data import Samples, split_dataset
-from thinkrank.evaluate import ResultRow, evaluate_retrieval
+from thinkrank.evaluate import Comparison, ResultRow, evaluate_retrieval
 from thinkrank.report import (
     ListWriting,
     PastItem,
@@ -253,12 +253,28 @@ def test_results_show_values_intervals_tests_and_policy(page):
     report = full_report()
     row = next(row for row in report.rows if (row.system, row.metric) == ("item-knn", "hit@10"))
     assert f"{row.value:.4f}".replace("0.", ".", 1) in page.text["table"] or "1.000" in page.text["table"]
-    assert re.search(r"[+−]\.\d{4} \(± \.\d{4}\), p [<=] \.\d{3}", page.text["table"])
+    assert re.search(r"[+−]\.\d{4}, 4 users: too few to test", page.text["table"])
     assert "reference" in page.text["th"]
     assert "coverage@10" in page.text["table"]
     assert "pessimistic" in page.text["dl"]
-    assert "corrected by Holm" in page.text["p"]
     assert "Ties: pessimistic" in page.text["p"]
+
+
+def test_a_test_tells_the_corrected_p_and_what_it_could_have_seen():
+    row = next(row for row in full_report().rows if (row.system, row.metric) == ("item-knn", "hit@10"))
+    told = {
+        "reference": "popularity",
+        "difference": -0.25,
+        "low": -0.3,
+        "high": -0.1,
+        "p_value": 0.01,
+        "num_clusters": 9,
+    }
+    names = row.model_dump(include={"dataset", "split", "system", "metric"})
+    test = Comparison(**names, **told, corrected=0.04, visible=0.125)
+    text = Page(render_report(Report("t", rows=[row], comparisons=[test]))).text
+    assert "−.2500 (± .1250), p = .040" in text["table"]
+    assert "corrected by Holm" in text["p"]
 
 
 def test_the_data_card_shows_counts_parts_and_the_whole_fingerprint(page):

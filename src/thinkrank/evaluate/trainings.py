@@ -77,18 +77,25 @@ def _spread(
     num_clusters = len(sizes_C)
     means_K = differences_KS.mean(axis=1)
     mean = float(means_K.mean())
-    few = num_clusters / max(1, num_clusters - 1)
+    # A user's part is measured from a mean that it pulls along, by its share of the samples; and users that differ much
+    # in size are worth fewer alike ones.
+    left_C = 1 - sizes_C / num_samples
+    alike = float((sizes_C**2).sum() ** 2 / (sizes_C**4).sum())
     # What each user adds to the error of each training's mean; their mean over trainings is the users' own part.
     parts_CK = (sums_CK - sizes_C[:, None] * means_K) / num_samples
     own_C = parts_CK.mean(axis=1)
     both_C = ((parts_CK - own_C[:, None]) ** 2).sum(axis=1) / (num_trainings * (num_trainings - 1))
     trainings = float(means_K.var(ddof=1)) / num_trainings
-    users, both = few * float((own_C**2).sum()), few * float(both_C.sum())
+    users, both = _over(own_C**2, left_C), _over(both_C, left_C)
     variance = max(trainings + users - both, trainings, users)
-    of_users, of_both = num_clusters - 1, (num_trainings - 1) * (num_clusters - 1)
-    share = trainings**2 / (num_trainings - 1) + users**2 / max(1, of_users) + both**2 / max(1, of_both)
+    of_users = max(1.0, alike - 1)
+    share = (trainings**2 + both**2 / of_users) / (num_trainings - 1) + users**2 / of_users
     found = [(variance, max(1.0, variance**2 / share) if share else 1.0), (trainings, num_trainings - 1.0)]
     return mean, [(part**0.5, df) for part, df in found if part > 0], num_clusters
+
+
+def _over(part_C: Float64[np.ndarray, "C"], left_C: Float64[np.ndarray, "C"]) -> float:
+    return float(np.divide(part_C, left_C, out=np.zeros_like(part_C), where=left_C > 0).sum())
 
 
 def trainings_intervals(

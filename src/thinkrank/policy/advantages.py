@@ -3,16 +3,26 @@
 Rollouts of one prompt form a row, so nothing here can mix prompts. Shape legend: B users, G rollouts.
 """
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from thinkrank.policy._checks import at_least_fp32, check_matrix
 
+ROUNDING = 4
+"""Units in the last place by which equal rewards may differ."""
+
 
 def tied_groups(rewards_BG: Float[Tensor, "B G"]) -> Bool[Tensor, "B"]:
-    """Mark the groups of G equal rewards, which have nothing to learn from; a single rollout is such a group."""
+    """Mark the groups of G equal rewards, which have nothing to learn from; a single rollout is such a group.
+
+    Rewards are equal if they differ by no more than the rounding of sums does, `ROUNDING` units in the last place of the
+    largest: the same sum taken in another order is no other reward.
+    """
     check_matrix("rewards", rewards_BG)
-    return (rewards_BG == rewards_BG[:, :1]).all(dim=1)
+    rewards_BG = at_least_fp32(rewards_BG)
+    least_B, most_B = rewards_BG.aminmax(dim=1)
+    return most_B - least_B <= ROUNDING * torch.finfo(rewards_BG.dtype).eps * rewards_BG.abs().amax(dim=1)
 
 
 def grpo_advantages(
