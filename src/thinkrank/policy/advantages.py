@@ -16,8 +16,8 @@ ROUNDING = 4
 def tied_groups(rewards_BG: Float[Tensor, "B G"]) -> Bool[Tensor, "B"]:
     """Mark the groups of G equal rewards, which have nothing to learn from; a single rollout is such a group.
 
-    Rewards are equal if they differ by no more than the rounding of sums does, `ROUNDING` units in the last place of the
-    largest: the same sum taken in another order is no other reward.
+    Rewards are equal if they differ by no more than the rounding of sums does, `ROUNDING` units in the last place of
+    the largest: the same sum taken in another order is no other reward.
     """
     check_matrix("rewards", rewards_BG)
     rewards_BG = at_least_fp32(rewards_BG)
