@@ -4,6 +4,7 @@ Shape legend: N items, D width.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -33,11 +34,18 @@ class ItemTexts:
         self._below: dict[int, Float[Tensor, "_ D"]] = {}
         self._bytes = 0
 
-    def read(self, rows: Sequence[int]) -> Float[Tensor, "N D"]:
-        """Read the state at the last token of some catalogue rows, without gradient."""
-        if self._backbone.items is None:
+    def read(self, rows: Sequence[int], *, fast: bool = False) -> Float[Tensor, "N D"]:
+        """Read the state at the last token of some catalogue rows, without gradient.
+
+        It is read in fp32 unless `fast`. What the lower layers say is part of the model, whoever asks for it first, so
+        that half is always read in the weights' own format.
+        """
+        late = self._backbone.items is not None
+        below = self.below(rows) if late else []
+        with nullcontext() if fast else self._backbone.exact():
+            if late:
+                return read_above(self._backbone, below)
             return read_all(self._backbone, [self._prompts.item(row) for row in rows])
-        return read_above(self._backbone, self.below(rows))
 
     def boundary(self, rows: Sequence[int]) -> Float[Tensor, "N D"]:
         """Read the state at the last token of some catalogue rows, where the lower layers end."""

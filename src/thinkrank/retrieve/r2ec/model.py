@@ -131,8 +131,7 @@ class R2ec:
 
     def encode_items(self, rows: Sequence[int], *, fast: bool = False) -> Float[Tensor, "N D"]:
         """Read the texts of some catalogue rows under the present weights, without gradient; see `user_states`."""
-        with nullcontext() if fast else self.backbone.exact():
-            return self._texts.read(rows)
+        return self._texts.read(rows, fast=fast)
 
     def refresh_table(self, *, step: int = 0) -> None:
         """Encode the whole catalogue anew; needed after the weights changed.
@@ -167,8 +166,7 @@ class R2ec:
             raise ThinkrankError(f"the items do not fit the catalogue: {error}") from error
         prompts = Prompts(self.backbone, catalogue, self.config.prompt)
         texts, rows = ItemTexts(self.backbone, prompts), range(len(self.catalogue), len(catalogue))
-        with self.backbone.exact():
-            self.states.add(texts.read(rows))
+        self.states.add(texts.read(rows))
         self.head.grow(len(rows))
         if self.backbone.items is not None:
             self.backbone.items.grow(texts.boundary(rows))
