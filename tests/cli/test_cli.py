@@ -17,8 +17,10 @@ TERMINAL = {"COLUMNS": "160", "NO_COLOR": "1"}
 
 
 def thinkrank(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Call the program in this process, which has imported torch already, and forget the modules of the folder."""
-    folder, known = (cwd or Path.cwd()).resolve(), set(sys.modules)
+    """Call the program in this process, which has imported torch already; the folder's modules are its own."""
+    folder = (cwd or Path.cwd()).resolve()
+    own = [file.stem for file in folder.glob("*.py")]
+    others = {name: sys.modules.pop(name) for name in own if name in sys.modules}
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         patch.dict(os.environ, TERMINAL),
@@ -31,9 +33,9 @@ def thinkrank(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedP
             main()
         except SystemExit as ended:
             code = int(ended.code or 0)
-    for name in set(sys.modules) - known:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").resolve().parent == folder:
-            del sys.modules[name]
+    for name in own:
+        sys.modules.pop(name, None)
+    sys.modules.update(others)
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
@@ -168,7 +170,7 @@ def test_a_run_is_evaluated_beside_baselines_and_reported(run):
     done = thinkrank("evaluate", str(run), "--samples", "20", "--think", "--untrained", "--sasrec")
     assert done.returncode == 0, done.stderr
     rows = json.loads((run / "results.json").read_text())
-    assert set(rows[0]) == {"dataset", "split", "system", "metric", "value", "low", "high", "n", "seeds"}
+    assert set(rows[0]) == {"dataset", "split", "system", "metric", "value", "low", "high", "n", "seeds", "ties"}
     systems = {row["system"] for row in rows}
     arms = {"R²ec, untrained", "R²ec, no thought", "R²ec, thought first"}
     assert {"popularity", "item-kNN", "SASRec"} | arms == systems

@@ -24,7 +24,7 @@ def test_each_layer_lies_over_the_one_before(tmp_path):
     )
     training = retrieve_settings(Preset.thinkrank, layers).training
     assert (training.steps, training.seed, training.batch_size) == (7, 4, 6)
-    assert training.thought_share == 0.5  # the preset's
+    assert training.thought_share == 0.75  # the preset's
 
 
 def test_the_data_decides_how_items_are_called():
