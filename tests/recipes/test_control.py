@@ -1,6 +1,6 @@
 """The positive control of RecPO: a budget that learns nothing where one thought helps is refused.
 
-The relay world's model and its warm start stand in tests/fixtures/relay, half precision; `ControlWorld` makes them anew
+The relay world's model and its warm start stand in tests/recipes/relay_world, half precision; `ControlWorld` makes them anew
 in some minutes if that folder is emptied. Its adapter is smaller than the study's, so budgets have a higher rate.
 """
 
@@ -22,7 +22,7 @@ from thinkrank.recipes.control import (
 from thinkrank.recipes.presets import Preset, preset
 
 STUDIES = Path(__file__).parents[2] / "studies" / "r2ec"
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "relay"
+FIXTURE = Path(__file__).parent / "relay_world"
 
 
 @pytest.fixture(scope="module")
