@@ -1,7 +1,7 @@
 """The positive control of RecPO: a budget that learns nothing where one thought helps is refused.
 
-The relay world's model and its warm start stand in tests/recipes/relay_world, half precision; `ControlWorld` makes them anew
-in some minutes if that folder is emptied. Its adapter is smaller than the study's, so budgets have a higher rate.
+The relay world's model and its warm start stand in tests/recipes/relay_world, half precision; `ControlWorld` makes them
+anew in some minutes if that folder is emptied. Its adapter is smaller than the study's, so budgets have a higher rate.
 """
 
 from pathlib import Path
