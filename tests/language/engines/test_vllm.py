@@ -390,6 +390,12 @@ def test_a_budget_that_vllm_would_cut_is_refused(served, base):
         served(base, max_model_len=13).sample(PrefixTree.rows([[5], [5] * 6]), GenerationOptions(max_new_tokens=8))
 
 
+def test_items_as_tokens_are_refused(served, base):
+    item = base.model.config.vocab_size + 3
+    with pytest.raises(ThinkrankError, match="no items as tokens"):
+        served(base).sample(PrefixTree.rows([[5, item]]), GenerationOptions(max_new_tokens=8))
+
+
 def test_an_engine_that_reports_other_log_probabilities_is_refused(served, base):
     with pytest.raises(ThinkrankError, match="raw_logprobs"):
         served(base, RecordedLLM())

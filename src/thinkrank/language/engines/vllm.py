@@ -153,6 +153,12 @@ class VllmEngine:
                 f"vLLM samples with temperatures from {low:g} to {high:g}, not {options.temperature:g}: "
                 "choose one of those, 0 for greedy decoding, or the transformers engine"
             )
+        vocabulary = int(self.backbone.model.config.vocab_size)
+        if any(token >= vocabulary for ids in prompts.ids for token in ids):
+            raise ThinkrankError(
+                "vLLM knows no items as tokens: write thoughts about histories that are read late by the transformers "
+                "engine, or read histories as text (model.reading)"
+            )
         longest = max((prompts.ends[leaf] for leaf in prompts.leaves), default=0)
         room = int(self.engine.model_config.max_model_len)
         if longest + options.max_new_tokens > room:
