@@ -17,8 +17,9 @@ def test_validation_is_the_table_of_the_evaluation(seed, k, grades):
     ranking = order_candidates(lists.candidates, scores_LN)
     table = evaluate_reranking({"it": ranking}, lists, cutoffs=[k])
     feedback_LN = lists.feedback()
-    np.testing.assert_array_equal(list_ndcg(ranking.columns_BK, feedback_LN, k), table.values("it", f"ndcg@{k}"))
-    np.testing.assert_array_equal(list_reciprocal_rank(ranking.columns_BK, feedback_LN), table.values("it", "mrr"))
+    given = ranking.columns_BK, feedback_LN
+    np.testing.assert_array_equal(list_ndcg(*given, k, ranking.tied_BK), table.values("it", f"ndcg@{k}"))
+    np.testing.assert_array_equal(list_reciprocal_rank(*given, ranking.tied_BK), table.values("it", "mrr"))
 
 
 @pytest.fixture(scope="module")
