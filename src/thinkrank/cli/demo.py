@@ -39,7 +39,7 @@ def demo(
 
     A small list writer that pauses to think is trained as well, in a made world, and is part of the report.
 
-    Takes about seventeen minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the
+    Takes about twelve minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the
     last checkpoint, and a finished run is reused.
     """
     from thinkrank.recipes import reranking, retrieval
