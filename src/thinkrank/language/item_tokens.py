@@ -141,19 +141,23 @@ class Halves:
         self, ids_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"], sight: AttentionPattern
     ) -> Float[Tensor, "B T D"]:
         """Read text up to the boundary, in the model's own number format."""
-        states: Tensor = self._lower(
-            input_ids=ids_BT, position_ids=positions_BT, attention_mask=_WHOLE, use_cache=False, sight=sight
-        ).last_hidden_state
-        return states
+        return _read(self._lower, positions_BT, sight, input_ids=ids_BT)
 
     def above(
         self, states_BTD: Float[Tensor, "B T D"], positions_BT: Int[Tensor, "B T"], sight: AttentionPattern
     ) -> Float[Tensor, "B T D"]:
         """Read on from the boundary to the final (normed) states."""
-        states: Tensor = self._upper(
-            inputs_embeds=states_BTD, position_ids=positions_BT, attention_mask=_WHOLE, use_cache=False, sight=sight
-        ).last_hidden_state
-        return states
+        return _read(self._upper, positions_BT, sight, inputs_embeds=states_BTD)
+
+
+def _read(
+    half: nn.Module, positions_BT: Int[Tensor, "B T"], sight: AttentionPattern, **inputs: Tensor
+) -> Float[Tensor, "B T D"]:
+    whole = _WHOLE.to(positions_BT.device)
+    states: Tensor = half(
+        **inputs, position_ids=positions_BT, attention_mask=whole, use_cache=False, sight=sight
+    ).last_hidden_state
+    return states
 
 
 def _view(trunk: nn.Module, layers: Sequence[nn.Module], norm: nn.Module | None = None) -> nn.Module:
