@@ -103,14 +103,15 @@ def by_place_shown(folder: Path) -> str:
 
 
 def thinking(folder: Path) -> str:
-    """How often each arm thinks, what that does to entropies, and what an answer costs; means over seeds."""
+    """Tell how often each arm thinks, what it costs, and whether its lists could change: means, or the range of seeds."""
     found: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
         if "trigger_rate" in result:
             found.setdefault(result["arm"], []).append(result)
     without = {(arm, result["seed"]): result["answer_seconds"] for arm, results in found.items() for result in results}
-    header = ["arm", "places that think", "thoughts per place", "entropy before", "after", "time of an answer", "seeds"]
+    header = ["arm", "places that think", "thoughts per place", "entropy before", "after", "time of an answer"]
+    header += ["lists the same, state frozen", "reward of the greedy list", "of the best found", "seeds"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for arm, results in found.items():
         plain = results[0]["settings"]["model"]["generator"]["kind"]  # the arm that never thinks is called like it
@@ -124,9 +125,16 @@ def thinking(folder: Path) -> str:
             f"{np.mean([result['mean_thoughts'] for result in results]):.2f}",
             *(f"{np.mean(values):.3f}" for values in entropies),
             f"{np.median(ratios):.2f}",
+            spread([100 * result["after"]["state"]["unchanged_lists"] for result in results], 0) + " %",
+            *(spread([result["after"]["headroom"][key] for result in results], 3) for key in ("greedy", "found")),
         ]
         lines.append([arm, *figures, str(len(results))])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Show the least and the largest of some seeds' figures."""
+    return "–".join(f"{value:.{digits}f}" for value in (min(values), max(values)))
 
 
 def main() -> int:

@@ -258,4 +258,4 @@ def test_on_movielens_the_teacher_knows_more_than_chance():
 @pytest.mark.shared_data
 def test_on_office_products_the_teacher_knows_more_than_chance(shared_data):
     dataset = thinkrank.load_dataset("amazon-2018", shared_data / "amazon18-office-products")
-    check_real(split_dataset(dataset), "product", least_auc=0.72, least_right=0.55)
+    check_real(split_dataset(dataset, ties="before"), "product", least_auc=0.72, least_right=0.6)
