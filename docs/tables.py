@@ -103,7 +103,7 @@ def by_place_shown(folder: Path) -> str:
 
 
 def thinking(folder: Path) -> str:
-    """Tell how often each arm thinks, what it costs, and whether its lists could change: means, or the range of seeds."""
+    """Tell how often each arm thinks, at what cost, and whether its lists could change: means, or a range of seeds."""
     found: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
