@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkrank.data import Catalogue, Dataset, History
+from thinkrank.data import Catalogue, Dataset, History, interactions
+from thinkrank.data.interactions import UserItems
 from thinkrank.errors import ThinkrankError
-from thinkrank.retrieve import EASE, EASEConfig, ItemKNN, ItemKNNConfig, Popularity, interactions
-from thinkrank.retrieve.interactions import UserItems
+from thinkrank.retrieve import EASE, EASEConfig, ItemKNN, ItemKNNConfig, Popularity
 from thinkrank.testing import two_tribes
 from thinkrank.testing.worlds import COLD_ITEM
 

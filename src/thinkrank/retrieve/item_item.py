@@ -16,10 +16,10 @@ from pydantic import Field, PositiveInt
 
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.history import History
+from thinkrank.data.interactions import UserItems, catalogue_of, training_histories
 from thinkrank.data.splits import Split
 from thinkrank.options import Options
 from thinkrank.retrieve.base import DenseRetriever
-from thinkrank.retrieve.interactions import UserItems, catalogue_of, training_histories
 
 Decay: TypeAlias = Annotated[
     float,

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import Field, PositiveInt
 
-from thinkrank.retrieve.interactions import UserItems
+from thinkrank.data.interactions import UserItems
 from thinkrank.retrieve.item_item import Decay, ItemItem, ItemItemConfig
 
 

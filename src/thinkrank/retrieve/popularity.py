@@ -9,11 +9,11 @@ from pydantic import Field, PositiveFloat
 
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.history import History
+from thinkrank.data.interactions import all_items, catalogue_of, training_histories
 from thinkrank.data.splits import Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
 from thinkrank.retrieve.base import DenseRetriever
-from thinkrank.retrieve.interactions import all_items, catalogue_of, training_histories
 
 SECONDS_PER_DAY = 86_400
 

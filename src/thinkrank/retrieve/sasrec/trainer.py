@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.history import History
+from thinkrank.data.interactions import all_items, catalogue_of, training_histories
 from thinkrank.data.splits import Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.policy import ndcg_reward
-from thinkrank.retrieve.interactions import all_items, catalogue_of, training_histories
 from thinkrank.retrieve.sasrec.model import CausalEncoder, SASRec, fill_up
 from thinkrank.training import Progress, Run, Trainer, TrainerOptions, UnsavedRun, no_progress, train
 
