@@ -1,6 +1,6 @@
 """What counting retrievers learn from: who did what, as a sparse yes/no matrix, and how often two items share a user.
 
-Shape legend: U users, I items, E events, P distinct (user, item) pairs, b items of a block.
+Shape legend: U users, I items, E events, P distinct (user, item) pairs, b items of a block, H items of one history.
 """
 
 from collections.abc import Iterator, Sequence
@@ -93,6 +93,13 @@ def catalogue_of(data: Dataset | Split) -> Catalogue:
 def all_items(histories: Sequence[History]) -> Int64[np.ndarray, "E"]:
     """Return the items of all histories, one after the other."""
     return np.concatenate([np.zeros(0, np.int64), *(history.items for history in histories)])
+
+
+def newest_distinct(history: History, window: int | None) -> Int32[np.ndarray, "H"]:
+    """Return the newest `window` distinct items, newest first; a repeated item stands at its newest place."""
+    items = history.items[::-1]
+    _, first = np.unique(items, return_index=True)
+    return items[np.sort(first)][:window]
 
 
 def _block_ends(cost_I: Float64[np.ndarray, "I"]) -> Iterator[int]:

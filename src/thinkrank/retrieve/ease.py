@@ -7,6 +7,7 @@ from jaxtyping import Float32
 from pydantic import Field, PositiveFloat
 
 from thinkrank.data.interactions import UserItems
+from thinkrank.evidence.linear import inverse_gram
 from thinkrank.retrieve.item_item import Decay, ItemItem, ItemItemConfig
 
 
@@ -38,12 +39,7 @@ class EASE(ItemItem[EASEConfig]):
 
     def weights(self, user_items: UserItems) -> Float32[np.ndarray, "I I"]:
         """Invert the Gram matrix of the items."""
-        gram_II = np.empty((user_items.num_items, user_items.num_items), dtype=np.float32)
-        for rows, common_bI in user_items.cooccurrences():
-            gram_II[rows] = common_bI
-        diagonal = np.arange(len(gram_II))
-        gram_II[diagonal, diagonal] += np.float32(self.config.ridge)
-        weights_II = np.linalg.inv(gram_II)
+        weights_II = inverse_gram(user_items, self.config.ridge)
         weights_II /= -weights_II.diagonal().copy()
-        weights_II[diagonal, diagonal] = 0
+        np.fill_diagonal(weights_II, 0)
         return weights_II

@@ -11,12 +11,11 @@ from abc import abstractmethod
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32
 from pydantic import Field, PositiveInt
 
 from thinkrank.data.dataset import Dataset
-from thinkrank.data.history import History
-from thinkrank.data.interactions import UserItems, catalogue_of, training_histories
+from thinkrank.data.interactions import UserItems, catalogue_of, newest_distinct, training_histories
 from thinkrank.data.splits import Split
 from thinkrank.options import Options
 from thinkrank.retrieve.base import DenseRetriever
@@ -75,10 +74,3 @@ class ItemItem(DenseRetriever[ConfigT]):
             if not row.any():
                 row[:] = self.arrays["counts_I"]
         return scores_BI
-
-
-def newest_distinct(history: History, window: int | None) -> Int32[np.ndarray, "H"]:
-    """Return the newest `window` distinct items, newest first; a repeated item stands at its newest place."""
-    items = history.items[::-1]
-    _, first = np.unique(items, return_index=True)
-    return items[np.sort(first)][:window]

@@ -7,6 +7,7 @@ from jaxtyping import Float32
 from pydantic import Field, PositiveInt
 
 from thinkrank.data.interactions import UserItems
+from thinkrank.evidence.neighbours import nearest_votes
 from thinkrank.retrieve.item_item import Decay, ItemItem, ItemItemConfig
 
 
@@ -41,13 +42,12 @@ class ItemKNN(ItemItem[ItemKNNConfig]):
     def weights(self, user_items: UserItems) -> Float32[np.ndarray, "I I"]:
         """Find the nearest neighbours of every item."""
         weights_II = np.zeros((user_items.num_items, user_items.num_items), dtype=np.float32)
-        root_I = np.sqrt(user_items.counts_I).astype(np.float32)
         for rows, common_bI in user_items.cooccurrences():
-            # An item that nobody took shares no user either: its 0 / 0 is a 0.
-            divisor_bI = np.maximum(root_I[rows, None] * root_I + np.float32(self.config.shrinkage), 1e-12)
-            similarity_bI = common_bI / divisor_bI
-            similarity_bI[np.arange(len(similarity_bI)), np.arange(rows.start, rows.stop)] = 0
-            nearest_bK = np.argsort(-similarity_bI, axis=1, kind="stable")[:, : self.config.neighbours]
-            kept_bK = np.take_along_axis(similarity_bI, nearest_bK, axis=1)
-            np.put_along_axis(weights_II[rows], nearest_bK, kept_bK, axis=1)
+            weights_II[rows] = nearest_votes(
+                common_bI,
+                np.arange(rows.start, rows.stop),
+                user_items.counts_I,
+                neighbours=self.config.neighbours,
+                shrinkage=self.config.shrinkage,
+            )
         return weights_II

@@ -30,6 +30,7 @@ from thinkrank.teachers.attributes import (
     attribute_columns,
     implied_values,
     joined,
+    listed,
     plain,
     recency_weights,
     short_title,
@@ -165,6 +166,12 @@ class Facts:
             if not any(value in self.implied[other] for other in kept):
                 kept = [*(other for other in kept if other not in self.implied[value]), value]
         return tuple(kept)
+
+    def nominal(self, values: Sequence[str]) -> str:
+        """Name values, as in "crime and thriller", "gel pens", "Pilot gel pens" or "Pilot"."""
+        brands = [value for value in values if value in self.brand_names]
+        kinds = [value for value in values if value not in self.brand_names]
+        return " ".join([*brands[:1], *([listed(kinds)] if kinds else [])])
 
     def _share(self, weights: Mapping[str, float], column: Column, value: str, own: int | None) -> float:
         """Return the share of all counted events whose items have a value, `own` left out."""

@@ -5,10 +5,11 @@ rather than to keep a bad one.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from thinkrank.data import Catalogue
-from thinkrank.teachers.attributes import plain, short_title
+from thinkrank.teachers.attributes import short_title
+from thinkrank.teachers.phrases import Form, Phrases, words_of
 
 _CHOSE = (
     r"(?:b(?:ought|uy)|purchased?|watch(?:ed)?|saw|see|ch(?:o|oo)se|pick(?:ed)?|select(?:ed)?|click(?:ed)?|order(?:ed)?"
@@ -34,8 +35,6 @@ LEAKS: dict[str, str] = {
 """Wordings that give a label away, by what they speak of; whole words in any case."""
 
 _PATTERNS = {name: re.compile(rf"\b{pattern}", re.IGNORECASE) for name, pattern in LEAKS.items()}
-_WORD = re.compile(r"[^\W_]+")
-_SENTENCE_END = re.compile(r"[.!?]\s*$")
 _LEAST_LETTERS = 3
 _FURTHER = ("categories", "brand")
 
@@ -49,11 +48,7 @@ class LeakFilter:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._texts = list(_item_texts(catalogue))
-        self._titles: dict[str, set[tuple[str, ...]]] = {}
-        for title in catalogue.titles:
-            for form in {tuple(_words(title)), tuple(_words(short_title(title)))}:
-                if sum(map(len, form)) >= _LEAST_LETTERS and not all(word.isdigit() for word in form):
-                    self._titles.setdefault(form[0], set()).add(form)
+        self._titles = Phrases(form for title in catalogue.titles for form in title_forms(title))
 
     def leak(self, reasoning: str, shown: Iterable[int]) -> str | None:
         """Find what a reasoning gives away, by its name in `LEAKS`, or None.
@@ -65,7 +60,7 @@ class LeakFilter:
         shown_text = self._shown_text(shown)
         for name, pattern in _PATTERNS.items():
             for match in pattern.finditer(reasoning):
-                if " ".join(_words(match.group())).casefold() not in shown_text:
+                if " ".join(words_of(match.group())).casefold() not in shown_text:
                     return name
         return None
 
@@ -80,33 +75,17 @@ class LeakFilter:
             shown: rows of the items it may speak of.
         """
         shown_text = self._shown_text(shown)
-        found = list(_WORD.finditer(reasoning))
-        index = 0
-        while index < len(found):
-            title = self._title_at(reasoning, found, index)
-            if title and f" {' '.join(title)} ".casefold() not in shown_text:
-                return " ".join(title)
-            index += max(1, len(title))
-        return None
-
-    def _title_at(self, reasoning: str, found: Sequence[re.Match[str]], index: int) -> tuple[str, ...]:
-        """Find the longest title that begins with this word; empty if there is none."""
-        first = found[index]
-        begins_sentence = not reasoning[: first.start()].strip() or _SENTENCE_END.search(reasoning[: first.start()])
-        named = (
-            form
-            for form in self._titles.get(first.group(), ())
-            if form == tuple(match.group() for match in found[index : index + len(form)])
-            and not (len(form) == 1 and begins_sentence)
-        )
-        return max(named, key=len, default=())
+        found = (" ".join(form) for _, _, form in self._titles.find(reasoning, sentence_starts=False))
+        return next((title for title in found if f" {title} ".casefold() not in shown_text), None)
 
     def _shown_text(self, shown: Iterable[int]) -> str:
         return "\n".join(self._texts[row] for row in shown)
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(plain(text))
+def title_forms(title: str) -> set[Form]:
+    """Return the words of a title, in full and cut short, but for those too short to tell a title by."""
+    forms = {words_of(title), words_of(short_title(title))}
+    return {form for form in forms if sum(map(len, form)) >= _LEAST_LETTERS and not all(map(str.isdigit, form))}
 
 
 def _item_texts(catalogue: Catalogue) -> Iterator[str]:
@@ -116,4 +95,4 @@ def _item_texts(catalogue: Catalogue) -> Iterator[str]:
         cells = (column[row] for column in columns)
         texts = [title, short_title(title)]
         texts += (text for cell in cells for text in ([cell] if isinstance(cell, str) else cell or []) if text)
-        yield "|".join(f" {' '.join(_words(text))} " for text in texts).casefold()
+        yield "|".join(f" {' '.join(words_of(text))} " for text in texts).casefold()

@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 MATCH = ("A match.", "A good fit.", "Likely next.", "Fits well.")
 NO_MATCH = ("Not a match.", "A poor fit.", "Unlikely next.", "Does not fit.")
 NOTHING = "Nothing is known yet."
-_LEADS = ("This one:", "Here:", "On offer:", "Now:")
+LEADS = ("This one:", "Here:", "On offer:", "Now:")
 _RICHNESS = ((2, 3), (2, 2), (1, 2), (1, 1), (0, 1), (0, 0))  # titles named, asides; the first that is short enough
 _PIECE = re.compile(r"[^\W\d_]{1,7}|\d|[^\w\s]")
 
@@ -75,7 +75,7 @@ class Templates:
         if not reasons:
             for_it = ["with nothing that speaks for it"]
         but = [f"though {self._aside(piece)}" for piece in doubts[:1]]
-        lead, verdict = self.choice(0, _LEADS), self.choice(1, MATCH if likely else NO_MATCH)
+        lead, verdict = self.choice(0, LEADS), self.choice(1, MATCH if likely else NO_MATCH)
         text = ""
         for num_titles, num_asides in _RICHNESS:
             asides = [*for_it[: max(1, num_asides - len(but))], *but][:num_asides]
@@ -102,7 +102,7 @@ class Templates:
 
     def _liked(self, taste: Evidence, num_titles: int) -> str:
         shared, rows = self._shared(taste)
-        what, titles = self._nominal(shared), self._titles(rows)[:num_titles]
+        what, titles = self.facts.nominal(shared), self._titles(rows)[:num_titles]
         count, last = len(rows), len(self.profile.rows)
         if count == 1 and last > 2:
             return _with_titles(f"Already chose {what}", titles)
@@ -117,7 +117,7 @@ class Templates:
         return self.choice(2, ways)
 
     def _missed(self, taste: Evidence) -> str:
-        what, count, last = self._nominal(taste.values[:1]), len(taste.rows), len(self.profile.rows)
+        what, count, last = self.facts.nominal(taste.values[:1]), len(taste.rows), len(self.profile.rows)
         if count:
             return f"Only {self._counted(count, what)}"
         main, _ = self._main_taste()
@@ -138,7 +138,7 @@ class Templates:
         if not 5 * len(rows) >= len(self.profile.rows) > 2 or len(rows) < 2:
             return ""
         shared = [v for v in self.facts.values[self.item] if self.profile.holding([v]) == rows]
-        what = self._nominal(self.facts.specific(shared))
+        what = self.facts.nominal(self.facts.specific(shared))
         return self._counted(len(rows), what, self._titles(rows)[:num_titles])
 
     def _counted(self, count: int, what: str, titles: Sequence[str] = ()) -> str:
@@ -161,19 +161,19 @@ class Templates:
         for values in filter(None, (top[:2], top[:1])):
             rows = self.profile.holding(values)
             if last == 1:
-                return f"so far {self._nominal(values)}", rows
+                return f"so far {self.facts.nominal(values)}", rows
             if 4 * len(rows) >= last and len(rows) > 1:
                 often = self.choice(3, ("mostly", "mainly", "largely")) if 2 * len(rows) >= last else "often"
-                return f"{often} {self._nominal(values)}", rows
+                return f"{often} {self.facts.nominal(values)}", rows
         return "", ()
 
     def _item(self) -> str:
         """Say what the item is, by its attributes and year, or by its title where it has none."""
         facts, values = self.facts, self._item_values()
         if set(values) <= facts.brand_names:
-            what = facts.titles[self.item] or self._nominal(values) or "something without a title"
+            what = facts.titles[self.item] or self.facts.nominal(values) or "something without a title"
         else:
-            what = self._nominal(values[:4])
+            what = self.facts.nominal(values[:4])
         year = facts.years[self.item]
         return f"{what} from {year}" if year else what
 
@@ -195,21 +195,15 @@ class Templates:
         shared, rows = self._shared(piece)
         if favours:
             titles = self._titles(rows)[:1]
-            what = "" if set(shared) == set(self._item_values()) else f"{self._nominal(shared)} "
+            what = "" if set(shared) == set(self._item_values()) else f"{self.facts.nominal(shared)} "
             return f"{what}like {titles[0]}" if titles else f"{what}as before"
-        return f"{'little' if piece.rows else 'no'} {self._nominal(piece.values[:1])} so far"
+        return f"{'little' if piece.rows else 'no'} {self.facts.nominal(piece.values[:1])} so far"
 
     def _shared(self, taste: Evidence) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Return a taste's weightiest value and the items that have it; and the next, if most of these have it too."""
         values = self.facts.specific(taste.values)
         one, both = self.profile.holding(values[:1]), self.profile.holding(values[:2])
         return (values[:2], both) if 2 * len(both) > len(one) else (values[:1], one)
-
-    def _nominal(self, values: Sequence[str]) -> str:
-        """Name values, as in "crime and thriller", "gel pens", "Pilot gel pens" or "Pilot"."""
-        brands = [value for value in values if value in self.facts.brand_names]
-        kinds = [value for value in values if value not in self.facts.brand_names]
-        return " ".join([*brands[:1], *([listed(kinds)] if kinds else [])])
 
     def _titles(self, rows: Sequence[int]) -> list[str]:
         """Return the titles of the rows, each once."""
