@@ -21,7 +21,7 @@ from thinkrank.evaluate import (
     position_bias,
     random_scores,
 )
-from thinkrank.retrieve import EASE, EASEConfig, ItemKNN, Popularity, SASRec, SasrecOptions, train_sasrec
+from thinkrank.retrieve import EASE, EASEConfig, ItemKNN, Popularity, SASRec, SasrecOptions, train_sequential
 from thinkrank.stages import Cost, Ranking, order_candidates
 from thinkrank.testing import two_tribes
 
@@ -238,7 +238,7 @@ def tribes():
 def test_baselines_rank_candidates_as_they_rank_the_catalogue(tribes, baseline, negatives):
     sets = candidate_sets(tribes.test, 8, negatives=negatives, counts_I=tribes.train_counts)
     if isinstance(baseline, SASRec):
-        train_sasrec(baseline, tribes)
+        train_sequential(baseline, tribes)
     else:
         baseline.fit(tribes)
     ranks = evaluate_ranking({"it": baseline}, sets, batch_size=3).answers["it"].ranks_S

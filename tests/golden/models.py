@@ -53,7 +53,7 @@ from thinkrank.retrieve import (
     RecpoOptions,
     SASRec,
     SasrecOptions,
-    train_sasrec,
+    train_sequential,
 )
 from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
 from thinkrank.retrieve.r2ec.recpo import RecpoTrainer
@@ -169,7 +169,7 @@ def grpo_fit(model: EGLR, options: Mapping[str, Any], folder: Path) -> GrpoTrain
 def sasrec(options: Mapping[str, Any]) -> tuple[SASRec, list[float]]:
     """Trained, and its validations."""
     model = SASRec(explicit(SasrecOptions, options), device="cpu")
-    return model, validations(train_sasrec(model, world.walks_split()))
+    return model, validations(train_sequential(model, world.walks_split()))
 
 
 def item_knn(options: Mapping[str, Any]) -> ItemKNN:

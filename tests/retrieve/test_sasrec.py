@@ -17,9 +17,10 @@ from thinkrank.data import Catalogue, Dataset, History, split_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import evaluate_retrieval
 from thinkrank.pretrained import finish
-from thinkrank.retrieve import Popularity, SASRec, SasrecOptions, train_sasrec
-from thinkrank.retrieve.sasrec.model import CausalEncoder, fill_up
-from thinkrank.retrieve.sasrec.trainer import SasrecTrainer, next_item_loss, readouts, windows
+from thinkrank.retrieve import Popularity, SASRec, SasrecOptions, train_sequential
+from thinkrank.retrieve.sequential.model import fill_up
+from thinkrank.retrieve.sequential.sasrec import CausalEncoder
+from thinkrank.retrieve.sequential.trainer import SequentialTrainer, next_item_loss, readouts, windows
 from thinkrank.testing import LearnsTasteContract, TrainerContract, two_tribes
 from thinkrank.testing.worlds import COLD_ITEM
 from thinkrank.training import Run, UnsavedRun, train
@@ -52,7 +53,7 @@ def encoder_of(num_items: int = 9, **options: object) -> CausalEncoder:
 
 def trained(data, options=SMALL, **changes) -> SASRec:
     model = SASRec(options.model_copy(update=changes), device="cpu")
-    train_sasrec(model, data)
+    train_sequential(model, data)
     return model
 
 
@@ -72,13 +73,20 @@ class TestSASRecOfManyShortWindows(LearnsTasteContract):
         return trained(dataset, max_length=2, norm="post")
 
 
-class TestSasrecTrainer(TrainerContract):
+class TestGatedLayersAndSampledItems(LearnsTasteContract):
+    @classmethod
+    def fit(cls, dataset):
+        return trained(dataset, layers="ligr", negatives=8)
+
+
+class TestSequentialTrainer(TrainerContract):
     @pytest.fixture(scope="class")
     @classmethod
     def make(cls):
         split = split_dataset(walks(*range(NUM_WINES), *range(NUM_WINES), length=10), "leave-last-out")
-        options = SMALL.model_copy(update={"max_epochs": 6, "patience": 6, "batch_size": 8, "dropout": 0.3})
-        return lambda folder: SasrecTrainer(SASRec(options, device="cpu"), split, Run(folder, {}, {}))
+        changes = {"max_epochs": 6, "patience": 6, "batch_size": 8, "dropout": 0.3, "negatives": 7}
+        options = SMALL.model_copy(update=changes)
+        return lambda folder: SequentialTrainer(SASRec(options, device="cpu"), split, Run(folder, {}, {}))
 
 
 def written_out(encoder: CausalEncoder, items: list[int], *, heads: int, norm: str) -> Tensor:
@@ -196,7 +204,7 @@ def walker():
     """A model that has seen the walk, with its split and its run."""
     split = split_dataset(walks(*range(NUM_WINES), *range(NUM_WINES)), "leave-last-out")
     model, run = SASRec(SMALL.model_copy(update={"max_epochs": 40, "patience": 8}), device="cpu"), UnsavedRun()
-    train_sasrec(model, split, run=run)
+    train_sequential(model, split, run=run)
     return model, split, run
 
 
@@ -220,7 +228,7 @@ def test_weights_that_got_worse_are_given_back():
 
     def trained_as_if_judged(*judgements: float, **options: int) -> tuple[SASRec, list[float]]:
         model, remaining = SASRec(SMALL.model_copy(update=options), device="cpu"), iter(judgements)
-        trainer = SasrecTrainer(model, split, UnsavedRun())
+        trainer = SequentialTrainer(model, split, UnsavedRun())
         trainer.measure = lambda: {"valid_ndcg@10": next(remaining)}
         return model, validations(train(trainer))
 
@@ -244,7 +252,7 @@ def test_a_whole_data_set_is_learnt_for_all_epochs():
         def __exit__(self, *fault):
             return None
 
-    run = train_sasrec(SASRec(SMALL, device="cpu"), two_tribes(), progress=Bar)
+    run = train_sequential(SASRec(SMALL, device="cpu"), two_tribes(), progress=Bar)
     assert validations(run) == []
     assert [row["step"] for row in run.metrics()] == list(range(1, SMALL.max_epochs + 1))
     assert shown[:2] == [("training SASRec", SMALL.max_epochs), (0, "")]
@@ -255,16 +263,14 @@ def test_a_whole_data_set_is_learnt_for_all_epochs():
 def test_a_run_in_a_folder_is_resumed_and_one_that_is_over_gives_its_weights(tmp_path):
     split = split_dataset(walks(*range(NUM_WINES)), "leave-last-out")
     first = SASRec(SMALL, device="cpu")
-    log = train_sasrec(first, split, run=Run(tmp_path, {}, {})).metrics()
+    log = train_sequential(first, split, run=Run(tmp_path, {}, {})).metrics()
     second = SASRec(SMALL, device="cpu")
-    assert train_sasrec(second, split, run=Run(tmp_path, {}, {})).metrics() == log
+    assert train_sequential(second, split, run=Run(tmp_path, {}, {})).metrics() == log
     np.testing.assert_array_equal(first.scores([[1, 2]]), second.scores([[1, 2]]))
 
 
 def test_importing_it_does_not_load_transformers():
-    code = (
-        "import sys; from thinkrank.retrieve.sasrec.trainer import train_sasrec; print('transformers' in sys.modules)"
-    )
+    code = "import sys; import thinkrank.retrieve.sequential.trainer; print('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "False\n"
 
 
@@ -342,7 +348,7 @@ def test_senseless_options_are_errors():
 def test_nothing_to_learn_or_nothing_learnt_is_an_error(tmp_path):
     with pytest.raises(ThinkrankError, match="no user has two"):
         trained(walks(1, 2, length=1))
-    with pytest.raises(ThinkrankError, match="call train_sasrec first"):
+    with pytest.raises(ThinkrankError, match="call train_sequential first"):
         SASRec().scores([History.of([])])
-    with pytest.raises(ThinkrankError, match="call train_sasrec first"):
+    with pytest.raises(ThinkrankError, match="call train_sequential first"):
         SASRec().save_pretrained(tmp_path)

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from thinkrank.data import Split
 from thinkrank.metrics import ndcg, relevance_from_ranks
-from thinkrank.retrieve import EASE, ItemKNN, Popularity, SASRec, SasrecOptions, train_sasrec
+from thinkrank.retrieve import EASE, ItemKNN, Popularity, SASRec, SasrecOptions, train_sequential
 from thinkrank.retrieve.base import DenseRetriever
 from thinkrank.training import Progress, no_progress
 
@@ -40,7 +40,7 @@ def fitted_baselines(
     for name in names:
         if name == SASREC:
             systems[name] = model = SASRec(SasrecOptions(seed=seed), device=device)
-            train_sasrec(model, split, progress=progress)
+            train_sequential(model, split, progress=progress)
         else:
             systems[name] = _chosen(name, split, progress)
     return systems

@@ -1,3 +1,5 @@
+from .als import ALS as ALS
+from .als import ALSConfig as ALSConfig
 from .base import DenseRetriever as DenseRetriever
 from .ease import EASE as EASE
 from .ease import EASEConfig as EASEConfig
@@ -13,6 +15,8 @@ from .r2ec.model import R2ec as R2ec
 from .r2ec.options import ContrastiveOptions as ContrastiveOptions
 from .r2ec.options import RecpoOptions as RecpoOptions
 from .r2ec.recpo import train_recpo as train_recpo
-from .sasrec.model import SASRec as SASRec
-from .sasrec.model import SasrecOptions as SasrecOptions
-from .sasrec.trainer import train_sasrec as train_sasrec
+from .sequential.gru4rec import GRU4Rec as GRU4Rec
+from .sequential.gru4rec import Gru4recOptions as Gru4recOptions
+from .sequential.sasrec import SASRec as SASRec
+from .sequential.sasrec import SasrecOptions as SasrecOptions
+from .sequential.trainer import train_sequential as train_sequential

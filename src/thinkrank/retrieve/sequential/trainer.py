@@ -1,20 +1,20 @@
-"""Training of SASRec: passes over all training events, stopped when validation no longer improves.
+"""Training of sequential networks: passes over all training events, stopped when validation no longer improves.
 
 Memory: a few arrays of 4 * P * I bytes, P up to `batch_size` times `max_length` predictions (9 MB each for 1,280
 predictions and 1,682 items).
 
-Shape legend: B rows, T places, P predictions of a batch, I items, W events of a window.
+Shape legend: B rows, T places, P predictions of a batch, I items, N negatives, W events of a window.
 """
 
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,12 +24,12 @@ from thinkrank.data.interactions import all_items, catalogue_of, training_histor
 from thinkrank.data.splits import Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.policy import ndcg_reward
-from thinkrank.retrieve.sasrec.model import CausalEncoder, SASRec, fill_up
+from thinkrank.retrieve.sequential.model import Sequential, SequentialEncoder, fill_up
 from thinkrank.training import Progress, Run, Trainer, TrainerOptions, UnsavedRun, no_progress, train
 
 
-def train_sasrec(
-    model: SASRec, data: Dataset | Split, *, run: Run | None = None, progress: Progress = no_progress
+def train_sequential(
+    model: Sequential[Any], data: Dataset | Split, *, run: Run | None = None, progress: Progress = no_progress
 ) -> Run:
     """Train a model in place from fresh weights, or resume what the run's folder holds.
 
@@ -50,35 +50,37 @@ def train_sasrec(
         ThinkrankError: if no user has two training events, one after the other.
     """
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        return train(SasrecTrainer(model, data, UnsavedRun() if run is None else run), progress)
+        return train(SequentialTrainer(model, data, UnsavedRun() if run is None else run), progress)
 
 
-class SasrecTrainer(Trainer[TrainerOptions]):
-    """One training of SASRec in progress; a step is an epoch.
+class SequentialTrainer(Trainer[TrainerOptions]):
+    """One training in progress; a step is an epoch.
 
     Args:
         model: trained in place.
-        data: as for `train_sasrec`.
+        data: as for `train_sequential`.
         run: the folder for checkpoints and the log.
     """
 
-    betas = (0.9, 0.98)  # the paper's released code
+    betas = (0.9, 0.98)  # SASRec's released code
     validates_first = False
-    title = "training SASRec"
 
-    def __init__(self, model: SASRec, data: Dataset | Split, run: Run) -> None:
-        self.model, self.config = model, model.config
+    def __init__(self, model: Sequential[Any], data: Dataset | Split, run: Run) -> None:
+        self.model, self.config, self.title = model, model.config, f"training {model.title}"
         self.histories, self.catalogue = training_histories(data), catalogue_of(data)
+        if self.config.train_in_file_order:
+            self.histories = [replace(history, tied=None) for history in self.histories]
         if not any((history.reads >= 0).any() for history in self.histories):
             raise ThinkrankError(
-                "SASRec learns what comes next, and no user has two training interactions, one after the other"
+                f"{model.title} learns what comes next, and no user has two training interactions, one after the other"
             )
         counts_I = np.bincount(all_items(self.histories), minlength=len(self.catalogue))
         self.counts_I = counts_I.astype(np.float32)
         config = self.config
         self.validation = data.valid.subset(config.validation_samples, config.seed) if isinstance(data, Split) else None
         self.generator = np.random.default_rng(config.seed)
-        self.encoder = CausalEncoder(len(self.catalogue), config)
+        self.negatives = None if config.negatives is None else Negatives(counts_I, config.negatives)
+        self.encoder = model.new_encoder(len(self.catalogue))
         model.install(self.encoder, self.catalogue, self.counts_I)
         options = TrainerOptions(
             steps=config.max_epochs,
@@ -90,6 +92,7 @@ class SasrecTrainer(Trainer[TrainerOptions]):
             validate_every=1,
             patience=config.patience,
             checkpoint_every=1,
+            max_minutes=config.max_minutes,
             seed=config.seed,
         )
         parameters = list(self.encoder.parameters())
@@ -98,7 +101,7 @@ class SasrecTrainer(Trainer[TrainerOptions]):
 
     def prepare(self) -> None:
         """Draw the weights, first of all that is drawn from the seed."""
-        self.encoder.load_state_dict(CausalEncoder(len(self.catalogue), self.config).state_dict())
+        self.encoder.load_state_dict(self.model.new_encoder(len(self.catalogue)).state_dict())
 
     def step(self) -> str:
         """Pass once over every training event, in random order."""
@@ -110,7 +113,8 @@ class SasrecTrainer(Trainer[TrainerOptions]):
         for start in range(0, len(order), size):
             chosen = [rows[index] for index in order[start : start + size]]
             items_BT, _ = fill_up([row.items_W for row in chosen])
-            loss = next_item_loss(self.encoder, items_BT.to(self.encoder.device), *readouts(chosen))
+            drawn = None if self.negatives is None else self.negatives.draw(self.generator)
+            loss = next_item_loss(self.encoder, items_BT.to(self.encoder.device), *readouts(chosen), drawn)
             loss.backward()
             self.update()
             predictions = sum(len(row.targets_P) for row in chosen)
@@ -173,16 +177,40 @@ def readouts(windows: Sequence[Window]) -> tuple[Int[Tensor, "P"], Int[Tensor, "
     return torch.from_numpy(rows_P), torch.from_numpy(reads_P), torch.from_numpy(targets_P)
 
 
+class Negatives:
+    """Draw what targets compete with: half of it by how often training saw an item, half from all items alike.
+
+    Args:
+        counts_I: training events of each item.
+        n: how many are drawn for an update, with replacement.
+
+    Source: Yang et al. 2020 (mixed negative sampling); the halves are ours.
+    """
+
+    def __init__(self, counts_I: Int[np.ndarray, "I"], n: int) -> None:
+        self.shares_I = (counts_I / counts_I.sum() + 1 / len(counts_I)) / 2
+        self._ends_I, self._n = self.shares_I.cumsum(), n
+
+    def draw(self, generator: np.random.Generator) -> tuple[Int[Tensor, "N"], Float32[Tensor, "N"]]:
+        """Return items, and the log of how often each is drawn on average: n times its share."""
+        items_N = np.searchsorted(self._ends_I, generator.random(self._n) * self._ends_I[-1], side="right")
+        return torch.from_numpy(items_N), torch.from_numpy(np.log(self._n * self.shares_I[items_N])).float()
+
+
 def next_item_loss(
-    encoder: CausalEncoder,
+    encoder: SequentialEncoder,
     items_BT: Int[Tensor, "B T"],
     rows_P: Int[Tensor, "P"],
     places_P: Int[Tensor, "P"],
     targets_P: Int[Tensor, "P"],
+    drawn: tuple[Int[Tensor, "N"], Float32[Tensor, "N"]] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute the mean cross-entropy, in nats, of targets against the whole catalogue.
+    """Compute the mean cross-entropy, in nats, of targets against the whole catalogue, or against drawn items.
 
-    L = -(1/P) Σ_p log( exp(h_p · e_target) / Σ_i exp(h_p · e_i) )
+    L = -(1/P) Σ_p log( exp(h_p · e_target) / Z_p ),  Z_p = Σ_i exp(h_p · e_i)
+
+    Of drawn items, each counts by how often it is drawn on average (the logQ correction), so that what stands for Z_p
+    is right in the mean: exp(h_p · e_target) + Σ_n exp(h_p · e_n - log q_n), but for draws of the target itself.
 
     Args:
         encoder: gives the states h and the embeddings e.
@@ -190,11 +218,19 @@ def next_item_loss(
         rows_P: the row that each prediction is read in;
         places_P: the place there, after which nothing is known; P is at least 1.
         targets_P: the row that came next.
+        drawn: items, and the log of how often each is drawn on average; None for the whole catalogue.
 
-    Source: Klenitskiy & Vasilev 2023 (their SASRec with cross-entropy).
+    Source: Klenitskiy & Vasilev 2023 (their SASRec with cross-entropy); Bengio & Senécal 2008 for the correction.
     """
-    states_PD = encoder(items_BT)[rows_P.to(items_BT.device), places_P.to(items_BT.device)]
-    return functional.cross_entropy(encoder.item_scores(states_PD), targets_P.to(items_BT.device))
+    device = items_BT.device
+    states_PD, targets_P = encoder(items_BT)[rows_P.to(device), places_P.to(device)], targets_P.to(device)
+    if drawn is None:
+        return functional.cross_entropy(encoder.item_scores(states_PD), targets_P)
+    items_N, log_q_N = drawn[0].to(device), drawn[1].to(device)
+    target_P1 = (states_PD * encoder.items(targets_P)).sum(dim=1, keepdim=True)
+    scores_PN = states_PD @ encoder.items(items_N).T - log_q_N
+    scores_PN = scores_PN.masked_fill(items_N == targets_P[:, None], -torch.inf)
+    return -torch.cat([target_P1, scores_PN], dim=1).log_softmax(dim=1)[:, 0].mean()
 
 
 def windows(history: History, max_length: int, generator: np.random.Generator) -> Iterator[Window]:

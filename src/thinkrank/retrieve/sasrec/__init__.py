@@ -1,1 +1,0 @@
-"""SASRec: self-attention over the items of a history, and its training."""
