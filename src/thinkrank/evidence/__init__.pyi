@@ -1,5 +1,10 @@
+from .claims import Claim as Claim
+from .claims import ClaimChecker as ClaimChecker
+from .claims import num_true as num_true
 from .crowd import Crowd as Crowd
 from .features import EvidenceFeatures as EvidenceFeatures
 from .features import FeatureOptions as FeatureOptions
+from .reasons import Reason as Reason
+from .reasons import Reasons as Reasons
 from .transitions import TransitionOptions as TransitionOptions
 from .transitions import Transitions as Transitions

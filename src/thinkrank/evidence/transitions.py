@@ -59,9 +59,11 @@ class Transitions:
             row_I -= self._sums(*self._pairs(self._histories[without]), item)
         return row_I
 
-    def _sums(self, cells: Int64[np.ndarray, "K"], weights: Float64[np.ndarray, "K"], item: int) -> np.ndarray:
+    def _sums(
+        self, cells: Int64[np.ndarray, "K"], weights: Float64[np.ndarray, "K"], item: int
+    ) -> Float64[np.ndarray, "I"]:
         first, last = np.searchsorted(cells, [item * self._num_items, (item + 1) * self._num_items])
-        return np.bincount(cells[first:last] - item * self._num_items, weights[first:last], self._num_items)
+        return np.bincount(cells[first:last] - item * self._num_items, weights[first:last], self._num_items) * 1.0
 
     def _pairs(self, history: History) -> tuple[Int64[np.ndarray, "K"], Float64[np.ndarray, "K"]]:
         """List a person's pairs, ascending by `earlier * I + later`, and what each counts."""

@@ -167,6 +167,14 @@ class Facts:
                 kept = [*(other for other in kept if other not in self.implied[value]), value]
         return tuple(kept)
 
+    def share(self, value: str) -> float:
+        """Return the share of all counted events whose items have an attribute value; each item counts once more."""
+        return self._share(self._value_weights, self.values, value, None)
+
+    def decade_share(self, when: str) -> float:
+        """Return the same of a decade."""
+        return self._share(self._decade_weights, self._decades, when, None)
+
     def nominal(self, values: Sequence[str]) -> str:
         """Name values, as in "crime and thriller", "gel pens", "Pilot gel pens" or "Pilot"."""
         brands = [value for value in values if value in self.brand_names]
