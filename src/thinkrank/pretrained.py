@@ -29,6 +29,7 @@ KINDS = {
     "ease": "thinkrank.retrieve.ease:EASE",
     "fused": "thinkrank.retrieve.fused:Fused",
     "als": "thinkrank.retrieve.als:ALS",
+    "text": "thinkrank.retrieve.text:TextCosine",
     "sasrec": "thinkrank.retrieve.sequential.sasrec:SASRec",
     "gru4rec": "thinkrank.retrieve.sequential.gru4rec:GRU4Rec",
     "r2rank": "thinkrank.rank.r2rank.model:R2Rank",

@@ -65,7 +65,7 @@ def load_backbone(
     }
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder_or_id, trust_remote_code=False)
-        with _quiet_transformers():
+        with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(folder_or_id, attn_implementation=IMPLEMENTATION, **options)
     except (OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
@@ -115,7 +115,7 @@ def _converted(gguf: Path) -> Path:
     fresh = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
     try:
         logger.info("converting %s once; later starts read the copy in %s", gguf.name, folder)
-        with _quiet_transformers():
+        with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             model = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,
@@ -135,7 +135,7 @@ def _converted(gguf: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep the notices and progress bars of transformers off a user's terminal while it loads.
 
     The GGUF reader's bar can't be switched off, so what is written to stderr meanwhile is dropped; errors are raised

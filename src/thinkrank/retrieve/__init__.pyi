@@ -20,3 +20,5 @@ from .sequential.gru4rec import Gru4recOptions as Gru4recOptions
 from .sequential.sasrec import SASRec as SASRec
 from .sequential.sasrec import SasrecOptions as SasrecOptions
 from .sequential.trainer import train_sequential as train_sequential
+from .text import TextCosine as TextCosine
+from .text import TextOptions as TextOptions
