@@ -10,7 +10,9 @@ import pytest
 
 from thinkrank.data import Samples, split_dataset
 from thinkrank.evaluate import Comparison, ResultRow, evaluate_retrieval
+from thinkrank.evidence import Reasons
 from thinkrank.report import (
+    CheckedClaims,
     ListWriting,
     PastItem,
     RankedItem,
@@ -337,6 +339,31 @@ def test_cases_are_told_from_the_samples():
         places = [place for place, item in enumerate(told.items, start=1) if item.is_target]
         # Ties stand before the target in its rank, but in row order in the list.
         assert all(place <= told.target_rank for place in places)
+
+
+def test_reasons_stand_under_the_first_items_with_their_checked_claims():
+    split = split_dataset(two_tribes())
+    some = split.test.subset(3, seed=0)
+    ranking, ranks = answer_with_ranks(ItemKNN().fit(split), some.requests(), 4, some.targets, filter_seen=True)
+    cases = user_cases(some, ranking, ranks, reasons=Reasons.of(split, "thing"), num_reasons=2)
+    for one in cases:
+        reasons = [item.reason for item in one.items]
+        assert reasons[2:] == [None, None]
+        assert one.reason_claims == CheckedClaims(*[sum(map(bool, reasons[:2]))] * 2)
+    assert any(item.reason and "people who chose" in item.reason for one in cases for item in one.items)
+    without = user_cases(some, ranking, ranks)
+    assert all(item.reason is None for one in without for item in one.items)
+    assert "claims" not in text_of(*without)
+
+
+def test_claims_of_thoughts_and_of_reasons_are_told_and_hostile_reasons_are_text():
+    item = RankedItem("A", 1.0, reason=HOSTILE)
+    told = {"reason_claims": CheckedClaims(7, 6), "thought_claims": CheckedClaims(1, 0), "thought": thought("a")}
+    text = text_of(case(items=[item, RankedItem("B", 0.5, reason="")], **told))
+    assert "claims: checked 7, true 6" in text
+    assert "claims: checked 1, true 0" in text
+    assert "The counts are too small to tell why." in text
+    assert "<script>" not in render_report(Report("t", users=[case(items=[item])]))
 
 
 def curves(*rows: dict) -> Page:

@@ -1,3 +1,4 @@
+from .cases import CheckedClaims as CheckedClaims
 from .cases import PastItem as PastItem
 from .cases import RankedItem as RankedItem
 from .cases import UserCase as UserCase

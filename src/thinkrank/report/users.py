@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 
 from thinkrank.language.options import FinishReason
-from thinkrank.report.cases import PastItem, RankedItem, UserCase
+from thinkrank.report.cases import CheckedClaims, PastItem, RankedItem, UserCase
 from thinkrank.report.html import Html, item_text, join, tag, text
-from thinkrank.stages.answers import Thought
 
 FINISHES = {
     "closed": "closed its own thought",
     "end_of_turn": "ended its turn without closing the thought",
     "length": "was cut off by the token budget",
 }
+
+TOO_FEW = "The counts are too small to tell why."
 
 
 def users_section(cases: Sequence[UserCase]) -> Html | None:
@@ -30,8 +31,14 @@ def _card(case: UserCase) -> Html:
         tag(
             "div",
             tag("div", tag("h4", past_title(len(case.past), case.past_length)), past_list(case.past), class_="past"),
-            tag("div", *_thought(case.thought), class_="thought") if case.thought else None,
-            tag("div", tag("h4", f"Recommended, best {len(case.items)}"), _items(case), class_="answer"),
+            tag("div", *_thought(case), class_="thought") if case.thought else None,
+            tag(
+                "div",
+                tag("h4", f"Recommended, best {len(case.items)}"),
+                _items(case),
+                _claims(case.reason_claims),
+                class_="answer",
+            ),
             class_="columns" if case.thought else "columns two",
         ),
         class_="card user",
@@ -73,8 +80,18 @@ def thought_text(thought: str, num_tokens: int, finish_reason: FinishReason) -> 
     return [words, tag("p", facts, class_="facts")]
 
 
-def _thought(thought: Thought) -> list[Html]:
-    return [tag("h4", "Thought"), *thought_text(thought.text, len(thought.token_ids), thought.finish_reason)]
+def _thought(case: UserCase) -> list[Html | None]:
+    if case.thought is None:
+        return []
+    told = thought_text(case.thought.text, len(case.thought.token_ids), case.thought.finish_reason)
+    return [tag("h4", "Thought"), *told, _claims(case.thought_claims)]
+
+
+def _claims(claims: CheckedClaims | None) -> Html | None:
+    """Say how many claims were found and checked against the data."""
+    if claims is None:
+        return None
+    return tag("p", f"claims: checked {claims.checked}, true {claims.true}", class_="facts")
 
 
 def _items(case: UserCase) -> Html:
@@ -95,5 +112,6 @@ def _row(item: RankedItem, place: int, score: str) -> Html:
         tag("span", item_text(item.title), class_="name"),
         tag("span", score, class_="score"),
         tag("small", "what they took") if item.is_target else None,
+        None if item.reason is None else tag("small", item.reason or TOO_FEW, dir="auto", class_="reason"),
         class_="target" if item.is_target else None,
     )

@@ -1,0 +1,48 @@
+"""Recommendations with their reasons, for people: counted in the train part, each claim checked."""
+
+from typing import Any
+
+from thinkrank.data import Samples, Split
+from thinkrank.evidence import ClaimChecker, Reasons, num_true
+from thinkrank.recipes.data import NOUNS, origin
+from thinkrank.teachers.attributes import listed, plain
+
+_NUM_PAST = 3
+
+
+def counted_reasons(settings: Any, split: Any) -> Reasons | None:
+    """Count a run's train part; None if its data is not interactions, or nothing of it may be counted.
+
+    Args:
+        settings: of the run.
+        split: its data.
+    """
+    if not isinstance(split, Split) or not split.train_counts.any():
+        return None
+    return Reasons.of(split, NOUNS.get(origin(settings.data.source), "item"))
+
+
+def recommended_with_reasons(model: Any, samples: Samples, reasons: Reasons, *, k: int = 5, most: int = 2) -> str:
+    """Recommend to the user of the first sample, and say why: text of some lines, ending in a newline.
+
+    Args:
+        model: a fitted retriever.
+        samples: at least one.
+        reasons: counts of the train part, see `counted_reasons`.
+        k: items.
+        most: reasons for each.
+    """
+    one, checker = samples[:1], ClaimChecker(reasons)
+    sample, (history,) = one[0], one.histories()
+    rows = model.retrieve(one.requests(), k).items_BK[0].tolist()
+    past = [reasons.title(row) for row in history.last(_NUM_PAST).items.tolist()]
+    lines, claims = (
+        [f"User {one.dataset.users[sample.user]}, last seen with {listed(past) if past else 'nothing'}:"],
+        [],
+    )
+    for place, row in enumerate((row for row in rows if row >= 0), start=1):
+        lines.append(f"  {place}. {plain(one.dataset.catalogue.titles[row])}")
+        for reason in reasons.reasons(history, row, sample.user, most=most):
+            lines.append(f"     {reason.text}")
+            claims += checker.claims(reason.text, history, row, sample.user)
+    return "\n".join([*lines, f"  claims: checked {len(claims)}, true {num_true(claims)}", ""])
