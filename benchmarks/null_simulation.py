@@ -13,7 +13,7 @@ and .7, in the made world of two clues .88 and 2.9. Beside the tables' own test 
 said: users flipped with trainings averaged, t over the trainings' means, the larger p of these two, and t over samples
 as if each were a user's only one.
 
-    python benchmarks/null_simulation.py --json figures.json            # 2,000 pairs of arms per line, minutes
+    python benchmarks/null_simulation.py --json figures.json            # 4,000 pairs of arms per line, minutes
     python benchmarks/null_simulation.py --json figures.json --quick    # 200
 """
 
@@ -123,7 +123,7 @@ def rejections(world: World, studies: int, seed: int = 0) -> dict[str, int]:
 def main() -> None:
     """Count, show and write."""
     given = parser(__doc__, quick="200 studies each").parse_args()
-    studies, found = 200 if given.quick else 2000, {}
+    studies, found = 200 if given.quick else 4000, {}
     for name, world in WORLDS.items():
         counts = rejections(world, studies)
         found[name] = {**vars(world), "studies": studies, "rejected": counts}

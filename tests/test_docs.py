@@ -50,7 +50,7 @@ def test_every_study_is_a_valid_configuration(study):
     assert tables.pop("study", {}).keys() <= {"seeds", "samples", "keep_thoughts", "control", *TOLD_ONLY}
     for arm in [{}, *arms.values()]:
         over = {key: arm[key] for key in ("model", "training", "recpo") if key in arm}
-        retrieve_settings(Preset.thinkrank, Layers(tables=[tables, over, {"training": arm.get("warm_start", {})}]))
+        retrieve_settings(Preset.thoughts, Layers(tables=[tables, over, {"training": arm.get("warm_start", {})}]))
         known = {"about", "phase", "thinks", "controls", "control", "warm_start", *over}
         assert arm.keys() <= known, "an arm says what nothing reads"
 

@@ -55,7 +55,7 @@ class RetrievalStudy(Study):
 
     def settings(self, over: dict[str, Any]) -> RetrieveSettings:
         """Lay others over the common settings."""
-        return retrieve_settings(Preset.thinkrank, Layers(tables=[self.tables, over]))
+        return retrieve_settings(Preset.thoughts, Layers(tables=[self.tables, over]))
 
     def arm(self, name: str, seed: int) -> RetrieveSettings:
         """Return an arm's settings with a seed."""

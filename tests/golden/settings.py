@@ -21,18 +21,21 @@ R2EC = {
         "history_window": 20, "title_tokens": 24, "history_tokens": 640, "item_fields": ("title",), "item_tokens": 128,
         "closing": "\n", "question": "In one sentence, what does this person like in a {noun}?", "item_opening": "",
         "item_in_chat": False,
+        "marks": (), "history_step": 1,
     },
-    "head": {"temperature": 0.05, "learn_temperature": True, "centred": True, "item_bias": True, "residual": True},
+    "head": {"temperature": 0.05, "learn_temperature": True, "centred": True, "item_bias": True, "residual": True,
+             "shared_bias": False},
     "thought": GENERATION,
     "thinker": "trained",
     "reading": "text",
 }  # fmt: skip
 PAPER_HEAD = {
     "temperature": 0.05, "learn_temperature": False, "centred": False, "item_bias": False, "residual": False,
+    "shared_bias": False,
 }  # fmt: skip
 CONTRASTIVE = {
     **ADAPTER_FIT, "refresh_every": 3, "supervision": "every_prefix", "negatives": "catalogue", "live_items": 0,
-    "item_dropout": 0.0, "stretch": 6, "batch_size": 3, "accumulate": 1, "thought_share": 0.0,
+    "item_dropout": 0.0, "hidden_share": 0.0, "stretch": 6, "batch_size": 3, "accumulate": 1, "thought_share": 0.0,
     "thought_readings": 30, "after_thought_share": 0.5, "thought_forms": ("recent", "taste", "shift", "era", "links"),
     "thought_weight": 0.5,
 }  # fmt: skip
@@ -219,7 +222,8 @@ EGLRS = {
 SASREC = {
     "model": "sasrec", "width": 16, "blocks": 2, "heads": 2, "norm": "pre", "dropout": 0.1, "max_length": 6,
     "learning_rate": 3e-3, "weight_decay": 0.0, "batch_size": 16, "max_epochs": 6, "patience": 5,
-    "validation_samples": 20, "seed": 0,
+    "validation_samples": 20, "seed": 0, "layers": "transformer", "negatives": None, "train_in_file_order": False,
+    "max_minutes": None,
 }  # fmt: skip
 SASRECS = {
     "pre": SASREC,

@@ -201,3 +201,25 @@ def test_what_cannot_be_read_is_told():
         Halves(torch.nn.Linear(2, 2), 1)
     with pytest.raises(ValueError, match="no item tokens"):
         _ = replace(backbone, items=None).halves
+
+
+def test_marks_have_vectors_of_their_own_beside_the_items():
+    random = torch.Generator().manual_seed(2)
+    items = ItemTokens(torch.randn(NUM_ITEMS, 6, generator=random), 50, DEPTH, 0.0, num_marks=4)
+    with torch.no_grad():
+        items.vectors_ID.normal_(generator=random)
+        items.marks_MD.normal_(generator=random)
+        items.trained_I1[:3] = 1
+    ids = items.ids([0, 4, 2], [3, 0, 1])
+    assert ids == [50 + 3, 50 + 16, 50 + 9]
+    expected = torch.stack(
+        [
+            items.states_ID[0] + items.scale * (items.vectors_ID[0] + items.marks_MD[3]),
+            items.states_ID[4] + items.scale * items.marks_MD[0],
+            items.states_ID[2] + items.scale * (items.vectors_ID[2] + items.marks_MD[1]),
+        ]
+    )
+    torch.testing.assert_close(items.inputs(torch.tensor(ids)), expected)
+    items.hidden_I = torch.tensor([True, False, False, False, False])
+    alone = items.states_ID[0] + items.scale * items.marks_MD[3]
+    torch.testing.assert_close(items.inputs(torch.tensor(ids))[0], alone)

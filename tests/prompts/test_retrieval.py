@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from thinkrank.data import Catalogue, History
 from thinkrank.language import tiny_backbone
 from thinkrank.prompts.options import PromptOptions
-from thinkrank.prompts.retrieval import Prompts
+from thinkrank.prompts.retrieval import Prompts, first_shown
 from thinkrank.recipes.presets import Preset, preset
 
 HOSTILE = [
@@ -128,3 +128,11 @@ def test_a_prompt_without_title_or_closing_is_refused():
         PromptOptions(line="{rating}")
     with pytest.raises(ValueError, match="closing"):
         PromptOptions(closing="")
+
+
+@pytest.mark.parametrize(
+    ("length", "window", "step", "expected"),
+    [(3, 8, 4, 0), (8, 8, 4, 0), (9, 8, 4, 4), (12, 8, 4, 4), (13, 8, 4, 8), (9, 8, 1, 1), (9, 2, 8, 8), (0, 8, 4, 0)],
+)
+def test_what_is_shown_of_a_long_history_begins_at_a_multiple_of_the_step(length, window, step, expected):
+    assert first_shown(length, min(length, window), step) == expected

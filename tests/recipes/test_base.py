@@ -11,6 +11,7 @@ from thinkrank.data import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import read_comparisons, read_results
 from thinkrank.recipes import EvaluationOptions, Layers, Preset, evaluate, open_run, report_training, train
+from thinkrank.recipes.answering import recommend
 from thinkrank.recipes.base import recipe_of, validations_of
 from thinkrank.recipes.ranking import rank_settings
 from thinkrank.recipes.reranking import rerank_settings
@@ -20,7 +21,7 @@ SHOP = ["users=30", "items=40", "styles=8", "kinds=8", "events=8"]
 TINY = ["model.backbone=tiny", "model.dtype=float32"]
 SETTINGS = {
     "retrieve": retrieve_settings(
-        Preset.thinkrank,
+        Preset.thoughts,
         Layers(
             source="synthetic",
             options=SHOP,
@@ -207,3 +208,42 @@ def test_an_opened_retriever_answers(runs):
     manifest = json.loads((opened.run.folder / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["split"] == json.loads(json.dumps(opened.split.manifest()))
     assert np.isfinite(ranking.scores_BK).all()
+
+
+@pytest.fixture(scope="module")
+def fused_run(tmp_path_factory):
+    """A finished run of the preset that reads late and fuses."""
+    given = Layers(source="synthetic", options=SHOP, assignments=[*TINY, "model.lora.top_layers=1", "training.steps=3"])
+    folder = tmp_path_factory.mktemp("fused") / "run"
+    train(recipe("retrieve"), retrieve_settings(Preset.thinkrank, given), folder, device="cpu")
+    return folder
+
+
+def test_a_fused_run_answers_with_all_parts_and_each_is_judged(fused_run):
+    opened = open_run(fused_run, device="cpu")
+    assert opened.settings.training.validate_every == 1  # fitted to three steps
+    assert opened.settings.crowd == ("popularity", "item-kNN", "EASE")
+    judged = evaluate(opened, EvaluationOptions(samples=20, parts=True))
+    systems = judged.evaluation.systems
+    assert systems[:5] == (
+        "popularity",
+        "item-kNN",
+        "EASE",
+        "R²ec, no thought",
+        "R²ec and the crowd, without popularity",
+    )
+    assert systems[-1] == "R²ec and the crowd"
+    alone = judged.evaluation.answers["R²ec, no thought"].ranks_S
+    reader = opened.model.parts["R²ec"]
+    samples = judged.questions
+    assert alone.tolist() == reader.target_ranks(samples.requests(), samples.targets).tolist()
+    fused = judged.evaluation.answers["R²ec and the crowd"].ranks_S
+    assert fused.tolist() == opened.model.target_ranks(samples.requests(), samples.targets).tolist()
+
+
+def test_a_fused_run_recommends_without_a_thought(fused_run):
+    answer = recommend(fused_run, user=str(open_run(fused_run).split.dataset.users[0]), k=3)
+    assert answer.ranking.items_BK.shape == (1, 3)
+    assert not answer.ranking.thoughts
+    with pytest.raises(ThinkrankError, match="writes no thoughts"):
+        recommend(fused_run, user=str(open_run(fused_run).split.dataset.users[0]), think=True)

@@ -71,7 +71,7 @@ def budgets_in_use():
     for file in sorted(STUDIES.glob("*.toml")):
         for arm, tried in study_budgets(file).items() if file.stem != "relay" else ():
             yield pytest.param(*tried, id=f"{file.stem}-{arm}")
-    model, training, recpo = preset(Preset.thinkrank)
+    model, training, recpo = preset(Preset.thoughts)
     yield pytest.param(Budget.of(training, recpo, window=model.prompt.history_window), "passed", id="preset")
 
 

@@ -22,7 +22,7 @@ def test_each_layer_lies_over_the_one_before(tmp_path):
         tables=[{"training": {"seed": 4, "batch_size": 3}}, {"training": {"batch_size": 5}}],
         assignments=["training.batch_size=6"],
     )
-    training = retrieve_settings(Preset.thinkrank, layers).training
+    training = retrieve_settings(Preset.thoughts, layers).training
     assert (training.steps, training.seed, training.batch_size) == (7, 4, 6)
     assert training.thought_share == 0.75  # the preset's
 

@@ -51,7 +51,7 @@ class Counting(Study):
     runs = 0
 
     def settings(self, over):
-        return retrieve_settings(Preset.thinkrank, Layers(tables=[self.tables, over]))
+        return retrieve_settings(Preset.thoughts, Layers(tables=[self.tables, over]))
 
     def arm(self, name, seed):
         over = {key: value for key, value in self.arms[name].items() if key == "training"}

@@ -25,3 +25,12 @@ def test_constant_stays():
 
 def test_a_run_shorter_than_its_warm_up_only_rises():
     assert warmup_factor(2, warmup_steps=10, total_steps=3, decay="linear") == pytest.approx(3 / 11)
+
+
+def test_a_time_limit_ends_the_fall_before_the_steps_do():
+    def at(step, share):
+        return warmup_factor(step, warmup_steps=0, total_steps=101, decay="linear", floor=0.0, time_share=share)
+
+    assert at(10, 0.05) == pytest.approx(0.9)
+    assert at(10, 0.5) == pytest.approx(0.5)
+    assert at(10, 1.5) == 0.0

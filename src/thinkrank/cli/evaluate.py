@@ -12,11 +12,20 @@ from thinkrank.cli import options, tables
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
     part: Annotated[str, typer.Option(help="valid or test.")] = "test",
-    samples: Annotated[int, typer.Option(min=1, help="Samples, drawn by the seed; all if there are fewer.")] = 1000,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Samples, drawn by the seed. [default: all, or 1000 where a language model reads each pair or thinks]",
+        ),
+    ] = None,
     think: Annotated[bool, typer.Option(help="Also measure answers that think first (slow on a CPU).")] = False,
     untrained: Annotated[bool, typer.Option(help="Also measure the model before training.")] = False,
     sasrec: Annotated[
         bool, typer.Option("--sasrec", help="Also train SASRec, by the run's seed, and measure it (minutes on a CPU).")
+    ] = False,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="Also measure what a fused retriever loses without each part.")
     ] = False,
     seen: Annotated[bool, typer.Option("--seen", help="Leave items of the history in the ranking.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn samples.")] = 0,
@@ -32,22 +41,24 @@ def evaluate(
     Example: `thinkrank evaluate runs/demo --samples 2000 --think`
     """
     from thinkrank.errors import ThinkrankError
-    from thinkrank.recipes.base import EvaluationOptions, open_run
+    from thinkrank.recipes.base import THINKING_SAMPLES, EvaluationOptions, open_run
     from thinkrank.recipes.evaluation import evaluate as judge
     from thinkrank.training import console_progress
 
     if part not in ("valid", "test"):
         raise ThinkrankError(f"--part must be valid or test, not {part!r}")
+    opened = open_run(run, device=device)
     compared = EvaluationOptions(
         part=cast(Literal["valid", "test"], part),
-        samples=samples,
+        samples=samples or (THINKING_SAMPLES if think else opened.recipe.samples),
         think=think,
         untrained=untrained,
         sasrec=sasrec,
+        parts=parts,
         seen=seen,
         seed=seed,
     )
-    judged = judge(open_run(run, device=device), compared, progress=console_progress)
+    judged = judge(opened, compared, progress=console_progress)
     if json_output:
         tables.print_json([row.model_dump(mode="json") for row in judged.rows], indent=1)
         return

@@ -16,7 +16,10 @@ def recommend(
         typer.Option("--history", "-H", help="A title or item id, oldest first. Repeat it for each item."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
-    think: Annotated[bool, typer.Option(help="Let the model write a thought and answer from it, if it can.")] = True,
+    think: Annotated[
+        bool | None,
+        typer.Option(help="Let the model write a thought and answer from it. [default: what it was trained for]"),
+    ] = None,
     seen: Annotated[bool, typer.Option("--seen", help="Recommend items of the history again, too.")] = False,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Temperature of the thought; 0 is greedy. [default: the model's]")

@@ -23,22 +23,29 @@ def retrieve(
     option: options.SourceOption = None,
     split: options.Split = None,
     preset: Annotated[
-        str, typer.Option(help="thinkrank, paper or released: where the settings start from.")
+        str, typer.Option(help="thinkrank, thoughts, paper or released: where the settings start from.")
     ] = "thinkrank",
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Train no longer than this. [default: as long as the data's size asks for]"),
+    ] = None,
     config: options.Config = None,
     assignments: options.Assignments = None,
     filters: options.Filter = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
 ) -> None:
-    """Train R²ec: contrastively against the whole catalogue, then, if recpo.steps is set, by RecPO on thoughts.
+    """Train R²ec, which reads item texts, and fuse it with what the crowd did.
+
+    How long it trains, and in what steps, comes from the data's size; --minutes ends it earlier. With
+    `--preset thoughts` it learns to think: first from thoughts that rules write, then by RecPO.
 
     Ends with report.html in the run's folder: curves, and with RecPO the thoughts before and after it.
 
     Ctrl-C or a power cut loses nothing: the same command goes on from the last checkpoint, to the same weights.
 
-    Examples: `thinkrank train retrieve movielens-100k --out runs/ml`,
-    `thinkrank train retrieve table --path shop/ --set model.prompt.noun=wine --set training.steps=600 --out runs/shop`
+    Examples: `thinkrank train retrieve movielens-100k --minutes 10 --out runs/ml`,
+    `thinkrank train retrieve table --path shop/ --set model.prompt.noun=wine --out runs/shop`
 
     A retriever of your own: `thinkrank train retrieve --set retriever.class=my.module:MyRetriever --out runs/mine`
     """
@@ -48,6 +55,8 @@ def retrieve(
 
     if preset not in list(Preset):
         raise ThinkrankError(f"unknown preset {preset!r}: there are {', '.join(Preset)}")
+    if minutes is not None:
+        assignments = [*(assignments or ()), f"training.max_minutes={minutes}"]
     given = options.layers(source, path, option, config, assignments, filters=filters, split=split)
     _train(RECIPE, retrieve_settings(Preset(preset), given), out, device, json_output=json_output)
 
@@ -115,7 +124,8 @@ def _train(recipe: "Recipe", settings: Any, out: Path, device: str, *, json_outp
 
     report = out / "report.html"
     is_reported = is_trained(out) and report.is_file()
-    opened = trained(recipe, settings, out, settings.data.load_split(), device=device)
+    split = settings.data.load_split()
+    opened = trained(recipe, recipe.sized(settings, split), out, split, device=device)
     if not is_reported:
         report_training(opened)
     validations = validations_of(opened)

@@ -58,31 +58,43 @@ def text_alone(forest: PrefixTree, first_item: int) -> PrefixTree:
 class ItemTokens(nn.Module):
     """Inputs of the upper layers at items: the text's state, and a learned vector that is zero at first.
 
+    An item that was taken in several ways, such as with one rating or another, may carry a mark, which has a learned
+    vector of its own. A token tells item and mark.
+
     Args:
         states_ID: state of each item's text at the boundary, read alone; in the model's own number format.
         first_id: token id of the first item: the size of the vocabulary.
         depth: layers below the boundary.
         dropout: share of an input's numbers that is left out in training.
+        num_marks: how many marks there are; mark 0 says nothing.
 
     Attributes:
         trained_I1: 1 for items that training knows; the others' learned vectors stay zero.
+        hidden_I: True for items that are read as if training had not known them; None for none.
     """
 
     states_ID: Tensor
     trained_I1: Tensor
     scale: Tensor
 
-    def __init__(self, states_ID: Float[Tensor, "I D"], first_id: int, depth: int, dropout: float) -> None:
+    def __init__(
+        self, states_ID: Float[Tensor, "I D"], first_id: int, depth: int, dropout: float, num_marks: int = 1
+    ) -> None:
         super().__init__()
-        self.first_id, self.depth, self.dropout = first_id, depth, dropout
+        self.first_id, self.depth, self.dropout, self.num_marks = first_id, depth, dropout, num_marks
+        self.hidden_I: Bool[Tensor, "I"] | None = None
         self.register_buffer("states_ID", states_ID)
         self.register_buffer("trained_I1", torch.zeros(len(states_ID), 1, device=states_ID.device))
         self.register_buffer("scale", states_ID.float().norm(dim=1).mean() * _OWN_SCALE)
         self.vectors_ID = nn.Parameter(torch.zeros(states_ID.shape, device=states_ID.device))
+        self.marks_MD = (
+            nn.Parameter(torch.zeros(num_marks, states_ID.shape[1], device=states_ID.device)) if num_marks > 1 else None
+        )
 
-    def ids(self, rows: Sequence[int]) -> list[int]:
-        """Return the tokens of catalogue rows."""
-        return [self.first_id + row for row in rows]
+    def ids(self, rows: Sequence[int], marks: Sequence[int] | None = None) -> list[int]:
+        """Return the tokens of catalogue rows, each with its mark or with none."""
+        marks = [0] * len(rows) if marks is None else marks
+        return [self.first_id + row * self.num_marks + mark for row, mark in zip(rows, marks, strict=True)]
 
     def is_item(self, ids: Int[Tensor, "*T"]) -> Bool[Tensor, "*T"]:
         """Tell which tokens are items."""
@@ -90,13 +102,18 @@ class ItemTokens(nn.Module):
 
     def inputs(self, ids_N: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
         """Return what the upper layers read at these tokens, in fp32."""
-        rows_N = ids_N - self.first_id
-        vectors_ND = (self.vectors_ID * self.trained_I1)[rows_N] * self.scale
+        rows_N = (ids_N - self.first_id).div(self.num_marks, rounding_mode="floor")
+        known_I1 = self.trained_I1 if self.hidden_I is None else self.trained_I1 * ~self.hidden_I[:, None]
+        vectors_ND = (self.vectors_ID * known_I1)[rows_N]
+        if self.marks_MD is not None:
+            vectors_ND = vectors_ND + self.marks_MD[(ids_N - self.first_id) % self.num_marks]
+        vectors_ND = vectors_ND * self.scale
         return functional.dropout(self.states_ID[rows_N].float() + vectors_ND, self.dropout, self.training)
 
     def learnt(self) -> dict[str, Tensor]:
         """Return what training changes, as live tensors."""
-        return {"vectors_ID": self.vectors_ID, "trained_I1": self.trained_I1}
+        learnt = {"vectors_ID": self.vectors_ID, "trained_I1": self.trained_I1}
+        return learnt if self.marks_MD is None else {**learnt, "marks_MD": self.marks_MD}
 
     @torch.no_grad()
     def grow(self, states_ND: Float[Tensor, "N D"]) -> None:

@@ -35,6 +35,26 @@ def read_all(backbone: Backbone, prompts: Sequence[Prompt], *, batch_tokens: int
 
 
 @torch.no_grad()
+def read_growing(backbone: Backbone, prompts: Sequence[Prompt], *, batch_tokens: int = 4096) -> Float[Tensor, "B D"]:
+    """Read the state at the last token of each prompt, without gradient; of neighbours that grow only the longest.
+
+    A token sees nothing behind itself, so what a prompt begins with is read where another one goes on from it.
+    """
+    chains: list[tuple[tuple[int, ...], list[int]]] = []
+    for prompt in prompts:
+        if chains and prompt.ids[: len(chains[-1][0])] == chains[-1][0]:
+            chains[-1] = prompt.ids, [*chains[-1][1], len(prompt)]
+        else:
+            chains.append((prompt.ids, [len(prompt)]))
+    parts = [torch.empty(0, backbone.hidden_size, device=backbone.device)]
+    for part in batches([len(ids) for ids, _ in chains], batch_tokens):
+        packing = Packing(PrefixTree.rows(ids for ids, _ in chains[part]), backbone.device)
+        ends = [packing.place(node, end - 1) for node, (_, of_chain) in enumerate(chains[part]) for end in of_chain]
+        parts.append(packed_states(backbone, packing)[ends])
+    return torch.cat(parts)
+
+
+@torch.no_grad()
 def read_behind(
     backbone: Backbone, prompts: Sequence[Prompt], endings: Sequence[Sequence[int]], *, batch_tokens: int = 4096
 ) -> Float[Tensor, "B D"]:

@@ -3,6 +3,7 @@
 from pydantic import Field, field_validator
 
 from thinkrank.options import Options
+from thinkrank.prompts.marks import Mark
 
 
 class HistoryOptions(Options):
@@ -49,6 +50,15 @@ class PromptOptions(HistoryOptions):
     item_opening: str = Field("", description="text before an item's text")
     item_in_chat: bool = Field(
         False, description="whether items are framed with the chat template too, as in the paper"
+    )
+    history_step: int = Field(
+        1,
+        ge=1,
+        description="where histories are read late, what is shown of a longer one begins at a multiple of this many "
+        "events, so that a reading can be kept while the history grows",
+    )
+    marks: tuple[Mark, ...] = Field(
+        (), description="what an item of a history tells beside itself, where histories are read late"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from thinkrank.data import Catalogue, History
 from thinkrank.language import Backbone, Prompt
 from thinkrank.prompts.history import HistoryTexts
+from thinkrank.prompts.marks import marks_of
 from thinkrank.prompts.options import PromptOptions
 
 
@@ -21,6 +22,15 @@ class UserPrompt:
 
     prompt: Prompt
     line_ends: tuple[int, ...]
+
+
+def first_shown(length: int, shown: int, step: int) -> int:
+    """Return the first event shown of the newest ones: the first that stands at a multiple of `step`.
+
+    The newest event is always shown.
+    """
+    first = length - shown
+    return min(-(-first // step) * step, max(0, length - 1)) if first else 0
 
 
 class Prompts:
@@ -49,7 +59,9 @@ class Prompts:
         """
         frame, shown = self._texts.frame, history.last(window or self.options.history_window)
         if self._items is not None:
-            ids = [*self._beginning, *self._items.ids(shown.items.tolist())]
+            shown = history[first_shown(len(history), len(shown), self.options.history_step) :]
+            marks = marks_of(shown, self.options.marks).tolist()
+            ids = [*self._beginning, *self._items.ids(shown.items.tolist(), marks)]
             line_ends = list(range(len(self._beginning), len(ids)))
         else:
             ids, line_ends = [*frame.before, *self._texts.opening_ids], []

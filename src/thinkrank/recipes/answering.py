@@ -48,7 +48,7 @@ def recommend(
     user: str | None = None,
     titles: Sequence[str] = (),
     k: int = 10,
-    think: bool = True,
+    think: bool | None = None,
     temperature: float | None = None,
     filter_seen: bool = True,
     device: str = "auto",
@@ -60,7 +60,7 @@ def recommend(
         user: an id of the run's data set; None for a typed history.
         titles: titles or item ids of that history, oldest first.
         k: how many items.
-        think: let a model that can think write a thought first.
+        think: let the model write a thought first; None for what it was trained for.
         temperature: of the thought; None for the model's own.
         filter_seen: leave items of the history out.
         device: auto, cpu, cuda, cuda:1 or mps.
@@ -86,9 +86,9 @@ def recommend(
         thought, window = model.config.thought, model.config.prompt.history_window
         if temperature is not None:
             thought = thought.model_copy(update={"temperature": temperature})
-        options = {"think": think, "thought_options": thought}
-    elif temperature is not None:
-        raise ThinkrankError(f"{folder}: a temperature is of thoughts, and {type(model).__name__} writes none")
+        options = {"think": model.config.reading == "text" if think is None else think, "thought_options": thought}
+    elif think or temperature is not None:
+        raise ThinkrankError(f"{folder}: {type(model).__name__} writes no thoughts, so it can't think first")
     ranking = model.retrieve(Requests([past]), k, filter_seen=filter_seen, **options)
     return Recommended(ranking, past, catalogue, window)
 

@@ -28,6 +28,9 @@ from thinkrank.training import Progress, Run, no_progress
 
 logger = logging.getLogger(__name__)
 
+THINKING_SAMPLES = 1000
+"""Samples on which answers that write or read much are judged by default."""
+
 MODEL = "model"
 """Folder of the trained model inside a run."""
 
@@ -66,6 +69,7 @@ class EvaluationOptions(Options):
     think: bool = Field(False, description="also measure a retriever's answers that think first")
     untrained: bool = Field(False, description="also measure a retriever as it was before training")
     sasrec: bool = Field(False, description="also train SASRec, by the run's seed, and measure it")
+    parts: bool = Field(False, description="also measure a fused retriever without each of its parts")
     seen: bool = Field(False, description="leave items of the history in a retriever's ranking")
     best_of: int = Field(8, ge=1, description="lists of which a re-ranker's evaluator picks one; 1 leaves that out")
     seed: int = Field(0, ge=0, description="seed of the drawn samples")
@@ -128,9 +132,9 @@ def refuse_retrieval_options(options: EvaluationOptions) -> None:
     Raises:
         ThinkrankError: naming them.
     """
-    if options.think or options.untrained or options.seen:
+    if options.think or options.untrained or options.seen or options.parts:
         raise ThinkrankError(
-            "think, untrained and seen belong to retrievers; rankers and list writers think as their run says"
+            "think, untrained, parts and seen belong to retrievers; rankers and list writers think as their run says"
         )
 
 
@@ -142,17 +146,25 @@ class Recipe(Protocol):
         stage: retrieve, rank or rerank: what its commands are called and its model is asked by.
         settings: of its runs; they have `data` with `load_split`, and `stage_class`.
         references: names of the systems that the others are tested against.
+        samples: how many it is judged on by default; None for all.
     """
 
     stage: ClassVar[str]
     settings: ClassVar[type[Any]]
     references: ClassVar[tuple[str, ...]]
+    samples: ClassVar[int | None]
 
     def seed(self, settings: Any) -> int:
         """Return the seed of the whole training."""
 
+    def sized(self, settings: Any, split: Any) -> Any:
+        """Fit to the data's size what was not set; the same settings and data give the same."""
+
     def create(self, settings: Any, split: Any, *, device: str) -> Any:
         """Build an untrained model."""
+
+    def completed(self, settings: Any, split: Any, model: Any, progress: Progress) -> Any:
+        """Return what is saved and answers when the trainings have ended: the model, or what is made of it."""
 
     def load(self, folder: Path, *, device: str) -> Any:
         """Load a saved model."""
@@ -216,6 +228,7 @@ def train(
     if chosen is not None and not is_trained(folder):
         made = own.create(chosen, recipe.stage)
     split = settings.data.load_split() if split is None else split
+    settings = recipe.sized(settings, split)
     manifest = {"split": split.manifest(), "seed": recipe.seed(settings), "device": device}
     run = Run(folder, settings.model_dump(mode="json"), manifest)
     if is_trained(folder):
@@ -236,6 +249,8 @@ def train(
             seed = getattr(phase.options, "seed", manifest["seed"])
             log = Run(folder / phase.folder, phase.options.model_dump(mode="json"), {**manifest, "seed": seed})
         phase.train(model, log, progress)
+    if chosen is None:
+        model = recipe.completed(settings, split, model, progress)
     if world.is_first:
         if chosen is None:
             model.save_pretrained(folder / MODEL)

@@ -162,7 +162,7 @@ class ControlWorld:
 def relay_settings(file: Path) -> RetrieveSettings:
     """Read the common settings of the relay study: what controls are run with."""
     tables = {name: table for name, table in read_toml(file).items() if name not in ("study", "arms")}
-    return retrieve_settings(Preset.thinkrank, Layers(tables=[tables]))
+    return retrieve_settings(Preset.thoughts, Layers(tables=[tables]))
 
 
 def study_budgets(file: Path) -> dict[str, tuple[Budget, str]]:
@@ -172,7 +172,7 @@ def study_budgets(file: Path) -> dict[str, tuple[Budget, str]]:
     found = {}
     for name, arm in arms.items():
         over = {key: arm[key] for key in ("model", "recpo") if key in arm} | {"training": arm.get("warm_start", {})}
-        run = retrieve_settings(Preset.thinkrank, Layers(tables=[tables, over]))
+        run = retrieve_settings(Preset.thoughts, Layers(tables=[tables, over]))
         if arm.get("phase") == "recpo" and run.recpo.token_weight:
             budget = Budget.of(run.training, run.recpo, window=run.model.prompt.history_window)
             found[name] = (budget, declared_control(arm, study))

@@ -27,6 +27,7 @@ from thinkrank.rank import ColdStartOptions, R2Rank, R2RankConfig, ReinforceOpti
 from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
 from thinkrank.recipes import reporting
 from thinkrank.recipes.base import (
+    THINKING_SAMPLES,
     EvaluationOptions,
     Judged,
     OpenRun,
@@ -105,10 +106,19 @@ class RankingRecipe:
     stage: ClassVar[str] = "rank"
     settings: ClassVar[type[RankSettings]] = RankSettings
     references: ClassVar[tuple[str, ...]] = REFERENCES
+    samples: ClassVar[int | None] = THINKING_SAMPLES
 
     def seed(self, settings: RankSettings) -> int:
         """Return the seed of the cold start."""
         return settings.cold_start.seed
+
+    def sized(self, settings: Any, split: Any) -> Any:
+        """Return the settings as they are: defaults do not depend on the data's size."""
+        return settings
+
+    def completed(self, settings: Any, split: Any, model: Any, progress: Progress) -> Any:
+        """Return the trained model: it answers alone."""
+        return model
 
     def create(self, settings: RankSettings, split: Split, *, device: str) -> R2Rank:
         """Build an untrained R2Rank."""

@@ -9,6 +9,8 @@ import numpy as np
 
 from thinkrank.recipes.base import Judged, OpenRun, is_trained, kept_step, logs_of, open_run, recipe_of
 from thinkrank.recipes.own import with_places
+from thinkrank.recipes.reader import reader_of
+from thinkrank.recipes.reasons import counted_reasons
 from thinkrank.recipes.writers import kept_weights, state_facts
 from thinkrank.report import (
     ListWriting,
@@ -60,7 +62,7 @@ def write_run_report(opened: OpenRun, judged: Judged | None = None) -> Path:
 
 def _writing_inside(opened: OpenRun) -> ListWriting | None:
     """Collect what the first re-ranker's run in a run's folder tells; None without one."""
-    device = getattr(getattr(opened.model, "backbone", None), "device", "auto")
+    device = getattr(getattr(reader_of(opened.model), "backbone", None), "device", "auto")
     for folder in sorted(path.parent for path in opened.run.folder.glob("*/config.toml")):
         if is_trained(folder) and recipe_of(folder).stage == "rerank":
             inside = open_run(folder, device=str(device))
@@ -80,17 +82,25 @@ def retrieval_report(opened: OpenRun, judged: Judged | None) -> Report:
         recpo = settings.recpo
         subtitle.append(f"then RecPO with {recpo.group_size} thoughts about each history")
         thoughts = thought_change(rows, opened.split.dataset, is_best=recpo.keep == "best")
+    if settings.crowd:
+        subtitle.append(f"fused with {', '.join(settings.crowd)}")
     report = _report(opened, judged, method="R²ec", subtitle=", ".join(subtitle), thoughts=thoughts)
     if judged is None:
         return report
-    about = (
-        f"“No thought” reads the model directly behind the history; “thought first” reads it behind the thought "
-        f"{WRITERS[opened.model.config.thinker]}. {_rewarded(settings)}"
-    )
+    thinks = not settings.crowd
+    about = "Each part of the fused retriever stands in the table alone, too."
+    if thinks:
+        about = (
+            f"“No thought” reads the model directly behind the history; “thought first” reads it behind the thought "
+            f"{WRITERS[reader_of(opened.model).config.thinker]}. {_rewarded(settings)}"
+        )
     hardest = opened.recipe.references[-1]
     comparisons = [row for row in judged.comparisons if row.reference == hardest]
     return replace(
-        report, comparisons=comparisons, users=_people(opened, judged, think=True), notes=(about, USERS_RESEMBLE)
+        report,
+        comparisons=comparisons,
+        users=_people(opened, judged, **({"think": True} if thinks else {})),
+        notes=(about, USERS_RESEMBLE),
     )
 
 
@@ -195,7 +205,7 @@ def _people(opened: OpenRun, judged: Judged, **options: Any) -> list[UserCase]:
         people.targets,
         filter_seen=judged.evaluation.filter_seen,
     )
-    return user_cases(people, ranking, ranks)
+    return user_cases(people, ranking, ranks, reasons=counted_reasons(opened.settings, opened.split))
 
 
 def list_writing(opened: OpenRun) -> ListWriting:

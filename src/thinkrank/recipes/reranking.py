@@ -86,10 +86,19 @@ class RerankingRecipe:
     stage: ClassVar[str] = "rerank"
     settings: ClassVar[type[RerankSettings]] = RerankSettings
     references: ClassVar[tuple[str, ...]] = (DISPLAYED,)
+    samples: ClassVar[int | None] = None
 
     def seed(self, settings: RerankSettings) -> int:
         """Return the seed of the reinforcement."""
         return settings.grpo.seed
+
+    def sized(self, settings: Any, split: Any) -> Any:
+        """Return the settings as they are: defaults do not depend on the data's size."""
+        return settings
+
+    def completed(self, settings: Any, split: Any, model: Any, progress: Progress) -> Any:
+        """Return the trained model: it answers alone."""
+        return model
 
     def create(self, settings: RerankSettings, split: ImpressionSplit, *, device: str) -> EGLR:
         """Build an untrained EGLR."""

@@ -2,23 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from pydantic import Field
 
 from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import Evaluation, ResultRow, evaluate_retrieval
+from thinkrank.pretrained import load
 from thinkrank.recipes import reporting
 from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun, Phase, Validation, drawn_samples, kept_value
 from thinkrank.recipes.baselines import REFERENCES, SASREC, fitted_baselines
 from thinkrank.recipes.data import NOUNS, DataSettings, origin
 from thinkrank.recipes.layers import Layers, RunSettings
 from thinkrank.recipes.own import StageClass, with_places
-from thinkrank.recipes.presets import Preset, preset
+from thinkrank.recipes.presets import Preset, preset_tables
+from thinkrank.recipes.reader import READER, reader_of
+from thinkrank.recipes.remembered import Remembered
+from thinkrank.recipes.sizing import sized
 from thinkrank.report import Report
 from thinkrank.retrieve import (
     ContrastiveOptions,
+    Fused,
     R2ec,
     R2ecConfig,
     RecpoOptions,
@@ -28,6 +33,7 @@ from thinkrank.retrieve import (
 from thinkrank.stages.protocols import Configured, Retriever
 from thinkrank.training import Progress
 
+FUSED = "R²ec and the crowd"
 TRAINED = "R²ec, no thought"
 THINKING = "R²ec, thought first"
 UNTRAINED = "R²ec, untrained"
@@ -41,6 +47,10 @@ class RetrieveSettings(RunSettings):
     model: R2ecConfig
     training: ContrastiveOptions
     recpo: RecpoOptions = RecpoOptions()
+    crowd: tuple[str, ...] = Field(
+        (),
+        description="retrievers that only count, fused with R²ec into one: popularity, item-kNN, EASE and others",
+    )
     retriever: StageClass | None = Field(None, description="a retriever of your own in the place of R²ec")
 
     @property
@@ -53,9 +63,8 @@ def retrieve_settings(which: Preset, layers: Layers) -> RetrieveSettings:
     """Lay settings over a preset; see `Layers.over`."""
 
     def defaults(source: str | None) -> dict[str, Any]:
-        noun = NOUNS.get(origin(source), "item")
-        stages = zip(("model", "training", "recpo"), preset(which, noun=noun), strict=True)
-        return {name: stage.model_dump() for name, stage in stages}
+        empty: dict[str, Any] = {"training": {}, "recpo": {}}
+        return {**empty, **preset_tables(which, noun=NOUNS.get(origin(source), "item"))}
 
     return layers.over(RetrieveSettings, defaults)
 
@@ -66,18 +75,32 @@ class RetrievalRecipe:
     stage: ClassVar[str] = "retrieve"
     settings: ClassVar[type[RetrieveSettings]] = RetrieveSettings
     references: ClassVar[tuple[str, ...]] = REFERENCES
+    samples: ClassVar[int | None] = None
 
     def seed(self, settings: RetrieveSettings) -> int:
         """Return the seed of the contrastive training."""
         return settings.training.seed
 
+    def sized(self, settings: RetrieveSettings, split: Split) -> RetrieveSettings:
+        """Fit what was not set to the data's size; see `thinkrank.recipes.sizing`."""
+        model, training = sized(settings.model, settings.training, split)
+        return settings.model_copy(update={"model": model, "training": training})
+
     def create(self, settings: RetrieveSettings, split: Split, *, device: str) -> R2ec:
         """Build an untrained R²ec."""
         return R2ec.create(settings.model, split.dataset.catalogue, seed=settings.training.seed, device=device)
 
-    def load(self, folder: Path, *, device: str) -> R2ec:
-        """Load an R²ec."""
-        return R2ec.from_pretrained(folder, device=device)
+    def completed(self, settings: RetrieveSettings, split: Split, model: R2ec, progress: Progress) -> R2ec | Fused:
+        """Fuse the trained R²ec with the crowd that the settings name."""
+        if not settings.crowd:
+            return model
+        device = str(model.backbone.device)
+        crowd = fitted_baselines(split, settings.crowd, seed=self.seed(settings), device=device, progress=progress)
+        return Fused({**crowd, READER: model}).fit(split)
+
+    def load(self, folder: Path, *, device: str) -> R2ec | Fused:
+        """Load an R²ec, fused or alone."""
+        return cast(R2ec | Fused, load(folder, device=device))
 
     def phases(self, settings: RetrieveSettings, split: Split) -> Sequence[Phase]:
         """Return contrastive training and RecPO, those of them that have steps."""
@@ -117,18 +140,25 @@ class RetrievalRecipe:
             raise ThinkrankError(
                 f"thinking and its untrained state are compared of R²ec, and this run is of {chosen.name}"
             )
-        device = "auto" if chosen else str(model.backbone.device)
+        reader = reader_of(model)
+        device = "auto" if chosen else str(reader.backbone.device)
         names = (*REFERENCES, SASREC) if options.sasrec else REFERENCES
-        systems: dict[str, Retriever] = dict(
-            fitted_baselines(split, names, seed=self.seed(settings), device=device, progress=progress)
-        )
+        parts = {name: Remembered(part) for name, part in model.parts.items()} if isinstance(model, Fused) else {}
+        missing = [name for name in names if name not in parts]
+        fitted = fitted_baselines(split, missing, seed=self.seed(settings), device=device, progress=progress)
+        systems: dict[str, Retriever] = {**{name: part for name, part in parts.items() if name != READER}, **fitted}
         if chosen is not None:
             return {**systems, chosen.title: with_places(model, len(split.dataset.catalogue))}
         if options.untrained:
-            systems[UNTRAINED] = R2ec.create(model.config, model.catalogue)
-        systems[TRAINED] = model
+            systems[UNTRAINED] = R2ec.create(reader.config, reader.catalogue)
+        systems[TRAINED] = parts.get(READER, reader)
         if options.think:
-            systems[THINKING] = Configured(model, think=True)
+            systems[THINKING] = Configured(reader, think=True)
+        if isinstance(model, Fused):
+            fused = model.of(parts)
+            if options.parts:
+                systems |= {f"{FUSED}, without {name}": fused.without(name).fit(split) for name in parts}
+            systems[FUSED] = fused
         return systems
 
     def judge(

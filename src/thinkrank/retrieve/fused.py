@@ -94,6 +94,12 @@ class Fused(DenseRetriever[FusedConfig]):
         """Return the same without one part, to be fitted anew: what it loses is what the part adds."""
         return Fused({other: part for other, part in self.parts.items() if other != name}, self.config)
 
+    def of(self, parts: Mapping[str, Any]) -> "Fused":
+        """Return the same of other retrievers that answer as its parts do."""
+        same = Fused({name: parts[name] for name in self.parts}, self.config)
+        same.learn(self.catalogue, self.arrays)
+        return same
+
     def fit(self, split: Split) -> "Fused":
         """Learn the weights from the split's validation part, and return self.
 

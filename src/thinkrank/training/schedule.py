@@ -4,7 +4,13 @@ from typing import Literal
 
 
 def warmup_factor(
-    step: int, *, warmup_steps: int, total_steps: int, decay: Literal["linear", "constant"], floor: float = 0.05
+    step: int,
+    *,
+    warmup_steps: int,
+    total_steps: int,
+    decay: Literal["linear", "constant"],
+    floor: float = 0.05,
+    time_share: float = 0.0,
 ) -> float:
     """Rise linearly over the warm-up, then fall linearly to `floor` or stay at 1.
 
@@ -17,9 +23,11 @@ def warmup_factor(
         total_steps: planned updates.
         decay: what follows the warm-up.
         floor: factor at the last step of a linear decay.
+        time_share: share of the time limit that is spent; a linear decay ends with the steps or the time, whichever
+            comes first.
     """
     rise = min(1.0, (step + 1) / (warmup_steps + 1))
     if decay == "constant" or step <= warmup_steps:
         return rise
-    progress = (step - warmup_steps) / max(1, total_steps - 1 - warmup_steps)
+    progress = max((step - warmup_steps) / max(1, total_steps - 1 - warmup_steps), time_share)
     return max(floor, 1.0 - (1.0 - floor) * progress)

@@ -41,6 +41,7 @@ class Counters:
         tokens: tokens read with gradient; 0 where no language model is trained.
         drawn: training samples drawn so far, where a step draws samples.
         seconds: of training, validations included.
+        ending: seconds that what follows a step took at most, which the last step needs too.
         best: highest value of a validation; None before the first.
         best_step: where it was.
         validations_since_best: for `patience`.
@@ -52,6 +53,7 @@ class Counters:
     tokens: int = 0
     drawn: int = 0
     seconds: float = 0.0
+    ending: float = 0.0
     best: float | None = None
     best_step: int = 0
     validations_since_best: int = 0
@@ -137,6 +139,7 @@ class Trainer(ABC, Generic[OptionsT]):
             self.run.rewind(-1)
             if self.validates_first:
                 self.validate()
+                self.counters.ending = self.counters.seconds
             return
         self.set_weights(under("now/", checkpoint.tensors))
         self.best = under("best/", checkpoint.tensors)
@@ -158,14 +161,15 @@ class Trainer(ABC, Generic[OptionsT]):
             advance(counters.step)
             while counters.step < options.steps and not counters.stopped:
                 note = self.step()
-                over = options.max_minutes is not None and counters.seconds > 60 * options.max_minutes
-                if over and counters.step < options.steps:
+                if self.time_share() > 1 and counters.step < options.steps:
                     counters.stopped = f"{options.max_minutes:g} minutes are over"
                 last = counters.step == options.steps or bool(counters.stopped)
                 validates = last or counters.step % options.validate_every == 0
+                before = counters.seconds
                 self.after_step(validates=validates)
                 if validates:
                     self.validate()
+                counters.ending = max(counters.ending, counters.seconds - before)
                 if last or counters.stopped or counters.step % options.checkpoint_every == 0:
                     self.save()
                 advance(1, note=note if counters.best is None else f"{note}, best validation {counters.best:.4f}")
@@ -177,11 +181,20 @@ class Trainer(ABC, Generic[OptionsT]):
                 logger.warning("no validation was better than that before the first step, so nothing learnt was kept")
         self.finish()
 
+    def time_share(self) -> float:
+        """Return the share of `max_minutes` that is spent, what the end will take included; 0 without a limit."""
+        minutes = self.options.max_minutes
+        return 0.0 if minutes is None else self.counters.seconds / max(1e-9, 60 * minutes - self.counters.ending)
+
     def learning_rate(self) -> float:
-        """Set the rates of this step and return the first group's."""
+        """Set the rates of this step and return the first group's; they end with the steps, or with the time."""
         options = self.options
         factor = warmup_factor(
-            self.counters.step, warmup_steps=options.warmup_steps, total_steps=options.steps, decay=options.schedule
+            self.counters.step,
+            warmup_steps=options.warmup_steps,
+            total_steps=options.steps,
+            decay=options.schedule,
+            time_share=self.time_share(),
         )
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor

@@ -80,3 +80,29 @@ def test_the_bias_begins_at_the_log_share_and_joins_the_cosines():
     torch.testing.assert_close(head.scores(users, items), plain + head.bias_I)
     some = torch.tensor([2, 0])
     torch.testing.assert_close(head.scores(users, items[some], some), plain[:, some] + head.bias_I[some])
+
+
+def test_items_never_trained_on_share_a_bias_and_hidden_ones_are_scored_like_them():
+    head = RetrievalHead(3, 8, HeadOptions(shared_bias=True))
+    head.prepare(torch.tensor([0, 1, 5]))
+    assert head.bias_I is not None
+    assert head.residual_ID is not None
+    assert head.new_bias is not None
+    with torch.no_grad():
+        head.residual_ID.normal_()
+        head.new_bias.fill_(2.0)
+    states = torch.randn(3, 8)
+    known = head.biases()
+    assert known is not None
+    assert known.tolist() == [2.0, head.bias_I[1].item(), head.bias_I[2].item()]
+    text_alone = functional.normalize(states, dim=-1)
+    torch.testing.assert_close(head.item_vectors(states)[0], text_alone[0])
+    head.hidden_I = torch.tensor([False, True, False])
+    torch.testing.assert_close(head.item_vectors(states)[:2], text_alone[:2])
+    assert not torch.allclose(head.item_vectors(states)[2], text_alone[2])
+    hidden = head.biases()
+    assert hidden is not None
+    assert hidden[1] == 2.0
+    head.scores(text_alone, head.item_vectors(states)).sum().backward()
+    assert head.residual_ID.grad is not None
+    assert not head.residual_ID.grad[:2].any()

@@ -14,6 +14,8 @@ from thinkrank.language.adapters import adapter_state
 from thinkrank.language.options import GenerationOptions, LoraOptions
 from thinkrank.language.reading import read_all
 from thinkrank.policy import ndcg_reward
+from thinkrank.prompts.options import PromptOptions
+from thinkrank.prompts.retrieval import Prompts
 from thinkrank.retrieve import ContrastiveOptions, R2ec, R2ecConfig, RecpoOptions
 from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
 from thinkrank.retrieve.r2ec.examples import Stretch, build_batch
@@ -176,3 +178,16 @@ def test_a_catalogue_of_other_size_does_not_fit(tmp_path, model):
     Catalogue(model.catalogue.frame[:-1]).save(tmp_path / "catalogue.parquet")
     with pytest.raises(ThinkrankError):
         R2ec.from_pretrained(tmp_path)
+
+
+def test_histories_that_go_on_from_each_other_are_read_as_each_alone():
+    dataset = two_tribes()
+    model = shaken(dataset)
+    model.prompts = Prompts(model.backbone, model.catalogue, PromptOptions(history_window=4, history_step=2))
+    history = History.of([0, 3, 5, 1, 2, 7, 4])
+    grown = [history[:n] for n in (1, 2, 4, 5, 6, 7)] + [History.of([3, 1]), History.of([3, 1, 2])]
+    together = model.user_states(grown)
+    alone = torch.cat([model.user_states([one]) for one in grown])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    ids = [len(model.prompts.unthought(one)) - 1 for one in grown[:6]]
+    assert ids == [1, 2, 4, 3, 4, 3]  # begins at event 0, then 2, then 4

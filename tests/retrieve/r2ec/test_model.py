@@ -148,7 +148,7 @@ def test_weights_of_another_catalogue_are_refused(model, tmp_path):
 
 
 def test_presets_name_whole_configurations():
-    ours, our_training, _ = preset(Preset.thinkrank, noun="film")
+    ours, our_training, _ = preset(Preset.thoughts, noun="film")
     paper, paper_training, paper_recpo = preset(Preset.paper, noun="film")
     assert ours.prompt.noun == paper.prompt.noun == "film"
     assert (paper.head.temperature, paper.head.residual, paper.prompt.closing) == (0.02, False, "<answer>")

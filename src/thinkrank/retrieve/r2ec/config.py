@@ -20,6 +20,10 @@ class HeadOptions(Options):
         description="whether each item has a learned bias, first the log of its share of the training events",
     )
     residual: bool = Field(True, description="whether each item has a learned vector; items never trained on keep zero")
+    shared_bias: bool = Field(
+        False,
+        description="whether items never trained on share a learned bias, instead of each keeping the one of its count",
+    )
 
 
 class R2ecConfig(Options):

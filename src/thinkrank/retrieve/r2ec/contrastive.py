@@ -102,10 +102,12 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         return f"{counters.examples / counters.seconds:.0f} examples/s"
 
     def _draw_dropout(self, draws: bool) -> None:
-        """Let parts of the adapter and of items' states be left out at random, or not."""
-        backbone = self.model.backbone
+        """Let parts of the adapter and of items' states be left out at random and some items be hidden, or not."""
+        backbone, head, share = self.model.backbone, self.model.head, self.options.hidden_share
         backbone.model.train(draws)
+        head.hidden_I = (torch.rand(len(self.model.catalogue)) < share).to(backbone.device) if share and draws else None
         if backbone.items is not None:
+            backbone.items.hidden_I = head.hidden_I
             backbone.items.dropout = self.options.item_dropout
             backbone.items.train(draws)
 

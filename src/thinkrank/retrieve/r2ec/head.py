@@ -25,7 +25,8 @@ class RetrievalHead(nn.Module):
     - a bias per item, which begins at its log share of the training events. What it adds is popularity and not the
       language model's merit, so a table that shows one should show the arm without it, or popularity alone, beside it;
     - a residual per item, added to its normalised text vector. It is zero, and stays so, for items that never occur in
-      training, so a new item is scored by its text alone.
+      training, so a new item is scored by its text alone. With `shared_bias` such items have one bias in common, which
+      training learns from items that it hides now and then: their own bias would only tell that nobody took them yet.
 
     Args:
         num_items: size I of the catalogue.
@@ -37,6 +38,8 @@ class RetrievalHead(nn.Module):
     line_center_D: Tensor
     item_center_D: Tensor
     residual_mask_I1: Tensor
+    hidden_I: Bool[Tensor, "I"] | None = None
+    """True for items that are scored as if training had not known them; None for none."""
 
     def __init__(self, num_items: int, width: int, options: HeadOptions) -> None:
         super().__init__()
@@ -49,6 +52,7 @@ class RetrievalHead(nn.Module):
         )
         self.bias_I = nn.Parameter(torch.zeros(num_items)) if options.item_bias else None
         self.residual_ID = nn.Parameter(torch.zeros(num_items, width)) if options.residual else None
+        self.new_bias = nn.Parameter(torch.zeros(())) if options.item_bias and options.shared_bias else None
 
     def center_on(
         self,
@@ -115,7 +119,7 @@ class RetrievalHead(nn.Module):
         vectors_ND = functional.normalize(states_ND - self.item_center_D, dim=-1)
         if self.residual_ID is None:
             return vectors_ND
-        residual_ID = self.residual_ID * self.residual_mask_I1
+        residual_ID = self.residual_ID * self._known_I1()
         residual_ND = residual_ID if items_N is None else residual_ID[items_N]
         return functional.normalize(vectors_ND + residual_ND, dim=-1)
 
@@ -133,6 +137,17 @@ class RetrievalHead(nn.Module):
             items_N: which catalogue rows they are; None for the whole catalogue in order.
         """
         scores_BN = users_BD @ items_ND.T / self.log_temperature.exp()
-        if self.bias_I is None:
+        bias_I = self.biases()
+        if bias_I is None:
             return scores_BN
-        return scores_BN + (self.bias_I if items_N is None else self.bias_I[items_N])
+        return scores_BN + (bias_I if items_N is None else bias_I[items_N])
+
+    def biases(self) -> Float[Tensor, "I"] | None:
+        """Return what is added to each item's score; None for nothing."""
+        if self.bias_I is None or self.new_bias is None:
+            return self.bias_I
+        return torch.where(self._known_I1()[:, 0] > 0, self.bias_I, self.new_bias)
+
+    def _known_I1(self) -> Float[Tensor, "I 1"]:
+        """Return 1 for items that training knows."""
+        return self.residual_mask_I1 if self.hidden_I is None else self.residual_mask_I1 * ~self.hidden_I[:, None]

@@ -15,6 +15,7 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.language import Backbone, LoraOptions
 from thinkrank.language.item_tokens import ItemTokens
 from thinkrank.language.reading import read_above, read_all, read_below
+from thinkrank.prompts.marks import Mark, num_marks
 from thinkrank.prompts.retrieval import Prompts
 
 _MOST_BYTES = 2**30
@@ -81,21 +82,24 @@ def with_item_tokens(backbone: Backbone, prompts: Prompts, lora: LoraOptions) ->
     num_items = len(prompts.catalogue)
     empty = torch.zeros(num_items, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
     texts = ItemTexts(replace(backbone, items=_tokens(backbone, empty, lora)), prompts)
-    return replace(backbone, items=_tokens(backbone, texts.boundary(range(num_items)), lora)), texts
+    states_ID = texts.boundary(range(num_items))
+    return replace(backbone, items=_tokens(backbone, states_ID, lora, num_marks(prompts.options.marks))), texts
 
 
-def with_kept_item_tokens(backbone: Backbone, tensors: Mapping[str, Tensor], lora: LoraOptions) -> Backbone:
+def with_kept_item_tokens(
+    backbone: Backbone, tensors: Mapping[str, Tensor], lora: LoraOptions, marks: Sequence[Mark] = ()
+) -> Backbone:
     """Return the backbone with the item tokens whose `state_dict` this was.
 
     Raises:
         ThinkrankError: if the adapter is on all layers.
     """
-    items = _tokens(backbone, tensors["states_ID"].to(backbone.device), lora)
+    items = _tokens(backbone, tensors["states_ID"].to(backbone.device), lora, num_marks(marks))
     items.load_state_dict(dict(tensors))
     return replace(backbone, items=items)
 
 
-def _tokens(backbone: Backbone, states_ID: Float[Tensor, "N D"], lora: LoraOptions) -> ItemTokens:
+def _tokens(backbone: Backbone, states_ID: Float[Tensor, "N D"], lora: LoraOptions, num_marks: int = 1) -> ItemTokens:
     layers = int(backbone.model.config.num_hidden_layers)
     depth = layers - min(lora.top_layers or layers, layers)
     if not depth:
@@ -103,4 +107,5 @@ def _tokens(backbone: Backbone, states_ID: Float[Tensor, "N D"], lora: LoraOptio
             f"with reading = late some layers must stay below the adapter, and lora.top_layers covers all {layers}: "
             f"set it to {max(1, layers // 3)}"
         )
-    return ItemTokens(states_ID, int(backbone.model.config.vocab_size), depth, dropout=0.0).eval()
+    first_id = int(backbone.model.config.vocab_size)
+    return ItemTokens(states_ID, first_id, depth, dropout=0.0, num_marks=num_marks).eval()

@@ -39,7 +39,7 @@ from thinkrank.language import (
     save_lora,
 )
 from thinkrank.language.engines.base import BASE, TRAINED
-from thinkrank.language.reading import read_all, read_behind
+from thinkrank.language.reading import read_behind, read_growing
 from thinkrank.pretrained import finish, local_folder, read_config, reading, write_tensors
 from thinkrank.prompts.retrieval import Prompts
 from thinkrank.retrieve.item_table import ItemTable
@@ -231,11 +231,12 @@ class R2ec:
 
         Every answer and every figure is read here in fp32: bf16 states depend on what was read beside them. `fast`
         reads in the weights' own format, for rewards in training: the error was 1.8 % of their variance within a group,
-        for half the time. Where items are tokens, what no thought follows is read at its newest item.
+        for half the time. Where items are tokens, what no thought follows is read at its newest item, and histories of which
+        one goes on from the other are read together.
         """
         with nullcontext() if fast else self.backbone.exact():
             if thoughts is None and self.prompts.answers_at_lines:
-                return read_all(self.backbone, [self.prompts.unthought(history) for history in histories])
+                return read_growing(self.backbone, [self.prompts.unthought(history) for history in histories])
             endings = [[*ids, *self.prompts.closing_ids] for ids in thoughts or [()] * len(histories)]
             return read_behind(self.backbone, [self.prompts.user(history).prompt for history in histories], endings)
 
@@ -437,7 +438,7 @@ class R2ec:
             adapted = load_lora(base, folder, config.lora)
             if config.reading == "late":
                 kept = {name.removeprefix(_ITEMS): tensor for name, tensor in items.items()}
-                adapted = with_kept_item_tokens(adapted, kept, config.lora)
+                adapted = with_kept_item_tokens(adapted, kept, config.lora, config.prompt.marks)
             writer = load_file(folder / _WRITER_FILE) if (folder / _WRITER_FILE).is_file() else {}
             states = ItemTable(rows_ID.to(base.device))
             if withdrawn_I is not None:

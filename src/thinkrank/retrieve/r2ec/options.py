@@ -38,6 +38,13 @@ class ContrastiveOptions(RetrieverTrainerOptions):
     item_dropout: float = Field(
         0.2, ge=0, lt=1, description="share of an item's state left out in training, where histories are read late"
     )
+    hidden_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the items, drawn anew at every step, that are read and scored by their texts alone, so "
+        "that items never trained on find their place among the others",
+    )
     batch_size: int = Field(4, ge=1, description="sequences in one forward pass")
     accumulate: int = Field(1, ge=1, description="forward passes per update; in-batch negatives come from one of them")
     thought_share: float = Field(

@@ -38,7 +38,8 @@ def _unit_vectors(states: ItemTable, head: RetrievalHead) -> ItemTable:
         rows_ID = torch.empty_like(states.rows_ID)
         for block_N in torch.arange(len(states), device=rows_ID.device).split(states.block_rows):
             rows_ID[block_N] = head.item_vectors(states.rows_ID[block_N], block_N)
-    bias_I = None if head.bias_I is None else head.bias_I.detach().clone()
+    bias_I = head.biases()
+    bias_I = None if bias_I is None else bias_I.detach().clone()
     vectors = ItemTable(rows_ID, bias_I, head.log_temperature.detach().exp(), block_rows=states.block_rows)
     vectors.withdrawn_I = states.withdrawn_I
     return vectors
