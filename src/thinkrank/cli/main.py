@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from thinkrank.cli import data, demo, doctor, evaluate, rank, recommend, rerank, train
+from thinkrank.cli import baselines, data, demo, doctor, evaluate, rank, recommend, rerank, train
 from thinkrank.errors import ThinkrankError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
+app.command("baselines")(baselines.baselines)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("rank")(rank.rank)
