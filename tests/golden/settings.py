@@ -108,6 +108,7 @@ R2RANK = {
         "item_fields": ("title", "popularity", "year", "categories", "brand"), "item_tokens": 128, "closing": "\n",
         "question": "\nWould this person choose this {noun} next?\n",
         "cue": "\nIn one sentence, what speaks for it or against it?", "plain_cue": "\nAnswer yes or no.",
+        "evidence": False, "evidence_tokens": 64,
     },
     "thinks": True,
     "thought": GENERATION,

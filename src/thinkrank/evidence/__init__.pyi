@@ -4,6 +4,7 @@ from .claims import num_true as num_true
 from .crowd import Crowd as Crowd
 from .features import EvidenceFeatures as EvidenceFeatures
 from .features import FeatureOptions as FeatureOptions
+from .lines import PairLines as PairLines
 from .reasons import Reason as Reason
 from .reasons import Reasons as Reasons
 from .transitions import TransitionOptions as TransitionOptions

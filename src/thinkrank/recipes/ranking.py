@@ -20,6 +20,7 @@ from thinkrank.evaluate import (
     popularity_buckets,
     random_scores,
 )
+from thinkrank.evidence import Crowd
 from thinkrank.language import encode_text
 from thinkrank.options import Options
 from thinkrank.prompts.options import PairPromptOptions
@@ -122,7 +123,13 @@ class RankingRecipe:
 
     def create(self, settings: RankSettings, split: Split, *, device: str) -> R2Rank:
         """Build an untrained R2Rank."""
-        return R2Rank.create(settings.model, with_popularity(split), seed=settings.cold_start.seed, device=device)
+        return R2Rank.create(
+            settings.model,
+            with_popularity(split),
+            crowd=Crowd.of(split) if settings.model.prompt.evidence else None,
+            seed=settings.cold_start.seed,
+            device=device,
+        )
 
     def load(self, folder: Path, *, device: str) -> R2Rank:
         """Load an R2Rank."""
@@ -182,6 +189,10 @@ class RankingRecipe:
         """Find the true items' places among their candidates, beside a random order."""
         ranked: dict[str, Ranker | np.ndarray] = {RANDOM: random_scores(questions, options.seed), **systems}
         return evaluate_ranking(ranked, questions, batch_size=_BATCH, progress=progress)
+
+    def verdict(self, settings: Any, evaluation: Any) -> str:
+        """Say nothing: the table stands for itself."""
+        return ""
 
     def rows(
         self,

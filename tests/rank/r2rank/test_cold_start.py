@@ -167,9 +167,9 @@ def test_a_training_positive_is_shown_without_its_own_event_in_its_popularity(
     candidate, shown = model.prompts.candidate, []
     assert candidate(3) == old.candidate(3) == old.candidate(3, own=True) != candidate(3, own=True)
 
-    def asked(row, *, own=False):
+    def asked(row, *, own=False, evidence=""):
         shown.append((row, own))
-        return candidate(row, own=own)
+        return candidate(row, own=own, evidence=evidence)
 
     monkeypatch.setattr(model.prompts, "candidate", asked)
     groups = TrainingGroups(split.train, negatives=3, seed=0)

@@ -215,7 +215,7 @@ def test_bf16_weights_give_one_score_by_every_path_that_judges(config, dataset, 
     answer = half.answer(HISTORIES, CANDIDATES)
     rows = [[row for row in items if row >= 0] for items in CANDIDATES.tolist()]
     written = answer.thoughts and [[[answer.thoughts[b][row]] for row in own] for b, own in enumerate(rows)]
-    groups = [TrainingGroup(0, history, tuple(own)) for history, own in zip(HISTORIES, rows, strict=True)]
+    groups = [TrainingGroup(0, 0, history, tuple(own)) for history, own in zip(HISTORIES, rows, strict=True)]
     apart = 0.0
     for b, rollout in enumerate(score_thoughts(half, groups, written)):
         for n, row in enumerate(rows[b]):

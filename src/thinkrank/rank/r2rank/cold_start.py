@@ -44,7 +44,7 @@ class ColdStartTrainer(RankerTrainer[ColdStartOptions]):
         for part in self.passes(groups):
             traces = None if part[0].traces is None else [[[trace] for trace in group.traces or ()] for group in part]
             histories, rows = [group.history for group in part], [group.rows for group in part]
-            read = self.model.trajectories(histories, rows, traces, own_first=True)
+            read = self.model.trajectories(histories, rows, traces, users=[group.user for group in part])
             states_TD = packed_states(self.model.backbone, read.packing)
             score_loss = score_losses(
                 self.model.read_scores(read, states_TD), [len(g.rows) for g in part], options.loss
@@ -67,7 +67,7 @@ class ColdStartTrainer(RankerTrainer[ColdStartOptions]):
         prompts = self.model.prompts
         lengths = [
             len(prompts.prefix(group.history))
-            + sum(len(prompts.candidate(row)) for row in group.rows)
+            + sum(map(len, prompts.candidates(group.history, group.rows, user=group.user)))
             + sum(len(trace.ids) for trace in group.traces or ())
             for group in groups
         ]

@@ -17,12 +17,14 @@ class TrainingGroup:
 
     Attributes:
         position: of the positive, among the events of the data set.
+        user: whose it is, by number.
         history: before it.
         rows: catalogue rows, the positive first.
         traces: what to write about each of them; None if nothing is given.
     """
 
     position: int
+    user: int
     history: History
     rows: tuple[int, ...]
     traces: tuple[Given, ...] | None = None
@@ -56,7 +58,7 @@ class TrainingGroups(Sequence[TrainingGroup]):
         drawn = candidate_sets(one, self.negatives + 1, seed=self.seed, later=True).items_BN[0].tolist()
         target = int(one.targets[0])
         rows = (target, *(row for row in drawn if row not in (target, -1)))
-        return TrainingGroup(int(one.positions[0]), one[0].history, rows)
+        return TrainingGroup(int(one.positions[0]), one[0].user, one[0].history, rows)
 
     def __iter__(self) -> Iterator[TrainingGroup]:
         return (self[index] for index in range(len(self)))

@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from thinkrank.data import Catalogue, History
+from thinkrank.errors import ThinkrankError
+from thinkrank.evidence import Crowd, PairLines
 from thinkrank.language import (
     Backbone,
     Completion,
@@ -76,6 +78,11 @@ class R2Rank:
         catalogue: the items.
         head: from states to scores.
         engine: writes the thoughts with the same backbone; None for the model itself, as transformers runs it.
+        crowd: what training users did, for prompts that tell of it. Whoever asks for an answer is not left out of it:
+            counts of people who chose an item of his may hold himself.
+
+    Raises:
+        ThinkrankError: if the prompt is to tell what the crowd did, and there is none.
     """
 
     kind: ClassVar[str] = "r2rank"
@@ -87,9 +94,14 @@ class R2Rank:
         catalogue: Catalogue,
         head: ScoringHead,
         engine: Engine | None = None,
+        crowd: Crowd | None = None,
     ) -> None:
         self.config, self.backbone, self.catalogue, self.head = config, backbone, catalogue, head
-        self.prompts = PairPrompts(backbone, catalogue, config.prompt, thinks=config.thinks)
+        if config.prompt.evidence and crowd is None:
+            raise ThinkrankError("the prompt tells what the crowd did: give R2Rank.create a crowd, Crowd.of(split)")
+        self.crowd = crowd if config.prompt.evidence else None
+        lines = None if self.crowd is None else PairLines(self.crowd, catalogue)
+        self.prompts = PairPrompts(backbone, catalogue, config.prompt, thinks=config.thinks, evidence=lines)
         self.prefixes = PrefixCache(backbone, config.prefix_tokens)
         self.engine = engine or TransformersEngine(backbone, self.prefixes if config.prefix_tokens else None)
         self._answers = torch.tensor([self.prompts.text(word)[0] for word in ("Yes", "No")], device=backbone.device)
@@ -102,6 +114,7 @@ class R2Rank:
         *,
         backbone: Backbone | None = None,
         engine: Engine | None = None,
+        crowd: Crowd | None = None,
         seed: int = 0,
         device: str = "auto",
     ) -> "R2Rank":
@@ -112,6 +125,7 @@ class R2Rank:
             catalogue: the items.
             backbone: a model without adapter to use instead of loading `config.backbone`; it gets one in place.
             engine: that writes the thoughts, with this backbone; None for the transformers engine.
+            crowd: what training users did, where the prompt tells of it.
             seed: of the initial weights.
             device: where to put a loaded one; see `load_backbone`.
         """
@@ -120,7 +134,7 @@ class R2Rank:
             torch.manual_seed(seed)
             adapted = add_lora(base, config.lora)
             head = ScoringHead(base.hidden_size, config.head)
-        return cls(config, adapted, catalogue, head.to(base.device), engine)
+        return cls(config, adapted, catalogue, head.to(base.device), engine, crowd)
 
     def sample(
         self,
@@ -130,7 +144,7 @@ class R2Rank:
         *,
         num_samples: int = 1,
         seeds: Sequence[int] | None = None,
-        own_first: bool = False,
+        users: Sequence[int] | None = None,
     ) -> list[list[list[Completion]]]:
         """Write thoughts about pairs; each user's prefix is read once.
 
@@ -140,7 +154,7 @@ class R2Rank:
             options: how to write; the configuration's by default.
             num_samples: thoughts about each pair.
             seeds: one per user. Draws depend on it and on the item, not on the item's place among the candidates.
-            own_first: the first candidates are what training events took, see `PairPrompts.candidate`.
+            users: training users who ask, by number; see `PairPrompts.candidates`. None for nobody in training.
 
         Returns:
             per user and candidate, its thoughts.
@@ -151,7 +165,7 @@ class R2Rank:
         ]
         written = iter(
             self.engine.sample(
-                PrefixTree.groups(self._groups(histories, candidates, own_first)),
+                PrefixTree.groups(self._groups(histories, candidates, users)),
                 options or self.config.thought,
                 num_samples=num_samples,
                 stop=self.config.prompt.closing,
@@ -162,14 +176,12 @@ class R2Rank:
         return [[next(written) for _ in rows] for rows in candidates]
 
     def _groups(
-        self, histories: Sequence[History], candidates: Sequence[Sequence[int]], own_first: bool
+        self, histories: Sequence[History], candidates: Sequence[Sequence[int]], users: Sequence[int] | None
     ) -> list[tuple[_Ids, list[_Ids]]]:
+        asking = [None] * len(histories) if users is None else users
         return [
-            (
-                self.prompts.prefix(history),
-                [self.prompts.candidate(row, own=own_first and not place) for place, row in enumerate(rows)],
-            )
-            for history, rows in zip(histories, candidates, strict=True)
+            (self.prompts.prefix(history), self.prompts.candidates(history, rows, user=user))
+            for history, rows, user in zip(histories, candidates, asking, strict=True)
         ]
 
     def think(
@@ -188,7 +200,7 @@ class R2Rank:
         written: Sequence[Sequence[Sequence[Written]]] | None = None,
         *,
         held: Mapping[int, PrefixKV] | None = None,
-        own_first: bool = False,
+        users: Sequence[int] | None = None,
     ) -> Trajectories:
         """Join pairs and what was written about them (or nothing), ready to be read in one pass.
 
@@ -197,9 +209,9 @@ class R2Rank:
             candidates: catalogue rows for each.
             written: per user and candidate, the thoughts.
             held: prefixes that were read before, by place among the nodes; see `Packing`.
-            own_first: as in `sample`.
+            users: as in `sample`.
         """
-        prompts = PrefixTree.groups(self._groups(histories, candidates, own_first))
+        prompts = PrefixTree.groups(self._groups(histories, candidates, users))
         per_pair: list[Sequence[Written]] = [[Given()] for rows in candidates for _ in rows]
         if written is not None:
             per_pair = [many for rows in written for many in rows]
@@ -242,7 +254,8 @@ class R2Rank:
     @torch.no_grad()
     def _scores_of_one(self, history: History, rows: Sequence[int], thoughts: Sequence[Written]) -> Float[Tensor, "_"]:
         (kept,) = self.prefixes.read([self.prompts.prefix(history)])
-        lengths = [len(self.prompts.candidate(row)) + len(one.ids) for row, one in zip(rows, thoughts, strict=True)]
+        shown = self.prompts.candidates(history, rows)
+        lengths = [len(ids) + len(one.ids) for ids, one in zip(shown, thoughts, strict=True)]
         parts = [torch.empty(0, device=self.backbone.device)]
         for run in batches(lengths, _PASS_TOKENS):
             pairs = self.trajectories([history], [rows[run]], [[[one] for one in thoughts[run]]], held={0: kept})
@@ -315,12 +328,17 @@ class R2Rank:
         return scores
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config, adapter, head, catalogue and model card; the base weights are named, not copied."""
+        """Write config, adapter, head, catalogue and model card; the base weights are named, not copied.
+
+        A model whose prompt tells what the crowd did takes along who chose what, by number: see `Crowd.save`.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_lora(self.backbone, folder)
         write_tensors(folder / "head.safetensors", self.head.state_dict())
         self.catalogue.save(folder / "catalogue.parquet")
+        if self.crowd is not None:
+            self.crowd.save(folder)
         finish(folder, self.kind, self.config, model_card(self.config, len(self.catalogue)))
 
     @classmethod
@@ -352,4 +370,5 @@ class R2Rank:
             head = ScoringHead(base.hidden_size, config.head)
             head.load_state_dict(load_file(folder / "head.safetensors"))
             adapted = load_lora(base, folder, config.lora)
-        return cls(config, adapted, catalogue, head.to(base.device), engine)
+            crowd = Crowd.load(folder) if config.prompt.evidence else None
+        return cls(config, adapted, catalogue, head.to(base.device), engine, crowd)

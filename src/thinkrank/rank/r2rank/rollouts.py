@@ -52,7 +52,7 @@ def sample_thoughts(
         options.rollout.model_copy(update={"seed": options.seed}),
         num_samples=options.group_size,
         seeds=[number for number, _ in drawn],
-        own_first=True,
+        users=[group.user for _, group in drawn],
     )
 
 
@@ -67,7 +67,7 @@ def score_thoughts(
     rollouts = []
     for number, group in enumerate(groups):
         thoughts = [[Given()] for _ in group.rows] if written is None else written[number]
-        trajectories = model.trajectories([group.history], [group.rows], [thoughts], own_first=True)
+        trajectories = model.trajectories([group.history], [group.rows], [thoughts], users=[group.user])
         scores_R = model.read_scores(trajectories, packed_states(model.backbone, trajectories.packing))
         rollouts.append(Rollout(trajectories, scores_R.view(len(group.rows), -1).T))
     return rollouts

@@ -73,7 +73,7 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
         states = []
         for group in shown:
             traces = None if group.traces is None else [[[trace] for trace in group.traces]]
-            pairs = model.trajectories([group.history], [group.rows], traces, own_first=True)
+            pairs = model.trajectories([group.history], [group.rows], traces, users=[group.user])
             with torch.no_grad():
                 states.append(packed_states(model.backbone, pairs.packing)[pairs.readouts])
         model.head.standardise(torch.cat(states))
