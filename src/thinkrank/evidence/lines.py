@@ -1,10 +1,12 @@
 """Evidence about a candidate in a few short lines of a prompt: what the crowd did, and what the texts share.
 
+    chosen by 65 people, more than 98 of 100 items
     chosen with these: very often; with Heat 41 of 120, with Casino 30 of 98
     shared with these: crime 9, drama 4
 
-The words rank the nearest neighbours' votes among those for the whole catalogue, so they mean the same for every
-history. Counts are of people, and of items shown; what too few people did, or what says nothing, is not told.
+The words rank all neighbours' votes among those for the whole catalogue, so they mean the same for every history; never
+is said where nobody chose both. Counts are of people, and of items shown; pairs of which too few people tell, and
+attributes that nothing shares, are left out.
 
 Shape legend: I items.
 """
@@ -18,7 +20,7 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.history import History
 from thinkrank.data.interactions import newest_distinct
 from thinkrank.evidence.crowd import Crowd
-from thinkrank.evidence.features import EvidenceFeatures
+from thinkrank.evidence.features import EvidenceFeatures, FeatureOptions
 from thinkrank.evidence.reasons import Reasons
 
 LEVELS = ((0.99, "very often"), (0.95, "often"), (0.8, "now and then"), (0.5, "seldom"), (0.0, "hardly ever"))
@@ -38,10 +40,11 @@ class PairLines:
 
     def __init__(self, crowd: Crowd, catalogue: Catalogue) -> None:
         self.crowd = crowd
-        self._reasons, self._features = Reasons(crowd, catalogue), EvidenceFeatures(crowd, catalogue)
+        self._reasons = Reasons(crowd, catalogue)
+        self._features = EvidenceFeatures(crowd, catalogue, FeatureOptions(neighbours=max(1, len(catalogue))))
 
     def lines(self, history: History, items: Sequence[int], without: int | None = None) -> list[str]:
-        """Write the lines of each item; of an empty history only that it was never chosen with anything.
+        """Write the lines of each item; after an empty history it was never chosen with anything.
 
         Args:
             history: as it is shown, oldest first.
@@ -49,8 +52,14 @@ class PairLines:
             without: number of the user who is left out of all counts.
         """
         rows = newest_distinct(history, None)
-        votes_I = self._features.knn_scores(rows, without)
-        return ["\n".join(filter(None, self._lines(rows.tolist(), item, votes_I, without))) for item in items]
+        votes_I, people_I = self._features.knn_scores(rows, without), self.crowd.people(without)
+        texts = []
+        for item in items:
+            fewer = 100 * np.count_nonzero(people_I < people_I[item]) // len(people_I)
+            by = f"{people_I[item]:,} {'person' if people_I[item] == 1 else 'people'}"
+            chosen = f"chosen by {by}, more than {fewer} of 100 items"
+            texts.append("\n".join(filter(None, (chosen, *self._lines(rows.tolist(), item, votes_I, without)))))
+        return texts
 
     def _lines(
         self, rows: Sequence[int], item: int, votes_I: Float64[np.ndarray, "I"], without: int | None

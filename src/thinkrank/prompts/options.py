@@ -78,7 +78,7 @@ class PairPromptOptions(HistoryOptions):
     evidence: bool = Field(
         False, description="whether a candidate's text goes on with how often it was chosen with the items shown"
     )
-    evidence_tokens: int = Field(64, ge=1, description="token budget of the evidence about one candidate")
+    evidence_tokens: int = Field(80, ge=1, description="token budget of the evidence about one candidate")
     question: str = Field("\nWould this person choose this {noun} next?\n", description="question after the history")
     cue: str = Field(
         "\nIn one sentence, what speaks for it or against it?", description="text that asks for the thought"
