@@ -55,7 +55,9 @@ def test_every_study_is_a_valid_configuration(study):
         assert arm.keys() <= known, "an arm says what nothing reads"
 
 
-@pytest.mark.parametrize("study", ["movielens-100k", "amazon-office", "two-clues"])
+@pytest.mark.parametrize(
+    "study", ["movielens-100k", "movielens-100k-evidence", "amazon-office", "amazon-office-evidence", "two-clues"]
+)
 def test_the_arms_of_ranking_studies_are_settings(study):
     from thinkrank.recipes.layers import Layers
     from thinkrank.recipes.ranking import rank_settings

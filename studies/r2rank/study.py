@@ -6,14 +6,17 @@ A study is a settings file of `thinkrank train rank` with two tables more. `[stu
 samples, and how long their lists are; `[arms.NAME]` lays settings over the common ones, and without it the arms are
 those of `arms.toml`. An arm with `after` goes on with the model of that arm by reinforcement: of the first seed, or
 with `own_starts` of its own; one without is a cold start, or, with `ranker.class`, trains that class. The arms
-`baselines` and `zero_shot` are there for data that was collected. With a table `[study.two_clues]` the data is that
-made world, its small language model is trained first, and the answers after sampled thoughts are judged beside those
-after the likeliest. Trainings resume; an arm whose result file is there is done.
+`baselines`, `tool` (the evidence alone) and `zero_shot` are there for data that was collected. With
+`fuse`, a number of validation lists, each arm of R2Rank is judged as a part of a sum with the tool's scores, too. With
+a table `[study.two_clues]` the data is that made world, its small language model is trained first, and the answers
+after sampled thoughts are judged beside those after the likeliest. Trainings resume; an arm whose result file is there
+is done.
 """
 
 import sys
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from thinkrank.evaluate import (
     position_bias,
     random_scores,
 )
+from thinkrank.evidence import Crowd, EvidenceFeatures
 from thinkrank.language import Backbone, load_backbone
 from thinkrank.rank import ListPrompt, R2Rank, train_cold_start, train_reinforce
 from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
@@ -42,6 +46,7 @@ from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.ranking import RankSettings, cold_start_lists, rank_settings, validation_sets
 from thinkrank.recipes.small_language_model import write_small_language_model
 from thinkrank.recipes.studies import Study, kept_of, logged, shown_thoughts
+from thinkrank.recipes.tool import WeighedSum, evidence_columns
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.protocols import Ranker
 from thinkrank.training import Run
@@ -49,6 +54,9 @@ from thinkrank.training import Run
 RESULTS = Path(__file__).parent / "results"
 sys.path.append(str(Path(__file__).parents[1]))  # what studies share
 BATCH = 16
+TOOL, WITH_TOOL = "tool", "with the tool"
+TOOL_SAMPLES = 2000
+"""Validation lists that the evidence is weighed by, at most."""
 Standing = tuple[list[int], dict[str, list[tuple[int, int]]]]
 """The place of each positive, and by sample the places that it shares with equal scores."""
 
@@ -63,7 +71,7 @@ class RankingStudy(Study):
     @property
     def always(self) -> tuple[str, ...]:
         """What is compared with where data was collected."""
-        return () if "two_clues" in self.options else ("baselines", "zero_shot")
+        return () if "two_clues" in self.options else ("baselines", "tool", "zero_shot")
 
     def load_split(self) -> Split:
         """Load the data, or make the world of two clues."""
@@ -132,7 +140,8 @@ class RankingStudy(Study):
         def create() -> R2Rank:
             if not before:
                 catalogue = with_popularity(self.split)
-                return R2Rank.create(settings.model, catalogue, backbone=self.backbone(), seed=seed)
+                crowd = Crowd.of(self.split) if settings.model.prompt.evidence else None
+                return R2Rank.create(settings.model, catalogue, backbone=self.backbone(), crowd=crowd, seed=seed)
             model, _ = self.model(before, seed if self.options.get("own_starts") else self.options["seeds"][0])
             return model
 
@@ -172,6 +181,10 @@ class RankingStudy(Study):
             result: dict[str, Any] = {"about": "systems without a language model"}
             result["seedless"] = [POPULARITY, ITEM_KNN, EASE_R]
             result["buckets"] = {bucket: np.flatnonzero(chosen_S).tolist() for bucket, chosen_S in buckets.items()}
+        elif name == "tool":
+            found = {TOOL: standing(self.tool_scores(sets), sets)}
+            result = {"about": "weighed evidence, no language model", "seedless": [TOOL]}
+            result["weights"] = self.weighed_evidence.weights
         elif name == "zero_shot":
             found, rows = self.zero_shot(sets)
             result = {"about": "the language model as it is", "position_bias": rows, "seedless": list(found)}
@@ -197,6 +210,9 @@ class RankingStudy(Study):
             found["sampled"], answers = self.judge(model, sets)
             thoughts = [dict(zip(items, reasons, strict=False)) for items, reasons in reasons_of(answers)]
             result["clues"] = self.world.shares(sets.histories, thoughts)
+        if self.options.get("fuse"):
+            fused, result["weights"] = self.fused(model, scores_of(answers, sets), sets, self.options["fuse"])
+            found[WITH_TOOL] = fused
         written = [len(thought.token_ids) for _, reasons in reasons_of(answers) for thought in reasons]
         rewards = ("step", "reward", "thought_tokens", "thought_deviation")
         return {
@@ -216,7 +232,41 @@ class RankingStudy(Study):
         """Judge a random order, and what knows ids only."""
         found = {"random": standing(random_scores(sets, seed), sets)}
         fitted = fitted_baselines(self.split, (POPULARITY, ITEM_KNN, EASE_R, SASREC), seed=seed, progress=self.progress)
-        return found | {name: self.judge(model, sets)[0] for name, model in fitted.items()}
+        answers = {name: self.judge(model, sets) for name, model in fitted.items()}
+        scores_BN = scores_of(answers[SASREC][1], sets)
+        found[f"{SASREC} {WITH_TOOL}"], _ = self.fused(fitted[SASREC], scores_BN, sets, TOOL_SAMPLES)
+        return found | {name: answer[0] for name, answer in answers.items()}
+
+    @cached_property
+    def evidence(self) -> EvidenceFeatures:
+        """Count the train part."""
+        return EvidenceFeatures(Crowd.of(self.split), self.split.dataset.catalogue)
+
+    @cached_property
+    def weighed_evidence(self) -> WeighedSum:
+        """Weigh the evidence by validation lists."""
+        sets = self.valid_sets(TOOL_SAMPLES)
+        return WeighedSum.fit(evidence_columns(self.evidence, sets, self.progress), sets)
+
+    def valid_sets(self, samples: int) -> CandidateSets:
+        """Draw lists of the validation part, as those of the test part are drawn."""
+        return candidate_sets(self.split.valid.subset(samples, seed=0), self.options["candidates"], seed=0)
+
+    def tool_scores(self, sets: CandidateSets) -> np.ndarray:
+        """Score candidates by the evidence alone."""
+        columns = evidence_columns(self.evidence, sets, self.progress)
+        return self.weighed_evidence.scores(columns).astype(np.float32)
+
+    def fused(
+        self, model: Ranker, scores_BN: np.ndarray, sets: CandidateSets, samples: int
+    ) -> tuple[Standing, dict[str, float]]:
+        """Judge the sum of a model's scores and the tool's, weighed by some validation lists; return the weights."""
+        valid = self.valid_sets(samples)
+        total = WeighedSum.fit(
+            {TOOL: self.tool_scores(valid), "model": scores_of(self.judge(model, valid)[1], valid)}, valid
+        )
+        both_BN = total.scores({TOOL: self.tool_scores(sets), "model": scores_BN})
+        return standing(both_BN.astype(np.float32), sets), total.weights
 
     def zero_shot(self, sets: CandidateSets) -> tuple[dict[str, Standing], list[dict[str, Any]]]:
         """Judge the yes or no of each pair, the list prompt in the order given, and both in five other orders."""
