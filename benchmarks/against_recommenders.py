@@ -1,7 +1,7 @@
 """Our baselines against those of other libraries: the same training events, the same requests, one metric.
 
-MovieLens-100K in time order, 2,000 test samples (seed 0), the whole catalogue, seen items left out; both sides' ten best
-items go through one function. Where a method has one right answer, the answers are compared too:
+MovieLens-100K in time order, 2,000 test samples (seed 0), the whole catalogue, seen items left out; the ten best items of
+both sides go through one function. Where a method has one right answer, the answers are compared too:
 
 - item-kNN without shrinkage against implicit's cosine neighbours (200 of each item), equal votes of whole histories;
 - EASE against RecTools, ridge 500, equal votes of whole histories;

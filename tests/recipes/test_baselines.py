@@ -133,6 +133,20 @@ def test_a_network_is_trained_for_a_part_of_its_share_and_in_the_files_order_onl
         assert (search.best.config.seed, search.best.config.width) == (3, 4)
 
 
+@pytest.mark.parametrize(("stopped", "second"), [("", "train_in_file_order"), ("0.1 minutes were over", "width")])
+def test_a_network_that_the_clock_stopped_is_tried_narrower_first(dataset, monkeypatch, stopped, second):
+    def fit(search, model, progress):
+        encoder = model.new_encoder(len(dataset.catalogue))
+        model.install(encoder, dataset.catalogue, np.ones(len(dataset.catalogue), np.float32))
+        return stopped
+
+    monkeypatch.setattr(Search, "_fit", fit)
+    search = Search(system_named("gru4rec"), split_dataset(dataset, ties="strict"), device="cpu")
+    search.run()
+    first, next_one = (trial.settings for trial in search.trials[:2])
+    assert [name for name in first if first[name] != next_one[name]] == [second]
+
+
 @pytest.fixture(scope="module")
 def settings():
     data = DataSettings(source="synthetic", options={"users": 60, "items": 40, "styles": 8, "kinds": 8, "events": 10})
