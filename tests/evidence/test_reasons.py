@@ -66,8 +66,15 @@ def test_nothing_is_said_where_counts_are_too_small_to_tell(cinema):
     assert few.reasons(History.of([]), 7) == []
 
 
-def test_a_ratio_is_told_in_whole_times():
-    told = {1.3: "one and a half times", 1.8: "twice", 2.6: "three times", 10.4: "ten times", 1234.5: "1,235 times"}
+def test_a_ratio_is_told_in_whole_times_and_no_finer_than_few_people_can():
+    told = {
+        1.3: "one and a half times",
+        1.8: "twice",
+        2.6: "three times",
+        10.4: "ten times",
+        19.6: "20 times",
+        321.0: "more than 20 times",
+    }
     assert {ratio: times(ratio) for ratio in told} == told
 
 

@@ -6,7 +6,8 @@ Titles and attributes stand in sentences, never in patterns.
 import re
 
 _WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_TIMES = r"one and a half times|twice|(?:" + "|".join(_WORDS[1:]) + r"|\d[\d,]*) times"
+_MANY = 20
+_TIMES = rf"more than {_MANY} times|one and a half times|twice|(?:" + "|".join(_WORDS[1:]) + r"|\d[\d,]*) times"
 _COUNT = r"(\d[\d,]*)"
 
 TOGETHER = re.compile(rf"chosen by {_COUNT} of the {_COUNT} people who chose ", re.IGNORECASE)
@@ -25,13 +26,15 @@ def number(text: str) -> int:
 
 
 def times(ratio: float) -> str:
-    """Write a ratio, at least 1.25: one and a half times, twice, three times, 12 times."""
+    """Write a ratio, at least 1.25: one and a half times, twice, three times, 12 times; few people make a large one."""
     if ratio < 1.75:
         return "one and a half times"
     whole = int(ratio + 0.5)
+    if ratio > _MANY:
+        return f"more than {_MANY} times"
     if whole == 2:
         return "twice"
-    return f"{_WORDS[whole - 2] if whole <= 10 else f'{whole:,}'} times"
+    return f"{_WORDS[whole - 2] if whole <= 10 else whole} times"
 
 
 def together(both: int, of: int, title: str, ratio: float) -> str:
