@@ -35,7 +35,7 @@ _ANSWERS = {"window", "decay", "centred"}
 _OF_HISTORIES = {"decay": (1.0, 0.9, 0.8, 0.7, 0.6, 0.5), "window": (20, 5, 10, 50)}
 _OF_NETWORKS: dict[str, tuple[Any, ...]] = {
     "train_in_file_order": (False, True),
-    "max_length": (20, 50, 10),
+    "max_length": (20, 50, 100),
     "dropout": (0.3, 0.5, 0.2),
     "learning_rate": (1e-3, 3e-3, 5e-4),
     "width": (256, 128, 64),
