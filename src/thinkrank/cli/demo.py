@@ -3,44 +3,38 @@
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thinkrank.cli import tables
 from thinkrank.cli.training import trained
 
+if TYPE_CHECKING:
+    from thinkrank.recipes.base import OpenRun
+
 LISTS = "lists"
 """Folder of the list writer inside the run."""
 
-DEMO_STEPS = 120
-DEMO_SETTINGS = (
-    "model.thinker=base",
-    "training.thought_share=0.0",
-    "recpo.steps=0",
-    f"training.steps={DEMO_STEPS}",
-    "training.batch_size=4",
-    "training.accumulate=2",
-    "training.refresh_every=60",
-    "training.validate_every=120",
-    "training.keep=last",
-    "training.validation_samples=100",
-    "training.max_minutes=10.0",
-)
+DEMO_MINUTES = 4.5
+"""Of training; reading the titles, the baselines' settings and judging on every test sample come on top."""
+DEMO_SETTINGS: tuple[str, ...] = ()
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; a finished run there is reused.")] = Path(
         "runs/demo"
     ),
-    samples: Annotated[int, typer.Option(min=10, help="Test samples to evaluate.")] = 320,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of training.")] = DEMO_MINUTES,
+    samples: Annotated[int | None, typer.Option(min=10, help="Test samples to judge on. [default: all]")] = None,
 ) -> None:
-    """Train R²ec on MovieLens-100K with SmolLM2-135M, evaluate it beside baselines, and write a report with thoughts.
+    """Train a retriever on MovieLens-100K with SmolLM2-135M, judge it beside tuned baselines, and give reasons.
 
-    A small list writer that pauses to think is trained as well, in a made world, and is part of the report.
+    R²ec reads each title once and histories as one position per film; what the crowd did is fused with it. A small list
+    writer that pauses to think is trained as well, in a made world, and is part of the report.
 
-    Takes about twelve minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the
-    last checkpoint, and a finished run is reused.
+    Takes about nine minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the last
+    checkpoint, and a finished run is reused.
     """
     from thinkrank.recipes import reranking, retrieval
     from thinkrank.recipes.base import EvaluationOptions
@@ -50,37 +44,46 @@ def demo(
     from thinkrank.training import console_progress
 
     started = time.perf_counter()
-    given = Layers(source="movielens-100k", assignments=DEMO_SETTINGS)
+    given = Layers(source="movielens-100k", assignments=(f"training.max_minutes={minutes}", *DEMO_SETTINGS))
     settings = retrieval.retrieve_settings(Preset.thinkrank, given)
     split = settings.data.load_split()
+    settings = retrieval.RECIPE.sized(settings, split)
     _say(f"{split.dataset.name}: {len(split.train):,} training, {len(split.test):,} test samples, ")
     _say(f"{len(split.dataset.catalogue):,} movies\n")
     opened = trained(retrieval.RECIPE, settings, out, split)
-    if (out / "report.html").exists() and _is_evaluated(out / "results.json", min(samples, len(split.test))):
+    if (out / "report.html").exists() and _is_evaluated(out / "results.json", min(samples or 10**9, len(split.test))):
         sys.stderr.write(f"{out / 'results.json'} is there already: reusing it\n")
         tables.print_results(out)
     else:
         sys.stderr.write("a list writer that pauses to think, in a made world\n")
         lists = reranking.rerank_settings(Layers(source="synthetic"))
         report_training(trained(reranking.RECIPE, lists, out / LISTS, lists.data.load_split()))
-        judged = evaluate(opened, EvaluationOptions(samples=samples, think=True), progress=console_progress)
+        judged = evaluate(opened, EvaluationOptions(samples=samples), progress=console_progress)
         tables.print_results(out)
-        _say("; ".join(f"{key}: {value}" for key, value in judged.evaluation.policy.items()) + "\n")
+        _say(f"{judged.verdict}\n\n")
+    _say_reasons(opened)
     _say(f"{(time.perf_counter() - started) / 60:.1f} minutes. Now try:\n")
     _say(f'  thinkrank recommend {out} -H "Toy Story" -H "Aladdin" -H "The Lion King"\n')
+
+
+def _say_reasons(opened: "OpenRun") -> None:
+    """Show what one person of the test part is recommended, and why."""
+    from thinkrank.recipes.reasons import counted_reasons, recommended_with_reasons
+
+    reasons, test = counted_reasons(opened.settings, opened.split), opened.split.test
+    if reasons is not None:
+        _say(recommended_with_reasons(opened.model, test[len(test) // 2 :], reasons) + "\n")
 
 
 def _is_evaluated(results: Path, samples: int) -> bool:
     """Tell whether the results are those of the demo and not of a later `thinkrank evaluate` with other options."""
     from thinkrank.evaluate import read_results
-    from thinkrank.recipes.retrieval import THINKING, TRAINED
+    from thinkrank.recipes.retrieval import FUSED
 
     if not results.exists():
         return False
     rows = read_results(results)
-    return {TRAINED, THINKING} <= {row.system for row in rows} and all(
-        row.n == samples and row.split == "test" for row in rows
-    )
+    return FUSED in {row.system for row in rows} and all(row.n == samples and row.split == "test" for row in rows)
 
 
 def _say(text: str) -> None:

@@ -63,4 +63,5 @@ def evaluate(
         tables.print_json([row.model_dump(mode="json") for row in judged.rows], indent=1)
         return
     tables.print_results(run, split=part)
+    sys.stdout.write(f"{judged.verdict}\n" if judged.verdict else "")
     sys.stdout.write("; ".join(f"{key}: {value}" for key, value in judged.evaluation.policy.items()) + "\n")

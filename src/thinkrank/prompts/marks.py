@@ -40,7 +40,7 @@ def marks_of(history: History, kinds: Sequence[Mark]) -> Int64[np.ndarray, "N"]:
 def _rated(history: History) -> Int64[np.ndarray, "N"]:
     if history.ratings is None:
         return np.zeros(len(history), dtype=np.int64)
-    stars_N: Float32[np.ndarray, "N"] = history.ratings
+    stars_N: Float32[np.ndarray, N] = history.ratings
     return np.where(np.isnan(stars_N), 0, 1 + np.digitize(stars_N, _RATINGS))
 
 

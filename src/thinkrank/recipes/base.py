@@ -118,12 +118,14 @@ class Judged:
         questions: what they were asked: samples, candidate sets or lists.
         rows: every figure.
         comparisons: paired tests against the references.
+        verdict: how what was trained compares with the best baseline, one sentence; empty where nobody is to be named.
     """
 
     evaluation: Any
     questions: Any
     rows: Sequence[ResultRow]
     comparisons: Sequence[Comparison]
+    verdict: str = ""
 
 
 def refuse_retrieval_options(options: EvaluationOptions) -> None:
@@ -189,6 +191,9 @@ class Recipe(Protocol):
 
     def judge(self, systems: Mapping[str, Any], questions: Any, options: EvaluationOptions, progress: Progress) -> Any:
         """Ask every system."""
+
+    def verdict(self, settings: Any, evaluation: Any) -> str:
+        """Say how what was trained compares with the best baseline; empty to say nothing."""
 
     def rows(
         self, evaluation: Any, questions: Any, split: Any, part: str, seeds: Mapping[str, Sequence[int]]

@@ -34,7 +34,7 @@ def evaluate(opened: OpenRun, options: EvaluationOptions | None = None, *, progr
         for comparison in evaluation.comparisons(reference, dataset=dataset, split=options.part)
     ]
     rows = recipe.rows(evaluation, questions, split, options.part, seeds)
-    judged = Judged(evaluation, questions, rows, comparisons)
+    judged = Judged(evaluation, questions, rows, comparisons, recipe.verdict(settings, evaluation))
     write_run_report(opened, judged)
     protocol = {**evaluation.protocol, "baseline settings": chosen_settings(systems)}
     write_comparisons(folder / "comparisons.json", comparisons, protocol)

@@ -162,6 +162,7 @@ def _report(opened: OpenRun, judged: Judged | None, *, method: str, subtitle: st
     found: dict[str, Any] = {}
     if judged is not None:
         found = {"rows": judged.rows, "comparisons": judged.comparisons, "policy": judged.evaluation.policy}
+        found["verdict"] = judged.verdict
     return Report(
         title=f"{method} on {dataset.name}",
         subtitle=subtitle,

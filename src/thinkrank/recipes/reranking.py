@@ -180,6 +180,10 @@ class RerankingRecipe:
         """Read the feedback along every system's order."""
         return evaluate_reranking(systems, questions, progress=progress)
 
+    def verdict(self, settings: Any, evaluation: Any) -> str:
+        """Say nothing: the table stands for itself."""
+        return ""
+
     def rows(
         self,
         evaluation: RerankingEvaluation,

@@ -9,6 +9,7 @@ from pydantic import Field
 from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import Evaluation, ResultRow, evaluate_retrieval
+from thinkrank.evaluate.verdict import verdict
 from thinkrank.pretrained import load
 from thinkrank.recipes import reporting
 from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun, Phase, Validation, drawn_samples, kept_value
@@ -38,6 +39,8 @@ TRAINED = "R²ec, no thought"
 THINKING = "R²ec, thought first"
 UNTRAINED = "R²ec, untrained"
 _BATCH = 64
+_CUTOFFS = (5, 10, 20, 100)
+"""Cut-offs of the figures; what is not among a hundred cannot be ranked by a later stage."""
 
 
 class RetrieveSettings(RunSettings):
@@ -166,14 +169,28 @@ class RetrievalRecipe:
     ) -> Evaluation:
         """Find the true items' places in the whole catalogue."""
         return evaluate_retrieval(
-            systems, questions, filter_seen=not options.seen, batch_size=_BATCH, progress=progress
+            systems,
+            questions,
+            cutoffs=_CUTOFFS,
+            filter_seen=not options.seen,
+            batch_size=_BATCH,
+            progress=progress,
         )
+
+    def verdict(self, settings: RetrieveSettings, evaluation: Evaluation) -> str:
+        """Compare what the run saves with the best baseline."""
+        own = settings.retriever.title if settings.retriever else FUSED if settings.crowd else TRAINED
+        ours = {own, TRAINED, THINKING, UNTRAINED, FUSED}
+        others = [name for name in evaluation.systems if name not in ours and not name.startswith(FUSED)]
+        return verdict(evaluation, own, others)
 
     def rows(
         self, evaluation: Evaluation, questions: Samples, split: Split, part: str, seeds: Mapping[str, Sequence[int]]
     ) -> list[ResultRow]:
-        """Return hits, NDCG and what is recommended beside the true item."""
-        return evaluation.rows(dataset=split.dataset.name, split=part, seeds=seeds, counts_I=split.train_counts)
+        """Return hits, NDCG and what is recommended beside the true item, the system of the highest NDCG@10 first."""
+        rows = evaluation.rows(dataset=split.dataset.name, split=part, seeds=seeds, counts_I=split.train_counts)
+        means = {row.system: row.value for row in rows if row.metric == "ndcg@10"}
+        return sorted(rows, key=lambda row: -means[row.system])
 
     def report(self, opened: OpenRun, judged: Judged | None) -> Report:
         """Collect curves and thoughts and, where it was judged, figures and ten people."""

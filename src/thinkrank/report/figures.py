@@ -25,7 +25,11 @@ TESTS = (
 
 
 def results_section(
-    rows: Sequence[ResultRow], comparisons: Sequence[Comparison], policy: Mapping[str, Any], headline: str
+    rows: Sequence[ResultRow],
+    comparisons: Sequence[Comparison],
+    policy: Mapping[str, Any],
+    headline: str,
+    verdict: str = "",
 ) -> Html | None:
     """Write everything measured, one block per data set and split; None without rows.
 
@@ -45,6 +49,7 @@ def results_section(
     return tag(
         "section",
         tag("h2", "Results"),
+        tag("p", tag("strong", verdict), dir="auto") if verdict else None,
         *parts,
         tag("details", tag("summary", "How it was measured"), facts_list(policy), class_="card") if policy else None,
         id="results",

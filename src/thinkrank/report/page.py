@@ -33,6 +33,7 @@ class Report:
         rows: what was measured, as `Evaluation.rows` gives it.
         comparisons: paired tests against a reference, as `Evaluation.comparisons` gives them.
         policy: how it was measured, as `Evaluation.policy` gives it.
+        verdict: how what was trained compares with the best other system, one sentence.
         headline: the metric to plot.
         curves: rows of `metrics.jsonl`, by the name of the training that logged them.
         thoughts: what reinforcement made of them, as `thought_change` gives it.
@@ -48,6 +49,7 @@ class Report:
     rows: Sequence[ResultRow] = ()
     comparisons: Sequence[Comparison] = ()
     policy: Mapping[str, Any] = field(default_factory=dict)
+    verdict: str = ""
     headline: str = "ndcg@10"
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     thoughts: ThoughtChange | None = None
@@ -59,7 +61,7 @@ class Report:
 def render_report(report: Report) -> str:
     """Write the page as text. The same report gives the same text."""
     sections = {
-        "results": results_section(report.rows, report.comparisons, report.policy, report.headline),
+        "results": results_section(report.rows, report.comparisons, report.policy, report.headline, report.verdict),
         "curves": curves_section(report.curves),
         "thoughts": thoughts_section(report.thoughts),
         "users": users_section(report.users),

@@ -9,6 +9,7 @@ Shape legend: P readouts of a batch, N candidate items, D width.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -35,7 +36,10 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
 
     def __init__(self, model: R2ec, split: Split, options: ContrastiveOptions, run: Run) -> None:
         super().__init__(model, split, options, run)
-        self.histories = split.train_histories()
+        self.histories = [
+            replace(history, tied=None) if options.train_in_file_order else history
+            for history in split.train_histories()
+        ]
         self.writer = _writer(model, options)
         self.ways = (False,) if self.writer is None else (False, True)
         self.readings = 0

@@ -231,8 +231,8 @@ class R2ec:
 
         Every answer and every figure is read here in fp32: bf16 states depend on what was read beside them. `fast`
         reads in the weights' own format, for rewards in training: the error was 1.8 % of their variance within a group,
-        for half the time. Where items are tokens, what no thought follows is read at its newest item, and histories of which
-        one goes on from the other are read together.
+        for half the time. Where items are tokens, what no thought follows is read at its newest item, and a history
+        together with those that go on from it.
         """
         with nullcontext() if fast else self.backbone.exact():
             if thoughts is None and self.prompts.answers_at_lines:

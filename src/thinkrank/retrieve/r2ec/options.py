@@ -25,6 +25,11 @@ class ContrastiveOptions(RetrieverTrainerOptions):
         description="what a forward pass learns: with every_prefix to predict after each line of a stretch of history; "
         "with last one prediction per prompt, as in the paper",
     )
+    train_in_file_order: bool = Field(
+        False,
+        description="whether an event may be predicted from events at its own time that stand before it in the file, "
+        "in training alone; validation and test keep the split's rule",
+    )
     negatives: Literal["catalogue", "in_batch"] = Field(
         "catalogue",
         description="what targets compete with: the whole item table, detached, or the batch's other targets",

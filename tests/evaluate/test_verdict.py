@@ -1,0 +1,42 @@
+"""The sentence on how a system compares with the best of others."""
+
+import numpy as np
+import pytest
+
+from thinkrank.evaluate._figures import Figures
+from thinkrank.evaluate.verdict import verdict
+
+
+class Fixed(Figures):
+    """Values per system, and the paired test of the package on them."""
+
+    systems, metrics, cutoffs, ties, policy = (), ("ndcg@10",), (10,), "pessimistic", {}
+
+    def __init__(self, users, **values):
+        self.users_S, self._values = np.asarray(users), {name: np.asarray(v, float) for name, v in values.items()}
+
+    def values(self, system, metric):
+        return self._values[system]
+
+
+def test_it_names_the_best_other_the_difference_and_how_sure_it_is():
+    users = np.repeat(np.arange(40), 2)
+    base = np.tile([0.2, 0.4], 40)
+    told = verdict(Fixed(users, ours=base + 0.1, low=base - 0.2, best=base), "ours", ["low", "best"])
+    assert told.startswith("ours: NDCG@10 .4000, 33% above best (.3000), the best of 2 others; difference +.1000")
+    assert "p < .001" in told
+    told = verdict(Fixed(users, ours=base - 0.1, low=base - 0.2, best=base), "ours", ["low", "best"])
+    assert "33% below best" in told
+    assert "difference -.1000 [-.1000, -.1000]" in told
+
+
+def test_few_users_are_not_tested():
+    assert verdict(Fixed([0, 1], ours=[1, 1], best=[0, 0]), "ours", ["best"]).endswith("too few users for a test.")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_difference_is_not_called_one(seed):
+    random = np.random.default_rng(seed)
+    told = verdict(Fixed(range(50), ours=random.random(50), best=random.random(50)), "ours", ["best"])
+    assert "p <" not in told
+    assert "would be seen" in told
