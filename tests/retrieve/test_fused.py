@@ -8,8 +8,8 @@ import pytest
 
 from thinkrank.data import Catalogue, Dataset, History, split_dataset
 from thinkrank.errors import ThinkrankError
-from thinkrank.retrieve import EASE, Fused, FusedConfig, ItemKNN, Popularity
-from thinkrank.retrieve.fused import conditional_logit
+from thinkrank.retrieve import EASE, Fused, ItemKNN, Popularity
+from thinkrank.retrieve.fusion_weights import conditional_logit, sharpened
 from thinkrank.stages import top_k
 from thinkrank.testing import LearnsTasteContract, refused, two_tribes
 
@@ -25,7 +25,7 @@ class TestFused(LearnsTasteContract):
         return Fused(parts(dataset)).fit_on(split.valid, split.train_counts)
 
 
-def objective(weights_2K, columns_BKI, competes_BI, targets_B, is_newcomer_B, config) -> float:
+def objective(weights_2K, columns_BKI, competes_BI, targets_B, is_newcomer_B, ridge, newcomer_ridge) -> float:
     """The penalised loss as its definition says, sample by sample, weights of the two groups given."""
     total = 0.0
     for columns_KI, competes_I, target, newcomer in zip(
@@ -33,8 +33,8 @@ def objective(weights_2K, columns_BKI, competes_BI, targets_B, is_newcomer_B, co
     ):
         scores_I = weights_2K[int(newcomer)] @ columns_KI.astype(np.float64)
         total += np.log(np.exp(scores_I[competes_I]).sum()) - scores_I[target]
-    penalty = config.ridge * (weights_2K[0] ** 2).sum()
-    return total / len(targets_B) + penalty + config.newcomer_ridge * ((weights_2K[1] - weights_2K[0]) ** 2).sum()
+    penalty = ridge * (weights_2K[0] ** 2).sum()
+    return total / len(targets_B) + penalty + newcomer_ridge * ((weights_2K[1] - weights_2K[0]) ** 2).sum()
 
 
 def test_no_other_weights_make_the_targets_likelier():
@@ -43,16 +43,55 @@ def test_no_other_weights_make_the_targets_likelier():
     competes_BI = random.random((60, 7)) < 0.8
     targets_B = (columns_BKI[:, 0] + random.gumbel(size=(60, 7))).argmax(axis=1)
     competes_BI[np.arange(60), targets_B] = True
-    given = columns_BKI, competes_BI, targets_B, random.random(60) < 0.3, FusedConfig(ridge=0.01, newcomer_ridge=0.02)
-    weights_2K, loss = conditional_logit(*given)
-    best = objective(weights_2K.astype(np.float64), *given)
+    given = columns_BKI, competes_BI, targets_B, random.random(60) < 0.3
+    penalties = {"ridge": 0.01, "newcomer_ridge": 0.02}
+    weights_2K, loss = conditional_logit(*given, **penalties)
+    best = objective(weights_2K.astype(np.float64), *given, **penalties)
     assert loss == pytest.approx(best, rel=1e-5)
     for group, k in np.ndindex(2, 3):
         for step in (-1e-3, 1e-3):
             moved_2K = weights_2K.astype(np.float64)
             moved_2K[group, k] += step
-            assert objective(moved_2K, *given) > best  # convex: what no step betters is the least
+            assert objective(moved_2K, *given, **penalties) > best  # convex: what no step betters is the least
     assert abs(weights_2K[0, 0]) > 0.3
+
+
+def smooth_ndcg(weights_2K, columns_BKI, competes_BI, targets_B, is_newcomer_B) -> float:
+    """What sharpening climbs, item by item: the place of a target counts those above it, nearly tied ones in part."""
+    total = 0.0
+    for columns_KI, competes_I, target, newcomer in zip(
+        columns_BKI, competes_BI, targets_B, is_newcomer_B, strict=True
+    ):
+        scores_I = weights_2K[int(newcomer)] @ columns_KI.astype(np.float64)
+        others = [i for i in np.flatnonzero(competes_I) if i != target]
+        place = 1 + sum(1 / (1 + np.exp((scores_I[target] - scores_I[i]) / 0.1)) for i in others)
+        total += 1 / np.log2(1 + place)
+    return total / len(targets_B)
+
+
+def turned(weights_2K, angle):
+    more_K = (weights_2K[1] - weights_2K[0]).astype(np.float64)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shared_K = turn @ weights_2K[0].astype(np.float64)
+    return np.stack([shared_K, shared_K + more_K])
+
+
+def test_sharpened_weights_stand_where_no_turn_raises_the_smooth_ndcg_and_keep_their_length():
+    random = np.random.default_rng(1)
+    columns_BKI = random.normal(size=(150, 2, 12)).astype(np.float32)
+    columns_BKI[:, 1] = (random.random((150, 12)) < 0.1) * 2.0  # a rare, strong vote
+    targets_B = (columns_BKI[:, 0] + 2 * columns_BKI[:, 1] + random.gumbel(size=(150, 12))).argmax(axis=1)
+    given = columns_BKI, np.ones((150, 12), bool), targets_B, random.random(150) < 0.2
+    likeliest_2K, _ = conditional_logit(*given, ridge=1e-3, newcomer_ridge=1e-2)
+    start_2K = turned(likeliest_2K, 0.9).astype(np.float32)
+    found_2K = sharpened(*given, start_2K)
+    assert np.linalg.norm(found_2K[0]) == pytest.approx(np.linalg.norm(start_2K[0]), rel=1e-5)
+    np.testing.assert_allclose(found_2K[1] - found_2K[0], start_2K[1] - start_2K[0], atol=1e-6)
+    reached, before = (smooth_ndcg(weights_2K.astype(np.float64), *given) for weights_2K in (found_2K, start_2K))
+    assert reached > before + 0.01
+    ahead, behind = (smooth_ndcg(turned(found_2K, angle), *given) for angle in (1e-3, -1e-3))
+    assert abs(ahead - behind) / 2e-3 < 5e-3
+    assert reached >= max(ahead, behind) - 1e-6
 
 
 def shop_with_arrivals() -> Dataset:

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64
 
 from thinkrank.data.candidates import CandidateSets
 from thinkrank.evidence import EvidenceFeatures
-from thinkrank.retrieve.fused import FusedConfig, conditional_logit
+from thinkrank.retrieve.fusion_weights import conditional_logit
 from thinkrank.training import Progress, no_progress
 
 Columns = Mapping[str, Float32[np.ndarray, "B N"]]
@@ -55,7 +55,9 @@ class WeighedSum:
         columns_BKN = np.stack([columns[name] / np.float32(scale) for name, scale in scales.items()], axis=1)
         columns_BKN = np.where(mask_BN[:, None], columns_BKN, np.float32(0))
         nobody_B = np.zeros(len(sets), dtype=bool)
-        weights_2K, _ = conditional_logit(columns_BKN, mask_BN, sets.positive_B, nobody_B, FusedConfig(ridge=ridge))
+        weights_2K, _ = conditional_logit(
+            columns_BKN, mask_BN, sets.positive_B, nobody_B, ridge=ridge, newcomer_ridge=0.0
+        )
         return cls(dict(zip(scales, weights_2K[0].tolist(), strict=True)), scales)
 
     def scores(self, columns: Columns) -> Float64[np.ndarray, "B N"]:

@@ -4,9 +4,10 @@
 
 The columns x are each part's scores, as they are (logits) or bent like a logarithm (counts, votes), whichever explains
 more of what came next; and what an item that training never saw needs: a level of its own, and a slope of its own for
-parts that tell such items apart (those that read text). The weights maximise the likelihood of the items that came next
-among all that compete: a conditional logit, convex, so there is one answer and no search. Users with hardly any history
-have weights that may deviate from the others'.
+parts that tell such items apart (those that read text). The weights first maximise the likelihood of the items that
+came next among all that compete: a conditional logit, convex, so there is one answer and no search. Then they are
+turned towards a higher NDCG; and bent scores may be split into whether there is any and how much, if validation likes
+it better. Users with hardly any history have weights that may deviate from the others'.
 
 Shape legend: B requests, I items of the catalogue, K columns.
 """
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Int
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from safetensors.numpy import load_file
@@ -25,15 +25,19 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.requests import Requests
 from thinkrank.data.splits import Samples, Split
 from thinkrank.errors import ThinkrankError
+from thinkrank.metrics import ndcg, relevance_from_ranks
 from thinkrank.options import Options
 from thinkrank.pretrained import load, local_folder, read_config, reading
 from thinkrank.retrieve.base import ARRAYS_FILE, CATALOGUE_FILE, DenseRetriever
-from thinkrank.stages.order import mask_seen
+from thinkrank.retrieve.fusion_weights import conditional_logit, sharpened
+from thinkrank.stages.order import mask_seen, target_ranks
 
 _PARTS = "parts"
-_MOST_CELLS = 60_000_000
+_MOST_CELLS = 100_000_000
 """Numbers that learning holds at most; fewer samples are looked at where the catalogue is large."""
-_STEPS = 100
+_KINDS = 3
+"""Columns of a part: its scores, whether there is any, its scores of new items."""
+_CUTOFF = 10
 
 
 class FusedConfig(Options):
@@ -48,6 +52,11 @@ class FusedConfig(Options):
     )
     newcomer_ridge: NonNegativeFloat = Field(
         1e-2, description="penalty on the squared deviation of newcomers' weights from those of the others"
+    )
+    objective: Literal["ndcg", "likelihood"] = Field(
+        "ndcg",
+        description="what weights are best for: with likelihood, all items alike; with ndcg, those turned so that the "
+        "targets come further up",
     )
     filter_seen: bool = Field(True, description="whether items of the history do not compete while weights are learnt")
 
@@ -82,7 +91,8 @@ class Fused(DenseRetriever[FusedConfig]):
     @property
     def column_names(self) -> tuple[str, ...]:
         """Name what is weighed, in the order of the weights."""
-        return (*(f"{part}{kind}" for part in self.parts for kind in ("", ", new items")), "new items")
+        kinds = ("", ", any", ", new items")
+        return (*(f"{part}{kind}" for part in self.parts for kind in kinds), "new items")
 
     @property
     def weights(self) -> dict[str, tuple[float, float]]:
@@ -131,29 +141,50 @@ class Fused(DenseRetriever[FusedConfig]):
             raise ThinkrankError("no validation sample can be learnt from: none is left, or all targets were seen")
         scores, competes_BI = [scores_BI[usable_B] for scores_BI in scores], competes_BI[usable_B]
         targets_B = samples.targets[usable_B]
+        newcomers_B = _is_newcomer(requests, self.config.newcomers)[usable_B]
         shapes = [_shape(scores_BI, competes_BI, targets_B, is_new_I, self.config) for scores_BI in scores]
-        arrays = {
+        shared = {
             "scales_P": np.array([scale for scale, _, _ in shapes], np.float32),
             "bends_P": np.array([bends for _, bends, _ in shapes], bool),
             "tells_new_P": np.array([tells_new for _, _, tells_new in shapes], bool),
             "is_new_I": is_new_I,
         }
-        columns_BKI = np.zeros((len(targets_B), num_columns, num_items), np.float32)
-        for k, column_BI in _columns(scores, arrays):
-            columns_BKI[:, k] = column_BI
-        newcomers_B = _is_newcomer(requests, self.config.newcomers)[usable_B]
-        weights_2K, _ = conditional_logit(columns_BKI, competes_BI, targets_B, newcomers_B, self.config)
-        self.learn(catalogue, {**arrays, "weights_2K": weights_2K})
+        best, found = -1.0, shared
+        for splits in dict.fromkeys((False, bool(shared["bends_P"].any()))):
+            arrays = {**shared, "splits_1": np.array([splits])}
+            weights_2K = self._weights(scores, arrays, competes_BI, targets_B, newcomers_B)
+            total_BI = _summed(scores, {**arrays, "weights_2K": weights_2K}, newcomers_B)
+            total_BI[~competes_BI] = -np.inf
+            ranks_B = target_ranks(total_BI, targets_B)
+            reached = float(ndcg(relevance_from_ranks(ranks_B, _CUTOFF), _CUTOFF).mean())
+            if reached > best:
+                best, found = reached, {**arrays, "weights_2K": weights_2K}
+        self.learn(catalogue, found)
         return self
+
+    def _weights(
+        self,
+        scores: Sequence[Float32[np.ndarray, "B I"]],
+        arrays: Mapping[str, np.ndarray],
+        competes_BI: Bool[np.ndarray, "B I"],
+        targets_B: Int[np.ndarray, "B"],
+        newcomers_B: Bool[np.ndarray, "B"],
+    ) -> Float32[np.ndarray, "2 K"]:
+        """Find the weights of the columns that these arrays make; 0 for those that they leave out."""
+        made = dict(_columns(scores, arrays))
+        given = np.stack(list(made.values()), axis=1), competes_BI, targets_B, newcomers_B
+        used_2K, _ = conditional_logit(*given, ridge=self.config.ridge, newcomer_ridge=self.config.newcomer_ridge)
+        if self.config.objective == "ndcg":
+            used_2K = sharpened(*given, used_2K)
+        weights_2K = np.zeros((2, len(self.column_names)), np.float32)
+        weights_2K[:, list(made)] = used_2K
+        return weights_2K
 
     def scores(self, requests: Any) -> Float32[np.ndarray, "B I"]:
         """Sum the weighed columns; -inf where a part has withdrawn an item."""
         requests, arrays = self.checked(requests), self.arrays
         scores = [_scores(part, requests, len(self.catalogue)) for part in self.parts.values()]
-        weights_BK = arrays["weights_2K"][_is_newcomer(requests, self.config.newcomers).astype(int)]
-        total_BI = np.zeros(scores[0].shape, np.float32)
-        for k, column_BI in _columns(scores, arrays):
-            total_BI += weights_BK[:, k, None] * column_BI
+        total_BI = _summed(scores, arrays, _is_newcomer(requests, self.config.newcomers))
         total_BI[~np.isfinite(np.stack(scores)).all(axis=0)] = -np.inf
         return total_BI
 
@@ -223,7 +254,15 @@ def _shape(
         (scale, bends, _bent(scores_BI, scale, bends)) for scale, bends in zip(scales, (False, True), strict=True)
     ]
     scale, bends, _ = min(
-        shapes, key=lambda shape: conditional_logit(shape[2][:, None], competes_BI, targets_B, nobody_B, config)[1]
+        shapes,
+        key=lambda shape: conditional_logit(
+            shape[2][:, None],
+            competes_BI,
+            targets_B,
+            nobody_B,
+            ridge=config.ridge,
+            newcomer_ridge=config.newcomer_ridge,
+        )[1],
     )
     new = scores_BI[:, is_new_I]
     tells_new = bool((np.isfinite(new) & (new != new[:, :1])).any())
@@ -239,49 +278,34 @@ def _bent(scores_BI: Float32[np.ndarray, "B I"], scale: float, bends: bool) -> F
 def _columns(
     scores: Sequence[Float32[np.ndarray, "B I"]], arrays: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[int, Float32[np.ndarray, "B I"]]]:
-    """Yield what is weighed, and its number; a slope for new items only where a part tells them apart."""
-    is_new_I = arrays["is_new_I"].astype(np.float32)
+    """Yield the number of what is weighed, and it; a slope for new items only where a part tells them apart.
+
+    Where bent scores are split, whether there is any has a weight of its own beside the logarithm of how much.
+    """
+    is_new_I, splits = arrays["is_new_I"].astype(np.float32), bool(arrays["splits_1"][0])
     shapes = zip(*(arrays[name].tolist() for name in ("scales_P", "bends_P", "tells_new_P")), strict=True)
     for number, (scores_BI, (scale, bends, tells_new)) in enumerate(zip(scores, shapes, strict=True)):
-        column_BI = _bent(scores_BI, scale, bends)
-        yield 2 * number, column_BI
+        first = _KINDS * number
+        if bends and splits:
+            some_BI = (scores_BI > 0) & np.isfinite(scores_BI)
+            column_BI = np.log(scores_BI / np.float32(scale), out=np.zeros_like(scores_BI), where=some_BI)
+            yield first + 1, some_BI.astype(np.float32)
+        else:
+            column_BI = _bent(scores_BI, scale, bends)
+        yield first, column_BI
         if tells_new:
-            yield 2 * number + 1, column_BI * is_new_I
-    yield 2 * len(scores), np.broadcast_to(is_new_I, scores[0].shape)
+            yield first + 2, column_BI * is_new_I
+    yield _KINDS * len(scores), np.broadcast_to(is_new_I, scores[0].shape)
 
 
-def conditional_logit(
-    columns_BKI: Float32[np.ndarray, "B K I"],
-    competes_BI: Bool[np.ndarray, "B I"],
-    targets_B: Int[np.ndarray, "B"],
-    is_newcomer_B: Bool[np.ndarray, "B"],
-    config: FusedConfig,
-) -> tuple[Float32[np.ndarray, "2 K"], float]:
-    """Find the weights under which the targets are likeliest among all that compete, penalties included.
-
-    Returns:
-        the weights of users with a history and of newcomers, and the mean loss with the penalties.
-
-    Source: McFadden 1974, conditional logit; the penalties are ours.
-    """
-    columns = torch.from_numpy(columns_BKI)
-    kept_BI, targets = torch.from_numpy(competes_BI), torch.from_numpy(targets_B.astype(np.int64))
-    newcomer_B = torch.from_numpy(is_newcomer_B)
-    weights_2K = torch.zeros(2, columns.shape[1], requires_grad=True)  # of all, and what newcomers add to them
-    optimizer = torch.optim.LBFGS(
-        [weights_2K], max_iter=_STEPS, tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn="strong_wolfe"
-    )
-
-    def loss() -> float:
-        optimizer.zero_grad()
-        weights_BK = weights_2K[0] + newcomer_B[:, None] * weights_2K[1]
-        scores_BI = torch.einsum("bki,bk->bi", columns, weights_BK).masked_fill(~kept_BI, -torch.inf)
-        value = -scores_BI.log_softmax(dim=1).gather(1, targets[:, None]).mean()
-        value = value + config.ridge * (weights_2K[0] ** 2).sum() + config.newcomer_ridge * (weights_2K[1] ** 2).sum()
-        value.backward()
-        return value.item()
-
-    optimizer.step(loss)
-    least = loss()
-    shared_K, more_K = weights_2K.detach()
-    return torch.stack([shared_K, shared_K + more_K]).numpy(), least
+def _summed(
+    scores: Sequence[Float32[np.ndarray, "B I"]],
+    arrays: Mapping[str, np.ndarray],
+    newcomers_B: Bool[np.ndarray, "B"],
+) -> Float32[np.ndarray, "B I"]:
+    """Sum the weighed columns."""
+    weights_BK = arrays["weights_2K"][newcomers_B.astype(int)]
+    total_BI = np.zeros(scores[0].shape, np.float32)
+    for k, column_BI in _columns(scores, arrays):
+        total_BI += weights_BK[:, k, None] * column_BI
+    return total_BI
