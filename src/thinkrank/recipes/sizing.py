@@ -19,6 +19,11 @@ _FEWEST_UPDATES, _MOST_UPDATES = 300, 2000
 _PREDICTIONS = (64, 256)
 """Predictions of an update, at least and at most: small data needs updates more than it needs them smooth."""
 _VALIDATIONS = 4
+_MOST_REFRESHES = 5
+_REFRESH_SHARE = 0.5
+"""Tokens of titles that are read anew while training, against predictions: reading costs a third of learning."""
+_LETTERS = 4
+"""Of a token, about."""
 
 
 def sized(model: R2ecConfig, training: ContrastiveOptions, split: Split) -> tuple[R2ecConfig, ContrastiveOptions]:
@@ -40,6 +45,9 @@ def sized(model: R2ecConfig, training: ContrastiveOptions, split: Split) -> tupl
     batch = _set(training, "batch_size", max(1, round(wanted * pieces / len(split.train))))
     rounds = max(_ROUNDS, _FEWEST_UPDATES * batch / pieces)
     steps = _set(training, "steps", math.ceil(rounds * pieces / batch / training.accumulate))
+    predictions = rounds * len(split.train)
+    tokens = sum(len(title) // _LETTERS + 2 for title in split.dataset.catalogue.titles)
+    refreshes = min(_MOST_REFRESHES, int(_REFRESH_SHARE * predictions / max(1, tokens)))
     fitted: dict[str, Any] = {
         "stretch": stretch,
         "batch_size": batch,
@@ -49,8 +57,9 @@ def sized(model: R2ecConfig, training: ContrastiveOptions, split: Split) -> tupl
         "hidden_share": 0.1,
         "warmup_steps": max(1, steps // 100),
         "validate_every": max(1, math.ceil(steps / _VALIDATIONS)),
-        "validation_samples": 500,
-        "refresh_every": max(1, math.ceil(steps / _VALIDATIONS)),
+        "validation_samples": 1000,
+        "refresh_every": steps // (refreshes + 1) + 1,
+        "train_in_file_order": split.train.ties == "strict",
         "checkpoint_every": max(1, math.ceil(steps / 20)),
     }
     prompt = model.prompt
