@@ -162,7 +162,7 @@ class Recipe(Protocol):
     def sized(self, settings: Any, split: Any) -> Any:
         """Fit to the data's size what was not set; the same settings and data give the same."""
 
-    def create(self, settings: Any, split: Any, *, device: str) -> Any:
+    def create(self, settings: Any, split: Any, *, device: str, progress: Progress = no_progress) -> Any:
         """Build an untrained model."""
 
     def completed(self, settings: Any, split: Any, model: Any, progress: Progress) -> Any:
@@ -245,7 +245,7 @@ def train(
     if kept:
         model = load_model(recipe, settings, folder / phases[first].start, device=device)
     else:
-        model = recipe.create(settings, split, device=device) if made is None else made
+        model = recipe.create(settings, split, device=device, progress=progress) if made is None else made
     for phase in phases[first:]:
         if phase.start and not _is_saved(folder / phase.start) and world.is_first:
             model.save_pretrained(folder / phase.start)

@@ -121,7 +121,7 @@ class RankingRecipe:
         """Return the trained model: it answers alone."""
         return model
 
-    def create(self, settings: RankSettings, split: Split, *, device: str) -> R2Rank:
+    def create(self, settings: RankSettings, split: Split, *, device: str, progress: Progress = no_progress) -> R2Rank:
         """Build an untrained R2Rank."""
         return R2Rank.create(
             settings.model,

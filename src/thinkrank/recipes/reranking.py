@@ -100,7 +100,9 @@ class RerankingRecipe:
         """Return the trained model: it answers alone."""
         return model
 
-    def create(self, settings: RerankSettings, split: ImpressionSplit, *, device: str) -> EGLR:
+    def create(
+        self, settings: RerankSettings, split: ImpressionSplit, *, device: str, progress: Progress = no_progress
+    ) -> EGLR:
         """Build an untrained EGLR."""
         return EGLR.create(settings.model, split.train, seed=settings.warm_start.seed, device=device)
 

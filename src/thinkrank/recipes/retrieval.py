@@ -32,7 +32,7 @@ from thinkrank.retrieve import (
     train_recpo,
 )
 from thinkrank.stages.protocols import Configured, Retriever
-from thinkrank.training import Progress
+from thinkrank.training import Progress, no_progress
 
 FUSED = "R²ec and the crowd"
 TRAINED = "R²ec, no thought"
@@ -89,9 +89,13 @@ class RetrievalRecipe:
         model, training = sized(settings.model, settings.training, split)
         return settings.model_copy(update={"model": model, "training": training})
 
-    def create(self, settings: RetrieveSettings, split: Split, *, device: str) -> R2ec:
+    def create(
+        self, settings: RetrieveSettings, split: Split, *, device: str, progress: Progress = no_progress
+    ) -> R2ec:
         """Build an untrained R²ec."""
-        return R2ec.create(settings.model, split.dataset.catalogue, seed=settings.training.seed, device=device)
+        return R2ec.create(
+            settings.model, split.dataset.catalogue, seed=settings.training.seed, device=device, progress=progress
+        )
 
     def completed(self, settings: RetrieveSettings, split: Split, model: R2ec, progress: Progress) -> R2ec | Fused:
         """Fuse the trained R²ec with the crowd that the settings name."""

@@ -14,13 +14,14 @@ from thinkrank.retrieve import ContrastiveOptions, R2ecConfig
 _LONG_HISTORY = 24
 """Median events of a history from which it is read in long stretches."""
 _MANY_EVENTS = 30_000
-_ROUNDS = 5
+_ROUNDS = 4
 _FEWEST_UPDATES, _MOST_UPDATES = 300, 2000
-_PREDICTIONS = (64, 256)
+_PREDICTIONS = (128, 256)
 """Predictions of an update, at least and at most: small data needs updates more than it needs them smooth."""
-_VALIDATIONS = 4
-_MOST_REFRESHES = 5
-_REFRESH_SHARE = 0.5
+_LOOKS = (2, 4)
+"""Validations, at least and at most; the item table is encoded for each, which costs as much as training where titles
+are long and events few."""
+_READ_SHARE = 0.5
 """Tokens of titles that are read anew while training, against predictions: reading costs a third of learning."""
 _LETTERS = 4
 """Of a token, about."""
@@ -47,18 +48,17 @@ def sized(model: R2ecConfig, training: ContrastiveOptions, split: Split) -> tupl
     steps = _set(training, "steps", math.ceil(rounds * pieces / batch / training.accumulate))
     predictions = rounds * len(split.train)
     tokens = sum(len(title) // _LETTERS + 2 for title in split.dataset.catalogue.titles)
-    refreshes = min(_MOST_REFRESHES, int(_REFRESH_SHARE * predictions / max(1, tokens)))
+    looks = min(max(int(_READ_SHARE * predictions / max(1, tokens)), _LOOKS[0]), _LOOKS[1])
     fitted: dict[str, Any] = {
         "stretch": stretch,
         "batch_size": batch,
         "steps": steps,
         "head_learning_rate": 5e-3 if is_large else 1e-2,
         "item_dropout": 0.2 if is_large else 0.3,
-        "hidden_share": 0.1,
         "warmup_steps": max(1, steps // 100),
-        "validate_every": max(1, math.ceil(steps / _VALIDATIONS)),
+        "validate_every": max(1, math.ceil(steps / looks)),
         "validation_samples": 1000,
-        "refresh_every": steps // (refreshes + 1) + 1,
+        "refresh_every": max(1, math.ceil(steps / looks)),
         "train_in_file_order": split.train.ties == "strict",
         "checkpoint_every": max(1, math.ceil(steps / 20)),
     }

@@ -17,9 +17,14 @@ from thinkrank.language.item_tokens import ItemTokens
 from thinkrank.language.reading import read_above, read_all, read_below
 from thinkrank.prompts.marks import Mark, num_marks
 from thinkrank.prompts.retrieval import Prompts
+from thinkrank.training.progress import Progress, no_progress
 
 _MOST_BYTES = 2**30
 """Memory for what the lower layers say of all texts; a larger catalogue is read from its first layer each time."""
+
+
+_SHOWN_AT_ONCE = 64
+"""Texts that are read between two signs of progress."""
 
 
 class ItemTexts:
@@ -66,7 +71,9 @@ class ItemTexts:
         return [self._below[row] if row in self._below else found[row] for row in rows]
 
 
-def with_item_tokens(backbone: Backbone, prompts: Prompts, lora: LoraOptions) -> tuple[Backbone, ItemTexts]:
+def with_item_tokens(
+    backbone: Backbone, prompts: Prompts, lora: LoraOptions, *, progress: Progress = no_progress
+) -> tuple[Backbone, ItemTexts]:
     """Return the backbone with a token for each item, made from what its lower layers say of the item's text.
 
     The texts come with it, since their lower half has been read.
@@ -75,6 +82,7 @@ def with_item_tokens(backbone: Backbone, prompts: Prompts, lora: LoraOptions) ->
         backbone: with an adapter on its upper layers alone.
         prompts: how an item's text is written.
         lora: options of the adapter: its layers are the upper ones.
+        progress: shows the texts that are read.
 
     Raises:
         ThinkrankError: if the adapter is on all layers.
@@ -82,6 +90,11 @@ def with_item_tokens(backbone: Backbone, prompts: Prompts, lora: LoraOptions) ->
     num_items = len(prompts.catalogue)
     empty = torch.zeros(num_items, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
     texts = ItemTexts(replace(backbone, items=_tokens(backbone, empty, lora)), prompts)
+    with progress("reading item texts", num_items) as advance:
+        for first in range(0, num_items, _SHOWN_AT_ONCE):
+            rows = range(first, min(first + _SHOWN_AT_ONCE, num_items))
+            texts.below(rows)
+            advance(len(rows))
     states_ID = texts.boundary(range(num_items))
     return replace(backbone, items=_tokens(backbone, states_ID, lora, num_marks(prompts.options.marks))), texts
 

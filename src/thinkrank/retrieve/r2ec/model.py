@@ -52,6 +52,7 @@ from thinkrank.retrieve.r2ec.unit_vectors import UnitVectors
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.checks import checked_candidates, checked_requests
 from thinkrank.stages.order import order_candidates
+from thinkrank.training.progress import Progress, no_progress
 
 _TABLE, _WITHDRAWN, _FIRST = "table_ID", "withdrawn_I", "first_items"
 _ITEMS = "items/"
@@ -61,7 +62,7 @@ _HEAD_FILE, _WRITER_FILE = "head.safetensors", "writer.safetensors"
 class R2ec:
     """Retriever that can think before it answers.
 
-    Use `create` for an untrained model and `from_pretrained` for a saved one. Threads may ask one model at once.
+    `create` makes an untrained one, `from_pretrained` loads a saved one. Threads may ask one model at once.
 
     Args:
         config: what it is made of.
@@ -70,7 +71,7 @@ class R2ec:
         head: from states to scores.
         states: text state of each item; None encodes the catalogue now.
         engine: writes the thoughts with the same backbone; None for the model itself, as transformers runs it.
-        texts: of the items, where some of their reading is done.
+        texts: of the items, if some are read.
 
     Attributes:
         writer: the adapter's weights that write thoughts if `config.thinker` is "frozen"; the present ones if empty.
@@ -108,6 +109,7 @@ class R2ec:
         engine: Engine | None = None,
         seed: int = 0,
         device: str = "auto",
+        progress: Progress = no_progress,
     ) -> "R2ec":
         """Build an untrained model: the base language model with an adapter that has no effect yet.
 
@@ -118,6 +120,7 @@ class R2ec:
             engine: that writes the thoughts, with this backbone; None for the transformers engine.
             seed: of the adapter's initial weights.
             device: where to put a loaded one; see `load_backbone`.
+            progress: shows the reading of item texts where items are tokens.
         """
         base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=catalogue.titles)
         with torch.random.fork_rng(devices=[]):
@@ -126,7 +129,8 @@ class R2ec:
         head = RetrievalHead(len(catalogue), base.hidden_size, config.head).to(base.device)
         texts = None
         if config.reading == "late":
-            adapted, texts = with_item_tokens(adapted, Prompts(adapted, catalogue, config.prompt), config.lora)
+            prompts = Prompts(adapted, catalogue, config.prompt)
+            adapted, texts = with_item_tokens(adapted, prompts, config.lora, progress=progress)
         return cls(config, adapted, catalogue, head, engine=engine, texts=texts)
 
     def encode_items(self, rows: Sequence[int], *, fast: bool = False) -> Float[Tensor, "N D"]:
@@ -229,10 +233,9 @@ class R2ec:
     ) -> Float[Tensor, "B D"]:
         """Read the closing that follows each history and the ids of a thought (or none), without gradient.
 
-        Every answer and every figure is read here in fp32: bf16 states depend on what was read beside them. `fast`
-        reads in the weights' own format, for rewards in training: the error was 1.8 % of their variance within a group,
-        for half the time. Where items are tokens, what no thought follows is read at its newest item, and a history
-        together with those that go on from it.
+        Answers and figures are read in fp32: bf16 states depend on what was read beside them. `fast` reads in the
+        weights' own format, for rewards in training, in half the time. Where items are tokens, what no thought follows
+        is read at its newest item, a history together with those that go on from it.
         """
         with nullcontext() if fast else self.backbone.exact():
             if thoughts is None and self.prompts.answers_at_lines:

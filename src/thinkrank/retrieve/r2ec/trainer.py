@@ -75,11 +75,7 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         return states_ND
 
     def after_step(self, *, validates: bool) -> None:
-        """Encode the whole item table under the present weights where it is due.
-
-        Where histories are read late the table is as it was trained against when it is validated, and is kept so.
-        """
-        validates = validates and self.model.config.reading == "text"
+        """Encode the whole item table under the present weights where it is due."""
         if not validates and self.counters.step % self.options.refresh_every:
             return
         started = time.perf_counter()
