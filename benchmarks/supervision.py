@@ -33,7 +33,7 @@ def trainer_with(model: R2ec, split: Split, supervision: str, folder: Path) -> C
 
 
 def options_of(**changes: Any) -> ContrastiveOptions:
-    return preset(Preset.thinkrank)[1].model_copy(update=changes)
+    return preset(Preset.thoughts)[1].model_copy(update=changes)
 
 
 def check_equal(one: ContrastiveTrainer, other: ContrastiveTrainer) -> float:
@@ -83,7 +83,7 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=0.0, help="also train each reader so long, and validate it")
     arguments = options.parse_args()
     split = split_dataset(load_dataset("movielens-100k"))
-    model_config = preset(Preset.thinkrank, noun="movie")[0]
+    model_config = preset(Preset.thoughts, noun="movie")[0]
     model = R2ec.create(model_config, split.dataset.catalogue)
     with tempfile.TemporaryDirectory() as folder:
         every = trainer_with(model, split, "every_prefix", Path(folder))

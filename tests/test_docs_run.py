@@ -22,7 +22,7 @@ from thinkrank.data.sources import registry
 from thinkrank.language.options import GenerationOptions, LoraOptions
 from thinkrank.options import Options
 from thinkrank.rank import R2Rank, R2RankConfig
-from thinkrank.retrieve import R2ec, R2ecConfig, RecpoOptions
+from thinkrank.retrieve import Fused, Popularity, R2ec, R2ecConfig, RecpoOptions
 from thinkrank.training import UnsavedRun
 
 ROOT = Path(__file__).parents[1]
@@ -76,8 +76,18 @@ def films() -> Dataset:
     return Dataset("movielens-100k", events, Catalogue(pl.DataFrame(catalogue)))
 
 
+def reader() -> R2ec:
+    return R2ec.create(R2ecConfig(**TINY, thought=THOUGHT), films().catalogue)
+
+
+def fused() -> Fused:
+    split = split_dataset(films())
+    return Fused({"popularity": Popularity().fit(split), "R²ec": reader()}).fit(split)
+
+
 MADE: dict[str, Callable[[], Any]] = {
-    "runs/demo/model": lambda: R2ec.create(R2ecConfig(**TINY, thought=THOUGHT), films().catalogue),
+    "runs/demo/model": fused,
+    "runs/think/model": reader,
     "runs/rank/model": lambda: R2Rank.create(R2RankConfig(**TINY, thought=THOUGHT), films().catalogue),
 }
 """Small stand-ins for the trained models that the documents name."""
@@ -111,7 +121,7 @@ def trained_before(page: Path) -> dict:
         steps=1, users=2, group_size=2, validation_samples=2, rollout=THOUGHT.model_copy(update={"temperature": 1.0})
     )
     return {
-        "model": MADE["runs/demo/model"](),
+        "model": reader(),
         "split": split,
         "options": options,
         "run": UnsavedRun(),

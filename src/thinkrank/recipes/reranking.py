@@ -36,7 +36,7 @@ from thinkrank.rerank import (
     train_eglr,
 )
 from thinkrank.stages.protocols import Configured, Reranker
-from thinkrank.training import Progress, Run
+from thinkrank.training import Progress, Run, no_progress
 
 DISPLAYED = "displayed order"
 PHASES = {"evaluator": "Evaluator", "warm_start": "Warm start", "grpo": reporting.REINFORCEMENT}
