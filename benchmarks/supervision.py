@@ -52,7 +52,8 @@ def check_equal(one: ContrastiveTrainer, other: ContrastiveTrainer) -> float:
 @torch.no_grad()
 def cosines(trainer: ContrastiveTrainer, batch: Batch) -> torch.Tensor:
     """Compare every readout with the whole catalogue."""
-    states_PD = trainer.readouts(batch, *trainer.states(batch))
+    with trainer.model.backbone.exact():  # bf16 states depend on what is read beside them
+        states_PD = trainer.readouts(batch, *trainer.states(batch))
     users_PD = trainer.model.head.user_vectors(states_PD, batch.is_line_P)
     return users_PD @ trainer.model.vectors.rows_ID.T
 
@@ -62,7 +63,7 @@ def quality(config: R2ecConfig, split: Split, minutes: float, **changes: Any) ->
     started = time.perf_counter()
     model = R2ec.create(config, split.dataset.catalogue)
     left = max(0.05, minutes - (time.perf_counter() - started) / 60)
-    plan = {"max_minutes": left, "steps": 10**5, "schedule": "constant", "validation_samples": 500}
+    plan = {"max_minutes": left, "steps": 10**5, "schedule": "linear", "validation_samples": 500}
     plan |= {"validate_every": 10**5, "checkpoint_every": 10**5, "thought_share": 0.0, "keep": "last"}
     trainer = ContrastiveTrainer(model, split, options_of(**plan, **changes), UnsavedRun())
     trainer.validates_first = False
@@ -94,7 +95,7 @@ def main() -> None:
         last = trainer_with(model, split, "last", Path(folder))
         every.prepare()
         difference = check_equal(every, last)
-        assert difference < 0.02, f"the two compute different things: {difference}"
+        assert difference < 1e-3, f"the two compute different things: {difference}"
         steps = 4 if arguments.quick else 12
         rounds = [[examples_per_second(trainer, steps) for trainer in (every, last, late)] for _ in range(2)]
     best_every, best_last, best_late = (max(rates) for rates in zip(*rounds, strict=True))

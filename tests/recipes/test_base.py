@@ -222,16 +222,11 @@ def fused_run(tmp_path_factory):
 def test_a_fused_run_answers_with_all_parts_and_each_is_judged(fused_run):
     opened = open_run(fused_run, device="cpu")
     assert opened.settings.training.validate_every == 1  # fitted to three steps
-    assert opened.settings.crowd == ("popularity", "item-kNN", "EASE")
+    assert opened.settings.crowd == ("popularity", "item-kNN", "EASE", "ALS")
     judged = evaluate(opened, EvaluationOptions(samples=20, parts=True))
     systems = judged.evaluation.systems
-    assert systems[:5] == (
-        "popularity",
-        "item-kNN",
-        "EASE",
-        "R²ec, no thought",
-        "R²ec and the crowd, without popularity",
-    )
+    assert systems[:5] == ("popularity", "item-kNN", "EASE", "ALS", "R²ec, no thought")
+    assert systems[5] == "R²ec and the crowd, without popularity"
     assert systems[-1] == "R²ec and the crowd"
     alone = judged.evaluation.answers["R²ec, no thought"].ranks_S
     reader = opened.model.parts["R²ec"]

@@ -8,10 +8,13 @@ import pytest
 
 from thinkrank.data import Catalogue, Dataset, History, split_dataset
 from thinkrank.errors import ThinkrankError
-from thinkrank.retrieve import EASE, Fused, ItemKNN, Popularity
+from thinkrank.language.options import LoraOptions
+from thinkrank.retrieve import ALS, EASE, ALSConfig, Fused, ItemKNN, Popularity, R2ec, R2ecConfig
 from thinkrank.retrieve.fusion_weights import conditional_logit, sharpened
 from thinkrank.stages import top_k
 from thinkrank.testing import LearnsTasteContract, refused, two_tribes
+
+LORA = LoraOptions(rank=2, top_layers=1)
 
 
 def parts(data) -> dict:
@@ -167,3 +170,36 @@ def test_faults_are_told():
     split = split_dataset(dataset, "leave-last-out")
     with pytest.raises(ThinkrankError, match="no validation sample"):
         Fused({"a": Popularity().fit(dataset)}).fit_on(split.valid.subset(0, 0), split.train_counts)
+
+
+def test_items_are_added_without_learning_anew_and_compete_on_the_level_of_new_ones(tmp_path):
+    split = split_dataset(shop_with_arrivals())
+    catalogue = split.dataset.catalogue
+    counted = {"item-kNN": ItemKNN().fit(split), "ALS": ALS(ALSConfig(width=4)).fit(split)}
+    reader = R2ec.create(R2ecConfig(backbone="tiny", dtype="float32", reading="late", lora=LORA), catalogue)
+    fused = Fused({**counted, "R²ec": reader}).fit(split)
+    history = [History.of([catalogue.row(name) for name in ("w3", "w4")])]
+    before_I = fused.scores(history)[0]
+    rows = fused.add_items(pl.DataFrame({"item": ["new2"], "title": ["new2"]}))
+    assert rows == range(8, 9)
+    after_I = fused.scores(history)[0]
+    np.testing.assert_allclose(after_I[:8], before_I, atol=1e-4)
+    assert fused.catalogue.ids[8] == "new2"
+    assert 8 in fused.retrieve(history, 9).items_BK[0]
+    assert all(len(part.catalogue) == 9 for part in fused.parts.values())
+    assert len(counted["item-kNN"].catalogue) == 8  # what was fused stays as it was
+    fused.save_pretrained(tmp_path)
+    np.testing.assert_allclose(Fused.from_pretrained(tmp_path).scores(history)[0], after_I, atol=1e-5)
+    with refused("occurs more than once"):
+        fused.add_items(pl.DataFrame({"item": ["w1"], "title": ["again"]}))
+    assert len(fused.catalogue) == len(fused.parts["item-kNN"].catalogue) == 9
+
+
+def test_a_part_that_cannot_grow_is_named():
+    split = split_dataset(shop_with_arrivals())
+    part = ItemKNN().fit(split)
+    part.learn(part.catalogue, {**part.arrays, "embedding": np.zeros((8, 2), np.float32)})
+    fused = Fused({"popularity": Popularity().fit(split), "network": part}).fit(split)
+    with refused("network: a ItemKNN learns a place of its own for every item"):
+        fused.add_items(pl.DataFrame({"item": ["new2"], "title": ["new2"]}))
+    assert len(fused.parts["popularity"].catalogue) == 8

@@ -63,6 +63,18 @@ class Catalogue:
     def __len__(self) -> int:
         return self.frame.height
 
+    def extended(self, items: "pl.DataFrame | Catalogue") -> "Catalogue":
+        """Return a catalogue with more items behind these; columns that one side lacks are empty there.
+
+        Raises:
+            ThinkrankError: if they are no rows of a catalogue, or an id is taken.
+        """
+        frame = Catalogue(items if isinstance(items, pl.DataFrame) else items.frame).frame
+        try:
+            return Catalogue(pl.concat([self.frame, frame], how="diagonal_relaxed"))
+        except pl.exceptions.PolarsError as error:
+            raise ThinkrankError(f"the items do not fit the catalogue: {error}") from error
+
     @cached_property
     def ids(self) -> list[str]:
         """Return the item ids, by row."""

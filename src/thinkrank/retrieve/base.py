@@ -65,6 +65,32 @@ class DenseRetriever(ABC, Generic[ConfigT]):
         """Take over what was learnt, and the items it is about."""
         self._learnt = catalogue, dict(arrays)
 
+    def add_items(self, items: pl.DataFrame | Catalogue) -> range:
+        """Add items that nobody has taken yet, without learning anew: every number about them is 0.
+
+        Args:
+            items: rows of a catalogue; columns that one side lacks are empty there.
+
+        Returns:
+            their catalogue rows.
+
+        Raises:
+            ThinkrankError: if they are no rows of a catalogue, an id is taken, or what was learnt cannot grow.
+        """
+        old, arrays = self._known()
+        new = old.extended(items)
+        self.learn(new, {name: self._grown(name, array, len(new) - len(old)) for name, array in arrays.items()})
+        return range(len(old), len(new))
+
+    def _grown(self, name: str, array: np.ndarray, more: int) -> np.ndarray:
+        """Put zeros behind the items of an array, whose axes are the letters at the end of its name."""
+        axes = name.rpartition("_")[2]
+        if len(axes) != array.ndim or not axes.isupper():
+            raise ThinkrankError(
+                f"a {type(self).__name__} learns a place of its own for every item, so it takes none without training"
+            )
+        return np.pad(array, [(0, more if axis == "I" else 0) for axis in axes])
+
     @property
     def catalogue(self) -> Catalogue:
         """Return the items it knows.

@@ -12,11 +12,13 @@ it better. Users with hardly any history have weights that may deviate from the 
 Shape legend: B requests, I items of the catalogue, K columns.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 from jaxtyping import Bool, Float32, Int
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from safetensors.numpy import load_file
@@ -179,6 +181,29 @@ class Fused(DenseRetriever[FusedConfig]):
         weights_2K = np.zeros((2, len(self.column_names)), np.float32)
         weights_2K[:, list(made)] = used_2K
         return weights_2K
+
+    def add_items(self, items: pl.DataFrame | Catalogue) -> range:
+        """Add items to every part, without learning anew; here they are new items, with the level of such.
+
+        Raises:
+            ThinkrankError: as the parts' own, naming the part; then none has grown.
+        """
+        grown = {
+            name: copy.copy(part) if isinstance(part, DenseRetriever) else part for name, part in self.parts.items()
+        }
+        for name, part in grown.items():
+            if not hasattr(part, "add_items"):
+                raise ThinkrankError(f"{name}: a {type(part).__name__} takes no items without being fitted anew")
+        for name, part in sorted(grown.items(), key=lambda pair: not isinstance(pair[1], DenseRetriever)):
+            try:
+                part.add_items(items)
+            except ThinkrankError as error:
+                raise ThinkrankError(f"{name}: {error}") from error
+        self.parts = grown
+        (catalogue, arrays), known = self._known(), len(self.catalogue)
+        new = catalogue.extended(items)
+        self.learn(new, {**arrays, "is_new_I": np.append(arrays["is_new_I"], np.ones(len(new) - known, bool))})
+        return range(known, len(new))
 
     def scores(self, requests: Any) -> Float32[np.ndarray, "B I"]:
         """Sum the weighed columns; -inf where a part has withdrawn an item."""

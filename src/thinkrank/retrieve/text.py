@@ -8,9 +8,11 @@ Shape legend: B requests, I items, D width, H items of one history that count.
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 from jaxtyping import Float32
 from pydantic import Field
 
+from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.interactions import all_items, catalogue_of, newest_distinct, training_histories
 from thinkrank.data.splits import Split
@@ -62,6 +64,20 @@ class TextCosine(DenseRetriever[TextOptions]):
         counts_I = np.bincount(all_items(training_histories(data)), minlength=len(catalogue)).astype(np.float32)
         self.learn(catalogue, {"vectors_ID": vectors_ID, "counts_I": counts_I})
         return self
+
+    def add_items(self, items: pl.DataFrame | Catalogue) -> range:
+        """Read the texts of more items; nobody has taken them yet.
+
+        Raises:
+            ThinkrankError: as `DenseRetriever.add_items`, and if the encoder is not installed.
+        """
+        from thinkrank.retrieve.text_vectors import text_vectors
+
+        rows = super().add_items(items)
+        frame = self.catalogue.frame[rows.start :]
+        vectors_ND = text_vectors(Catalogue(frame), self.config.encoder, self.config.fields)
+        self.arrays["vectors_ID"][rows.start :] = vectors_ND
+        return rows
 
     def scores(self, requests: Any) -> Float32[np.ndarray, "B I"]:
         """Compute cosines; popularity for an empty history."""

@@ -24,7 +24,6 @@ from torch import Tensor
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.history import History
 from thinkrank.data.requests import Requests
-from thinkrank.errors import ThinkrankError
 from thinkrank.language import (
     Backbone,
     Completion,
@@ -163,11 +162,7 @@ class R2ec:
         Raises:
             ThinkrankError: if they are no rows of a catalogue, or an id is taken, be it by a withdrawn item.
         """
-        frame = Catalogue(items if isinstance(items, pl.DataFrame) else items.frame).frame
-        try:
-            catalogue = Catalogue(pl.concat([self.catalogue.frame, frame], how="diagonal_relaxed"))
-        except pl.exceptions.PolarsError as error:
-            raise ThinkrankError(f"the items do not fit the catalogue: {error}") from error
+        catalogue = self.catalogue.extended(items)
         prompts = Prompts(self.backbone, catalogue, self.config.prompt)
         texts, rows = ItemTexts(self.backbone, prompts), range(len(self.catalogue), len(catalogue))
         self.states.add(texts.read(rows))
