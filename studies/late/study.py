@@ -5,8 +5,8 @@
 A study is a settings file of `thinkrank train retrieve` with a table `[study]`, which says which seeds, how many test
 samples (all without a number) and how many minutes the tuning of all baselines has. The arm `baselines` tunes and
 trains every system without a language model; the arm `reader` trains R²ec reading late, and judges it alone, fused with
-what counts, and fused with all baselines, beside the same fusions without it and without each other part. Seeds are
-whole trainings. What is done is not done again; an arm whose result file is there is left alone.
+what counts, and fused with all baselines, beside the same fusions without it. Seeds are whole trainings. What is done is
+not done again; an arm whose result file is there is left alone.
 """
 
 import sys
@@ -22,7 +22,7 @@ from thinkrank.pretrained import load
 from thinkrank.recipes import retrieval
 from thinkrank.recipes.base import train
 from thinkrank.recipes.baseline_run import BaselineSettings, run_baselines
-from thinkrank.recipes.baselines import EASE_R, ITEM_KNN, POPULARITY, SYSTEMS
+from thinkrank.recipes.baselines import EASE_R, IALS, ITEM_KNN, POPULARITY, SYSTEMS
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.reader import READER
@@ -32,7 +32,7 @@ from thinkrank.recipes.studies import Study, kept_of
 from thinkrank.retrieve import Fused
 
 RESULTS = Path(__file__).parent / "results"
-COUNTS = (POPULARITY, ITEM_KNN, EASE_R)
+COUNTS = (POPULARITY, ITEM_KNN, EASE_R, IALS)
 sys.path.append(str(Path(__file__).parents[1]))  # what studies share
 
 
@@ -97,17 +97,12 @@ class LateStudy(Study):
         }
 
     def fused(self, parts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Fuse the reader with what counts and with all, and the same without it, and without each part."""
+        """Fuse the reader with what counts and with all baselines, and the same without it."""
         chosen = {
             "counts": COUNTS,
             "counts and reader": (*COUNTS, READER),
             "baselines": [name for name in parts if name != READER],
             "baselines and reader": list(parts),
-            **{
-                f"baselines and reader, without {name}": [other for other in parts if other != name]
-                for name in parts
-                if name != READER
-            },
         }
         fusions = {mode: Fused({name: parts[name] for name in names}).fit(self.split) for mode, names in chosen.items()}
         return {"alone": parts[READER], **fusions}, {mode: fusion.weights for mode, fusion in fusions.items()}
