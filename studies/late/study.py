@@ -5,8 +5,8 @@
 A study is a settings file of `thinkrank train retrieve` with a table `[study]`, which says which seeds, how many test
 samples (all without a number) and how many minutes the tuning of all baselines has. The arm `baselines` tunes and
 trains every system without a language model; the arm `reader` trains R²ec reading late, and judges it alone, fused with
-what counts, and fused with all baselines, beside the same fusions without it. Seeds are whole trainings. What is done is
-not done again; an arm whose result file is there is left alone.
+what counts, and fused with all baselines, beside the same fusions without it. Seeds are whole trainings. What is
+done is not done again; an arm whose result file is there is left alone.
 """
 
 import sys

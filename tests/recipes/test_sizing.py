@@ -3,6 +3,7 @@
 import pytest
 
 from thinkrank.data import load_dataset, split_dataset
+from thinkrank.errors import ThinkrankError
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.retrieval import RECIPE, retrieve_settings
@@ -42,3 +43,16 @@ def test_sized_settings_are_whole_and_are_not_sized_again(shop):
 def test_a_model_that_reads_prompts_keeps_its_defaults(shop):
     given = retrieve_settings(Preset.thoughts, Layers(source="synthetic"))
     assert RECIPE.sized(given, shop) == given
+
+
+def test_the_crowd_is_named_as_in_tables_and_a_wrong_name_is_told_before_anything_is_trained():
+    given = Layers(source="synthetic", tables=[{"crowd": ["item-knn", "item-kNN", "ALS"]}])
+    assert retrieve_settings(Preset.thinkrank, given).crowd == ("item-kNN", "ALS")
+    with pytest.raises(ThinkrankError, match="crowd.*esae"):
+        retrieve_settings(Preset.thinkrank, Layers(source="synthetic", tables=[{"crowd": ["esae"]}]))
+
+
+def test_a_catalogue_too_large_for_pairs_of_items_keeps_the_rest_of_the_crowd(shop, monkeypatch, caplog):
+    monkeypatch.setattr("thinkrank.recipes.retrieval._MOST_PAIRED_ITEMS", 10)
+    assert sized(shop).crowd == ("popularity", "ALS")
+    assert "left out" in caplog.text

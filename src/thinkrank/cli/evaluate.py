@@ -16,7 +16,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Samples, drawn by the seed. [default: all, or 1000 where a language model reads each pair or thinks]",
+            help="Samples, drawn by the seed. [default: all, or 1000 where it thinks or reads a prompt for each]",
         ),
     ] = None,
     think: Annotated[bool, typer.Option(help="Also measure answers that think first (slow on a CPU).")] = False,
@@ -50,7 +50,7 @@ def evaluate(
     opened = open_run(run, device=device)
     compared = EvaluationOptions(
         part=cast(Literal["valid", "test"], part),
-        samples=samples or (THINKING_SAMPLES if think else opened.recipe.samples),
+        samples=samples or (THINKING_SAMPLES if think else opened.recipe.samples(opened.settings)),
         think=think,
         untrained=untrained,
         sasrec=sasrec,

@@ -18,7 +18,7 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     think: Annotated[
         bool | None,
-        typer.Option(help="Let the model write a thought and answer from it. [default: what it was trained for]"),
+        typer.Option(help="Let the model write a thought and answer from it. [default: if it reads prompts]"),
     ] = None,
     seen: Annotated[bool, typer.Option("--seen", help="Recommend items of the history again, too.")] = False,
     temperature: Annotated[

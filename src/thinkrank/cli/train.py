@@ -27,7 +27,7 @@ def retrieve(
     ] = "thinkrank",
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Train no longer than this. [default: as long as the data's size asks for]"),
+        typer.Option(min=0.1, help="Train without thoughts no longer than this. [default: what the data's size needs]"),
     ] = None,
     config: options.Config = None,
     assignments: options.Assignments = None,
@@ -37,12 +37,13 @@ def retrieve(
 ) -> None:
     """Train R²ec, which reads item texts, and fuse it with what the crowd did.
 
-    How long it trains, and in what steps, comes from the data's size; --minutes ends it earlier. With
+    How long it trains, and in what steps, comes from the data's size; --minutes ends it earlier, by the clock. With
     `--preset thoughts` it learns to think: first from thoughts that rules write, then by RecPO.
 
     Ends with report.html in the run's folder: curves, and with RecPO the thoughts before and after it.
 
-    Ctrl-C or a power cut loses nothing: the same command goes on from the last checkpoint, to the same weights.
+    Ctrl-C or a power cut loses nothing: the same command goes on from the last checkpoint, and without --minutes to the
+    same weights.
 
     Examples: `thinkrank train retrieve movielens-100k --minutes 10 --out runs/ml`,
     `thinkrank train retrieve table --path shop/ --set model.prompt.noun=wine --out runs/shop`
@@ -58,7 +59,13 @@ def retrieve(
     if minutes is not None:
         assignments = [*(assignments or ()), f"training.max_minutes={minutes}"]
     given = options.layers(source, path, option, config, assignments, filters=filters, split=split)
-    _train(RECIPE, retrieve_settings(Preset(preset), given), out, device, json_output=json_output)
+    settings = retrieve_settings(Preset(preset), given)
+    if minutes is not None and (settings.recpo.steps or settings.retriever or not settings.training.steps):
+        raise ThinkrankError(
+            "--minutes bounds R²ec's training without thoughts, and this run has another: "
+            "set training.max_minutes and recpo.max_minutes by --set"
+        )
+    _train(RECIPE, settings, out, device, json_output=json_output)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.pretrained import CONFIG_FILE, load
 from thinkrank.recipes.base import MODEL, is_trained, load_model, recipe_of
 from thinkrank.recipes.layers import run_config
+from thinkrank.recipes.reader import thinks_first
 from thinkrank.rerank import EGLR
 from thinkrank.retrieve import R2ec
 from thinkrank.stages.answers import Ranking
@@ -60,7 +61,7 @@ def recommend(
         user: an id of the run's data set; None for a typed history.
         titles: titles or item ids of that history, oldest first.
         k: how many items.
-        think: let the model write a thought first; None for what it was trained for.
+        think: let the model write a thought first; None for yes where histories are read as prompts.
         temperature: of the thought; None for the model's own.
         filter_seen: leave items of the history out.
         device: auto, cpu, cuda, cuda:1 or mps.
@@ -86,7 +87,7 @@ def recommend(
         thought, window = model.config.thought, model.config.prompt.history_window
         if temperature is not None:
             thought = thought.model_copy(update={"temperature": temperature})
-        options = {"think": model.config.reading == "text" if think is None else think, "thought_options": thought}
+        options = {"think": thinks_first(model) if think is None else think, "thought_options": thought}
     elif think or temperature is not None:
         raise ThinkrankError(f"{folder}: {type(model).__name__} writes no thoughts, so it can't think first")
     ranking = model.retrieve(Requests([past]), k, filter_seen=filter_seen, **options)

@@ -148,13 +148,14 @@ class Recipe(Protocol):
         stage: retrieve, rank or rerank: what its commands are called and its model is asked by.
         settings: of its runs; they have `data` with `load_split`, and `stage_class`.
         references: names of the systems that the others are tested against.
-        samples: how many it is judged on by default; None for all.
     """
 
     stage: ClassVar[str]
     settings: ClassVar[type[Any]]
     references: ClassVar[tuple[str, ...]]
-    samples: ClassVar[int | None]
+
+    def samples(self, settings: Any) -> int | None:
+        """Return on how many samples runs are judged by default; None for all."""
 
     def seed(self, settings: Any) -> int:
         """Return the seed of the whole training."""

@@ -95,8 +95,8 @@ def run_baselines(
         model.save_pretrained(folder / system_named(record.system).slug)
         done[record.system], models[record.system] = record, model
         _write_tuning(folder, minutes, list(done.values()))
-    for system in systems:
-        if system.name not in models:
+    for system in SYSTEMS.values():  # those of earlier calls too: the table is of the folder
+        if system.name in done and system.name not in models:
             models[system.name] = load(folder / system.slug, device=device)
     models = {system.name: models[system.name] for system in SYSTEMS.values() if system.name in models}
     return _judged(models, split.test, split, folder, settings.seed, done, progress)

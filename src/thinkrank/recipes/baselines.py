@@ -270,8 +270,8 @@ def fitted_baselines(
         ThinkrankError: if a name is unknown.
     """
     systems: dict[str, DenseRetriever[Any]] = {}
-    for name in names:
-        system = system_named(name)
+    for name in dict.fromkeys(system_named(name).name for name in names):
+        system = SYSTEMS[name]
         if system.is_network:
             systems[name] = model = system.kind(system.config(seed=seed), device=device)  # type: ignore[call-arg]
             train_sequential(model, split, progress=progress)  # type: ignore[arg-type]

@@ -2,11 +2,16 @@
 
 from thinkrank.evaluate import write_comparisons, write_results
 from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun
-from thinkrank.recipes.baselines import chosen_settings
+from thinkrank.recipes.baselines import SYSTEMS, chosen_settings
 from thinkrank.recipes.reporting import write_run_report
 from thinkrank.training import Progress, no_progress
 
-WITHOUT_SEED = ("random", "popularity", "item-kNN", "displayed order", "R²ec, untrained")
+WITHOUT_SEED = (
+    "random",
+    "displayed order",
+    "R²ec, untrained",
+    *(name for name, system in SYSTEMS.items() if not system.is_network),
+)
 """Systems that no seed of the run had a part in."""
 
 
@@ -34,7 +39,8 @@ def evaluate(opened: OpenRun, options: EvaluationOptions | None = None, *, progr
         for comparison in evaluation.comparisons(reference, dataset=dataset, split=options.part)
     ]
     rows = recipe.rows(evaluation, questions, split, options.part, seeds)
-    judged = Judged(evaluation, questions, rows, comparisons, recipe.verdict(settings, evaluation))
+    told = recipe.verdict(settings, evaluation) if options.part == "test" else ""  # validation has chosen weights
+    judged = Judged(evaluation, questions, rows, comparisons, told)
     write_run_report(opened, judged)
     protocol = {**evaluation.protocol, "baseline settings": chosen_settings(systems)}
     write_comparisons(folder / "comparisons.json", comparisons, protocol)

@@ -107,7 +107,10 @@ class RankingRecipe:
     stage: ClassVar[str] = "rank"
     settings: ClassVar[type[RankSettings]] = RankSettings
     references: ClassVar[tuple[str, ...]] = REFERENCES
-    samples: ClassVar[int | None] = THINKING_SAMPLES
+
+    def samples(self, settings: Any) -> int | None:
+        """Judge on so many lists: a language model reads every pair."""
+        return THINKING_SAMPLES
 
     def seed(self, settings: RankSettings) -> int:
         """Return the seed of the cold start."""

@@ -2,10 +2,15 @@
 
 from typing import Any
 
-from thinkrank.retrieve import Fused
+from thinkrank.retrieve import Fused, R2ec
 
 READER = "R²ec"
 """Its name among the parts."""
+
+
+def thinks_first(model: Any) -> bool:
+    """Tell whether a model answers after a thought unless told otherwise: R²ec alone, where it reads prompts."""
+    return isinstance(model, R2ec) and model.config.reading == "text"
 
 
 def reader_of(model: Any) -> Any:

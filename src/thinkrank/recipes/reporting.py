@@ -9,7 +9,7 @@ import numpy as np
 
 from thinkrank.recipes.base import Judged, OpenRun, is_trained, kept_step, logs_of, open_run, recipe_of
 from thinkrank.recipes.own import with_places
-from thinkrank.recipes.reader import reader_of
+from thinkrank.recipes.reader import reader_of, thinks_first
 from thinkrank.recipes.reasons import counted_reasons
 from thinkrank.recipes.writers import kept_weights, state_facts
 from thinkrank.report import (
@@ -87,7 +87,7 @@ def retrieval_report(opened: OpenRun, judged: Judged | None) -> Report:
     report = _report(opened, judged, method="R²ec", subtitle=", ".join(subtitle), thoughts=thoughts)
     if judged is None:
         return report
-    thinks = not settings.crowd
+    thinks = thinks_first(opened.model)
     about = "Each part of the fused retriever stands in the table alone, too."
     if thinks:
         about = (

@@ -86,7 +86,10 @@ class RerankingRecipe:
     stage: ClassVar[str] = "rerank"
     settings: ClassVar[type[RerankSettings]] = RerankSettings
     references: ClassVar[tuple[str, ...]] = (DISPLAYED,)
-    samples: ClassVar[int | None] = None
+
+    def samples(self, settings: Any) -> int | None:
+        """Judge on all lists."""
+        return None
 
     def seed(self, settings: RerankSettings) -> int:
         """Return the seed of the reinforcement."""

@@ -1,10 +1,11 @@
 """A retriever's run: R²ec trained against the whole catalogue, then by RecPO; judged on what came next."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
@@ -12,8 +13,17 @@ from thinkrank.evaluate import Evaluation, ResultRow, evaluate_retrieval
 from thinkrank.evaluate.verdict import verdict
 from thinkrank.pretrained import load
 from thinkrank.recipes import reporting
-from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun, Phase, Validation, drawn_samples, kept_value
-from thinkrank.recipes.baselines import REFERENCES, SASREC, fitted_baselines
+from thinkrank.recipes.base import (
+    THINKING_SAMPLES,
+    EvaluationOptions,
+    Judged,
+    OpenRun,
+    Phase,
+    Validation,
+    drawn_samples,
+    kept_value,
+)
+from thinkrank.recipes.baselines import EASE_R, ITEM_KNN, REFERENCES, SASREC, fitted_baselines, system_named
 from thinkrank.recipes.data import NOUNS, DataSettings, origin
 from thinkrank.recipes.layers import Layers, RunSettings
 from thinkrank.recipes.own import StageClass, with_places
@@ -34,11 +44,15 @@ from thinkrank.retrieve import (
 from thinkrank.stages.protocols import Configured, Retriever
 from thinkrank.training import Progress, no_progress
 
+logger = logging.getLogger(__name__)
+
 FUSED = "R²ec and the crowd"
 TRAINED = "R²ec, no thought"
 THINKING = "R²ec, thought first"
 UNTRAINED = "R²ec, untrained"
 _BATCH = 64
+_MOST_PAIRED_ITEMS = 15_000
+"""Items of a catalogue of which a dense matrix of pairs is made: 0.9 GB, and thrice that while EASE is solved."""
 _CUTOFFS = (5, 10, 20, 100)
 """Cut-offs of the figures; what is not among a hundred cannot be ranked by a later stage."""
 
@@ -55,6 +69,14 @@ class RetrieveSettings(RunSettings):
         description="retrievers that only count, fused with R²ec into one: popularity, item-kNN, EASE and others",
     )
     retriever: StageClass | None = Field(None, description="a retriever of your own in the place of R²ec")
+
+    @field_validator("crowd")
+    @classmethod
+    def _known(cls, crowd: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(dict.fromkeys(system_named(name).name for name in crowd))
+        except ThinkrankError as error:
+            raise ValueError(str(error)) from error
 
     @property
     def stage_class(self) -> StageClass | None:
@@ -78,7 +100,10 @@ class RetrievalRecipe:
     stage: ClassVar[str] = "retrieve"
     settings: ClassVar[type[RetrieveSettings]] = RetrieveSettings
     references: ClassVar[tuple[str, ...]] = REFERENCES
-    samples: ClassVar[int | None] = None
+
+    def samples(self, settings: RetrieveSettings) -> int | None:
+        """Judge on all samples, unless a prompt of titles is read for each."""
+        return None if settings.retriever or settings.model.reading == "late" else THINKING_SAMPLES
 
     def seed(self, settings: RetrieveSettings) -> int:
         """Return the seed of the contrastive training."""
@@ -87,7 +112,11 @@ class RetrievalRecipe:
     def sized(self, settings: RetrieveSettings, split: Split) -> RetrieveSettings:
         """Fit what was not set to the data's size; see `thinkrank.recipes.sizing`."""
         model, training = sized(settings.model, settings.training, split)
-        return settings.model_copy(update={"model": model, "training": training})
+        crowd, num_items = settings.crowd, len(split.dataset.catalogue)
+        if num_items > _MOST_PAIRED_ITEMS and {*crowd} & {ITEM_KNN, EASE_R}:
+            logger.warning("%s items: item-kNN and EASE would hold a number for each pair, and are left out", num_items)
+            crowd = tuple(name for name in crowd if name not in (ITEM_KNN, EASE_R))
+        return settings.model_copy(update={"model": model, "training": training, "crowd": crowd})
 
     def create(
         self, settings: RetrieveSettings, split: Split, *, device: str, progress: Progress = no_progress
@@ -98,12 +127,16 @@ class RetrievalRecipe:
         )
 
     def completed(self, settings: RetrieveSettings, split: Split, model: R2ec, progress: Progress) -> R2ec | Fused:
-        """Fuse the trained R²ec with the crowd that the settings name."""
+        """Fuse the trained R²ec with the crowd that the settings name; alone if validation cannot tell how."""
         if not settings.crowd:
             return model
         device = str(model.backbone.device)
         crowd = fitted_baselines(split, settings.crowd, seed=self.seed(settings), device=device, progress=progress)
-        return Fused({**crowd, READER: model}).fit(split)
+        try:
+            return Fused({**crowd, READER: model}).fit(split)
+        except ThinkrankError as error:
+            logger.warning("R²ec is not fused with the crowd: %s", error)
+            return model
 
     def load(self, folder: Path, *, device: str) -> R2ec | Fused:
         """Load an R²ec, fused or alone."""
@@ -147,6 +180,8 @@ class RetrievalRecipe:
             raise ThinkrankError(
                 f"thinking and its untrained state are compared of R²ec, and this run is of {chosen.name}"
             )
+        if options.parts and not isinstance(model, Fused):
+            raise ThinkrankError("this run's retriever is not fused, so it has no parts to be measured without")
         reader = reader_of(model)
         device = "auto" if chosen else str(reader.backbone.device)
         names = (*REFERENCES, SASREC) if options.sasrec else REFERENCES
@@ -183,7 +218,8 @@ class RetrievalRecipe:
 
     def verdict(self, settings: RetrieveSettings, evaluation: Evaluation) -> str:
         """Compare what the run saves with the best baseline."""
-        own = settings.retriever.title if settings.retriever else FUSED if settings.crowd else TRAINED
+        fused = FUSED if FUSED in evaluation.systems else TRAINED
+        own = settings.retriever.title if settings.retriever else fused
         ours = {own, TRAINED, THINKING, UNTRAINED, FUSED}
         others = [name for name in evaluation.systems if name not in ours and not name.startswith(FUSED)]
         return verdict(evaluation, own, others)

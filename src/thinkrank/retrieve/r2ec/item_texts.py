@@ -90,12 +90,13 @@ def with_item_tokens(
     num_items = len(prompts.catalogue)
     empty = torch.zeros(num_items, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
     texts = ItemTexts(replace(backbone, items=_tokens(backbone, empty, lora)), prompts)
+    parts = []
     with progress("reading item texts", num_items) as advance:
         for first in range(0, num_items, _SHOWN_AT_ONCE):
             rows = range(first, min(first + _SHOWN_AT_ONCE, num_items))
-            texts.below(rows)
+            parts.append(texts.boundary(rows))
             advance(len(rows))
-    states_ID = texts.boundary(range(num_items))
+    states_ID = torch.cat([empty[:0], *parts])
     return replace(backbone, items=_tokens(backbone, states_ID, lora, num_marks(prompts.options.marks))), texts
 
 
