@@ -122,9 +122,14 @@ def rejections(world: World, studies: int, seed: int = 0) -> dict[str, int]:
 
 def main() -> None:
     """Count, show and write."""
-    given = parser(__doc__, quick="200 studies each").parse_args()
+    options = parser(__doc__, quick="200 studies each")
+    options.add_argument("--line", action="append", choices=WORLDS, help="line to make anew; all by default")
+    given = options.parse_args()
     studies, found = 200 if given.quick else 4000, {}
-    for name, world in WORLDS.items():
+    if given.line and given.json and given.json.is_file():
+        found = json.loads(given.json.read_text(encoding="utf-8"))
+    for name in given.line or WORLDS:
+        world = WORLDS[name]
         counts = rejections(world, studies)
         found[name] = {**vars(world), "studies": studies, "rejected": counts}
         shares = ", ".join(f"{test} {count / studies:.3f}" for test, count in counts.items())
