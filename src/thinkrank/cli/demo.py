@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LISTS = "lists"
 """Folder of the list writer inside the run."""
 
-DEMO_MINUTES = 4.5
+DEMO_MINUTES = 7.0
 """Of training; reading the titles, the baselines' settings and judging on every test sample come on top."""
 DEMO_SETTINGS: tuple[str, ...] = ()
 
@@ -33,7 +33,7 @@ def demo(
     R²ec reads each title once and histories as one position per film; what the crowd did is fused with it. A small list
     writer that pauses to think is trained as well, in a made world, and is part of the report.
 
-    Takes about nine minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the last
+    Takes about ten minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the last
     checkpoint, and a finished run is reused.
     """
     from thinkrank.recipes import reranking, retrieval

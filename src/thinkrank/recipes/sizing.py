@@ -15,7 +15,7 @@ _LONG_HISTORY = 24
 """Median events of a history from which it is read in long stretches."""
 _MANY_EVENTS = 30_000
 _ROUNDS = 4
-_FEWEST_UPDATES, _MOST_UPDATES = 300, 2000
+_FEWEST_UPDATES, _MOST_UPDATES = 300, 1600
 _PREDICTIONS = (128, 256)
 """Predictions of an update, at least and at most: small data needs updates more than it needs them smooth."""
 _LOOKS = (2, 4)
