@@ -3,9 +3,9 @@
 A table stands between `<!-- table NAME -->` and `<!-- end -->`: NAME.json lies in docs/results and is the results.json
 of `thinkrank evaluate`. Between `<!-- figures NAME -->` and `<!-- end -->` stand the figures of
 benchmarks/results/NAME.json. Between `<!-- study METHOD/NAME -->` and `<!-- end -->` stand all arms under
-studies/METHOD/results/NAME, compared with what `COMPARED` names for the study (`<!-- beside ... -->`: for the method), with what `[study]` in studies/METHOD/NAME.toml says of them (`primary`, `superseded`,
-`notes`), between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts of the samples,
-between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown does to prompts
+studies/METHOD/results/NAME, compared with what `COMPARED` names, with what `[study]` in studies/METHOD/NAME.toml says of
+them (`primary`, `superseded`, `notes`), between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts of
+the samples, between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown does to prompts
 without training, and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the arms of the
 re-ranking study NAME think.
 `python docs/tables.py` rewrites them, `--check` only says whether they are up to date.
@@ -27,7 +27,7 @@ from thinkrank.evaluate.study_tables import study_markdown
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
 MARKED = re.compile(
-    r"(<!-- (?P<kind>table|figures|study|beside|buckets|places|thinking) (?P<name>[\w./-]+) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (?P<kind>table|figures|study|buckets|places|thinking) (?P<name>[\w./-]+) -->\n).*?(<!-- end -->)", re.DOTALL
 )
 STUDIES = DOCS.parent / "studies"
 COMPARED = {
@@ -35,7 +35,6 @@ COMPARED = {
     "r2rank": (("plain_rl", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
     "r2rank/two-clues": (("sft", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
     "eglr": (("gru", "greedy"), ("ndcg@10", "ndcg@5", "map@10", "mrr")),
-    "late": (("reader", "baselines"), ("ndcg@10", "hit@10", "hit@100")),
     "late/movielens-100k": (("baselines", "ALS"), ("ndcg@10", "hit@10", "hit@100")),
     "late/amazon-office": (("baselines", "EASE"), ("ndcg@10", "hit@10", "hit@100")),
     "late/amazon-industrial": (("baselines", "item-kNN"), ("ndcg@10", "hit@10", "hit@100")),
@@ -51,11 +50,10 @@ def filled(text: str) -> str:
             figures = json.loads((DOCS.parent / "benchmarks" / "results" / f"{match['name']}.json").read_bytes())
             lines = [f"| `{name}` | {value:.4g} |" for name, value in figures.items()]
             made = "\n".join(["| figure | value |", "| --- | ---: |", *lines]) + "\n"
-        elif match["kind"] in ("study", "beside"):
+        elif match["kind"] == "study":
             method, _, name = match["name"].partition("/")
             study = read_study(STUDIES / method / "results" / name)
-            own = COMPARED.get(match["name"]) if match["kind"] == "study" else None
-            reference, metrics = own or COMPARED[method]
+            reference, metrics = COMPARED[match["name"] if match["name"] in COMPARED else method]
             more = tuple(dict.fromkeys(name for answers in study for name in answers.measured))
             told = tomllib.loads((STUDIES / f"{match['name']}.toml").read_text(encoding="utf-8"))["study"]
             superseded = [f"Superseded: {told['superseded']}"] if "superseded" in told else []
