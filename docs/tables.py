@@ -3,11 +3,11 @@
 A table stands between `<!-- table NAME -->` and `<!-- end -->`: NAME.json lies in docs/results and is the results.json
 of `thinkrank evaluate`. Between `<!-- figures NAME -->` and `<!-- end -->` stand the figures of
 benchmarks/results/NAME.json. Between `<!-- study METHOD/NAME -->` and `<!-- end -->` stand all arms under
-studies/METHOD/results/NAME, compared with what `COMPARED` names, with what `[study]` in studies/METHOD/NAME.toml says of
-them (`primary`, `superseded`, `notes`), between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts of
-the samples, between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown does to prompts
-without training, and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the arms of the
-re-ranking study NAME think.
+studies/METHOD/results/NAME, compared with what `COMPARED` names, with what `[study]` in studies/METHOD/NAME.toml says
+of them (`primary`, `superseded`, `notes`), between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts
+of the samples, between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown
+does to prompts without training, and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the
+arms of the re-ranking study NAME think.
 `python docs/tables.py` rewrites them, `--check` only says whether they are up to date.
 """
 

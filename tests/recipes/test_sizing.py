@@ -48,7 +48,7 @@ def test_a_model_that_reads_prompts_keeps_its_defaults(shop):
 def test_the_crowd_is_named_as_in_tables_and_a_wrong_name_is_told_before_anything_is_trained():
     given = Layers(source="synthetic", tables=[{"crowd": ["item-knn", "item-kNN", "ALS"]}])
     assert retrieve_settings(Preset.thinkrank, given).crowd == ("item-kNN", "ALS")
-    with pytest.raises(ThinkrankError, match="crowd.*esae"):
+    with pytest.raises(ThinkrankError, match=r"crowd.*esae"):
         retrieve_settings(Preset.thinkrank, Layers(source="synthetic", tables=[{"crowd": ["esae"]}]))
 
 
