@@ -1,6 +1,7 @@
 """Several retrievers as one."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -175,7 +176,7 @@ def test_faults_are_told():
 def test_items_are_added_without_learning_anew_and_compete_on_the_level_of_new_ones(tmp_path):
     split = split_dataset(shop_with_arrivals())
     catalogue = split.dataset.catalogue
-    counted = {"item-kNN": ItemKNN().fit(split), "ALS": ALS(ALSConfig(width=4)).fit(split)}
+    counted: dict[str, Any] = {"item-kNN": ItemKNN().fit(split), "ALS": ALS(ALSConfig(width=4)).fit(split)}
     reader = R2ec.create(R2ecConfig(backbone="tiny", dtype="float32", reading="late", lora=LORA), catalogue)
     fused = Fused({**counted, "R²ec": reader}).fit(split)
     history = [History.of([catalogue.row(name) for name in ("w3", "w4")])]
