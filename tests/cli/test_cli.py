@@ -86,7 +86,7 @@ def reasoned(tmp_path_factory):
     return folder, command, done
 
 
-SETTINGS = [
+SETTINGS = ["--preset", "thoughts"] + [
     part
     for setting in (
         "model.backbone=tiny",
@@ -126,7 +126,7 @@ def test_help_names_every_command_and_imports_no_torch():
         (["train", "retrieve", "--set", "training.stepps=3"], "did you mean training.steps?"),
         (["train", "retrieve", "--set", "training.steps=many"], "setting training.steps"),
         (["train", "retrieve", "--set", "nonsense"], "not of the form key=value"),
-        (["train", "retrieve", "--preset", "papers"], "thinkrank, paper"),
+        (["train", "retrieve", "--preset", "papers"], "thinkrank, thoughts, paper"),
         (["train", "retrieve", "--config", "absent.toml"], "absent.toml"),
         (["evaluate", "nowhere"], "nowhere"),
         (["recommend", "nowhere", "--user", "1"], "nowhere"),

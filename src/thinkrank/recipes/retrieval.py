@@ -25,7 +25,7 @@ from thinkrank.recipes.base import (
 )
 from thinkrank.recipes.baselines import EASE_R, ITEM_KNN, REFERENCES, SASREC, fitted_baselines, system_named
 from thinkrank.recipes.data import NOUNS, DataSettings, origin
-from thinkrank.recipes.layers import Layers, RunSettings
+from thinkrank.recipes.layers import Layers, RunSettings, merge
 from thinkrank.recipes.own import StageClass, with_places
 from thinkrank.recipes.presets import Preset, preset_tables
 from thinkrank.recipes.reader import READER, reader_of
@@ -88,8 +88,13 @@ def retrieve_settings(which: Preset, layers: Layers) -> RetrieveSettings:
     """Lay settings over a preset; see `Layers.over`."""
 
     def defaults(source: str | None) -> dict[str, Any]:
-        empty: dict[str, Any] = {"training": {}, "recpo": {}}
-        return {**empty, **preset_tables(which, noun=NOUNS.get(origin(source), "item"))}
+        whole: dict[str, Any] = {  # but for what is fitted to the data's size where nobody sets it
+            "model": R2ecConfig().model_dump(exclude={"prompt"}),
+            "training": {},
+            "recpo": RecpoOptions().model_dump(),
+        }
+        merge(whole, preset_tables(which, noun=NOUNS.get(origin(source), "item")))
+        return whole
 
     return layers.over(RetrieveSettings, defaults)
 
