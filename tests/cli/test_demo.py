@@ -20,9 +20,8 @@ SMALL = [
 
 def test_the_demo_leaves_a_judged_run_with_a_list_writer_inside_and_is_then_reused(tmp_path, monkeypatch, capsys):
     made = reranking.rerank_settings(Layers(source="synthetic", assignments=SMALL))
-    monkeypatch.setattr(demo, "DEMO_SETTINGS", (*demo.DEMO_SETTINGS, *TINY))
     monkeypatch.setattr(reranking, "rerank_settings", lambda layers: made)
-    demo.demo(tmp_path, samples=15)
+    demo.demo(tmp_path, samples=15, assignments=TINY)
     first = capsys.readouterr()
     assert "thinkrank recommend" in first.out
     assert "R²ec and the crowd: NDCG@10" in first.out
@@ -37,7 +36,7 @@ def test_the_demo_leaves_a_judged_run_with_a_list_writer_inside_and_is_then_reus
     assert (tmp_path / "lists" / "model" / "config.json").is_file()
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "List writer</h2>" in page
-    demo.demo(tmp_path, samples=15)
+    demo.demo(tmp_path, samples=15, assignments=TINY)
     again = capsys.readouterr()
     assert "is there already: reusing it" in again.err
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page

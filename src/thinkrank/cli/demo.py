@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thinkrank.cli import tables
+from thinkrank.cli import options, tables
 from thinkrank.cli.training import trained
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ LISTS = "lists"
 
 DEMO_MINUTES = 7.0
 """Of training; reading the titles, the baselines' settings and judging on every test sample come on top."""
-DEMO_SETTINGS: tuple[str, ...] = ()
 
 
 def demo(
@@ -27,6 +26,7 @@ def demo(
     ),
     minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of training.")] = DEMO_MINUTES,
     samples: Annotated[int | None, typer.Option(min=10, help="Test samples to judge on. [default: all]")] = None,
+    assignments: options.Assignments = None,
 ) -> None:
     """Train a retriever on MovieLens-100K with SmolLM2-135M, judge it beside tuned baselines, and give reasons.
 
@@ -44,7 +44,7 @@ def demo(
     from thinkrank.training import console_progress
 
     started = time.perf_counter()
-    given = Layers(source="movielens-100k", assignments=(f"training.max_minutes={minutes}", *DEMO_SETTINGS))
+    given = Layers(source="movielens-100k", assignments=(f"training.max_minutes={minutes}", *(assignments or ())))
     settings = retrieval.retrieve_settings(Preset.thinkrank, given)
     split = settings.data.load_split()
     settings = retrieval.RECIPE.sized(settings, split)

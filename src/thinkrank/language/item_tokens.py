@@ -82,7 +82,7 @@ class ItemTokens(nn.Module):
     ) -> None:
         super().__init__()
         self.first_id, self.depth, self.dropout, self.num_marks = first_id, depth, dropout, num_marks
-        self.hidden_I: Bool[Tensor, I] | None = None
+        self.hidden_I: Tensor | None = None
         self.register_buffer("states_ID", states_ID)
         self.register_buffer("trained_I1", torch.zeros(len(states_ID), 1, device=states_ID.device))
         self.register_buffer("scale", states_ID.float().norm(dim=1).mean() * _OWN_SCALE)

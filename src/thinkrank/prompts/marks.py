@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
 from thinkrank.data.history import History
 
@@ -29,7 +29,7 @@ def num_marks(kinds: Sequence[Mark]) -> int:
 def marks_of(history: History, kinds: Sequence[Mark]) -> Int64[np.ndarray, "N"]:
     """Return the mark of each event; 0 where nothing is known.
 
-    A gap is the time since the event before, so a mark never changes when a history goes on.
+    A gap is the time since the event before, so a mark stays when a history goes on; the first event shown has none.
     """
     marks_N = np.zeros(len(history), dtype=np.int64)
     for kind in kinds:
@@ -40,8 +40,7 @@ def marks_of(history: History, kinds: Sequence[Mark]) -> Int64[np.ndarray, "N"]:
 def _rated(history: History) -> Int64[np.ndarray, "N"]:
     if history.ratings is None:
         return np.zeros(len(history), dtype=np.int64)
-    stars_N: Float32[np.ndarray, N] = history.ratings
-    return np.where(np.isnan(stars_N), 0, 1 + np.digitize(stars_N, _RATINGS))
+    return np.where(np.isnan(history.ratings), 0, 1 + np.digitize(history.ratings, _RATINGS))
 
 
 def _waited(history: History) -> Int64[np.ndarray, "N"]:

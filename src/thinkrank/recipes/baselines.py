@@ -273,8 +273,9 @@ def fitted_baselines(
     for name in dict.fromkeys(system_named(name).name for name in names):
         system = SYSTEMS[name]
         if system.is_network:
-            systems[name] = model = system.kind(system.config(seed=seed), device=device)  # type: ignore[call-arg]
-            train_sequential(model, split, progress=progress)  # type: ignore[arg-type]
+            network: Any = system.kind
+            systems[name] = model = network(system.config(seed=seed), device=device)
+            train_sequential(model, split, progress=progress)
         else:
             systems[name], _ = Search(system, split, device=device).run(progress)
     return systems
