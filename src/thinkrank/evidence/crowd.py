@@ -100,7 +100,11 @@ class Crowd:
 
     @classmethod
     def load(cls, folder: Path) -> "Crowd":
-        """Read what `save` wrote; without order, nothing is known of what came next after what."""
+        """Read what `save` wrote.
+
+        Nothing is known of what came next after what; and of how often one person took an item, so `events` without
+        somebody is exact for those alone who took nothing twice.
+        """
         arrays = load_file(folder / CROWD_FILE)
         histories = [History(arrays["items_P"][start:end]) for start, end in pairwise(arrays["starts_U"].tolist())]
         return cls(histories, len(arrays["events_I"]), arrays["events_I"])
