@@ -4,7 +4,8 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`: NAME.json lies 
 of `thinkrank evaluate`. Between `<!-- figures NAME -->` and `<!-- end -->` stand the figures of
 benchmarks/results/NAME.json. Between `<!-- study METHOD/NAME -->` and `<!-- end -->` stand all arms under
 studies/METHOD/results/NAME, compared with what `COMPARED` names, with what `[study]` in studies/METHOD/NAME.toml says
-of them (`primary`, `superseded`, `notes`), between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts
+of them (`primary`, `superseded`, `chosen_on_test`,
+`notes`), between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts
 of the samples, between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown
 does to prompts without training, and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the
 arms of the re-ranking study NAME think.
@@ -22,7 +23,7 @@ import numpy as np
 
 from thinkrank.evaluate import read_results, results_markdown
 from thinkrank.evaluate.studies import read_study
-from thinkrank.evaluate.study_tables import study_markdown
+from thinkrank.evaluate.study_tables import study_markdown, study_notes
 
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
@@ -55,9 +56,9 @@ def filled(text: str) -> str:
             study = read_study(STUDIES / method / "results" / name)
             reference, metrics = COMPARED[match["name"] if match["name"] in COMPARED else method]
             more = tuple(dict.fromkeys(name for answers in study for name in answers.measured))
-            told = tomllib.loads((STUDIES / f"{match['name']}.toml").read_text(encoding="utf-8"))["study"]
-            superseded = [f"Superseded: {told['superseded']}"] if "superseded" in told else []
-            notes = [*superseded, *told.get("notes", ())]
+            file = STUDIES / f"{match['name']}.toml"
+            told = tomllib.loads(file.read_text(encoding="utf-8"))["study"]
+            notes = study_notes(told, file)
             made = study_markdown(study, reference, (*more, *metrics), primary=told.get("primary"), notes=notes)
         elif match["kind"] == "buckets":
             made = by_bucket(STUDIES / match["name"].replace("/", "/results/"))

@@ -55,6 +55,17 @@ def test_every_study_is_a_valid_configuration(study):
         assert arm.keys() <= known, "an arm says what nothing reads"
 
 
+def test_every_study_says_what_was_chosen_on_its_test_samples():
+    from thinkrank.evaluate.study_tables import study_notes
+
+    studies = [file for file in (ROOT / "studies").rglob("*.toml") if file.name != "arms.toml"]
+    told = {file: tomllib.loads(file.read_text(encoding="utf-8")).get("study") for file in studies}
+    assert sum(options is not None for options in told.values()) > 10
+    for file, options in told.items():
+        if options is not None:
+            study_notes(options, file)
+
+
 @pytest.mark.parametrize(
     "study", ["movielens-100k", "movielens-100k-evidence", "amazon-office", "amazon-office-evidence", "two-clues"]
 )

@@ -13,6 +13,7 @@ from thinkrank.recipes.studies import run_study
 STUDY = Path(__file__).parents[2] / "studies" / "r2rank" / "study.py"
 TOML = """
 [study]
+chosen_on_test = []
 seeds = [0]
 samples = 12
 candidates = 5

@@ -11,6 +11,7 @@ import pytest
 from thinkrank._code import code_version
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate.studies import read_study
+from thinkrank.evaluate.study_tables import study_notes
 from thinkrank.recipes.base import kept_step
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
@@ -21,6 +22,7 @@ from thinkrank.recipes.writers import kept_weights
 STUDIES = Path(__file__).parents[2] / "studies"
 TOML = """
 [study]
+chosen_on_test = []
 seeds = [0, 1]
 samples = 9
 
@@ -102,9 +104,23 @@ def test_a_result_of_other_settings_is_not_taken_for_one_of_these(opened, tmp_pa
         run_study(opened, tmp_path / "results", arms=["longest"])
 
 
+def test_a_study_says_what_was_chosen_on_its_test_samples(tmp_path):
+    (tmp_path / "made.toml").write_text(TOML.replace("chosen_on_test = []\n", ""), encoding="utf-8")
+    with pytest.raises(ThinkrankError, match=r"made.toml: \[study\] lacks chosen_on_test"):
+        Counting(tmp_path / "made.toml", tmp_path / "runs")
+    told = {"chosen_on_test": ["the rates", "the window"], "notes": ["One."], "superseded": "by another."}
+    assert study_notes(told, tmp_path) == [
+        "Superseded: by another.",
+        "Chosen after figures of these test samples: the rates, the window. So no arm is held out.",
+        "One.",
+    ]
+    assert study_notes({"chosen_on_test": []}, tmp_path) == []
+
+
 def test_what_only_the_table_says_makes_no_result_another(opened, tmp_path):
     run_study(opened, tmp_path / "results", arms=["plain"], seeds=[0])
     told = TOML.replace("samples = 9", 'samples = 9\nprimary = "plain"\nsuperseded = "by another"\nnotes = ["one"]')
+    told = told.replace("chosen_on_test = []", 'chosen_on_test = ["the rates"]')
     (tmp_path / "made.toml").write_text(told, encoding="utf-8")
     run_study(Counting(tmp_path / "made.toml", tmp_path / "runs"), tmp_path / "results", arms=["plain"], seeds=[0])
     assert opened.runs == 1
@@ -173,7 +189,8 @@ class Even:
         ),
         (
             "eglr",
-            '[study]\nseeds = [0]\n[data]\nsource = "synthetic"\n[data.options]\nlists = 200\nusers = 9\n'
+            '[study]\nchosen_on_test = []\nseeds = [0]\n'
+            '[data]\nsource = "synthetic"\n[data.options]\nlists = 200\nusers = 9\n'
             '[arms.plain]\nabout = "mine"\nreranker = { class = "mine:Even" }\n',
             "answer",
         ),
@@ -197,6 +214,7 @@ def test_a_class_of_one_s_own_is_an_arm_of_a_study(method, text, mode, tmp_path,
 
 EGLR_STUDY = """
 [study]
+chosen_on_test = []
 seeds = [0]
 [data]
 source = "synthetic"

@@ -3,8 +3,10 @@
 Shape legend: M metrics, K seeds, S samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -130,6 +132,27 @@ def _test_cells(row: Compared | None) -> list[str]:
     between = f"{_signed(test.difference.low)} to {_signed(test.difference.high)}"
     mark = _MODELS if row.found.scope == "models" else ""
     return [f"{difference} [{between}]", _p(row.p_value) + mark, _visible(test)]
+
+
+def study_notes(options: Mapping[str, Any], file: Path) -> list[str]:
+    """Return what a reader of a study's table must know first, a sentence each.
+
+    Args:
+        options: the table `[study]`.
+        file: that holds it, for the message.
+
+    Raises:
+        ThinkrankError: if it does not say what was chosen on its test samples.
+    """
+    if "chosen_on_test" not in options:
+        raise ThinkrankError(
+            f"{file}: [study] lacks chosen_on_test: "
+            "name the settings that were chosen after figures of its test samples, [] for none"
+        )
+    superseded = [f"Superseded: {options['superseded']}"] if "superseded" in options else []
+    chosen = ", ".join(options["chosen_on_test"])
+    seen = [f"Chosen after figures of these test samples: {chosen}. So no arm is held out."] if chosen else []
+    return [*superseded, *seen, *options.get("notes", ())]
 
 
 def _footnotes(

@@ -2,8 +2,9 @@
 
 A study is a settings file of one of the stages with a table more: `[study]` says which seeds. Arms, tables of settings
 that are laid over the common ones, stand in `[arms.NAME]`, or for several studies in `arms.toml` beside them, of which
-`[study]` may choose some by `arms`. For its table `[study]` may name the one comparison that counts (`primary`), what
-a reader must know (`notes`), and why the results no longer stand (`superseded`).
+`[study]` may choose some by `arms`. `[study]` must say which settings were chosen after figures of its own test samples
+(`chosen_on_test`, an empty list for none). For its table it may name the one comparison that counts (`primary`), what a
+reader must know (`notes`), and why the results no longer stand (`superseded`).
 """
 
 import itertools
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 from thinkrank._code import code_version
 from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
+from thinkrank.evaluate.study_tables import study_notes
 from thinkrank.pretrained import CONFIG_FILE
 from thinkrank.recipes.base import MODEL, kept_step
 from thinkrank.recipes.layers import read_toml
@@ -31,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 ModelT = TypeVar("ModelT")
 
-TOLD_ONLY = ("seeds", "arms", "primary", "superseded", "notes")
+TOLD_ONLY = ("seeds", "arms", "primary", "superseded", "notes", "chosen_on_test")
 """Options of a study that alter no result: what is run, and what its table says."""
 
 
@@ -62,6 +64,7 @@ class Study(ABC):
             tables["data"]["path"] = path
         self.name, self.folder, self.progress = file.stem, runs / self.group / file.stem, progress
         self.options: dict[str, Any] = tables.pop("study")
+        study_notes(self.options, file)
         arms: dict[str, dict[str, Any]] = tables.pop("arms", None) or read_toml(file.parent / "arms.toml")
         self.arms = {name: arms[name] for name in self.options.get("arms", arms)}
         self.tables = tables
