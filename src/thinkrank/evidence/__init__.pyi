@@ -1,3 +1,6 @@
+from .checking import TextChecker as TextChecker
+from .checking import checks_of as checks_of
+from .checking import summed as summed
 from .claims import Claim as Claim
 from .claims import ClaimChecker as ClaimChecker
 from .claims import num_true as num_true

@@ -8,11 +8,13 @@ be wrong. Each claim is compared with the data:
 - together, next, people: both counts, and the ratio where one is told, without the user who is left out.
 - share: so many of the last items have all attributes that stand beside it.
 - attribute, year: behind the teacher's "This one:" the item has it, else an item of the history has, or the item; after
-  no and none nothing in the history has, after few, little and only a quarter at most; after mostly half.
+  no and none nothing in the history has, after few, little and only a quarter at most; after mostly half, or a third
+  where only one other attribute is as common.
 - popularity: the item's train count is of that level.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,15 +23,16 @@ from thinkrank.data.history import History
 from thinkrank.data.popularity import LEVELS, log_popularity, ways_to_say
 from thinkrank.evidence import wording
 from thinkrank.evidence.reasons import Reasons
-from thinkrank.teachers.attributes import plain
+from thinkrank.teachers.attributes import plain, short_title
 from thinkrank.teachers.evidence import decade
 from thinkrank.teachers.leak_filter import title_forms
-from thinkrank.teachers.phrases import Phrases, words_of
+from thinkrank.teachers.phrases import Form, Phrases, words_of
 from thinkrank.teachers.templates import LEADS
 
 ClaimKind = Literal["title", "together", "next", "people", "share", "attribute", "year", "popularity"]
 
 _YEAR = re.compile(r"(?<!\d)((?:1[89]|20)\d\d)(s?)(?!\w)")
+_ARTICLE = re.compile(r"(.+), (The|A|An|Les?|La|Der|Die|Das|El|Il)")
 _LEAD = re.compile("|".join(map(re.escape, LEADS)))
 _SENTENCE = re.compile(r"[^.!?]+[.!?]*")
 _NONE = re.compile(r"\b(?:no|none|not)\b[^,;:]*$", re.IGNORECASE)
@@ -66,15 +69,17 @@ class ClaimChecker:
 
     Args:
         reasons: the counts and texts to check against.
+        words_I: how popular each item is, in words of `data.popularity`, where nothing was counted; words for
+            popularity are then judged by these, and not at all of an item that has None.
     """
 
-    def __init__(self, reasons: Reasons) -> None:
-        self.reasons, facts = reasons, reasons.facts
+    def __init__(self, reasons: Reasons, words_I: Sequence[str | None] | None = None) -> None:
+        self.reasons, self._words_I, facts = reasons, words_I, reasons.facts
         values = {value for present in facts.values for value in present}
         brands, kinds = values & facts.brand_names, values - facts.brand_names
         self._named = {words_of(value, folded=value in kinds): value for value in sorted(values)}
         # What may be a title or an attribute is read as the attribute.
-        self._forms = [title_forms(title) - self._named.keys() for title in reasons.catalogue.titles]
+        self._forms = [_spoken(title) - self._named.keys() for title in reasons.catalogue.titles]
         self._titles = Phrases(form for forms in self._forms for form in forms)
         self._brands = Phrases(words_of(value) for value in brands)
         self._kinds = Phrases((words_of(value, folded=True) for value in kinds), folded=True)
@@ -89,6 +94,17 @@ class ClaimChecker:
             without: number of the user who is left out of all counts.
         """
         return _Reading(self, plain(text), history, item, without).claims()
+
+    def names(self, text: str) -> list[tuple[int, int]]:
+        """List where a text, without control characters, names titles and attributes of the catalogue."""
+        found = [*self._titles.find(text, sentence_starts=False), *self._brands.find(text), *self._kinds.find(text)]
+        return [(begin, end) for begin, end, _ in found]
+
+    def _popular(self, item: int, without: int | None) -> tuple[str, ...]:
+        """Return the words that are true of an item's popularity; none if that is not known."""
+        if self._words_I is None:
+            return ways_to_say(float(log_popularity(self.reasons.crowd.events(without))[item]))
+        return next((ways for _, ways in LEVELS if self._words_I[item] in ways), ())
 
 
 class _Reading:
@@ -186,9 +202,9 @@ class _Reading:
         """Check attributes, years and words for popularity, one by one."""
         of_item = self._item is not None and _LEAD.match(self._text[begin:end].lstrip()) is not None
         if self._item is not None:
-            level = float(log_popularity(self._reasons.crowd.events(self._without))[self._item])
-            for match in _POPULARITY.finditer(self._text, begin, end):
-                self._claim("popularity", *match.span(), match.group().lower() in ways_to_say(level))
+            ways = self._checker._popular(self._item, self._without)
+            for match in _POPULARITY.finditer(self._text, begin, end) if ways else ():
+                self._claim("popularity", *match.span(), match.group().lower() in ways)
             blanked = _POPULARITY.sub(lambda match: " " * len(match.group()), self._text[begin:end])
             self._text = self._text[:begin] + blanked + self._text[end:]
         for first, last, has in self._tests(begin, end):
@@ -199,13 +215,18 @@ class _Reading:
             elif _FEW.search(before):
                 is_true = 4 * held <= num
             elif _MOST.search(before):
-                is_true = 2 * held >= num > 0
+                is_true = 2 * held >= num > 0 or (3 * held >= num > 0 and self._more_common(held) < 2)
             elif self._item is None:
                 is_true = held > 0
             else:
                 is_true = has(self._item) or (held > 0 and not of_item)
             kind: ClaimKind = "year" if self._text[first:last][0].isdigit() else "attribute"
             self._claim(kind, first, last, is_true)
+
+    def _more_common(self, held: int) -> int:
+        """Count the attributes that more items of the history have."""
+        counts = Counter(value for row in self._rows for value in self._reasons.facts.values[row])
+        return sum(count > held for count in counts.values())
 
     def _tests(self, begin: int, end: int) -> list[tuple[int, int, Callable[[int], bool]]]:
         """List what is named in a part of the text, each with a test of a catalogue row."""
@@ -222,6 +243,14 @@ class _Reading:
             for match in _YEAR.finditer(part)
         ]
         return sorted(tests, key=lambda test: test[0])
+
+
+def _spoken(title: str) -> set[Form]:
+    """Return the words of a title in the ways it is named: in full, cut short, "The Shining" of "Shining, The"."""
+    forms = title_forms(title)
+    if behind := _ARTICLE.fullmatch(short_title(title)):
+        forms |= title_forms(f"{behind[2]} {behind[1]}")
+    return forms
 
 
 def _has_value(values: Sequence[Sequence[str]], value: str) -> Callable[[int], bool]:

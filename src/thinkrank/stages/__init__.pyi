@@ -1,3 +1,4 @@
+from .answers import Check as Check
 from .answers import Cost as Cost
 from .answers import Latent as Latent
 from .answers import Ranking as Ranking

@@ -3,6 +3,7 @@
 Shape legend: B requests, K places, N candidates, T tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,6 +19,30 @@ from thinkrank.language.options import FinishReason
 
 
 @dataclass(frozen=True)
+class Check:
+    """Tell what came of checking a text against the data that it speaks of.
+
+    Attributes:
+        checked: claims that were found in it.
+        true: how many of them hold.
+        faults: why it should not be shown to people, each in words; none if it may be shown.
+    """
+
+    checked: int
+    true: int
+    faults: tuple[str, ...] = ()
+
+    @property
+    def may_be_shown(self) -> bool:
+        """Tell whether nothing speaks against showing the text."""
+        return not self.faults
+
+    def __str__(self) -> str:
+        """Write the counts, and the faults behind them."""
+        return "; ".join([f"claims: checked {self.checked}, true {self.true}", *self.faults])
+
+
+@dataclass(frozen=True)
 class Thought:
     """Hold what a model wrote before it answered.
 
@@ -28,6 +53,7 @@ class Thought:
         entropies: per token, in nats, of the model's own (untempered) next-token distribution.
         finish_reason: why it ended.
         seconds: wall time of the batch it was written in, divided by the batch's size.
+        check: what came of checking it; None if nobody did.
     """
 
     text: str
@@ -36,6 +62,12 @@ class Thought:
     entropies: Float32[np.ndarray, "T"]
     finish_reason: FinishReason
     seconds: float
+    check: Check | None = None
+
+    @property
+    def shown(self) -> str | None:
+        """Return the text if it may be shown to people; None if a check found a fault in it."""
+        return self.text if self.check is None or self.check.may_be_shown else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,16 +157,18 @@ class Ranking:
         scores_BN[rows, self.columns_BK[rows, places]] = self.scores_BK[rows, places]
         return scores_BN
 
-    def table(self, catalogue: Catalogue, requests: Requests | None = None) -> pl.DataFrame:
+    def table(self, catalogue: Catalogue, requests: Requests | None = None, *, every_text: bool = True) -> pl.DataFrame:
         """Return one row per answered place, with the user's own ids and titles.
 
         Columns are request (from 0), user where known, place (from 1), item, title and score; shown_at (from 1) where
         there were candidates; entropy_before, entropy_after (nats) and steps where something was thought without
-        words; reason and thought where they were written.
+        words; reason and thought where they were written, each with the columns claims_checked, claims_true and
+        may_be_shown behind its name where it was checked.
 
         Args:
             catalogue: whose rows the items are.
             requests: that were answered; they tell the users.
+            every_text: give also texts that should not be shown; without, their cells are empty.
         """
         rows, places = np.nonzero(self.items_BK >= 0)
         items = self.items_BK[rows, places]
@@ -154,9 +188,10 @@ class Ranking:
             columns["entropy_after"] = self.latent.entropies_after_BK[rows, places]
             columns["steps"] = self.latent.steps_BK[rows, places]
         if self.reasons is not None:
-            columns["reason"] = [self.reasons[row][place].text for row, place in zip(rows, places, strict=True)]
+            told = [self.reasons[row][place] for row, place in zip(rows, places, strict=True)]
+            columns |= _told("reason", told, every_text)
         if self.thoughts is not None:
-            columns["thought"] = [self.thoughts[row].text for row in rows]
+            columns |= _told("thought", [self.thoughts[row] for row in rows], every_text)
         return pl.DataFrame(columns)
 
     def candidates(self, name: str, catalogue: Catalogue | None = None) -> Candidates:
@@ -176,6 +211,20 @@ class Ranking:
             numeric_names=(f"{name}.score",),
             name=name,
         )
+
+
+def _told(name: str, thoughts: Sequence[Thought], every_text: bool) -> dict[str, Any]:
+    """Make the columns of texts: what they say and, where all were checked, what came of it."""
+    texts = [thought.text if every_text else thought.shown for thought in thoughts]
+    columns: dict[str, Any] = {name: pl.Series(texts, dtype=pl.String)}
+    checks = [thought.check for thought in thoughts if thought.check is not None]
+    if checks and len(checks) == len(thoughts):
+        columns |= {
+            f"{name}_claims_checked": [check.checked for check in checks],
+            f"{name}_claims_true": [check.true for check in checks],
+            f"{name}_may_be_shown": [check.may_be_shown for check in checks],
+        }
+    return columns
 
 
 def standardised(scores_BN: Float32[np.ndarray, "B N"], mask_BN: np.ndarray) -> Float32[np.ndarray, "B N"]:
