@@ -252,7 +252,10 @@ def test_recommendations_for_a_user_and_for_a_typed_history(run):
     told = json.loads(answer.stdout)
     assert len(told["items"]) == 3
     assert {"item", "title", "score"} == set(told["items"][0])
-    assert told["thought"]["finish_reason"] in ("closed", "end_of_turn", "length")
+    thought = told["thought"]
+    assert thought["finish_reason"] in ("closed", "end_of_turn", "length")
+    assert set(thought["claims"]) == {"checked", "true"}
+    assert thought["may_be_shown"] == (not thought["faults"]) == (thought["text"] is not None)
     assert not set(told["history"]) & {item["item"] for item in told["items"]}
     typed = thinkrank("recommend", str(run), "-H", "Red Wine 1", "-H", "w5", "--no-think", "-k", "20")
     assert typed.returncode == 0, typed.stderr

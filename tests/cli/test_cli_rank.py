@@ -68,7 +68,13 @@ def test_rank_sorts_a_table_and_gives_reasons(run, tmp_path):
     done = thinkrank("rank", run, str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "out.csv"))
     assert done.returncode == 0, done.stderr
     table = pl.read_csv(tmp_path / "out.csv")
-    assert table.columns == ["request", "user", "place", "item", "title", "score", "shown_at", "reason"]
+    checked = ["reason_claims_checked", "reason_claims_true", "reason_may_be_shown"]
+    assert table.columns == ["request", "user", "place", "item", "title", "score", "shown_at", "reason", *checked]
+    every = thinkrank("rank", run, str(tmp_path / "pairs.csv"), "--all-texts", "--out", str(tmp_path / "all.csv"))
+    assert every.returncode == 0, every.stderr
+    told = pl.read_csv(tmp_path / "all.csv", infer_schema=False)["reason"].to_list()
+    hidden = [reason if may else None for reason, may in zip(told, table["reason_may_be_shown"], strict=True)]
+    assert pl.read_csv(tmp_path / "out.csv", infer_schema=False)["reason"].to_list() == hidden
     assert table["user"].to_list() == ["c1", "c1", "c2"]
     assert table["place"].to_list() == [1, 2, 1]
     shown = {("c1", "w3"): 1, ("c1", "w7"): 2, ("c2", "w0"): 1}

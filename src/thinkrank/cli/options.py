@@ -28,6 +28,10 @@ Assignments = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+AllTexts = Annotated[
+    bool,
+    typer.Option("--all-texts", help="Also show thoughts and reasons that loop, invent titles or claim what is false."),
+]
 TableFile = Annotated[
     Path | None, typer.Option("--out", help="CSV or Parquet file to write. [default: CSV on the screen]")
 ]

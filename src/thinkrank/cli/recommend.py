@@ -24,6 +24,7 @@ def recommend(
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Temperature of the thought; 0 is greedy. [default: the model's]")
     ] = None,
+    all_texts: options.AllTexts = False,
     device: options.Device = "auto",
     json_output: options.Json = False,
 ) -> None:
@@ -49,6 +50,6 @@ def recommend(
         device=device,
     )
     if json_output:
-        tables.print_json(tables.recommended_json(answer), indent=2, ensure_ascii=False)
+        tables.print_json(tables.recommended_json(answer, every_text=all_texts), indent=2, ensure_ascii=False)
     else:
-        tables.print_recommended(answer)
+        tables.print_recommended(answer, every_text=all_texts)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from thinkrank.recipes.answering import Recommended
+    from thinkrank.stages import Check
 
 SHOWN_METRICS = ("hit@10", "ndcg@10", "mrr", "coverage@10")
 
@@ -57,8 +58,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return rows
 
 
-def print_recommended(answer: "Recommended") -> None:
-    """Show one user's history, the thought if there is one, and the answer."""
+def print_recommended(answer: "Recommended", *, every_text: bool = False) -> None:
+    """Show one user's history, the thought if there is one that may be shown, and the answer."""
     from rich.console import Console
     from rich.markup import escape
     from rich.panel import Panel
@@ -69,7 +70,12 @@ def print_recommended(answer: "Recommended") -> None:
     titles = "; ".join(escape(answer.catalogue.titles[row]) for row in shown.items)
     console.print(f"[bold]History[/bold] (the newest {len(shown)} of {len(past)}): {titles or 'empty'}")
     for thought in answer.ranking.thoughts or ():
-        console.print(Panel(escape(thought.text) or "(it wrote nothing)", title="thought", title_align="left"))
+        told = thought.text if every_text else thought.shown
+        words = "(not shown; --all-texts shows it)" if told is None else told or "(it wrote nothing)"
+        checked = None if thought.check is None else escape(str(thought.check))
+        console.print(
+            Panel(escape(words), title="thought", title_align="left", subtitle=checked, subtitle_align="left")
+        )
     table = Table("", "title", "score", box=None, padding=(0, 2, 0, 0))
     table.columns[2].justify = "right"
     for row in answer.table().iter_rows(named=True):
@@ -77,10 +83,15 @@ def print_recommended(answer: "Recommended") -> None:
     console.print(table)
 
 
-def recommended_json(answer: "Recommended") -> dict[str, Any]:
+def recommended_json(answer: "Recommended", *, every_text: bool = False) -> dict[str, Any]:
     """Tell the same for machines."""
     thoughts = [
-        {"text": thought.text, "finish_reason": thought.finish_reason, "tokens": len(thought.token_ids)}
+        {
+            "text": thought.text if every_text else thought.shown,
+            "finish_reason": thought.finish_reason,
+            "tokens": len(thought.token_ids),
+            **checked_json(thought.check),
+        }
         for thought in answer.ranking.thoughts or ()
     ]
     return {
@@ -91,6 +102,14 @@ def recommended_json(answer: "Recommended") -> dict[str, Any]:
             for row in answer.table().iter_rows(named=True)
         ],
     }
+
+
+def checked_json(check: "Check | None") -> dict[str, Any]:
+    """Tell what came of checking a text; nothing where nobody did."""
+    if check is None:
+        return {}
+    claims = {"checked": check.checked, "true": check.true}
+    return {"claims": claims, "may_be_shown": check.may_be_shown, "faults": list(check.faults)}
 
 
 def write_table(table: "pl.DataFrame", path: Path | None) -> None:

@@ -14,6 +14,7 @@ from thinkrank.pretrained import CONFIG_FILE, load
 from thinkrank.recipes.base import MODEL, is_trained, load_model, recipe_of
 from thinkrank.recipes.layers import run_config
 from thinkrank.recipes.reader import thinks_first
+from thinkrank.recipes.reasons import checked
 from thinkrank.rerank import EGLR
 from thinkrank.retrieve import R2ec
 from thinkrank.stages.answers import Ranking
@@ -91,16 +92,19 @@ def recommend(
     elif think or temperature is not None:
         raise ThinkrankError(f"{folder}: {type(model).__name__} writes no thoughts, so it can't think first")
     ranking = model.retrieve(Requests([past]), k, filter_seen=filter_seen, **options)
-    return Recommended(ranking, past, catalogue, window)
+    return Recommended(checked(ranking, model, catalogue, [past]), past, catalogue, window)
 
 
-def rank_pairs(folder: Path, pairs: pl.DataFrame, where: str, *, device: str = "auto") -> pl.DataFrame:
+def rank_pairs(
+    folder: Path, pairs: pl.DataFrame, where: str, *, every_text: bool = False, device: str = "auto"
+) -> pl.DataFrame:
     """Score and sort each user's candidates, users in the order they come in.
 
     Args:
         folder: of a run.
         pairs: with the columns user and item; see `read_pairs`.
         where: they are from, for messages.
+        every_text: give also reasons that failed the check; without, their cells are empty.
         device: auto, cpu, cuda, cuda:1 or mps.
 
     Returns:
@@ -123,7 +127,8 @@ def rank_pairs(folder: Path, pairs: pl.DataFrame, where: str, *, device: str = "
         offered.append(part["item"].to_list())
     requests = Requests([dataset.history(user) for user in users], tuple(users))
     ranking: Ranking = model.rank(requests, Candidates.of(offered, catalogue))
-    return ranking.table(catalogue, requests)
+    ranking = checked(ranking, model, catalogue, requests.histories)
+    return ranking.table(catalogue, requests, every_text=every_text)
 
 
 def read_pairs(path: Path) -> pl.DataFrame:

@@ -1,10 +1,12 @@
 """Recommendations with their reasons, for people: counted in the train part, each claim checked."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from thinkrank.data import Samples, Split
-from thinkrank.evidence import ClaimChecker, Reasons, num_true
+from thinkrank.data import Catalogue, History, Samples, Split
+from thinkrank.evidence import ClaimChecker, Reasons, TextChecker, num_true
 from thinkrank.recipes.data import NOUNS, origin
+from thinkrank.stages.answers import Ranking
 from thinkrank.teachers.attributes import listed, plain
 
 _NUM_PAST = 3
@@ -20,6 +22,22 @@ def counted_reasons(settings: Any, split: Any) -> Reasons | None:
     if not isinstance(split, Split) or not split.train_counts.any():
         return None
     return Reasons.of(split, NOUNS.get(origin(settings.data.source), "item"))
+
+
+def checked(ranking: Ranking, model: Any, catalogue: Catalogue, histories: Sequence[History]) -> Ranking:
+    """Check what an answer says against the catalogue and what its writer was shown; one without words as it is.
+
+    Args:
+        ranking: what was answered.
+        model: that answered; its prompt tells how much of a history it reads.
+        catalogue: whose rows the items are.
+        histories: of whom, one per request.
+    """
+    if ranking.thoughts is None and ranking.reasons is None:
+        return ranking
+    prompt = getattr(getattr(model, "config", None), "prompt", None)
+    shown = [history.last(prompt.history_window) if prompt else history for history in histories]
+    return TextChecker.of_catalogue(catalogue, prompt.noun if prompt else "item").marked(ranking, shown)
 
 
 def recommended_with_reasons(model: Any, samples: Samples, reasons: Reasons, *, k: int = 5, most: int = 2) -> str:
