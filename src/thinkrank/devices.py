@@ -26,11 +26,16 @@ def named_device(name: str) -> torch.device:
     """Find a device by its name; ``auto`` is `default_device`.
 
     Raises:
-        ThinkrankError: if torch knows no such device.
+        ThinkrankError: if torch knows no such device, or this machine has none.
     """
     if name == "auto":
         return default_device()
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise ThinkrankError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:0 or mps") from error
+    try:
+        torch.zeros(1, device=device).item()  # the only question that every kind of device answers alike
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        raise ThinkrankError(f"this machine has no device {name!r} that torch can use: use auto or cpu") from error
+    return device

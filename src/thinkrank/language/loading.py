@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -67,14 +68,27 @@ def load_backbone(
         tokenizer = AutoTokenizer.from_pretrained(folder_or_id, trust_remote_code=False)
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(folder_or_id, attn_implementation=IMPLEMENTATION, **options)
-    except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, KeyError, AttributeError, ImportError, safetensors.SafetensorError) as error:
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ThinkrankError(
             f"cannot load the language model {name!r}: {first_line} "
             "Give a folder that holds config.json, a tokenizer and *.safetensors, a .gguf file, a hub id, or smollm2."
         ) from error
+    _refuse_unsupported(model, name)
     keep_layouts(model)
     return Backbone(model.to(target).eval().requires_grad_(False), tokenizer, source=name)
+
+
+def _refuse_unsupported(model: Any, name: str) -> None:
+    """Refuse what packed reading and cached writing cannot run, before anything is built on it."""
+    config = model.config
+    layers = {*(getattr(config, "layer_types", None) or ["full_attention"])}
+    whole = model._supports_attention_backend and hasattr(config, "num_key_value_heads")
+    if not whole or not layers <= {"full_attention", "sliding_attention"}:
+        raise ThinkrankError(
+            f"the language model {name!r} is a {config.model_type}, whose attention cannot be shared between prompts: "
+            "use a decoder such as Llama, SmolLM2, Qwen2, Qwen3, Mistral, Phi-3 or OLMo"
+        )
 
 
 def _locate(name: str) -> str:

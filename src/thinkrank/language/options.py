@@ -1,10 +1,24 @@
 """Settings of a language model, importable without torch so that the command line can show and check them."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from thinkrank.options import Options
+
+INSTALLED_MODELS = ("smollm2", "tiny")
+"""Names of models that are no folders, whatever lies in the folder one stands in."""
+
+
+def _findable(name: str) -> str:
+    """Make a folder or file absolute: its relative name, read elsewhere, could be a stranger's on the hub."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name not in INSTALLED_MODELS and name and path.exists() else name
+
+
+BackboneName = Annotated[str, AfterValidator(_findable)]
+"""Name of a language model; one that is here as a folder or file becomes absolute."""
 
 DTypeName = Literal["auto", "float32", "bfloat16"]
 

@@ -16,6 +16,7 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.interactions import all_items, catalogue_of, newest_distinct, training_histories
 from thinkrank.data.splits import Split
+from thinkrank.language.options import BackboneName
 from thinkrank.retrieve.base import DenseRetriever
 from thinkrank.retrieve.item_item import Decay, ItemItemConfig
 from thinkrank.training.progress import Progress, no_progress
@@ -26,7 +27,7 @@ class TextOptions(ItemItemConfig):
 
     model: Literal["text"] = "text"
     decay: Decay = 0.8
-    encoder: str = Field(
+    encoder: BackboneName = Field(
         "auto",
         description="what reads the texts: minilm, or what model.backbone may be; auto for minilm where its wheel is "
         "installed, else smollm2",

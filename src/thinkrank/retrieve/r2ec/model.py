@@ -122,6 +122,7 @@ class R2ec:
             progress: shows the reading of item texts where items are tokens.
         """
         base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=catalogue.titles)
+        config = config.for_layers(int(base.model.config.num_hidden_layers))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapted = add_lora(base, config.lora)
