@@ -91,6 +91,7 @@ class Catalogue:
         Raises:
             ThinkrankError: if no item has this id; names the nearest ids.
         """
+        item_id = str(item_id)  # a number stands for its text
         if item_id not in self._row_by_id:
             raise ThinkrankError(f"no item has the id {item_id!r}{did_you_mean(item_id, self.ids)}")
         return self._row_by_id[item_id]
@@ -104,6 +105,7 @@ class Catalogue:
         Raises:
             ThinkrankError: if nothing or more than one item fits; names up to five titles that come near.
         """
+        text = str(text)
         if text in self._row_by_id:
             return self._row_by_id[text]
         folded = _fold(text)

@@ -141,6 +141,7 @@ class Dataset:
         Raises:
             ThinkrankError: if there is no such user; names the nearest ids.
         """
+        user_id = str(user_id)  # a number stands for its text
         user = bisect.bisect_left(self.users, user_id)
         if user == len(self.users) or self.users[user] != user_id:
             raise ThinkrankError(f"no user has the id {user_id!r}{did_you_mean(user_id, self.users)}")
@@ -163,6 +164,7 @@ class Dataset:
             self.times_E[part] if self.has_times else None,
             None if ratings_E is None else ratings_E[part],
             self.tied_E[part] if (ties or self.ties) == "strict" else None,
+            self.catalogue,
         )
 
     def describe(self) -> dict[str, Any]:

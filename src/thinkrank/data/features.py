@@ -61,14 +61,14 @@ def with_running_features(
 
     Args:
         data: lists in any order.
-        signal: what counts as taken where it is above 0; None for the first signal.
+        signal: what counts as taken where it is above 0; None for the first signal. Without any, nothing was taken.
         known_L: when the feedback on each list was complete, in seconds since 1970; None for when it was shown.
 
     Raises:
         ThinkrankError: if there is no such signal.
     """
     known_L = data.times_L if known_L is None else known_L
-    taken_LN = data.feedback(signal) > 0
+    taken_LN = data.feedback(signal) > 0 if data.signals else np.zeros_like(data.mask_LN)
     lists_R, slots_R = np.nonzero(data.mask_LN)
     items_R, known_R, times_R = data.items_LN[lists_R, slots_R], known_L[lists_R], data.times_L[lists_R]
     taken_R = taken_LN[lists_R, slots_R].astype(np.float64)
@@ -160,6 +160,7 @@ class FeatureState:
         requests = Requests.of(requests, catalogue)
         if catalogue is None:
             raise ThinkrankError(f"{candidates.name}: no catalogue says whose rows they are; give one to FeatureState")
+        requests = requests.within(catalogue)
         if len(requests) != len(candidates):
             raise ThinkrankError(f"{candidates.name}: {len(candidates)} candidate lists for {len(requests)} requests")
         ids, rows = catalogue.ids, candidates.items_BN.tolist()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
+from thinkrank.data.catalogue import Catalogue
+
 
 @dataclass(frozen=True, eq=False)
 class History:
@@ -20,12 +22,14 @@ class History:
         ratings: in the data set's own unit; None if the data has none. NaN where a single rating is missing.
         tied: how many events directly before each one happened at its time, so that it must not know of them; None
             where the order is the truth (`ties` is ``before``).
+        catalogue: whose rows the items are; None for those of the stage that is asked.
     """
 
     items: Int32[np.ndarray, "N"]
     times: Int64[np.ndarray, "N"] | None = None
     ratings: Float32[np.ndarray, "N"] | None = None
     tied: Int32[np.ndarray, "N"] | None = None
+    catalogue: Catalogue | None = None
 
     @classmethod
     def of(cls, items: Sequence[int]) -> "History":
@@ -41,6 +45,7 @@ class History:
             None if self.times is None else self.times[part],
             None if self.ratings is None else self.ratings[part],
             None if self.tied is None else self.tied[part],
+            self.catalogue,
         )
 
     @property

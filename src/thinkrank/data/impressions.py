@@ -43,7 +43,7 @@ class ImpressionDataset:
         items_LN: catalogue rows in displayed order, each at most once in a list.
         feedback_LNS: what the user did with each slot, one column per signal; 0 or above, 0 for nothing.
         signals: what the columns are: ``click``, ``long_view``, ``grade``, ... The first is what systems learn and
-            are judged by, unless they are told another.
+            are judged by, unless they are told another. Lists that are only to be answered have none.
         times_L: when the list was shown, in seconds since 1970, UTC.
         users: user ids.
         users_L: who saw the list, as a place in `users`.
@@ -55,6 +55,10 @@ class ImpressionDataset:
         categorical_values: what the codes of each column stand for, from code 1.
         context_LF: what was known of the list as a whole: hour, device, ...; any unit, finite. Often no columns.
         context_names: what these columns are.
+        propensities_LN: with what probability the system that displayed a list puts an item where it stood, for such a
+            request; in (0, 1]. None if nobody logged it.
+        ids: what each list is called where it came from; None for nothing. Not part of the fingerprint.
+        order_L: where each list stood among the others there, any rising numbers; None if unknown. Nor this.
         notices: what was dropped or repaired on the way in, one line each with its count.
         source: where it came from (source, options, files), for the manifest.
 
@@ -78,6 +82,9 @@ class ImpressionDataset:
     categorical_values: tuple[tuple[str, ...], ...]
     context_LF: Float32[np.ndarray, "L X"]
     context_names: tuple[str, ...]
+    propensities_LN: Float32[np.ndarray, "L N"] | None = None
+    ids: tuple[str, ...] | None = None
+    order_L: Int64[np.ndarray, "L"] | None = None
     notices: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,8 +110,9 @@ class ImpressionDataset:
     @cached_property
     def requests(self) -> Requests:
         """Return who was shown the lists, and when."""
-        users = tuple(self.users[user] for user in self.users_L)
-        return Requests(self.histories, users, self.times_L, self.context_LF, self.context_names)
+        users, past = tuple(self.users[user] for user in self.users_L), self.histories
+        histories = Histories(past.items_E, past.times_E, past.starts_L, past.ends_L, self.catalogue)
+        return Requests(histories, users, self.times_L, self.context_LF, self.context_names, self.ids)
 
     @property
     def candidates(self) -> Candidates:
@@ -134,6 +142,11 @@ class ImpressionDataset:
         Raises:
             ThinkrankError: if there is no such signal.
         """
+        if not self.signals:
+            raise ThinkrankError(
+                f"{self.name}: nothing says what users did with these lists: they can be answered, not learnt from or "
+                "judged by"
+            )
         if signal is None:
             return self.feedback_LNS[:, :, 0]
         if signal not in self.signals:
@@ -158,7 +171,14 @@ class ImpressionDataset:
             numeric_LNF=self.numeric_LNF[indices, :width],
             categorical_LNC=self.categorical_LNC[indices, :width],
             context_LF=self.context_LF[indices],
+            propensities_LN=None if self.propensities_LN is None else self.propensities_LN[indices, :width],
+            ids=None if self.ids is None else tuple(self.ids[index] for index in indices.tolist()),
+            order_L=None if self.order_L is None else self.order_L[indices],
         )
+
+    def in_source_order(self) -> "ImpressionDataset":
+        """Return the lists in the order in which they came, as far as it is known."""
+        return self if self.order_L is None else self.subset(np.argsort(self.order_L, kind="stable"))
 
     def split(self, valid_share: float = 0.1, test_share: float = 0.1) -> "ImpressionSplit":
         """Cut in time order: first train, then valid, then test; lists of one second stay together, in their order.
@@ -200,6 +220,8 @@ class ImpressionDataset:
             **_columns("numeric", self.numeric_names, self.numeric_LNF[self.mask_LN]),
             **_columns("categorical", self.categorical_names, self.categorical_LNC[self.mask_LN]),
         }
+        if self.propensities_LN is not None:
+            slots["propensity"] = pl.Series(self.propensities_LN[self.mask_LN])
         events = {"item": pl.Series(flat.items_E)}
         if flat.times_E is not None:
             events["time"] = pl.Series(flat.times_E)
@@ -235,6 +257,8 @@ class ImpressionDataset:
                 "lists_without": int((~positive_LN.any(axis=1)).sum()),
                 "share_at_first_slot": float(positive_LN[:, :1].sum() / max(1, positive_LN.sum())),
             }
+        if self.propensities_LN is not None:
+            description["propensities"] = _summary(self.propensities_LN[self.mask_LN])
         return description
 
 
@@ -285,8 +309,10 @@ def _check_shapes(data: ImpressionDataset) -> None:
         raise ThinkrankError(f"{data.name}: {len(data.histories)} histories for {lists} lists")
     if len(data.categorical_values) != len(data.categorical_names):
         raise ThinkrankError(f"{data.name}: categorical_names and categorical_values differ in number")
-    if not data.signals:
-        raise ThinkrankError(f"{data.name}: there is no signal; name at least one, such as 'click'")
+    if data.ids is not None and len(data.ids) != lists:
+        raise ThinkrankError(f"{data.name}: {len(data.ids)} ids for {lists} lists")
+    if data.propensities_LN is not None and data.propensities_LN.shape != data.items_LN.shape:
+        raise ThinkrankError(f"{data.name}: propensities of shape {data.propensities_LN.shape}, not {data.items_LN.shape}")
     for names in (data.signals, data.numeric_names, data.categorical_names, data.context_names):
         if len(set(names)) < len(names):
             raise ThinkrankError(f"{data.name}: a name occurs twice in {', '.join(names)}")
@@ -314,6 +340,9 @@ def _check_values(data: ImpressionDataset) -> None:
     _refuse(data, np.asarray((codes_LNC < 0) | (codes_LNC >= sizes_C)), "has a category that stands for nothing")
     for what, values in (("feedback", feedback_LNS), ("a numeric feature", numeric_LNF), ("a category", codes_LNC)):
         _refuse(data, (values != 0) & padding_LN1, f"has {what} where there is no candidate")
+    if data.propensities_LN is not None:
+        wrong_LN = ~((data.propensities_LN > 0) & (data.propensities_LN <= 1)) & data.mask_LN
+        _refuse(data, wrong_LN, "has a propensity that is not above 0 and at most 1")
 
 
 def _check_histories(data: ImpressionDataset) -> None:

@@ -1,19 +1,25 @@
 """Who asks for an answer: everything a stage may know, and nothing of what the user did afterwards.
 
-Shape legend: B requests, X features of a request as a whole.
+Shape legend: B requests, X features of a request as a whole, N events of a history, I items of a catalogue.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+import polars as pl
+from jaxtyping import Float32, Int32, Int64
 
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.histories import Histories
 from thinkrank.data.history import History
 from thinkrank.errors import ThinkrankError
+
+logger = logging.getLogger(__name__)
 
 _ACCEPTED = "give histories, or for each request its items, oldest first: ids, or whole numbers for catalogue rows"
 
@@ -28,6 +34,7 @@ class Requests:
         times_B: when each asks, in seconds since 1970, UTC; None if unknown.
         context_BX: what is known of each request as a whole (hour, device, ...); None for nothing.
         context_names: what these columns are.
+        ids: what whoever asks calls each request; None for nothing.
 
     Raises:
         ThinkrankError: if one of them is not of B requests.
@@ -38,9 +45,10 @@ class Requests:
     times_B: Int64[np.ndarray, "B"] | None = None
     context_BX: Float32[np.ndarray, "B X"] | None = None
     context_names: tuple[str, ...] = ()
+    ids: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("users", "times_B", "context_BX"):
+        for name in ("users", "times_B", "context_BX", "ids"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.histories):
                 raise ThinkrankError(f"requests: {len(values)} {name} for {len(self.histories)} histories")
@@ -80,7 +88,34 @@ class Requests:
             None if self.times_B is None else self.times_B[part],
             None if self.context_BX is None else self.context_BX[part],
             self.context_names,
+            None if self.ids is None else self.ids[part],
         )
+
+    def within(self, catalogue: Catalogue) -> "Requests":
+        """Return the same requests in rows of a catalogue: items are found by their ids, never by their rows.
+
+        Histories that do not say whose rows they hold are taken as they are. What the catalogue lacks is left out, and
+        a notice says how much that is.
+        """
+        whose = {id(one): one for one in _catalogues(self.histories)}
+        rows_by_id = {key: _rows_within(theirs, catalogue) for key, theirs in whose.items() if theirs is not catalogue}
+        rows_by_id = {key: rows_I for key, rows_I in rows_by_id.items() if rows_I is not None}
+        if not rows_by_id:
+            return self
+        moved, lost, events = [], Counter[str](), 0
+        for history in self.histories:
+            rows_I = rows_by_id.get(id(history.catalogue))
+            if rows_I is not None and history.catalogue is not None:
+                events += len(history)
+                lost.update(history.catalogue.ids[row] for row in history.items[rows_I[history.items] < 0].tolist())
+                history = _moved(history, rows_I, catalogue)  # noqa: PLW2901
+            moved.append(history)
+        if lost:
+            logger.warning(
+                "left %s of %s events out of the histories: the model's catalogue lacks their %s items (first: %r)",
+                f"{lost.total():,}", f"{events:,}", f"{len(lost):,}", next(iter(lost)),
+            )  # fmt: skip
+        return replace(self, histories=moved)
 
     def batches(self, size: int) -> Iterator[tuple[slice, "Requests"]]:
         """Yield runs of at most `size` requests, each with its place among all."""
@@ -115,3 +150,36 @@ def rows_of(items: Any, where: str, catalogue: Catalogue | None) -> list[int]:
 
 def _history(one: Any, index: int, catalogue: Catalogue | None) -> History:
     return one if isinstance(one, History) else History.of(rows_of(one, f"request {index}", catalogue))
+
+
+def _catalogues(histories: Sequence[History]) -> Iterable[Catalogue]:
+    """Return whose rows histories hold, as far as they say so."""
+    if isinstance(histories, Histories):
+        return () if histories.catalogue is None else (histories.catalogue,)
+    return (history.catalogue for history in histories if history.catalogue is not None)
+
+
+@lru_cache(maxsize=8)
+def _rows_within(theirs: Catalogue, ours: Catalogue) -> Int32[np.ndarray, "I"] | None:
+    """Return our row of each of their items, -1 for those we lack; None if all rows are the same."""
+    if theirs.frame["item"].equals(ours.frame["item"]):
+        return None
+    rows = theirs.frame["item"].cast(pl.Enum(ours.frame["item"]), strict=False).to_physical()
+    return rows.cast(pl.Int32).fill_null(-1).to_numpy()
+
+
+def _moved(history: History, rows_I: Int32[np.ndarray, "I"], catalogue: Catalogue) -> History:
+    """Put a history into other rows and leave out what has none."""
+    rows_N, tied = rows_I[history.items], history.tied
+    kept_N = rows_N >= 0
+    if tied is not None:  # of the events directly before, those that stay
+        before_N = np.concatenate([[0], np.cumsum(kept_N)])
+        places_N = np.arange(len(history))
+        tied = (before_N[places_N] - before_N[places_N - tied])[kept_N].astype(np.int32)
+    return History(
+        rows_N[kept_N],
+        None if history.times is None else history.times[kept_N],
+        None if history.ratings is None else history.ratings[kept_N],
+        tied,
+        catalogue,
+    )

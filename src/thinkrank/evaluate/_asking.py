@@ -45,7 +45,10 @@ def detached(requests: Requests) -> Requests:
 def _copy(history: History) -> History:
     times, ratings = history.times, history.ratings
     return History(
-        history.items.copy(), None if times is None else times.copy(), None if ratings is None else ratings.copy()
+        history.items.copy(),
+        None if times is None else times.copy(),
+        None if ratings is None else ratings.copy(),
+        catalogue=history.catalogue,
     )
 
 

@@ -21,10 +21,12 @@ from thinkrank.errors import ThinkrankError
 def checked_requests(requests: Any, catalogue: Catalogue) -> Requests:
     """Accept requests in any form that `Requests.of` knows, of items in the catalogue.
 
+    Histories in rows of another catalogue are turned into rows of this one, by item id; see `Requests.within`.
+
     Raises:
         ThinkrankError: for anything else.
     """
-    requests = Requests.of(requests, catalogue)
+    requests = Requests.of(requests, catalogue).within(catalogue)
     check_histories(requests.histories, len(catalogue))
     return requests
 

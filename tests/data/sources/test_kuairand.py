@@ -76,7 +76,7 @@ def test_a_history_is_what_was_clicked_before_in_dropped_lists_too(folder):
 def test_a_repeated_video_is_shown_once(folder):
     lists = load_impressions("kuairand", folder, length=5, keep="all")
     assert shown(lists)[0] == ["14", "11", "12", "13"]
-    assert lists.notices[0] == "dropped 2 slots that show an item a second time in their list"
+    assert lists.notices[0].startswith("dropped 2 slots that show an item a second time in their list")
 
 
 def test_videos_have_features_where_they_are_known(folder):

@@ -41,11 +41,12 @@ class LongLists:
     """Lists as two tables.
 
     Attributes:
-        lists: one row per list: ``user`` (text), ``time`` (seconds since 1970), the context columns and, if feedback is
-            complete only later, ``known`` (seconds since 1970).
+        lists: one row per list: ``user`` (text), ``time`` (seconds since 1970), the context columns, if the lists have
+            names ``id`` (text), if rows are not in the order in which lists came ``order`` and, if feedback is complete only later, ``known`` (seconds since 1970).
         slots: one row per slot, those of a list in displayed order: ``list`` (its row in `lists`), ``item`` (text), and
-            the columns of signals, numeric features and categories (any values; null is unknown).
-        signals: which columns of `slots` are feedback; null is 0.
+            the columns of signals, numeric features and categories (any values; null is unknown) and, where it was
+            logged, ``propensity``.
+        signals: which columns of `slots` are feedback; null is 0. None for lists that are only to be answered.
         numeric: which are numeric features.
         categorical: which are categories.
         context: which columns of `lists` describe the list.
@@ -130,7 +131,7 @@ def assemble(
     Raises:
         ThinkrankError: if no list is left.
     """
-    slots, notices = _without_repeats(long.slots)
+    slots, notices = _without_repeats(long.slots, long.signals)
     keep_L, more = _wanted_lengths(slots, long.lists.height, options)
     notices = [*long.notices, *notices, *more]
     if not keep_L.any():
@@ -146,6 +147,9 @@ def assemble(
     codes, values = _codes(slots, long.categorical)
     lists_R = slots[LIST].to_numpy()
     users = lists["user"].unique().sort()
+    propensities_LN = None
+    if "propensity" in slots.columns:
+        propensities_LN = _spread(lists_R, _matrix(slots, ("propensity",)))[:, :, 0]
     data = ImpressionDataset(
         name=name,
         catalogue=catalogue,
@@ -163,6 +167,9 @@ def assemble(
         categorical_values=values,
         context_LF=_matrix(lists, long.context),
         context_names=long.context,
+        propensities_LN=propensities_LN,
+        ids=tuple(lists["id"].cast(pl.String).to_list()) if "id" in lists.columns else None,
+        order_L=lists["order"].cast(pl.Int64).to_numpy().copy() if "order" in lists.columns else order_L,
         notices=tuple(notices),
         source={
             "source": name,
@@ -194,12 +201,17 @@ def _spread(lists_R: Int64[np.ndarray, "R"], values: np.ndarray, fill: int = 0) 
     return spread
 
 
-def _without_repeats(slots: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+def _without_repeats(slots: pl.DataFrame, signals: Sequence[str]) -> tuple[pl.DataFrame, list[str]]:
+    """Keep the first slot of an item in its list, with the greatest feedback that any of its slots got."""
     first = pl.struct(LIST, "item").is_first_distinct()
-    kept = slots.filter(first)
-    if kept.height == slots.height:
+    again = slots.height - slots.filter(first).height
+    if not again:
         return slots, []
-    return kept, [f"dropped {slots.height - kept.height:,} slots that show an item a second time in their list"]
+    greatest = [pl.col(signal).cast(pl.Float32).max().over(LIST, "item") for signal in signals]
+    notice = (
+        f"dropped {again:,} slots that show an item a second time in their list; the first keeps the greatest feedback"
+    )
+    return slots.with_columns(greatest).filter(first), [notice]
 
 
 def _wanted_lengths(slots: pl.DataFrame, num_lists: int, options: ListOptions) -> tuple[np.ndarray, list[str]]:

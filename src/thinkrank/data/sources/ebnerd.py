@@ -42,7 +42,8 @@ def load_ebnerd(path: Path, options: EbnerdOptions) -> ImpressionDataset:
 
     A history is what the user clicked in the weeks before the part began: the same for all lists of the part. Numeric
     features are ``log_age`` (of hours since the article came out), ``premium`` and ``sentiment_score``; the context is
-    the device and the hour (UTC). Clicked articles that were not in view count for nothing.
+    the device and the hour (UTC). Clicked articles that were not in view count for nothing. The test part, without
+    article_ids_clicked, holds lists that are only to be answered.
     """
     files = Files.at(path)
     behaviors = files.require_all("behaviors.parquet")
@@ -60,13 +61,17 @@ def load_ebnerd(path: Path, options: EbnerdOptions) -> ImpressionDataset:
 
 def _read_behaviors(file: DataFile) -> pl.DataFrame:
     table = Table.gather(file.name, read_records(file))
-    table.require("user_id", "impression_time", "article_ids_inview", "article_ids_clicked", "device_type")
+    table.require("user_id", "impression_time", "article_ids_inview", "device_type")
+    there = table.frame.columns
+    clicked = pl.col("article_ids_clicked") if "article_ids_clicked" in there else pl.lit(None, pl.List(pl.String))
+    name = pl.col("impression_id") if "impression_id" in there else pl.lit(None, pl.String)
     table.refuse_where(pl.col("impression_time").is_null(), "impression_time is missing. Remove the row.")
     return table.frame.select(
         pl.col("user_id").cast(pl.String).alias("user"),
         pl.col("impression_time").dt.epoch("s").alias("time"),
         pl.col("article_ids_inview").cast(pl.List(pl.String)).alias("items"),
-        pl.col("article_ids_clicked").cast(pl.List(pl.String)).alias("clicked"),
+        clicked.cast(pl.List(pl.String)).alias("clicked"),
+        name.cast(pl.String).alias("id"),
         *((pl.col("device_type") == code).fill_null(value=False).alias(name) for code, name in _DEVICES.items()),
     )
 
@@ -120,13 +125,15 @@ def _long(lists: pl.DataFrame, articles: pl.DataFrame | None) -> LongLists:
     slots = (
         slots.drop_nulls("item").with_columns(pl.col("item").is_in(pl.col("clicked")).alias("click")).drop("clicked")
     )
-    described = lists.select("user", "time", *_DEVICES.values(), *hour_columns(pl.col("time")))
+    described = lists.select("user", "time", "id", *_DEVICES.values(), *hour_columns(pl.col("time")))
+    described = described if lists["id"].null_count() == 0 else described.drop("id")
+    signals = () if lists["clicked"].null_count() == lists.height else ("click",)
     context = (*_DEVICES.values(), *HOUR)
     if articles is None:
-        return LongLists(lists=described, slots=slots, signals=("click",), context=context)
+        return LongLists(lists=described, slots=slots, signals=signals, context=context)
     hours = (pl.col("time") - pl.col("published_time")) / 3600
     slots = slots.join(articles, on="item", how="left", maintain_order="left")
     slots = slots.with_columns(hours.clip(lower_bound=0).log1p().alias("log_age"))
     return LongLists(
-        lists=described, slots=slots, signals=("click",), numeric=_NUMERIC, categorical=_CATEGORIES, context=context
+        lists=described, slots=slots, signals=signals, numeric=_NUMERIC, categorical=_CATEGORIES, context=context
     )

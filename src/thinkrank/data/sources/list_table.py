@@ -38,6 +38,11 @@ class TableListOptions(ListOptions):
     numeric: tuple[str, ...] = Field((), description="columns of numbers known of a slot when it was shown")
     categorical: tuple[str, ...] = Field((), description="columns of categories of a slot")
     context: tuple[str, ...] = Field((), description="columns of numbers known of the list; equal in all its rows")
+    propensity: str | None = Field(
+        None,
+        description="column of the probability, above 0 and at most 1, with which the system that displayed a list puts "
+        "this item at this place for such a request; it gives off-policy estimates",
+    )
     time_unit: TimeUnit = Field("auto", description="of the times")
     separator: str | None = Field(None, min_length=1, max_length=1, description="of CSV and TSV")
     encoding: str = Field("utf-8", description="of text files")
@@ -56,7 +61,8 @@ def load_table_lists(path: Path, options: TableListOptions) -> ImpressionDataset
 
     A history is the items on which the user gave the main feedback in earlier seconds. The items file needs the
     columns ``item`` and ``title``; without it items go by their ids. An empty field of feedback is 0, an empty category
-    is unknown, and an empty number is refused.
+    is unknown, and an empty number is refused. A file without the column ``click`` holds lists that are only to be
+    answered, unless other feedback is named.
     """
     files = Files.at(path)
     file = files.require(*([options.lists] if options.lists else _table_names("lists", "impressions")))
@@ -84,7 +90,8 @@ def _read_slots(file: DataFile, options: TableListOptions) -> Table:
     roles = {role: options.columns.get(role, role) for role in _ROLES}
     for role, column in roles.items():
         table.require(column, way_out=f"Name yours with columns={{{role!r}: ...}}.")
-    features = (*options.feedback, *options.numeric, *options.categorical, *options.context)
+    feedback, propensity = _feedback(table, options), (options.propensity,) if options.propensity else ()
+    features = (*feedback, *options.numeric, *options.categorical, *options.context, *propensity)
     table.require(*features)
     further = [column for column in features if column not in _ROLES]
     dates = options.time_unit == "iso" or (options.time_unit == "auto" and holds_dates(table.frame[roles["time"]]))
@@ -94,9 +101,14 @@ def _read_slots(file: DataFile, options: TableListOptions) -> Table:
         table = parse_ids(table, column)
     table = parse_times(table, "time", dates=dates)
     table = table if dates else in_seconds(table, "time", options.time_unit)
-    for column in ("position", *options.feedback, *options.numeric, *options.context):
-        table = _parse_numbers(table, column, empty_is_zero=column in options.feedback)
-    for column in options.feedback:
+    for column in ("position", *feedback, *options.numeric, *options.context, *propensity):
+        table = _parse_numbers(table, column, empty_is_zero=column in feedback)
+    for column in propensity:
+        table.refuse_where(
+            ~pl.col(column).is_between(0, 1, closed="right"), f"{column} {{value}} is not above 0 and at most 1.",
+            show=column,
+        )  # fmt: skip
+    for column in feedback:
         table.refuse_where(pl.col(column) < 0, f"{column} {{value}} is negative. Mend the row.", show=column)
     for column in ("user", "time", *options.context):
         differs = pl.col(column) != pl.col(column).first().over("list")
@@ -104,6 +116,12 @@ def _read_slots(file: DataFile, options: TableListOptions) -> Table:
             differs, f"{column.lstrip('_')} {{value}} is not that of the list's other rows.", show=column
         )
     return table
+
+
+def _feedback(table: Table, options: TableListOptions) -> tuple[str, ...]:
+    """Return the columns of feedback; none where nobody named any and the usual one is not there."""
+    named = "feedback" in options.model_fields_set
+    return options.feedback if named or set(options.feedback) <= set(table.frame.columns) else ()
 
 
 def _parse_numbers(table: Table, column: str, *, empty_is_zero: bool) -> Table:
@@ -119,20 +137,27 @@ def _parse_numbers(table: Table, column: str, *, empty_is_zero: bool) -> Table:
 
 
 def _long(table: Table, options: TableListOptions) -> LongLists:
-    frame = table.frame.sort("list", "position", maintain_order=True)
+    frame = table.frame.with_columns(pl.col("list").alias("id")).sort("list", "position", maintain_order=True)
     frame = frame.with_columns(pl.col("list").rle_id().cast(pl.Int64).alias(LIST))
+    described = pl.col("id", "user", "time", *options.context).first(), pl.col(ROW).min().alias("order")
+    feedback = _feedback(table, options)
+    notice = "no column 'click': these lists can be answered, but not learnt from or judged by"
+    if options.propensity:
+        frame = frame.with_columns(pl.col(options.propensity).alias("propensity"))
     return LongLists(
-        lists=frame.group_by(LIST, maintain_order=True).agg(pl.col("user", "time", *options.context).first()),
+        lists=frame.group_by(LIST, maintain_order=True).agg(*described),
         slots=frame,
-        signals=options.feedback,
+        signals=feedback,
         numeric=options.numeric,
         categorical=options.categorical,
         context=options.context,
+        notices=() if feedback else (notice,),
     )
 
 
 def _taken_before(long: LongLists, rows_R: np.ndarray) -> Histories:
-    taken_R = (long.slots[long.signals[0]] > 0).to_numpy()
+    no_feedback = pl.lit(value=False) if not long.signals else pl.col(long.signals[0]) > 0
+    taken_R = long.slots.select(taken=no_feedback & (pl.col(LIST) >= 0))["taken"].to_numpy()
     owner_R = long.slots[LIST].to_numpy()[taken_R]
     users_L = long.lists["user"].cast(pl.Enum(long.lists["user"].unique().sort())).to_physical().to_numpy()
     times_L = long.lists["time"].to_numpy()

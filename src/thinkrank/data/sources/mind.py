@@ -30,6 +30,7 @@ _BEHAVIORS = ("impression", "user_id", "timestamp", "hist", "shown")
 _NEWS = ("item", "category", "subcategory", "title", "description", "url", "title_entities", "abstract_entities")
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 _SHOWN = r"^\S+-[01]( \S+-[01])*$"
+_UNTOLD = r"^[^\s-]+( [^\s-]+)*$"
 
 
 class MindOptions(ListOptions):
@@ -39,7 +40,7 @@ class MindOptions(ListOptions):
 def load_mind(path: Path, options: MindOptions) -> ImpressionDataset:
     """Read one list per impression; its signal is ``click``. Several folders (train and dev) are read as one.
 
-    Histories have no times. Times are taken as UTC. Where there is `news.tsv`, category and subcategory are categories
+    Lists of the test part do not say what was clicked: alone they are lists that are only to be answered. Histories have no times. Times are taken as UTC. Where there is `news.tsv`, category and subcategory are categories
     of a candidate, and headline and abstract go into the catalogue.
     """
     files = Files.at(path)
@@ -67,17 +68,20 @@ def _read_lists(file: DataFile) -> pl.DataFrame:
         pl.col("hist").cast(pl.List(pl.String)).list.join(" ").fill_null(""),
         pl.col("items").cast(pl.List(pl.String)),
         pl.col("clicks").cast(pl.List(pl.Float32)),
+        id=pl.lit(None, pl.String),
     )
 
 
 def _read_behaviors(file: DataFile) -> pl.DataFrame:
     blocks = read_delimited(file, separator="\t", header=_BEHAVIORS, quoted=False)
     table = Table.gather(file.name, blocks)
-    unlabelled = ~pl.col("shown").str.strip_chars().str.contains(_SHOWN).fill_null(value=False)
+    written = pl.col("shown").str.strip_chars()
+    told = not table.frame.height or not table.frame.select(written.str.contains(_UNTOLD).all()).item()
+    unlabelled = ~written.str.contains(_SHOWN).fill_null(value=False)
     table.refuse_where(
-        unlabelled,
-        "impressions {value} do not say what was clicked (N12-1 N7-0). The test part of MIND has no clicks; use train "
-        "and dev.",
+        unlabelled & told,
+        "impressions {value} do not say what was clicked (N12-1 N7-0). Lists of the test part stand in a file of their "
+        "own.",
         show="shown",
     )
     seconds = pl.col("timestamp").str.strip_chars().str.to_datetime(_TIME, strict=False).dt.epoch("s")
@@ -89,8 +93,11 @@ def _read_behaviors(file: DataFile) -> pl.DataFrame:
         "user_id",
         seconds,
         pl.col("hist").fill_null("").str.strip_chars(),
-        shown.list.eval(pl.element().str.slice(0, pl.element().str.len_chars() - 2)).alias("items"),
-        shown.list.eval(pl.element().str.ends_with("-1").cast(pl.Float32)).alias("clicks"),
+        (shown.list.eval(pl.element().str.slice(0, pl.element().str.len_chars() - 2)) if told else shown).alias("items"),
+        shown.list.eval(pl.element().str.ends_with("-1").cast(pl.Float32) if told else pl.lit(None, pl.Float32)).alias(
+            "clicks"
+        ),
+        id=pl.col("impression").cast(pl.String),
     )
 
 
@@ -111,5 +118,7 @@ def _long(lists: pl.DataFrame, news: pl.DataFrame | None) -> LongLists:
     if news is not None:
         categorical = ("category", "subcategory")
         slots = slots.join(news.select("item", *categorical), on="item", how="left", maintain_order="left")
-    described = lists.select(user="user_id", time="timestamp").with_columns(hour_columns(pl.col("time")))
-    return LongLists(lists=described, slots=slots, signals=("click",), categorical=categorical, context=HOUR)
+    described = lists.select(user="user_id", time="timestamp", id="id").with_columns(hour_columns(pl.col("time")))
+    described = described if lists["id"].null_count() == 0 else described.drop("id")
+    signals = () if slots.height and slots["click"].null_count() == slots.height else ("click",)
+    return LongLists(lists=described, slots=slots, signals=signals, categorical=categorical, context=HOUR)

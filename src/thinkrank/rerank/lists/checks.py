@@ -15,7 +15,7 @@ def checked_lists(requests: Any, candidates: Any, catalogue: Catalogue | None = 
     """Accept requests and the candidates of each, or refuse them in one line.
 
     Args:
-        requests: see `Requests.of`; histories speak of the candidates' catalogue.
+        requests: see `Requests.of`; histories that do not say whose rows they hold are in the candidates'.
         candidates: see `Candidates.of`.
         catalogue: whose rows the candidates are if they do not say so; None if the answer needs none.
 
@@ -29,6 +29,7 @@ def checked_lists(requests: Any, candidates: Any, catalogue: Catalogue | None = 
     if len(requests) != len(candidates):
         raise ThinkrankError(f"{candidates.name}: {len(candidates)} candidate lists for {len(requests)} requests")
     if catalogue is not None:
+        requests = requests.within(catalogue)
         check_candidates(candidates.items_BN, len(catalogue))
         check_histories(requests.histories, len(catalogue))
     mask_BN = candidates.mask_BN
