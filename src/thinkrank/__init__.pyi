@@ -12,6 +12,9 @@ from . import retrieve as retrieve
 from . import stages as stages
 from . import teachers as teachers
 from . import training as training
+from .cascade.answers import Recommendation as Recommendation
+from .cascade.model import Cascade as Cascade
+from .cascade.options import Budget as Budget
 from .data.candidates import Candidates as Candidates
 from .data.requests import Requests as Requests
 from .data.sources import load_dataset as load_dataset

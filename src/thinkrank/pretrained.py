@@ -23,6 +23,7 @@ FORMAT = 2
 """Of the folders written now. Format 1 is the bare configuration, without kind and version."""
 
 KINDS = {
+    "cascade": "thinkrank.cascade.model:Cascade",
     "r2ec": "thinkrank.retrieve.r2ec.model:R2ec",
     "popularity": "thinkrank.retrieve.popularity:Popularity",
     "item-knn": "thinkrank.retrieve.item_knn:ItemKNN",
