@@ -17,9 +17,10 @@ from typing import cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from thinkrank.language.backbone import Backbone
-from thinkrank.language.item_tokens import TextPart, text_alone
+from thinkrank.language.item_tokens import ItemTokens, TextPart, text_alone
 from thinkrank.language.packing import Packing, PrefixKV, packed_states
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.states import forward
@@ -61,14 +62,43 @@ class KVCache:
         everything = range(self.num_layers)
         self.sides = [_Side(forest, everything)]
         """The tree as all layers see it; or as those below the boundary do, and those above it."""
-        if (items := backbone.items) is not None and any(
-            token >= items.first_id for ids in forest.ids for token in ids
-        ):
+        if (items := backbone.items) is not None and self._holds_items(forest):
             text = _Side(text_alone(forest, items.first_id), everything[: items.depth])
             self.sides = [text, _Side(forest, everything[items.depth :])]
         self.own = [self._own(0) for _ in range(self.num_layers)]
         self.written_R = torch.zeros(0, dtype=torch.long)
         self._masks: dict[tuple[int, int | None], Tensor] = {}
+
+    def _holds_items(self, forest: PrefixTree) -> bool:
+        items = self.backbone.items
+        return items is not None and any(token >= items.first_id for ids in forest.ids for token in ids)
+
+    def replant(self, forest: PrefixTree, moved: Mapping[int, int], num_own: int) -> bool:
+        """Go on with other prompts, of which some were there before; `rebuild` must follow.
+
+        Args:
+            forest: the prompts from now on.
+            moved: number of each node that stays, before and from now on.
+            num_own: tokens each row may add, if that is more than before.
+
+        Returns:
+            False, and nothing has changed, if only one of the two holds items.
+        """
+        if self._holds_items(forest) != (len(self.sides) > 1):
+            return False
+        more = num_own - self.num_own
+        if more > 0:
+            self.num_own = num_own
+            self.own = [(pad(keys, (0, more)), pad(values, (0, 0, 0, more))) for keys, values in self.own]
+        self.forest, self.leaves = forest, [moved.get(leaf, -1) for leaf in self.leaves]
+        items = self.backbone.items
+        for side in self.sides:
+            lower = items is not None and side is not self.sides[-1]
+            side.forest = text_alone(forest, cast(ItemTokens, items).first_id) if lower else forest
+            for level in side.levels:
+                level.index = {moved[node]: n for node, n in level.index.items() if node in moved}
+                level.nodes = list(level.index)
+        return True
 
     def _empty(self, rows: int, tokens: int) -> tuple[Tensor, Tensor]:
         heads, width = self.shape
