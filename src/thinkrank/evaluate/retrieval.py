@@ -262,7 +262,8 @@ class _Asking:
     ) -> None:
         """Refuse answers that cannot be judged."""
         shape, items_BK = (len(targets_B), self.width), ranking.items_BK
-        if items_BK.shape != shape:
+        least = min(self.width, self.num_items)
+        if len(items_BK) != shape[0] or not least <= items_BK.shape[1] <= self.width:
             raise ValueError(f"the answer has shape {items_BK.shape}, not {shape}")
         if np.isnan(ranking.scores_BK).any():
             raise ValueError("scores hold NaN, so they have no order")

@@ -127,12 +127,12 @@ class DenseRetriever(ABC, Generic[ConfigT]):
 
         Args:
             requests: see `Requests.of`.
-            k: how many; may exceed the catalogue.
+            k: how many; an answer is no wider than the catalogue.
             filter_seen: leave the items of the history out.
         """
         requests = self.checked(requests)
         parts = [_best(scores_BI, k) for _, scores_BI in self._scored(requests, filter_seen)]
-        return _joined(parts, k)
+        return _joined(parts, min(k, len(self.catalogue)))
 
     def target_ranks(
         self, requests: Any, targets_B: Integer[np.ndarray, "B"], *, filter_seen: bool = True
@@ -157,7 +157,7 @@ class DenseRetriever(ABC, Generic[ConfigT]):
         for part, scores_BI in self._scored(requests, filter_seen):
             parts.append(_best(scores_BI, k))
             ranks.append(target_ranks(scores_BI, targets_B[part]))
-        return _joined(parts, k), np.concatenate(ranks)
+        return _joined(parts, min(k, len(self.catalogue))), np.concatenate(ranks)
 
     def rank(self, requests: Any, candidates: Any) -> Ranking:
         """Sort each request's candidates; equal scores are ordered by catalogue row, as in `retrieve`.

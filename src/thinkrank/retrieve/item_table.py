@@ -84,13 +84,14 @@ class ItemTable:
         """Find the k best items for each query; of equal scores the lower row comes first.
 
         Returns:
-            Items and scores, best first; -1 and -inf where there are fewer than k.
+            Items and scores, best first, no wider than the table; -1 and -inf where more were left out.
 
         Raises:
             ValueError: if k is below 1 or a score is NaN.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
+        k = min(k, len(self))
         items_BK = torch.full((len(queries_BD), k), -1, device=queries_BD.device)
         scores_BK = queries_BD.new_full((len(queries_BD), k), -torch.inf)
         for part, queries_bD, left_out in self._chunks(queries_BD, exclude):

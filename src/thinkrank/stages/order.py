@@ -35,7 +35,7 @@ def top_k(
     Args:
         scores_BI: higher is better; must not hold NaN.
         histories: one per row of scores.
-        k: how many items to return; may exceed the catalogue, the rest is then -1.
+        k: how many items to return; an answer is no wider than the catalogue.
         filter_seen: leave out the items of the history.
         thoughts: passed on into the answer.
 
@@ -46,6 +46,7 @@ def top_k(
     if filter_seen:
         scores_BI = mask_seen(scores_BI, histories)
     num_users, num_items = scores_BI.shape
+    k = min(k, num_items)
     items_BK = np.full((num_users, k), -1, dtype=np.int32)
     scores_BK = np.full((num_users, k), -np.inf, dtype=np.float32)
     for items_K, scores_K, scores_I in zip(items_BK, scores_BK, scores_BI, strict=True):

@@ -298,7 +298,7 @@ class R2ec:
         Args:
             requests: see `Requests.of`. An empty history is answered from the prompt alone; repeated items are shown
                 as often as they occur.
-            k: how many items; may exceed the catalogue.
+            k: how many items; an answer is no wider than the catalogue.
             filter_seen: leave the items of the history out.
             think: write a thought first; the answer carries it.
             thought_options: how to write it; the configuration's by default.
