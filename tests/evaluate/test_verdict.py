@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from thinkrank.evaluate._figures import Figures
-from thinkrank.evaluate.verdict import verdict
+from thinkrank.evaluate.verdict import in_words, of_thinking, verdict
 
 
 class Fixed(Figures):
@@ -40,3 +40,28 @@ def test_no_difference_is_not_called_one(seed):
     told = verdict(Fixed(range(50), ours=random.random(50), best=random.random(50)), "ours", ["best"])
     assert "p <" not in told
     assert "would be seen" in told
+
+
+def test_in_words_it_says_who_is_surely_beaten_and_who_is_not():
+    random = np.random.default_rng(0)
+    base, noise = random.random(60), random.normal(0, 0.01, 60)
+    fixed = Fixed(range(60), ours=base, low=base - 0.2 + noise, high=base + 0.2 + noise, same=base + noise)
+    told = in_words(fixed, "ours", ["low", "high"], does="finds the next film")
+    assert told == "Finds the next film better than low, worse than high."
+    told = in_words(fixed, "ours", ["low", "same", "high"], does="finds the next film")
+    assert told.endswith("better than low, worse than high; no sure difference from same.")
+    assert in_words(fixed, "ours", ["same"], does="sorts") == "Sorts neither surely better nor surely worse than same."
+    few = Fixed([0, 1], ours=[1, 1], low=[0, 0], best=[0, 0])
+    assert in_words(few, "ours", ["low", "best"], does="sorts").startswith("2 users are too few to tell whether it sorts")
+
+
+@pytest.mark.parametrize(("gain", "said"), [(0.2, "better"), (-0.2, "worse"), (0.0, "no sure difference")])
+def test_what_thinking_does_is_said_with_how_to_ask(gain, said):
+    random = np.random.default_rng(1)
+    base = random.random(60)
+    fixed = Fixed(range(60), thought=base + gain + random.normal(0, 0.01, 60), plain=base)
+    told = of_thinking(fixed, "thought", "plain")
+    assert said in told
+    assert ("should come with a thought" in told) == (gain > 0)
+    few = of_thinking(Fixed([0, 1], thought=[1, 1], plain=[0, 0]), "thought", "plain")
+    assert "cannot be told from so few users (NDCG@10 1.000 with a thought" in few

@@ -1,9 +1,68 @@
-"""One sentence on how a system compares with the best of others."""
+"""How a system compares with others, in sentences: in words first, in figures behind."""
 
 from collections.abc import Sequence
 
 from thinkrank.evaluate._figures import Figures
 from thinkrank.evaluate.results import format_value
+from thinkrank.evaluate.significance import holm
+
+SURE = 0.05
+"""Corrected p-value below which a difference is called one."""
+
+
+def in_words(figures: Figures, system: str, others: Sequence[str], metric: str = "ndcg@10", *, does: str) -> str:
+    """Say than which others a system is surely better or worse, by paired tests corrected for their number.
+
+    Args:
+        figures: of an evaluation.
+        system: what is judged.
+        others: what it is compared with, one at least.
+        metric: by which.
+        does: what it does, as in "finds the next film".
+    """
+    tests = [figures.compare(system, other, metric) for other in others]
+    corrected = holm([test.p_value for test in tests])
+    if all(p_value is None for p_value in corrected):
+        users = "1 user is" if tests[0].num_clusters == 1 else f"{tests[0].num_clusters} users are"
+        return f"{users} too few to tell whether it {does} better or worse than {_listed(others)}."
+    better, worse, unsure = [], [], []
+    for other, test, p_value in zip(others, tests, corrected, strict=True):
+        is_sure = p_value is not None and p_value < SURE
+        (unsure if not is_sure else better if test.difference.value > 0 else worse).append(other)
+    told = [f"{way} than {_listed(names)}" for way, names in (("better", better), ("worse", worse)) if names]
+    if told:
+        behind = f"; no sure difference from {_listed(unsure)}" if unsure else ""
+        return _begun(f"{does} {', '.join(told)}{behind}.")
+    return _begun(f"{does} neither surely better nor surely worse than {_listed(unsure)}.")
+
+
+def of_thinking(figures: Figures, thinking: str, plain: str, metric: str = "ndcg@10") -> str:
+    """Say what a thought before the answer does to it, and how it is better asked.
+
+    Args:
+        figures: of an evaluation that holds both.
+        thinking: name of the system that thinks first.
+        plain: name of the same one without a thought.
+        metric: by which.
+    """
+    test = figures.compare(thinking, plain, metric)
+    means = [format_value(float(figures.values(name, metric).mean())) for name in (thinking, plain)]
+    shown = f"{metric_name(metric)} {means[0]} with a thought, {means[1]} without"
+    if test.p_value is None:
+        return f"Whether thinking first pays cannot be told from so few users ({shown})."
+    shown = f"{shown}, {_p_value(test.p_value)}"
+    if test.p_value >= SURE:
+        return f"Thinking first makes no sure difference ({shown}), so answers should come without one: it costs less."
+    if test.difference.value > 0:
+        return f"Thinking first makes it better ({shown}), so answers should come with a thought."
+    return f"Thinking first makes it worse ({shown}), so answers should come without one."
+
+
+def metric_name(metric: str) -> str:
+    """Write a metric as people do: NDCG@10, hit@10, MRR."""
+    name, _, cut = metric.partition("@")
+    name = name.upper() if name in ("ndcg", "mrr", "map", "auc") else name
+    return f"{name}@{cut}" if cut else name
 
 
 def verdict(figures: Figures, system: str, others: Sequence[str], metric: str = "ndcg@10") -> str:
@@ -22,10 +81,8 @@ def verdict(figures: Figures, system: str, others: Sequence[str], metric: str = 
     test = figures.compare(system, best, metric)
     way = "above" if test.difference.value >= 0 else "below"
     share = f"{abs(test.difference.value) / means[best]:.0%} " if means[best] else ""
-    label, cut = [*metric.split("@"), ""][:2]
-    name = f"{label.upper()}@{cut}" if cut else label.upper()
     sentence = (
-        f"{system}: {name} {format_value(means[system])}, {share}{way} {best} ({format_value(means[best])}), the best "
+        f"{system}: {metric_name(metric)} {format_value(means[system])}, {share}{way} {best} ({format_value(means[best])}), the best "
         f"of {len(others)} others; difference {_signed(test.difference.value)} "
         f"[{_signed(test.difference.low)}, {_signed(test.difference.high)}]"
     )
@@ -43,3 +100,11 @@ def _signed(value: float | None) -> str:
 
 def _p_value(p_value: float) -> str:
     return "p < .001" if p_value < 0.001 else f"p {f'{p_value:.3f}'.lstrip('0')}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _begun(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
