@@ -1,9 +1,10 @@
 """A causal language model with its tokenizer, whatever it was loaded from."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +19,15 @@ else:
     CausalModel = torch.nn.Module  # with an adapter it is a peft model, which is no PreTrainedModel
 
 
+@runtime_checkable
+class Keeps(Protocol):
+    """Reader that keeps what it read; see `thinkrank.language.kept_states`."""
+
+    def read(self, backbone: Any, sequences: Sequence[Sequence[int]], *, batch_tokens: int) -> torch.Tensor:
+        """Read the state at the last token of each sequence, without gradient."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Backbone:
     """Hold a causal language model, its tokenizer, and where they came from.
@@ -27,12 +37,14 @@ class Backbone:
         tokenizer: its tokenizer.
         source: what `load_backbone` was asked for, so that a saved model can name it.
         items: tokens behind the vocabulary that stand for items, which only the upper layers read; None for none.
+        kept: keeps what was read of sequences without gradient, where weights no longer change; None keeps nothing.
     """
 
     model: CausalModel
     tokenizer: PreTrainedTokenizerBase
     source: str
     items: ItemTokens | None = None
+    kept: Keeps | None = None
 
     @cached_property
     def halves(self) -> Halves:

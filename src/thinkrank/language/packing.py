@@ -127,11 +127,13 @@ class Packing:
         """Name the tokens that are no items; in the lower layers each attends to the text before it.
 
         Raises:
-            ValueError: if a root is held: its keys and values are those of one position per token in all layers.
+            ValueError: if a root is held and text stands behind it: of the root only the upper layers are known.
         """
-        if self._held:
-            raise ValueError("prompts that hold items cannot be held")
         forest = self.forest
+        if self._held:
+            if any(token < first_item for node in self.offsets for token in forest.ids[node]):
+                raise ValueError("text behind a prompt that is held cannot be read beside items")
+            return TextPart(self._tensor(()), self._tensor(()), self)
         text = text_alone(forest, first_item)
         packing = Packing(text, self.device)
         places = {

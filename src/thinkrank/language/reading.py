@@ -40,6 +40,8 @@ def read_growing(backbone: Backbone, prompts: Sequence[Prompt], *, batch_tokens:
 
     A token sees nothing behind itself, so what a prompt begins with is read where another one goes on from it.
     """
+    if backbone.kept is not None:
+        return backbone.kept.read(backbone, [prompt.ids for prompt in prompts], batch_tokens=batch_tokens)
     chains: list[tuple[tuple[int, ...], list[int]]] = []
     for prompt in prompts:
         if chains and prompt.ids[: len(chains[-1][0])] == chains[-1][0]:
@@ -62,6 +64,9 @@ def read_behind(
 
     Neighbours with the same prompt, such as the thoughts about one history, share one reading of it.
     """
+    if backbone.kept is not None:
+        joined = [(*prompt.ids, *ending) for prompt, ending in zip(prompts, endings, strict=True)]
+        return backbone.kept.read(backbone, joined, batch_tokens=batch_tokens)
     groups: list[tuple[tuple[int, ...], list[Sequence[int]]]] = []
     for prompt, ending in zip(prompts, endings, strict=True):
         if not groups or groups[-1][0] != prompt.ids:

@@ -1,0 +1,202 @@
+"""Histories that grow are read where they went on: keys and values of sequences, kept between requests within a bound.
+
+A token sees nothing behind itself. What a sequence begins with was often read before: the same user came back with an
+event more, or somebody takes an item out of a history to see what follows. Only what is new is read then, and the
+states equal a whole reading to rounding.
+
+Shape legend: B sequences, T tokens, P tokens kept, J key-value heads, E head width, D width.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from thinkrank.language.backbone import Backbone
+from thinkrank.language.exact import is_exact
+from thinkrank.language.item_tokens import TextPart
+from thinkrank.language.packing import Packing, PrefixKV, batches, packed_states
+from thinkrank.language.prefix_tree import PrefixTree
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    ids: Ids
+    exact: bool
+    hashes: tuple[int, ...]
+    layers: PrefixKV
+
+
+class KeptStates:
+    """Read sequences, and keep what was read; the least recently used are dropped first. Threads may read at once.
+
+    For a model whose weights no longer change. Whoever asks in fp32 (see `exact`) gets what was read in fp32.
+
+    Args:
+        max_tokens: tokens whose keys and values are kept at most.
+
+    Attributes:
+        hits: sequences of which a beginning was kept.
+        misses: the others.
+        tokens_kept: tokens that were not read again.
+        tokens_read: tokens that were.
+    """
+
+    def __init__(self, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        self.hits = self.misses = self.tokens_kept = self.tokens_read = 0
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._by_hash: dict[int, _Kept] = {}
+        self._lock = threading.Lock()
+        self._num_tokens = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Count the tokens kept now."""
+        return self._num_tokens
+
+    @torch.no_grad()
+    def read(
+        self, backbone: Backbone, sequences: Sequence[Sequence[int]], *, batch_tokens: int = 4096
+    ) -> Float[Tensor, "B D"]:
+        """Read the state at the last token of each sequence, without gradient.
+
+        Args:
+            backbone: always the same model.
+            sequences: token ids, none empty.
+            batch_tokens: tokens read in one pass, unless one sequence alone has more.
+        """
+        wanted = [tuple(ids) for ids in sequences]
+        beginnings = {ids: self._beginning(backbone, ids) for ids in dict.fromkeys(wanted)}
+        found: dict[Ids, Tensor] = {}
+        for with_kept in (False, True):
+            part = [ids for ids, (_, count) in beginnings.items() if bool(count) == with_kept]
+            for some in batches([len(ids) - beginnings[ids][1] for ids in part], batch_tokens):
+                found |= self._read(backbone, {ids: beginnings[ids] for ids in part[some]})
+        empty = torch.empty(0, backbone.hidden_size, device=backbone.device)
+        return torch.stack([found[ids] for ids in wanted]) if wanted else empty
+
+    def _beginning(self, backbone: Backbone, ids: Ids) -> tuple[_Kept | None, int]:
+        """Find the longest kept beginning, at most all but the last token, and count it."""
+        hashes, exact = _hashes(ids), is_exact()
+        found: tuple[_Kept | None, int] = (None, 0)
+        with self._lock:
+            for count in range(len(ids) - 1, 0, -1):
+                kept = self._by_hash.get(hashes[count - 1])
+                if kept is not None and kept.exact == exact and kept.ids[:count] == ids[:count]:
+                    if _is_enough(backbone, kept, ids, count):
+                        self._kept.move_to_end(id(kept))
+                        found = kept, count
+                    break
+            self.hits, self.misses = self.hits + bool(found[1]), self.misses + (not found[1])
+            self.tokens_kept, self.tokens_read = self.tokens_kept + found[1], self.tokens_read + len(ids) - found[1]
+        return found
+
+    def _read(self, backbone: Backbone, some: dict[Ids, tuple[_Kept | None, int]]) -> dict[Ids, Tensor]:
+        """Read what is new of some sequences, all of which have a kept beginning or none."""
+        ids: list[Ids] = []
+        parents: list[int] = []
+        held: dict[int, PrefixKV] = {}
+        leaves: list[int] = []
+        for sequence, (kept, count) in some.items():
+            if kept is not None:
+                held[len(ids)] = _first(kept.layers, count)
+                ids, parents = [*ids, sequence[:count]], [*parents, -1]
+            leaves.append(len(ids))
+            ids, parents = [*ids, sequence[count:]], [*parents, len(ids) - 1 if kept is not None else -1]
+        packing = Packing(PrefixTree(tuple(ids), tuple(parents)), backbone.device, held=held)
+        recorder = _Recorder(packing)
+        states_TD = packed_states(backbone, packing, sight=recorder)
+        found: dict[Ids, Tensor] = {}
+        exact = is_exact()
+        for (sequence, (kept, count)), leaf in zip(some.items(), leaves, strict=True):
+            found[sequence] = states_TD[packing.last(leaf)].clone()
+            begin = packing.offsets[leaf]
+            new = slice(begin, begin + len(sequence) - count)
+            layers = recorder.layers(new, None if kept is None else held[leaf - 1])
+            self._keep(_Kept(sequence, exact, _hashes(sequence), layers))
+        return found
+
+    def _keep(self, new: _Kept) -> None:
+        with self._lock:
+            self._kept[id(new)] = new
+            self._by_hash |= dict.fromkeys(new.hashes, new)
+            self._num_tokens += len(new.ids)
+            while self._num_tokens > self.max_tokens:
+                _, old = self._kept.popitem(last=False)
+                self._num_tokens -= len(old.ids)
+                for one in old.hashes:
+                    if self._by_hash.get(one) is old:
+                        del self._by_hash[one]
+
+
+class _Recorder:
+    """Attend as a packing does, and keep the keys and values of every layer that sees all tokens."""
+
+    def __init__(self, packing: Packing) -> None:
+        self.packing = packing
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def text_part(self, first_item: int) -> TextPart:
+        """See `MixedPattern`."""
+        return self.packing.text_part(first_item)
+
+    def attend(
+        self,
+        layer: int,
+        queries_BHTE: Tensor,
+        keys_BJTE: Tensor,
+        values_BJTE: Tensor,
+        *,
+        scale: float,
+        window: int | None,
+    ) -> Tensor:
+        self._layers[layer] = keys_BJTE, values_BJTE
+        return self.packing.attend(layer, queries_BHTE, keys_BJTE, values_BJTE, scale=scale, window=window)
+
+    def layers(self, part: slice, held: PrefixKV | None) -> PrefixKV:
+        """Return the keys and values of some tokens behind those that were held; nothing of layers below items."""
+        nothing = torch.empty(0)
+        made: list[tuple[Tensor, Tensor]] = []
+        for layer in range(max(self._layers) + 1):
+            if layer not in self._layers:
+                made.append((nothing, nothing))
+                continue
+            new = [both[:, :, part] for both in self._layers[layer]]
+            if held is not None:
+                new = [torch.cat(pair, dim=2) for pair in zip(held[layer], new, strict=True)]
+            made.append((new[0].clone(), new[1].clone()))
+        return tuple(made)
+
+
+def _first(layers: PrefixKV, count: int) -> PrefixKV:
+    return tuple(
+        (keys[:, :, :count], values[:, :, :count]) if keys.ndim > 1 else (keys, values) for keys, values in layers
+    )
+
+
+def _is_enough(backbone: Backbone, kept: _Kept, ids: Ids, count: int) -> bool:
+    """Tell whether a rest can be read behind what is kept; of items nothing is kept of the layers below them."""
+    if backbone.items is None:
+        return True
+    if max(ids) < backbone.items.first_id:
+        return kept.layers[0][0].ndim > 1
+    return min(ids[count:]) >= backbone.items.first_id
+
+
+def _hashes(ids: Ids) -> tuple[int, ...]:
+    """Return a number for each beginning."""
+
+    def each() -> Iterator[int]:
+        last = 0
+        for token in ids:
+            last = hash((last, token))
+            yield last
+
+    return tuple(each())
