@@ -226,3 +226,24 @@ def test_bf16_weights_give_one_score_by_every_path_that_judges(config, dataset, 
             assert score.item() == pytest.approx(exact, abs=2e-5)
             apart = max(apart, abs(rollout.scores_GN[0, n].item() - exact))
     assert apart > 2e-4, "rewards are read in bf16, or this says nothing"
+
+
+@pytest.mark.parametrize("model", ["linear", "thinking"], indirect=True)
+def test_several_thoughts_count_as_the_mean_of_their_scores_and_none_as_none(model):
+    options = GenerationOptions(max_new_tokens=5, temperature=1.0)
+    rows = [[row for row in items if row >= 0] for items in CANDIDATES.tolist()]
+    written = model.sample(HISTORIES, rows, options, num_samples=3)
+    apart = [model.scores_after(HISTORIES, rows, [[many[n] for many in pairs] for pairs in written]) for n in range(3)]
+    answer = model.rank(HISTORIES, CANDIDATES, think=True, samples=3, thought_options=options)
+    given = answer.scores_given(4)
+    for b, own in enumerate(rows):
+        columns = [CANDIDATES[b].tolist().index(row) for row in own]
+        mean = np.mean([scores[b].numpy() for scores in apart], axis=0)
+        np.testing.assert_allclose(given[b, columns], mean, atol=2e-5)
+        assert {reason.text for reason in answer.reasons[b]} <= {many[0].text.strip() for many in written[b]}
+    assert answer.cost.tokens == sum(len(thought.ids) for pairs in written for many in pairs for thought in many)
+    plain = model.rank(HISTORIES, CANDIDATES, think=False)
+    assert plain.reasons is None
+    for b, (own, scores) in enumerate(zip(rows, model.scores_after(HISTORIES, rows), strict=True)):
+        columns = [CANDIDATES[b].tolist().index(row) for row in own]
+        np.testing.assert_allclose(plain.scores_given(4)[b, columns], scores.numpy(), atol=2e-5)

@@ -266,12 +266,24 @@ def test_answer_and_places_come_from_one_thought(model, monkeypatch):
     targets_B, thinking = np.arange(5), Configured(model, think=True)
     expected = thinking.retrieve(REQUESTS, 4), thinking.target_ranks(REQUESTS, targets_B)
     np.testing.assert_array_equal(expected[1], target_ranks(masked(model.scores(REQUESTS, think=True)), targets_B))
-    calls, think = [], model.think
-    monkeypatch.setattr(model, "think", lambda *asked: calls.append(asked) or think(*asked))
+    calls, sample = [], model.sample
+    monkeypatch.setattr(model, "sample", lambda *asked, **how: calls.append(asked) or sample(*asked, **how))
     ranking, ranks_B = thinking.retrieve_with_ranks(REQUESTS, 4, targets_B)
     assert len(calls) == 1
     np.testing.assert_array_equal(ranking.items_BK, expected[0].items_BK)
     np.testing.assert_array_equal(ranks_B, expected[1])
+
+
+def test_several_thoughts_count_as_the_mean_of_their_scores(model):
+    options = GenerationOptions(max_new_tokens=6, temperature=1.0)
+    written = model.sample([model.prompts.user(one).prompt for one in HISTORIES], options, num_samples=3)
+    asked = {"filter_seen": False, "think": True, "thought_options": options}
+    answer = model.retrieve(HISTORIES, 11, samples=3, **asked)
+    users = [model.users_after(HISTORIES, [many[n] for many in written]) for n in range(3)]
+    scores_BI = torch.stack([model.vectors.scores(users_BD) for users_BD in users]).mean(dim=0).numpy()
+    np.testing.assert_allclose(np.take_along_axis(scores_BI, answer.items_BK, axis=1), answer.scores_BK, atol=1e-5)
+    assert [thought.text for thought in answer.thoughts] == [many[0].text.strip() for many in written]
+    assert answer.cost.tokens == sum(len(thought.ids) for many in written for thought in many)
 
 
 def test_candidates_are_sorted_by_the_scores_they_have_in_the_catalogue(changeable):

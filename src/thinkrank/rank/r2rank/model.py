@@ -61,10 +61,12 @@ class PairAnswers:
     Attributes:
         scores_BN: in the order in which candidates were given; -inf for padding.
         thoughts: per history, by catalogue row; None if none were written.
+        further: tokens of thoughts that are in the scores and not among these.
     """
 
     scores_BN: Float32[np.ndarray, "B N"]
     thoughts: list[dict[int, Completion]] | None
+    further: int = 0
 
 
 class R2Rank:
@@ -262,7 +264,15 @@ class R2Rank:
             parts.append(self.read_scores(pairs, packed_states(self.backbone, pairs.packing)))
         return torch.cat(parts)
 
-    def rank(self, requests: Any, candidates: Any, *, thought_options: GenerationOptions | None = None) -> Ranking:
+    def rank(
+        self,
+        requests: Any,
+        candidates: Any,
+        *,
+        think: bool | None = None,
+        samples: int = 1,
+        thought_options: GenerationOptions | None = None,
+    ) -> Ranking:
         """Sort each request's candidates, best first; equal scores by catalogue row.
 
         If the configuration says so, each pair is thought about first, and the answer carries the thoughts as reasons.
@@ -271,6 +281,8 @@ class R2Rank:
         Args:
             requests: see `Requests.of`.
             candidates: a list for each request; see `Candidates.of`.
+            think: whether pairs are thought about; None for what the configuration says.
+            samples: thoughts about each pair of which the mean of the scores is taken; the first is the reason.
             thought_options: how to write; the configuration's by default.
 
         Returns:
@@ -282,14 +294,14 @@ class R2Rank:
         started = time.perf_counter()
         requests = checked_requests(requests, self.catalogue)
         candidates = checked_candidates(candidates, self.catalogue, len(requests))
-        answers = self.answer(requests.histories, candidates.items_BN, thought_options)
-        ranking, reasons, tokens = order_candidates(candidates, answers.scores_BN, ties="row"), None, 0
+        answers = self.answer(requests.histories, candidates.items_BN, thought_options, think=think, samples=samples)
+        ranking, reasons, tokens = order_candidates(candidates, answers.scores_BN, ties="row"), None, answers.further
         if answers.thoughts is not None:
             reasons = tuple(
                 tuple(thought_of(by_row[row]) for row in items if row >= 0)
                 for items, by_row in zip(ranking.items_BK.tolist(), answers.thoughts, strict=True)
             )
-            tokens = sum(len(thought.token_ids) for many in reasons for thought in many)
+            tokens += sum(len(thought.token_ids) for many in reasons for thought in many)
         return replace(ranking, reasons=reasons, cost=Cost(time.perf_counter() - started, tokens))
 
     def answer(
@@ -297,22 +309,41 @@ class R2Rank:
         histories: Sequence[History],
         candidates_BN: Int32[np.ndarray, "B N"],
         thought_options: GenerationOptions | None = None,
+        *,
+        think: bool | None = None,
+        samples: int = 1,
     ) -> PairAnswers:
         """Score candidates and tell what was thought about each, without checking them; see `rank`.
 
         Candidates are taken in the order of the catalogue, so that even rounding does not depend on how they came.
         """
         rows = [sorted(row for row in items if row >= 0) for items in candidates_BN.tolist()]
-        thoughts = self.think(histories, rows, thought_options) if self.config.thinks else None
-        scores = None if thoughts is None else self._scores_of_states(thoughts)
-        if scores is None:
-            scores = self.scores_after(histories, rows, thoughts)
+        thoughts, further = None, 0
+        if self.config.thinks if think is None else think:
+            written = self.sample(histories, rows, thought_options, num_samples=samples)
+            thoughts, *others = ([[many[n] for many in pairs] for pairs in written] for n in range(samples))
+            scored = [self._scores_after_thoughts(histories, rows, one) for one in (thoughts, *others)]
+            scores = [torch.stack(same).mean(dim=0) for same in zip(*scored, strict=True)]
+            further = sum(len(thought.ids) for one in others for pairs in one for thought in pairs)
+        else:
+            scores = self.scores_after(histories, rows)
         scores_BN = np.full(candidates_BN.shape, -np.inf, dtype=np.float32)
         for to, items, sorted_rows, scores_N in zip(scores_BN, candidates_BN, rows, scores, strict=True):
             to[items >= 0] = scores_N.float().cpu().numpy()[np.searchsorted(sorted_rows, items[items >= 0])]
         if thoughts is None:
             return PairAnswers(scores_BN, None)
-        return PairAnswers(scores_BN, [dict(zip(*pairs, strict=True)) for pairs in zip(rows, thoughts, strict=True)])
+        by_row = [dict(zip(*pairs, strict=True)) for pairs in zip(rows, thoughts, strict=True)]
+        return PairAnswers(scores_BN, by_row, further)
+
+    def _scores_after_thoughts(
+        self,
+        histories: Sequence[History],
+        candidates: Sequence[Sequence[int]],
+        thoughts: Sequence[Sequence[Completion]],
+    ) -> list[Float[Tensor, "_"]]:
+        """Score pairs after one thought about each, from the engine's own states where they may stand for ours."""
+        scores = self._scores_of_states(thoughts)
+        return self.scores_after(histories, candidates, thoughts) if scores is None else scores
 
     @torch.no_grad()
     def _scores_of_states(self, thoughts: Sequence[Sequence[Completion]]) -> list[Float[Tensor, "_"]] | None:

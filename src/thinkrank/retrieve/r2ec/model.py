@@ -46,7 +46,7 @@ from thinkrank.retrieve.r2ec.card import model_card
 from thinkrank.retrieve.r2ec.config import R2ecConfig
 from thinkrank.retrieve.r2ec.head import RetrievalHead
 from thinkrank.retrieve.r2ec.item_texts import ItemTexts, with_item_tokens, with_kept_item_tokens
-from thinkrank.retrieve.r2ec.reading import Reading
+from thinkrank.retrieve.r2ec.reading import Reading, mean_of
 from thinkrank.retrieve.r2ec.unit_vectors import UnitVectors
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.checks import checked_candidates, checked_requests
@@ -292,6 +292,7 @@ class R2ec:
         filter_seen: bool = True,
         think: bool = False,
         thought_options: GenerationOptions | None = None,
+        samples: int = 1,
     ) -> Ranking:
         """Answer each request with its k best items; equal scores are ordered by catalogue row.
 
@@ -302,8 +303,9 @@ class R2ec:
             filter_seen: leave the items of the history out.
             think: write a thought first; the answer carries it.
             thought_options: how to write it; the configuration's by default.
+            samples: thoughts of which the mean of the scores is taken; the answer carries the first.
         """
-        return self._found(self._read(requests, think, thought_options), k, filter_seen)
+        return self._found(self._read(requests, think, thought_options, samples), k, filter_seen)
 
     def target_ranks(
         self,
@@ -317,11 +319,9 @@ class R2ec:
         """Return the 1-based place of each target in the whole catalogue, equal scores before it.
 
         Args:
-            requests: as for `retrieve`.
+            requests, think, thought_options: as for `retrieve`.
             targets_B: catalogue rows.
             filter_seen: leave the items of the history out; such a target has the place I + 1.
-            think: write a thought first.
-            thought_options: how to write it; the configuration's by default.
         """
         return self._ranks(self._read(requests, think, thought_options), targets_B, filter_seen)
 
@@ -334,9 +334,10 @@ class R2ec:
         filter_seen: bool = True,
         think: bool = False,
         thought_options: GenerationOptions | None = None,
+        samples: int = 1,
     ) -> tuple[Ranking, Int64[np.ndarray, "B"]]:
-        """Answer both `retrieve` and `target_ranks` from one thought and one reading."""
-        read = self._read(requests, think, thought_options)
+        """Answer both `retrieve` and `target_ranks` from one thought, or a mean of several, and one reading."""
+        read = self._read(requests, think, thought_options, samples)
         return self._found(read, k, filter_seen), self._ranks(read, targets_B, filter_seen)
 
     def rank(
@@ -350,10 +351,8 @@ class R2ec:
         """Sort each request's candidates; equal scores are ordered by catalogue row.
 
         Args:
-            requests: as for `retrieve`.
+            requests, think, thought_options: as for `retrieve`.
             candidates: a list for each request; see `Candidates.of`.
-            think: write a thought about the request first; the answer carries it.
-            thought_options: how to write it; the configuration's by default.
 
         Raises:
             ThinkrankError: if there is not one list for each request, or a list holds what is not in the catalogue.
@@ -365,11 +364,14 @@ class R2ec:
         scores_BN = self.vectors.scores_of(read.users_BD, items_BN).float().cpu().numpy()
         return read.completed(order_candidates(candidates, scores_BN, ties="row"))
 
-    def _read(self, requests: Any, think: bool, thought_options: GenerationOptions | None) -> Reading:
+    def _read(self, requests: Any, think: bool, thought_options: GenerationOptions | None, samples: int = 1) -> Reading:
         """Think if that is wanted, and read the result."""
-        began = time.perf_counter()
-        requests = checked_requests(requests, self.catalogue)
-        return self._users(requests, self.think(requests, thought_options) if think else None, began)
+        began, requests = time.perf_counter(), checked_requests(requests, self.catalogue)
+        if not think:
+            return self._users(requests, None, began)
+        prompts = [self.prompts.user(history).prompt for history in requests.histories]
+        written = self.sample(prompts, thought_options, num_samples=samples)
+        return mean_of([self._users(requests, [many[n] for many in written], began) for n in range(samples)])
 
     @torch.no_grad()
     def _users(self, requests: Requests, thoughts: Sequence[Completion] | None, began: float) -> Reading:

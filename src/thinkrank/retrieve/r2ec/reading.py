@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,12 +20,21 @@ from thinkrank.stages.thoughts import thought_of
 
 @dataclass(frozen=True)
 class Reading:
-    """Requests that were read, after a thought or without one."""
+    """Requests that were read, after a thought or without one.
+
+    Attributes:
+        requests: what was asked.
+        users_BD: unit vectors of the users, or means of such.
+        thoughts: one per request; None if none was written.
+        began: when the work on them did, by `time.perf_counter`.
+        further: thoughts that are in the means and not in the answer.
+    """
 
     requests: Requests
     users_BD: Float[Tensor, "B D"]
     thoughts: Sequence[Completion] | None
     began: float
+    further: Sequence[Completion] = ()
 
     def seen(self, filter_seen: bool) -> list[np.ndarray] | None:
         """Return what must not be answered."""
@@ -32,9 +42,16 @@ class Reading:
 
     def completed(self, ranking: Ranking) -> Ranking:
         """Return the answer with its thoughts and its cost."""
-        written = self.thoughts or ()
+        tokens = sum(len(thought.ids) for thought in (*(self.thoughts or ()), *self.further))
         return replace(
             ranking,
-            thoughts=None if self.thoughts is None else tuple(map(thought_of, written)),
-            cost=Cost(time.perf_counter() - self.began, sum(len(thought.ids) for thought in written)),
+            thoughts=None if self.thoughts is None else tuple(map(thought_of, self.thoughts)),
+            cost=Cost(time.perf_counter() - self.began, tokens),
         )
+
+
+def mean_of(readings: Sequence[Reading]) -> Reading:
+    """Join readings of the same requests after a thought each: scores are linear in users, so theirs are the mean."""
+    first, *others = readings
+    further = [thought for reading in others for thought in reading.thoughts or ()]
+    return replace(first, users_BD=torch.stack([one.users_BD for one in readings]).mean(dim=0), further=further)
