@@ -1,16 +1,19 @@
 """Settings are laid over each other, kept whole, and refused in one line."""
 
+import json
 import tomllib
+from pathlib import Path
 
 import pytest
 import tomli_w
 
 from thinkrank.errors import ThinkrankError
-from thinkrank.recipes.layers import Layers, parse_assignment, setting_names, validated
+from thinkrank.recipes.layers import Layers, parse_assignment, resumed, setting_names, validated
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.ranking import RankSettings, rank_settings
 from thinkrank.recipes.reranking import RerankSettings, rerank_settings
 from thinkrank.recipes.retrieval import RetrieveSettings, retrieve_settings
+from thinkrank.rerank import EGLRConfig, GrpoOptions
 from thinkrank.training.run import _without_none
 
 
@@ -81,3 +84,85 @@ def test_values_are_read_as_toml_and_else_as_text():
     assert parse_assignment("a=x=y") == ("a", "x=y")
     with pytest.raises(ThinkrankError, match="not of the form key=value"):
         parse_assignment("nonsense")
+
+
+def begun(folder, settings, *, without=(), **manifest):
+    """A run's folder as a training of these settings leaves it, some of them unknown then."""
+    table = _without_none(settings.model_dump(mode="json"))
+    for key in without:
+        *path, name = key.split(".")
+        inner = table
+        for part in path:
+            inner = inner[part]
+        del inner[name]
+    folder.mkdir(exist_ok=True)
+    (folder / "config.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
+    (folder / "traces.jsonl").touch()
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+def test_a_setting_that_an_older_run_did_not_know_has_the_meaning_it_had_then(tmp_path):
+    here = retrieve_settings(Preset.thinkrank, Layers(source="table"))
+    then = here.model_copy(update={"model": here.model.model_copy(update={"reading": "text"}), "crowd": ()})
+    folder = begun(tmp_path, then, without=["model.reading", "model.head.shared_bias", "crowd"])
+    resume = resumed(here, folder)  # today's preset reads late and has a crowd; nobody gave either
+    assert (resume.model.reading, resume.model.head.shared_bias, resume.crowd) == ("text", False, ())
+    asked = retrieve_settings(Preset.thinkrank, Layers(source="table", assignments=["model.reading=late"]))
+    with pytest.raises(ThinkrankError, match=r"its model.reading is 'text', not 'late'"):
+        resumed(asked, folder)
+
+
+def test_a_default_that_changed_does_not_refuse_the_same_command_and_a_dropped_setting_does(tmp_path):
+    given = Layers(source="table", assignments=["reinforce.steps=3"])
+    here = rank_settings(given)
+    then = here.model_copy(update={"cold_start": here.cold_start.model_copy(update={"validation_samples": 7})})
+    folder = begun(tmp_path, then, given=sorted(here.given))
+    assert resumed(here, folder).cold_start.validation_samples == 7
+    with pytest.raises(ThinkrankError, match=r"its reinforce.steps is 3, not "):
+        resumed(rank_settings(Layers(source="table")), folder)
+    told = Layers(source="table", assignments=["reinforce.steps=3", "cold_start.validation_samples=8"])
+    with pytest.raises(ThinkrankError, match=r"its cold_start.validation_samples is 7, not 8"):
+        resumed(rank_settings(told), folder)
+    begun(tmp_path, then)  # an older run, which does not say what was given
+    with pytest.raises(ThinkrankError, match=r"its cold_start.validation_samples is 7"):
+        resumed(here, folder)
+
+
+def test_another_preset_is_another_run(tmp_path):
+    here = retrieve_settings(Preset.thoughts, Layers(source="table"))
+    folder = begun(tmp_path, here, given=sorted(here.given))
+    assert resumed(here, folder) == here
+    with pytest.raises(ThinkrankError, match="holds another run"):
+        resumed(retrieve_settings(Preset.paper, Layers(source="table")), folder)
+
+
+def test_settings_made_in_python_tell_what_was_set():
+    settings = RerankSettings(data={"source": "synthetic"}, grpo=GrpoOptions(steps=3))
+    assert settings.given == {"data.source", "grpo.steps"}
+    assert settings.model_copy(update={"model": EGLRConfig()}).given == settings.given
+
+
+def test_names_of_files_become_absolute_where_they_are_given(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name in ("orders.csv", "in/base", "in/shop"):
+        path = tmp_path / name
+        path.touch() if path.suffix else path.mkdir()
+    (tmp_path / "in" / "shop" / "dataset.json").touch()
+    (tmp_path / "in" / "mine.toml").write_text(
+        '\ufeff[data]\nsource = "shop"\n[model]\nbackbone = "base"\n[training]\nsteps = 2\n', encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    layers = Layers(
+        config=Path("in/mine.toml"),
+        assignments=["data.options.interactions=orders.csv", "data.options.event=in", "model.prompt.noun=base"],
+    )
+    settings = layers.over(RetrieveSettings, lambda source: {"model": {}, "training": {}})
+    assert settings.data.source == str(tmp_path / "in" / "shop")
+    assert settings.model.backbone == str(tmp_path / "in" / "base")
+    assert settings.data.options == {"interactions": str(tmp_path / "orders.csv"), "event": "in"}
+    assert settings.model.prompt.noun == "base"
+    inside = Layers(source="table", path="in", options=["interactions=orders.csv"])  # of the folder that is named
+    assert inside.over(RetrieveSettings, lambda source: {"model": {}, "training": {}}).data.options == {
+        "interactions": "orders.csv"
+    }

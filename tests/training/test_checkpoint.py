@@ -1,6 +1,10 @@
+import resource
+import signal
+
 import pytest
 import torch
 
+from thinkrank.errors import ThinkrankError
 from thinkrank.training import latest_checkpoint, load_optimizer_tensors, optimizer_tensors, write_checkpoint
 
 
@@ -57,3 +61,28 @@ def test_an_optimiser_restored_from_tensors_makes_the_same_next_step(optimizer_c
     step(weight, optimizer)
     step(other, restored)
     assert torch.equal(weight, other)
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path):
+    write_checkpoint(tmp_path, 3, {"w": torch.ones(4)}, {"seconds": 1.5})
+    for name in ("state.json", "tensors.safetensors"):
+        file = tmp_path / "step-00000003" / name
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ThinkrankError, match=r"step-00000003: the checkpoint is damaged.*delete that folder"):
+            latest_checkpoint(tmp_path)
+        file.write_bytes(whole)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_half_written(tmp_path):
+    write_checkpoint(tmp_path, 1, {"w": torch.ones(4)}, {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+    try:
+        with pytest.raises(ThinkrankError, match="checkpoint of step 2 .*cannot be written.*make room"):
+            write_checkpoint(tmp_path, 2, {"w": torch.ones(100_000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert [file.name for file in tmp_path.iterdir()] == ["step-00000001"]

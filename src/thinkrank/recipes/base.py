@@ -8,7 +8,8 @@ training, the models that these begin with, and the trained one in `model/`.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -22,9 +23,11 @@ from thinkrank.evaluate import Comparison, ResultRow
 from thinkrank.options import Options
 from thinkrank.pretrained import CONFIG_FILE, imported
 from thinkrank.recipes import own
-from thinkrank.recipes.layers import run_config
+from thinkrank.recipes.layers import resumed, run_config
 from thinkrank.report import Report
 from thinkrank.training import Progress, Run, no_progress
+from thinkrank.training.lock import locked
+from thinkrank.training.run import is_begun
 
 logger = logging.getLogger(__name__)
 
@@ -229,14 +232,42 @@ def train(
     Raises:
         ThinkrankError: if the folder holds a run with other settings or of other data.
     """
-    folder, chosen = Path(folder), settings.stage_class
+    folder, chosen, given = Path(folder), settings.stage_class, settings.given
     made = None  # a class that does not fit is refused before there is a folder
     if chosen is not None and not is_trained(folder):
         made = own.create(chosen, recipe.stage)
     split = settings.data.load_split() if split is None else split
     settings = recipe.sized(settings, split)
-    manifest = {"split": split.manifest(), "seed": recipe.seed(settings), "device": device}
-    run = Run(folder, settings.model_dump(mode="json"), manifest)
+    if is_begun(folder):
+        settings = resumed(settings, folder)
+    with locked(folder) if world.is_first else nullcontext():
+        return _train(recipe, settings, folder, split, made, device=device, world=world, progress=progress, given=given)
+
+
+def _train(
+    recipe: Recipe,
+    settings: Any,
+    folder: Path,
+    split: Any,
+    made: Any,
+    *,
+    device: str,
+    world: World,
+    progress: Progress,
+    given: Iterable[str],
+) -> tuple[Run, Any]:
+    """Train in a folder that is held, with settings that are its own; `made` is a stage of a class of the user's."""
+    chosen = settings.stage_class
+    manifest = {
+        "split": split.manifest(),
+        "seed": recipe.seed(settings),
+        "device": device,
+        "given": sorted(given),
+        "notices": list(notices_of(split)),
+    }
+    report_to = settings.report_to or () if world.is_first else ()
+    config = run_config(folder) if is_begun(folder) else settings.model_dump(mode="json", exclude={"report_to"})
+    run = Run(folder, config, manifest, report_to=report_to)
     if is_trained(folder):
         logger.info("%s holds the finished training of these settings: reusing it", folder)
         return run, load_model(recipe, settings, folder / MODEL, device=device)
@@ -253,7 +284,10 @@ def train(
         log = run
         if phase.folder:
             seed = getattr(phase.options, "seed", manifest["seed"])
-            log = Run(folder / phase.folder, phase.options.model_dump(mode="json"), {**manifest, "seed": seed})
+            made_from = {**manifest, "seed": seed}
+            inside = folder / phase.folder
+            config = run_config(inside) if is_begun(inside) else phase.options.model_dump(mode="json")
+            log = Run(inside, config, made_from, report_to=report_to)
         phase.train(model, log, progress)
     if chosen is None:
         model = recipe.completed(settings, split, model, progress)
@@ -263,6 +297,12 @@ def train(
         else:
             own.save(chosen, model, folder / MODEL)
     return run, model
+
+
+def notices_of(split: Any) -> tuple[str, ...]:
+    """Return what was dropped or repaired when the data was read."""
+    dataset = getattr(split, "dataset", None) or getattr(split, "train", None)
+    return tuple(getattr(dataset, "notices", ()))
 
 
 def open_run(folder: str | Path, *, device: str = "auto") -> OpenRun:

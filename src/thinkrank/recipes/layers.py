@@ -1,20 +1,28 @@
 """Settings of a run: defaults, then a TOML file, then tables, then `a.b=c`, each over the one before."""
 
 import difflib
+import functools
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError, model_serializer
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_serializer
 
 from thinkrank.errors import ThinkrankError
+from thinkrank.language.options import INSTALLED_MODELS
 from thinkrank.options import Options
+from thinkrank.training.run import another_run, read_manifest
+from thinkrank.training.tracking import require_trackers
+
+PRESET = "--preset "
+"""Begins the name of the preset among what was given."""
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
+RunSettingsT = TypeVar("RunSettingsT", bound="RunSettings")
 
 
 class RunSettings(Options):
@@ -28,6 +36,11 @@ class RunSettings(Options):
         optional = [name for name, field in type(self).model_fields.items() if field.default is None]
         return {key: value for key, value in serialize(self).items() if value is not None or key not in optional}
 
+    @functools.cached_property
+    def given(self) -> frozenset[str]:
+        """Return the names of the settings that were set and are no defaults, dotted; `Layers.over` tells them."""
+        return frozenset(_set_fields(self))
+
     @classmethod
     def from_run(cls: type[SettingsT], folder: str | Path) -> SettingsT:
         """Read the settings a run was made with.
@@ -36,6 +49,30 @@ class RunSettings(Options):
             ThinkrankError: if the folder is no run, or one of another stage.
         """
         return validated(cls, run_config(folder))
+
+
+class TrainingSettings(RunSettings):
+    """Group the settings of a run that trains: what follows the training, which changes nothing of its outcome."""
+
+    report_to: tuple[str, ...] | None = Field(
+        None,
+        description="trackers that get the settings and every logged figure: tensorboard, mlflow, wandb, trackio, or a "
+        "class of your own as package.module:Name; several with commas between them",
+    )
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _split(cls, names: Any) -> Any:
+        return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+
+    @field_validator("report_to")
+    @classmethod
+    def _installed(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        try:
+            require_trackers(names or ())
+        except ThinkrankError as error:
+            raise ValueError(str(error)) from error
+        return names
 
 
 @dataclass(frozen=True)
@@ -73,6 +110,8 @@ class Layers:
             ThinkrankError: on a missing file, an unknown key (with the nearest one) or a value that does not fit.
         """
         from_file = {} if self.config is None else read_toml(self.config)
+        if self.config is not None:
+            make_absolute(from_file, self.config.parent)
         named = {"source": self.source, "path": self.path, "split": self.split}
         data: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
         if self.options:
@@ -87,10 +126,95 @@ class Layers:
             for part in reversed(key.split(".")):
                 value = {part: value}
             merge(given, value, whole=())
+        make_absolute(given, Path())
         source = given["data"].get("source") if isinstance(given["data"], dict) else None
         layers: dict[str, Any] = {"data": {}, **defaults(source if source is None else str(source))}
         merge(layers, given)
-        return validated(settings, layers)
+        made = validated(settings, layers)
+        if isinstance(made, RunSettings):
+            made.__dict__["given"] = frozenset(flat(given))  # what `given` would be without a lowest layer
+        return made
+
+
+def resumed(settings: RunSettingsT, folder: Path) -> RunSettingsT:
+    """Return the settings that a folder's run goes on with, which are those it began with.
+
+    A setting that the run was made before takes the meaning it had then. One whose default was another then, or was
+    fitted to the data or to this machine, keeps its value if nobody gave it, now or then.
+
+    Args:
+        settings: of the command at hand, complete.
+        folder: of a run that has begun.
+
+    Raises:
+        ThinkrankError: if what was given differs.
+    """
+    file = run_config(folder)
+    kept = validated(type(settings), file)
+    told = read_manifest(folder).get("given")
+    here = settings.given
+    is_preset_same = told is None or _presets(told) == _presets(here)
+    in_file, old, new = set(flat(file)), flat(_dumped(kept)), flat(_dumped(settings))
+    for key in sorted(old.keys() | new.keys()):
+        is_given = not is_preset_same or _among(key, here)
+        was_given = key in in_file and (told is None or _among(key, told))
+        if old.get(key) == new.get(key) or not (is_given or was_given):
+            continue
+        raise another_run(folder, f"its {key} is {old.get(key)!r}, not {new.get(key)!r}")
+    kept.__dict__["given"] = here
+    return kept
+
+
+def _dumped(settings: BaseModel) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude={"report_to"})
+
+
+def _presets(given: Iterable[str]) -> set[str]:
+    return {name for name in given if name.startswith(PRESET)}
+
+
+def _among(key: str, given: Iterable[str]) -> bool:
+    """Tell whether a setting was given, itself, as a part of a table, or as the whole of it."""
+    return any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in given)
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested table by dotted names; an absent value and none are the same."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _set_fields(settings: BaseModel, prefix: str = "") -> Iterator[str]:
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        key = f"{prefix}{type(settings).model_fields[name].alias or name}"
+        if isinstance(value, BaseModel):
+            yield from _set_fields(value, f"{key}.")
+        else:
+            yield key
+
+
+def make_absolute(tables: dict[str, Any], base: Path) -> None:
+    """Make names of files and folders absolute, in place, so that a run finds them from wherever it is opened.
+
+    Args:
+        tables: settings.
+        base: the folder that relative names are seen from: that of a settings file, or the present one.
+    """
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            if key != "options" or "path" not in tables:  # else they name files in that folder
+                make_absolute(value, base)
+        elif isinstance(value, str) and value and not Path(value).expanduser().is_absolute():
+            path = base / Path(value).expanduser()
+            named = key in ("path", "backbone", "encoder") and value not in INSTALLED_MODELS
+            if (named and path.exists()) or (path.suffix and path.is_file()) or (path / "dataset.json").is_file():
+                tables[key] = str(path.resolve())
 
 
 def defaults_of(settings: type[BaseModel]) -> dict[str, Any]:
@@ -156,7 +280,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ThinkrankError: if it is not there, cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ThinkrankError(f"{path}: no such settings file") from error
     except OSError as error:

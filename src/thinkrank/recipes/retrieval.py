@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import Evaluation, ResultRow, evaluate_retrieval
-from thinkrank.evaluate.verdict import verdict
+from thinkrank.evaluate.verdict import in_words, of_thinking, verdict
 from thinkrank.pretrained import load
 from thinkrank.recipes import reporting
 from thinkrank.recipes.base import (
@@ -25,7 +25,7 @@ from thinkrank.recipes.base import (
 )
 from thinkrank.recipes.baselines import EASE_R, ITEM_KNN, REFERENCES, SASREC, fitted_baselines, system_named
 from thinkrank.recipes.data import NOUNS, DataSettings, origin
-from thinkrank.recipes.layers import Layers, RunSettings, merge
+from thinkrank.recipes.layers import PRESET, Layers, TrainingSettings, merge
 from thinkrank.recipes.own import StageClass, with_places
 from thinkrank.recipes.presets import Preset, preset_tables
 from thinkrank.recipes.reader import READER, reader_of
@@ -57,7 +57,7 @@ _CUTOFFS = (5, 10, 20, 100)
 """Cut-offs of the figures; what is not among a hundred cannot be ranked by a later stage."""
 
 
-class RetrieveSettings(RunSettings):
+class RetrieveSettings(TrainingSettings):
     """Hold everything that `thinkrank train retrieve` can be told."""
 
     data: DataSettings
@@ -96,7 +96,9 @@ def retrieve_settings(which: Preset, layers: Layers) -> RetrieveSettings:
         merge(whole, preset_tables(which, noun=NOUNS.get(origin(source), "item")))
         return whole
 
-    return layers.over(RetrieveSettings, defaults)
+    settings = layers.over(RetrieveSettings, defaults)
+    settings.__dict__["given"] = settings.given | {f"{PRESET}{which}"}
+    return settings
 
 
 class RetrievalRecipe:
@@ -222,12 +224,15 @@ class RetrievalRecipe:
         )
 
     def verdict(self, settings: RetrieveSettings, evaluation: Evaluation) -> str:
-        """Compare what the run saves with the best baseline."""
+        """Say in words how what the run saves compares with others and what thinking does, then in figures."""
         fused = FUSED if FUSED in evaluation.systems else TRAINED
         own = settings.retriever.title if settings.retriever else fused
         ours = {own, TRAINED, THINKING, UNTRAINED, FUSED}
         others = [name for name in evaluation.systems if name not in ours and not name.startswith(FUSED)]
-        return verdict(evaluation, own, others)
+        told = [in_words(evaluation, own, others, does=f"finds the next {settings.model.prompt.noun}")]
+        if {THINKING, TRAINED} <= {*evaluation.systems}:
+            told.append(of_thinking(evaluation, THINKING, TRAINED))
+        return "\n".join([" ".join(told), verdict(evaluation, own, others)])
 
     def rows(
         self, evaluation: Evaluation, questions: Samples, split: Split, part: str, seeds: Mapping[str, Sequence[int]]

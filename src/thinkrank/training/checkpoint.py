@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from thinkrank.errors import ThinkrankError
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,27 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint and remove the older ones."""
+    """Write a checkpoint and remove the older ones.
+
+    Raises:
+        ThinkrankError: if it cannot be written; what was written of it is removed, and the one before stays.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, fresh / "tensors.safetensors"
-    )
-    (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    for file in fresh.iterdir():
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(held, fresh / "tensors.safetensors")
+        (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        for file in fresh.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+    except (OSError, SafetensorError) as error:  # of a full disk safetensors has an error of its own
+        shutil.rmtree(fresh, ignore_errors=True)
+        size = sum(tensor.numel() * tensor.itemsize for tensor in held.values())
+        raise ThinkrankError(
+            f"{folder}: the checkpoint of step {step} ({size / 1e6:,.0f} MB) cannot be written: "
+            f"{getattr(error, 'strerror', None) or error}; make room, and the same command goes on"
+        ) from error
     final = folder / f"step-{step:08d}"
     shutil.rmtree(final, ignore_errors=True)
     fresh.replace(final)
@@ -52,10 +66,20 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], sta
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read the newest whole checkpoint; None if there is none."""
+    """Read the newest whole checkpoint; None if there is none.
+
+    Raises:
+        ThinkrankError: if its files are damaged.
+    """
     found = sorted(folder.glob("step-*")) if folder.is_dir() else []
     if not found:
         return None
     newest = found[-1]
-    state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
-    return Checkpoint(int(newest.name.removeprefix("step-")), load_file(newest / "tensors.safetensors"), state)
+    try:
+        state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
+        tensors = load_file(newest / "tensors.safetensors")
+    except (ValueError, OSError, SafetensorError) as error:
+        raise ThinkrankError(
+            f"{newest}: the checkpoint is damaged ({error}): delete that folder, and the same command trains anew"
+        ) from error
+    return Checkpoint(int(newest.name.removeprefix("step-")), tensors, state)

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,12 @@ import tomli_w
 
 from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
+from thinkrank.training.lock import LOCK_FILE
+from thinkrank.training.tracking import Following
 
+CONFIG, MANIFEST, METRICS = "config.toml", "manifest.json", "metrics.jsonl"
+_FOLLOWED = ("tensorboard", "wandb", "mlruns")
+"""Folders that trackers leave."""
 _PACKAGES = ("thinkrank", "torch", "transformers", "peft", "numpy", "polars", "safetensors", "tokenizers")
 
 
@@ -30,26 +35,34 @@ class Run:
         folder: made if it does not exist.
         config: every setting, as nested plain values; None values are left out.
         manifest: what the run is made from; package versions are added. Its `split` holds the data's fingerprint.
+        report_to: trackers that get what is logged; see `thinkrank.training.tracking`.
 
     Raises:
-        ThinkrankError: if the folder holds a run with another configuration or other data.
+        ThinkrankError: if the folder holds a run with another configuration or other data, or a tracker is missing.
     """
 
     saves = True
     """Whether there is a folder to write into."""
 
-    def __init__(self, folder: str | Path, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        config: Mapping[str, Any],
+        manifest: Mapping[str, Any],
+        *,
+        report_to: Sequence[str] = (),
+    ) -> None:
         self.folder = Path(folder)
         self.config = _without_none(config)
+        self._following = Following(report_to, self.folder, self.config)
         self.folder.mkdir(parents=True, exist_ok=True)
-        config_file = self.folder / "config.toml"
-        if config_file.exists():
-            difference = _first_difference(tomllib.loads(config_file.read_text(encoding="utf-8")), self.config)
+        config_file = self.folder / CONFIG
+        if is_begun(self.folder):
+            difference = _first_difference(_read_toml(config_file), self.config)
             if difference:
-                raise ThinkrankError(
-                    f"{self.folder} holds another run: {difference}. Give another folder, or delete this one."
-                )
+                raise another_run(self.folder, difference)
         else:
+            (self.folder / MANIFEST).unlink(missing_ok=True)
             _write_text(config_file, tomli_w.dumps(self.config))
         self.manifest = self._kept_manifest({**manifest, "versions": _versions(), "platform": platform.platform()})
 
@@ -64,8 +77,7 @@ class Run:
         Raises:
             ThinkrankError: if the data is not what the run was made from.
         """
-        config = tomllib.loads((Path(folder) / "config.toml").read_text(encoding="utf-8"))
-        return cls(folder, config, {"split": split})
+        return cls(folder, _read_toml(Path(folder) / CONFIG), {"split": split})
 
     @property
     def checkpoints(self) -> Path:
@@ -75,19 +87,30 @@ class Run:
     @property
     def metrics_file(self) -> Path:
         """Return the path of the log."""
-        return self.folder / "metrics.jsonl"
+        return self.folder / METRICS
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one row to the log; each row has a `step`."""
         with self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self._following.log(row)
+
+    def close(self) -> None:
+        """End the trackers that follow this run; a later row starts them again."""
+        self._following.end()
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read the log; a last line that a kill cut short is left out."""
         if not self.metrics_file.exists():
             return []
         lines = self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows += [json.loads(line)] if line.endswith("\n") else []
+            except ValueError as error:
+                raise ThinkrankError(f"{self.metrics_file}: line {number} is damaged: delete that line") from error
+        return rows
 
     def rewind(self, step: int) -> None:
         """Drop log rows of updates after this step: a resumed run makes them again."""
@@ -96,11 +119,11 @@ class Run:
 
     def _kept_manifest(self, made: dict[str, Any]) -> dict[str, Any]:
         """Return the manifest of the run's first start, which says what it was made from; write it if this is it."""
-        path = self.folder / "manifest.json"
+        path = self.folder / MANIFEST
         if not path.exists():
             _write_text(path, json.dumps(made, indent=2) + "\n")
             return made
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        kept = read_manifest(self.folder)
         old, new = (manifest.get("split", {}).get("fingerprint") for manifest in (kept, made))
         if old != new:
             raise ThinkrankError(
@@ -123,6 +146,9 @@ class UnsavedRun(Run):
         """Keep one row."""
         self._rows.append(dict(row))
 
+    def close(self) -> None:
+        """Do nothing: no tracker follows."""
+
     def metrics(self) -> list[dict[str, Any]]:
         """Return the rows."""
         return list(self._rows)
@@ -130,6 +156,53 @@ class UnsavedRun(Run):
     def rewind(self, step: int) -> None:
         """Drop rows of later updates."""
         self._rows = [row for row in self._rows if row["step"] <= step]
+
+
+def is_begun(folder: Path) -> bool:
+    """Tell whether a run's folder holds more than a start leaves that failed: a checkpoint, a model, anything made."""
+    if not (folder / CONFIG).is_file():
+        return False
+    return any(map(_is_made, folder.iterdir()))
+
+
+def _is_made(path: Path) -> bool:
+    """Tell what a training or a user made from what every start writes anew."""
+    if path.is_dir():
+        return path.name not in _FOLLOWED and any(map(_is_made, path.iterdir()))
+    return not path.name.startswith(".") and path.name not in (CONFIG, MANIFEST, METRICS, LOCK_FILE)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Tell whether a run interrupted now would go on from a checkpoint, its own or one of a later phase."""
+    return any(folder.glob("checkpoints/step-*")) or any(folder.glob("*/checkpoints/step-*"))
+
+
+def another_run(folder: Path, difference: str) -> ThinkrankError:
+    """Say that a folder is taken."""
+    return ThinkrankError(f"{folder} holds another run: {difference}. Give another folder, or delete this one.")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read what a run was made from; nothing if its folder does not tell.
+
+    Raises:
+        ThinkrankError: if the file is damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ThinkrankError(f"{path}: damaged ({error}): delete it, and the next start writes it anew") from error
+    return kept if isinstance(kept, dict) else {}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ThinkrankError(f"{path}: damaged ({error}): mend it, or train into another folder") from error
 
 
 def _write_text(path: Path, text: str) -> None:

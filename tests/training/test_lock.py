@@ -1,0 +1,51 @@
+"""One training per folder, whatever became of the one before."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.training.lock import LOCK_FILE, locked
+
+
+def test_a_folder_is_held_by_one_alone_and_given_back(tmp_path):
+    folder = tmp_path / "run"
+    with locked(folder):
+        (folder / "made").touch()
+        with pytest.raises(ThinkrankError, match=f"is being trained by process {os.getpid()} on"), locked(folder):
+            pass
+    with locked(folder):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["made"]
+
+
+def test_another_process_holds_it_too(tmp_path):
+    code = "import sys, pathlib; from thinkrank.training.lock import locked\nwith locked(pathlib.Path(sys.argv[1])): pass"
+    with locked(tmp_path):
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "is being trained by process" in done.stderr
+
+
+def test_what_a_killed_process_left_is_taken_over(tmp_path):
+    (tmp_path / LOCK_FILE).write_text(json.dumps({"pid": 1, "host": platform.node(), "since": "yesterday"}))
+    with locked(tmp_path):
+        pass
+    (tmp_path / LOCK_FILE).write_text('{"pi')
+    with locked(tmp_path):
+        pass
+
+
+def test_of_another_host_nobody_can_tell(tmp_path):
+    (tmp_path / LOCK_FILE).write_text(json.dumps({"pid": 7, "host": "elsewhere", "since": "yesterday"}))
+    with pytest.raises(ThinkrankError, match=f"process 7 on elsewhere.*delete .*{LOCK_FILE}"), locked(tmp_path):
+        pass
+
+
+def test_a_folder_that_a_failed_start_made_goes_again(tmp_path):
+    with pytest.raises(ZeroDivisionError), locked(tmp_path / "run"):
+        _ = 1 / 0
+    assert not (tmp_path / "run").exists()
