@@ -20,6 +20,7 @@ from thinkrank.evaluate import (
     popularity_buckets,
     random_scores,
 )
+from thinkrank.evaluate.verdict import in_words, verdict
 from thinkrank.evidence import Crowd
 from thinkrank.language import encode_text
 from thinkrank.options import Options
@@ -40,7 +41,7 @@ from thinkrank.recipes.base import (
 )
 from thinkrank.recipes.baselines import REFERENCES, SASREC, fitted_baselines
 from thinkrank.recipes.data import LINES, NOUNS, CandidateSettings, DataSettings, origin
-from thinkrank.recipes.layers import Layers, RunSettings, defaults_of
+from thinkrank.recipes.layers import Layers, TrainingSettings, defaults_of
 from thinkrank.recipes.own import StageClass
 from thinkrank.report import Report
 from thinkrank.stages.protocols import Ranker
@@ -73,7 +74,7 @@ class TraceSettings(Options):
     )
 
 
-class RankSettings(RunSettings):
+class RankSettings(TrainingSettings):
     """Hold everything that `thinkrank train rank` can be told."""
 
     data: DataSettings
@@ -193,9 +194,11 @@ class RankingRecipe:
         ranked: dict[str, Ranker | np.ndarray] = {RANDOM: random_scores(questions, options.seed), **systems}
         return evaluate_ranking(ranked, questions, batch_size=_BATCH, progress=progress)
 
-    def verdict(self, settings: Any, evaluation: Any) -> str:
-        """Say nothing: the table stands for itself."""
-        return ""
+    def verdict(self, settings: RankSettings, evaluation: Evaluation) -> str:
+        """Say in words how the last of the systems, which is the run's, compares with the others, then in figures."""
+        *others, own = evaluation.systems
+        told = in_words(evaluation, own, others, does=f"sorts lists of {settings.candidates.size} candidates")
+        return f"{told}\n{verdict(evaluation, own, others)}"
 
     def rows(
         self,

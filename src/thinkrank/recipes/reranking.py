@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from thinkrank.data import ImpressionDataset, ImpressionSplit
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import RerankingEvaluation, ResultRow, evaluate_reranking
+from thinkrank.evaluate.verdict import in_words, verdict
 from thinkrank.recipes import reporting
 from thinkrank.recipes.base import (
     EvaluationOptions,
@@ -22,7 +23,7 @@ from thinkrank.recipes.base import (
     refuse_retrieval_options,
 )
 from thinkrank.recipes.data import LIST_DEFAULTS, ListDataSettings
-from thinkrank.recipes.layers import Layers, RunSettings, defaults_of, merge
+from thinkrank.recipes.layers import Layers, TrainingSettings, defaults_of, merge
 from thinkrank.recipes.own import StageClass
 from thinkrank.recipes.writers import kept_weights
 from thinkrank.report import Report
@@ -43,7 +44,7 @@ PHASES = {"evaluator": "Evaluator", "warm_start": "Warm start", "grpo": reportin
 """Trainings by their tables of settings, in order, and what reports call them."""
 
 
-class RerankSettings(RunSettings):
+class RerankSettings(TrainingSettings):
     """Hold everything that `thinkrank train rerank` can be told."""
 
     data: ListDataSettings
@@ -185,9 +186,12 @@ class RerankingRecipe:
         """Read the feedback along every system's order."""
         return evaluate_reranking(systems, questions, progress=progress)
 
-    def verdict(self, settings: Any, evaluation: Any) -> str:
-        """Say nothing: the table stands for itself."""
-        return ""
+    def verdict(self, settings: RerankSettings, evaluation: RerankingEvaluation) -> str:
+        """Say in words how the run's own lists compare with the displayed ones by what was clicked there."""
+        own = settings.reranker.title if settings.reranker else "EGLR"
+        metric = f"ndcg@{max(evaluation.cutoffs)}"
+        told = in_words(evaluation, own, [DISPLAYED], metric, does="puts what was clicked where it was displayed")
+        return f"{told}\n{verdict(evaluation, own, [DISPLAYED], metric)}"
 
     def rows(
         self,
