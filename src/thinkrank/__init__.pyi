@@ -21,6 +21,7 @@ from .data.sources import load_dataset as load_dataset
 from .errors import ThinkrankError as ThinkrankError
 from .pretrained import load as load
 from .rank.r2rank.model import R2Rank as R2Rank
+from .recipes.hub import push_to_hub as push_to_hub
 from .rerank.eglr.model import EGLR as EGLR
 from .retrieve.r2ec.model import R2ec as R2ec
 from .stages.answers import Ranking as Ranking

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG_FILE = "config.json"
+MODEL_FILES = ("*.json", "*.safetensors", "*catalogue.parquet")
+"""What a saved stage consists of, its card apart; folders of parts included."""
+
 FORMAT = 2
 """Of the folders written now. Format 1 is the bare configuration, without kind and version."""
 
@@ -98,8 +101,7 @@ def local_folder(where: str | Path) -> Path:
         from huggingface_hub import snapshot_download
 
         try:
-            patterns = ["*.json", "*.safetensors", "catalogue.parquet"]
-            folder = Path(snapshot_download(str(where), allow_patterns=patterns))
+            folder = Path(snapshot_download(str(where), allow_patterns=list(MODEL_FILES)))
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ThinkrankError(f"{where}: neither a folder here nor to be had from the hub ({reason})") from error
@@ -130,6 +132,15 @@ def read_config(folder: Path, kind: str, config: type[ConfigT]) -> ConfigT:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise ThinkrankError(f"{folder / CONFIG_FILE} is not of kind {kind!r}: {key}: {first['msg']}") from error
+
+
+def kind_of(folder: Path) -> str:
+    """Return the kind of a saved stage; see `KINDS`.
+
+    Raises:
+        ThinkrankError: if it is damaged, or was written by a newer version.
+    """
+    return str(_read_header(folder)["kind"])
 
 
 def format_of(folder: Path) -> int:

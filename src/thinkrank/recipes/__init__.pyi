@@ -7,6 +7,7 @@ from .base import recipe_of as recipe_of
 from .base import train as train
 from .evaluation import evaluate as evaluate
 from .evaluation import report_training as report_training
+from .hub import push_to_hub as push_to_hub
 from .layers import Layers as Layers
 from .own import StageClass as StageClass
 from .presets import Preset as Preset

@@ -75,7 +75,10 @@ def learn(chosen: StageClass, stage: Any, split: Any, run: Run) -> None:
         ThinkrankError: if it has neither `train(split, run)` nor `fit(split)`.
     """
     if "run" in _parameters(getattr(stage, "train", None)):
-        stage.train(split, run)
+        try:
+            stage.train(split, run)
+        finally:
+            run.close()
     elif hasattr(stage, "fit"):
         stage.fit(split)
     else:

@@ -288,8 +288,11 @@ class AdapterTrainer(Trainer[AdapterOptionsT]):
 
 def train(trainer: Trainer[Any], progress: Progress = no_progress) -> Run:
     """Start or resume a training and bring it to its end."""
-    trainer.start()
-    trainer.train(progress)
+    try:
+        trainer.start()
+        trainer.train(progress)
+    finally:
+        trainer.run.close()
     return trainer.run
 
 
