@@ -117,7 +117,7 @@ class Cascade:
 
         Args:
             requests: see `Requests.of`.
-            k: how many items; may exceed the candidates and the catalogue.
+            k: how many items; may exceed the candidates; an answer is no wider than the catalogue.
             think: whether stages that can think do so; "auto": where the retriever's answer is uncertain; None: as
                 the configuration says.
             budget: what an answer may cost; `thinkrank.cascade.plan` says in which order it is shortened.
@@ -134,7 +134,7 @@ class Cascade:
         if k < 1 or samples < 1:
             raise ValueError(f"k must be at least 1, and samples too; got {k} and {samples}")
         dropped, thinks = self._excluded(exclude, len(requests)), self._thinks(think)
-        wish = _Wish(k, thinks is True, budget or Budget(), filter_seen, samples)
+        wish = _Wish(min(k, len(self.catalogue)), thinks is True, budget or Budget(), filter_seen, samples)
         answer = self._gated if thinks == "auto" else self._answered
         parts = [
             answer(part, dropped[rows], wish)
@@ -270,7 +270,8 @@ class Cascade:
 
     def _found(self, requests: Requests, dropped: list[Int64[np.ndarray, "_"]], wish: _Wish) -> Ranking:
         """Ask the retriever."""
-        width, more = max(wish.k, self.config.candidates), max(map(len, dropped), default=0)
+        width = min(max(wish.k, self.config.candidates), len(self.catalogue))
+        more = max(map(len, dropped), default=0)
         stage, k = self.stages["retrieve"], min(width + more, len(self.catalogue))
         options = how(stage, "retrieve", think=wish.think, samples=wish.samples)
         answer = timed(stage.retrieve, requests, k, filter_seen=wish.filter_seen, **options)

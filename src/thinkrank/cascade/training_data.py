@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
+from thinkrank.cascade.answers import joined
 from thinkrank.data.candidates import CandidateSets, sets_of
 from thinkrank.data.histories import Histories
 from thinkrank.data.impressions import ImpressionDataset
@@ -108,17 +109,14 @@ def lists_from_retriever(
 
 def _retrieved(samples: Samples, retriever: Retriever, k: int, *, filter_seen: bool) -> Ranking:
     """Find the k best items of every sample, asking for some at a time."""
-    parts = [
-        retriever.retrieve(part, k, filter_seen=filter_seen) for _, part in samples.requests().batches(_ASKED_AT_ONCE)
-    ]
-    items_SK = np.concatenate([np.zeros((0, k), np.int32), *(part.items_BK for part in parts)])
-    scores_SK = np.concatenate([np.zeros((0, k), np.float32), *(part.scores_BK for part in parts)])
-    if items_SK.max(initial=-1) >= len(samples.dataset.catalogue):
+    asked = [*samples.requests().batches(_ASKED_AT_ONCE)] or [(slice(0), samples.requests())]
+    found = joined([retriever.retrieve(part, k, filter_seen=filter_seen) for _, part in asked])
+    if found.items_BK.max(initial=-1) >= len(samples.dataset.catalogue):
         raise ThinkrankError(
-            f"the retriever answers with item {items_SK.max()} of {len(samples.dataset.catalogue)}: it must have been "
-            "trained on this data set"
+            f"the retriever answers with item {found.items_BK.max()} of {len(samples.dataset.catalogue)}: it must have "
+            "been trained on this data set"
         )
-    return Ranking(items_SK, scores_SK)
+    return Ranking(found.items_BK, found.scores_BK)
 
 
 def _lists(
