@@ -13,6 +13,9 @@ Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrup
 DataPath = Annotated[
     str | None, typer.Option("--path", help="File or folder to read; nothing is downloaded then. [default: find it]")
 ]
+MovedPath = Annotated[
+    str | None, typer.Option("--path", help="Where the run's data is now. [default: where it was when the run was made]")
+]
 ListPath = Annotated[str | None, typer.Option("--path", help="Folder or zip archive of the source's files.")]
 SourceOption = Annotated[
     list[str] | None,
@@ -33,7 +36,11 @@ AllTexts = Annotated[
     typer.Option("--all-texts", help="Also show thoughts and reasons that loop, invent titles or claim what is false."),
 ]
 TableFile = Annotated[
-    Path | None, typer.Option("--out", help="CSV or Parquet file to write. [default: CSV on the screen]")
+    Path | None,
+    typer.Option(
+        "--out",
+        help="File to write: CSV, Parquet or JSON lines, by its name (.csv, .parquet, .jsonl). [default: CSV on the screen]",
+    ),
 ]
 
 

@@ -15,28 +15,58 @@ def recommend(
         list[str] | None,
         typer.Option("--history", "-H", help="A title or item id, oldest first. Repeat it for each item."),
     ] = None,
+    users: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer many at once: all users of the run's data, or a file with the column user, or a file of new "
+            "users with the columns user, item and timestamp."
+        ),
+    ] = None,
+    out: options.TableFile = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     think: Annotated[
         bool | None,
-        typer.Option(help="Let the model write a thought and answer from it. [default: if it reads prompts]"),
+        typer.Option(help="Let the model write a thought and answer from it. [default: what validation found better]"),
     ] = None,
     seen: Annotated[bool, typer.Option("--seen", help="Recommend items of the history again, too.")] = False,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Temperature of the thought; 0 is greedy. [default: the model's]")
     ] = None,
+    reasons: Annotated[
+        bool, typer.Option("--reasons", help="With --users, say beside each item what of the data speaks for it.")
+    ] = False,
     all_texts: options.AllTexts = False,
+    path: options.MovedPath = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
 ) -> None:
-    """Recommend for a user of the data set, or for a history you type.
+    """Recommend for a user of the data set, for a history you type, or for many users into a file.
+
+    The file has the columns user, place, item, title, score and, where there are any, thought and reason.
 
     Examples: `thinkrank recommend runs/demo --user 42`,
-    `thinkrank recommend runs/demo -H "Toy Story" -H "Aladdin (1992)" -k 5`
+    `thinkrank recommend runs/demo -H "Toy Story" -H "Aladdin (1992)" -k 5`,
+    `thinkrank recommend runs/demo --users all --out recs.parquet`
     """
     from thinkrank.errors import ThinkrankError
 
-    if (user is None) == (not history):
-        raise ThinkrankError("give either --user ID or --history TITLE (repeat --history for each item)")
+    if (user is not None) + bool(history) + (users is not None) != 1:
+        raise ThinkrankError("give --user ID, or --history TITLE (repeat it for each item), or --users all or a file")
+    if users is None and (out is not None or reasons):
+        raise ThinkrankError("--out and --reasons are for many users: give --users all, or --users and a file")
+    if users is not None and json_output:
+        raise ThinkrankError("--json is for one user: name a file that ends in .jsonl, as --out recs.jsonl")
+    out = tables.check_table_file(out)
+    if users is not None:
+        from thinkrank.recipes.answering import recommend_many
+        from thinkrank.training.progress import console_progress
+
+        table = recommend_many(
+            run, users, k=k, think=think, temperature=temperature, filter_seen=not seen, reasons=reasons,
+            every_text=all_texts, path=path, device=device, progress=console_progress,
+        )  # fmt: skip
+        tables.write_table(table, out)
+        return
     from thinkrank.recipes.answering import recommend as ask
 
     answer = ask(
@@ -47,7 +77,9 @@ def recommend(
         think=think,
         temperature=temperature,
         filter_seen=not seen,
+        path=path,
         device=device,
+        begin=None if json_output else tables.print_history,
     )
     if json_output:
         tables.print_json(tables.recommended_json(answer, every_text=all_texts), indent=2, ensure_ascii=False)

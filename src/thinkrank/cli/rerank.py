@@ -20,15 +20,20 @@ def rerank(
     option: options.SourceOption = None,
     device: options.Device = "auto",
 ) -> None:
-    """Write the final list for each displayed one.
+    """Write the final list for each displayed one, in the order in which they came.
 
-    The answer has the columns request (from 0), user, place, item, title, score (log-probability of the choice),
+    Feedback is not looked at and need not be there. The answer has the columns request (from 0), list (its id, where
+    the lists have ids), user, place, item, title, score (log-probability of the choice),
     shown_at (its place in the displayed list), entropy_before and entropy_after (nats) and steps (latent thoughts).
 
     Example: `thinkrank rerank runs/rerank table shop/ --out slates.csv`
     """
     from thinkrank.recipes.answering import rerank_lists
     from thinkrank.recipes.layers import parse_assignment
+    from thinkrank.training.progress import console_progress
 
-    of_source = dict(map(parse_assignment, option or ()))
-    tables.write_table(rerank_lists(run, source, path, of_source, k=k, samples=samples, device=device), out)
+    out, of_source = tables.check_table_file(out), dict(map(parse_assignment, option or ()))
+    written = rerank_lists(
+        run, source, path, of_source, k=k, samples=samples, device=device, progress=console_progress
+    )
+    tables.write_table(written, out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
-    from thinkrank.recipes.answering import Recommended
+    from thinkrank.recipes.answering import Asked, Recommended
     from thinkrank.stages import Check
 
 SHOWN_METRICS = ("hit@10", "ndcg@10", "mrr", "coverage@10")
@@ -59,16 +59,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def print_recommended(answer: "Recommended", *, every_text: bool = False) -> None:
-    """Show one user's history, the thought if there is one that may be shown, and the answer."""
+    """Show the thought if there is one that may be shown, the answer, and whether a thought came first."""
     from rich.console import Console
     from rich.markup import escape
     from rich.panel import Panel
     from rich.table import Table
 
-    console, past = Console(), answer.history
-    shown = past if answer.window is None else past.last(answer.window)
-    titles = "; ".join(escape(answer.catalogue.titles[row]) for row in shown.items)
-    console.print(f"[bold]History[/bold] (the newest {len(shown)} of {len(past)}): {titles or 'empty'}")
+    console = Console()
     for thought in answer.ranking.thoughts or ():
         told = thought.text if every_text else thought.shown
         words = "(not shown; --all-texts shows it)" if told is None else told or "(it wrote nothing)"
@@ -81,6 +78,20 @@ def print_recommended(answer: "Recommended", *, every_text: bool = False) -> Non
     for row in answer.table().iter_rows(named=True):
         table.add_row(str(row["place"]), escape(row["title"]), f"{row['score']:.2f}")
     console.print(table)
+    if answer.mode is not None and answer.mode.think is not None:
+        console.print(f"answered {escape(answer.mode.told)}", style="dim", soft_wrap=True)
+
+
+def print_history(asked: "Asked") -> None:
+    """Show what is known at once of who asks."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    past = asked.history
+    shown = past if asked.window is None else past.last(asked.window)
+    titles = "; ".join(escape(asked.catalogue.titles[row]) for row in shown.items)
+    Console().print(f"[bold]History[/bold] (the newest {len(shown)} of {len(past)}): {titles or 'empty'}")
+    sys.stdout.flush()
 
 
 def recommended_json(answer: "Recommended", *, every_text: bool = False) -> dict[str, Any]:
@@ -97,6 +108,7 @@ def recommended_json(answer: "Recommended", *, every_text: bool = False) -> dict
     return {
         "history": [answer.catalogue.ids[row] for row in answer.history.items],
         "thought": thoughts[0] if thoughts else None,
+        "answered": None if answer.mode is None else answer.mode.told,
         "items": [
             {"item": row["item"], "title": row["title"], "score": round(row["score"], 4)}
             for row in answer.table().iter_rows(named=True)
@@ -112,16 +124,49 @@ def checked_json(check: "Check | None") -> dict[str, Any]:
     return {"claims": claims, "may_be_shown": check.may_be_shown, "faults": list(check.faults)}
 
 
+FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+"""What the end of a file's name says of its format, in any case."""
+
+
+def check_table_file(path: Path | None) -> Path | None:
+    """Refuse a file whose name says no format that can be written, before anything is worked out for it.
+
+    Raises:
+        ThinkrankError: naming the formats.
+    """
+    from thinkrank.errors import ThinkrankError
+
+    if path is None:
+        return None
+    path = path.expanduser()
+    if path.suffix.lower() not in FORMATS:
+        raise ThinkrankError(
+            f"--out {path}: nothing is written in the format {path.suffix or 'of a name without an end'}; "
+            f"give a name that ends in {', '.join(FORMATS)}"
+        )
+    if path.is_dir():
+        raise ThinkrankError(f"--out {path} is a folder; give the name of a file")
+    return path
+
+
 def write_table(table: "pl.DataFrame", path: Path | None) -> None:
-    """Write CSV, or Parquet where the name says so, whole or not at all; without a name print it."""
+    """Write the format that the name says, whole or not at all; without a name print CSV.
+
+    Raises:
+        ThinkrankError: if the name says none of `FORMATS`.
+    """
     from thinkrank._files import atomic_write
 
+    path = check_table_file(path)
     if path is None:
         sys.stdout.write(table.write_csv())
         return
     with atomic_write(path) as file:
-        if path.suffix == ".parquet":
-            table.write_parquet(file)
-        else:
-            file.write(table.write_csv().encode())
-    sys.stderr.write(f"wrote {len(table)} rows to {path}\n")
+        match FORMATS[path.suffix.lower()]:
+            case "parquet":
+                table.write_parquet(file)
+            case "jsonl":
+                table.write_ndjson(file)
+            case _:
+                file.write(table.write_csv().encode())
+    sys.stderr.write(f"wrote {len(table):,} rows to {path}\n")

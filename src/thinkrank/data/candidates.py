@@ -118,8 +118,8 @@ class CandidateSets:
     Attributes:
         samples: whose sets they are, one each, in the order of the rows.
         items_BN: catalogue rows; -1 fills up at the end of a row, where the catalogue had too few items to draw from.
-        positive_B: column of the item that came next.
-        negatives: where the others come from, one of `NegativeKind`.
+        positive_B: column of the item that came next; -1 where a first stage missed it.
+        negatives: where the others come from, one of `NegativeKind`, or the lists of a file.
         seed: they were drawn with.
 
     Raises:
@@ -137,8 +137,10 @@ class CandidateSets:
         rows_B, ordered_BN = np.arange(len(self.samples)), np.sort(self.items_BN, axis=1)
         inside_B = (self.positive_B >= 0) & (self.positive_B < self.items_BN.shape[1])
         faults = {
-            "the positive is not the sample's target": ~inside_B
-            | (self.items_BN[rows_B, np.where(inside_B, self.positive_B, 0)] != self.samples.targets),
+            "the positive is not the sample's target": (~inside_B & (self.positive_B != -1))
+            | (inside_B & (self.items_BN[rows_B, np.where(inside_B, self.positive_B, 0)] != self.samples.targets)),
+            "the target is there, and said to be missed": ~inside_B
+            & (self.items_BN == self.samples.targets[:, None]).any(axis=1),
             "an item is not in the catalogue": (ordered_BN[:, :1] < -1).any(axis=1)
             | (ordered_BN[:, -1] >= len(self.samples.dataset.catalogue)),
             "an item is repeated": ((ordered_BN[:, 1:] == ordered_BN[:, :-1]) & (ordered_BN[:, 1:] >= 0)).any(axis=1),
@@ -155,6 +157,11 @@ class CandidateSets:
     def mask_BN(self) -> Bool[np.ndarray, "B N"]:
         """Return False where a row is filled up."""
         return np.asarray(self.items_BN >= 0)
+
+    @property
+    def missed_B(self) -> Bool[np.ndarray, "B"]:
+        """Return True where the target is not among the candidates."""
+        return self.positive_B < 0
 
     @property
     def positions(self) -> Int64[np.ndarray, "B"]:
@@ -176,6 +183,13 @@ class CandidateSets:
         """Return what there is to choose from, without what was chosen."""
         return Candidates(self.items_BN, self.samples.dataset.catalogue, name=self.samples.dataset.name)
 
+    @property
+    def told(self) -> str:
+        """Return what the candidates are, for the protocol of a table."""
+        if self.negatives in ("uniform", "popularity", "list"):
+            return f"{self.items_BN.shape[1]}: the true item and negatives ({self.negatives}, seed {self.seed})"
+        return f"{self.negatives}, up to {self.items_BN.shape[1]}; they miss {int(self.missed_B.sum())} of {len(self)} targets"
+
     def shuffled(self, seed: int) -> "CandidateSets":
         """Return the same sets, each in another random order; what is filled up stays behind.
 
@@ -183,10 +197,10 @@ class CandidateSets:
             seed: of the order; the same for the same sample, whatever others there are.
         """
         rows = [
-            row[row >= 0][_generator(seed, position, "order").permutation(np.count_nonzero(row >= 0))]
+            row[row >= 0][order_of(seed, position, np.count_nonzero(row >= 0))]
             for row, position in zip(self.items_BN, self.positions.tolist(), strict=True)
         ]
-        return _assembled(self.samples, rows, self.items_BN.shape[1], self.negatives, self.seed)
+        return assembled(self.samples, rows, self.items_BN.shape[1], self.negatives, self.seed)
 
     def manifest(self) -> dict[str, Any]:
         """Return what a reader needs to reproduce and judge these sets, ready for JSON."""
@@ -306,7 +320,12 @@ def sets_of(
         _generator(seed, position, "order").permutation(np.append(items_D, target))
         for items_D, target, position in zip(others, samples.targets, samples.positions.tolist(), strict=True)
     ]
-    return _assembled(samples, rows, size, negatives, seed)
+    return assembled(samples, rows, size, negatives, seed)
+
+
+def order_of(seed: int, position: int, length: int) -> Int64[np.ndarray, "N"]:
+    """Return an order of a set that tells nothing; the same for the same sample, whatever others there are."""
+    return _generator(seed, position, "order").permutation(length)
 
 
 def _drawn(
@@ -343,12 +362,13 @@ def _weighted(
     return np.argsort(waiting_I, kind="stable")[: min(count, np.count_nonzero(possible_I))]
 
 
-def _assembled(
+def assembled(
     samples: Samples, rows: Sequence[Int[np.ndarray, "_"]], size: int, negatives: str, seed: int
 ) -> CandidateSets:
-    """Join rows of different lengths into one array, filled up, with the columns of the targets."""
+    """Join rows of different lengths into one array, filled up, with the columns of the targets; -1 for none."""
     items_BN = _filled_up(rows, size)
-    positive_B = (items_BN == samples.targets[:, None]).argmax(axis=1)
+    is_target_BN = items_BN == samples.targets[:, None]
+    positive_B = np.where(is_target_BN.any(axis=1), is_target_BN.argmax(axis=1), -1)
     return CandidateSets(samples, items_BN, positive_B.astype(np.int64), negatives, seed)
 
 

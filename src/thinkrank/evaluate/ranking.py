@@ -4,6 +4,7 @@ Policy, the same for every system of a table:
 
 - a system sees requests and candidates, never what came next;
 - all systems rank the same sets (`thinkrank.data.CandidateSets`); what fills up a short set is never ranked;
+- where the candidates are a first stage's, a true item that it missed counts as not found, for every system;
 - where scores tie, figures are exact expected values over all orders of what ties: a system that counts gives many
   items of a small set the same score, and a rule that puts the true one last, or first, would decide its figure;
 - figures are means over samples; intervals and tests draw whole users, as in `thinkrank.evaluate.retrieval`.
@@ -39,13 +40,16 @@ def random_scores(sets: CandidateSets, seed: int = 0) -> Float32[np.ndarray, "B 
 def candidate_ranks(scores_BN: Float[np.ndarray, "B N"], sets: CandidateSets) -> Int64[np.ndarray, "B"]:
     """Return the 1-based place of each set's true item among its candidates, behind all that have its score.
 
+    A true item that is not among them has the place behind the last.
+
     `candidate_ties` says how many these are. Scores have any unit, higher is better; what stands where a set is filled
     up is not looked at.
 
     Raises:
         ValueError: if the shapes differ, or a candidate's score is not finite.
     """
-    return target_ranks(_masked(scores_BN, sets), sets.positive_B)
+    ranks_B = target_ranks(_masked(scores_BN, sets), np.maximum(sets.positive_B, 0))
+    return np.where(sets.missed_B, sets.items_BN.shape[1] + 1, ranks_B)
 
 
 def candidate_ties(scores_BN: Float[np.ndarray, "B N"], sets: CandidateSets) -> Int64[np.ndarray, "B"]:
@@ -55,8 +59,8 @@ def candidate_ties(scores_BN: Float[np.ndarray, "B N"], sets: CandidateSets) -> 
         ValueError: as `candidate_ranks`.
     """
     masked_BN = _masked(scores_BN, sets)
-    target_B1 = np.take_along_axis(masked_BN, sets.positive_B[:, None].astype(np.intp), axis=1)
-    return np.asarray(np.count_nonzero(masked_BN == target_B1, axis=1) - 1)
+    target_B1 = np.take_along_axis(masked_BN, np.maximum(sets.positive_B, 0)[:, None].astype(np.intp), axis=1)
+    return np.where(sets.missed_B, 0, np.count_nonzero(masked_BN == target_B1, axis=1) - 1)
 
 
 def evaluate_ranking(
@@ -103,11 +107,11 @@ def evaluate_ranking(
     return Evaluation(
         answers=answers,
         users_S=sets.samples.users,
-        unreachable_S=np.zeros(len(sets), dtype=bool),
+        unreachable_S=sets.missed_B,
         cutoffs=cutoffs,
         num_items=len(sets.samples.dataset.catalogue),
         filter_seen=True,
-        candidates=f"{sets.items_BN.shape[1]}: the true item and negatives ({sets.negatives}, seed {sets.seed})",
+        candidates=sets.told,
     )
 
 

@@ -120,7 +120,8 @@ class Evaluation(Figures):
         if ties_S is not None:
             width = int(ranks_S.max())
             tied_SN = metrics.ties_from_ranks(ranks_S, ties_S, width)
-            return formula(metrics.relevance_from_ranks(ranks_S, width), cut, tied_BN=tied_SN)
+            found_S = ~self.unreachable_S
+            return formula(metrics.relevance_from_ranks(ranks_S, width), cut, tied_BN=tied_SN) * found_S
         if cut is None:
             return np.where(ranks_S <= self.num_items, 1 / ranks_S, 0.0)
         # No list is longer than the catalogue, or a target that was left out would be found at its last place.

@@ -1,23 +1,49 @@
-"""Ask what a run trained: for a user or a typed history, for a table of pairs, for displayed lists."""
+"""Ask what a run trained: for a user, a typed history or many users, for a table of pairs, for displayed lists.
 
-from collections.abc import Mapping, Sequence
+What is asked about crosses into the saved model by item id. Nothing heavy is imported or loaded before it is known
+that there is something to ask, and whom.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from thinkrank.data import Catalogue, History, Requests, load_impressions
 from thinkrank.data.candidates import Candidates
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.history import History
+from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
-from thinkrank.pretrained import CONFIG_FILE, load
-from thinkrank.recipes.base import MODEL, is_trained, load_model, recipe_of
-from thinkrank.recipes.layers import run_config
-from thinkrank.recipes.reader import thinks_first
-from thinkrank.recipes.reasons import checked
-from thinkrank.rerank import EGLR
-from thinkrank.retrieve import R2ec
+from thinkrank.recipes.opening import Mode, Opened, opened
 from thinkrank.stages.answers import Ranking
+from thinkrank.training.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from thinkrank.data.candidate_lists import CandidateLists
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 64
+"""Requests that are answered together, with a bar that moves between them."""
+_LISTS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Hold who is answered, before the answer is there.
+
+    Attributes:
+        history: of the user, in rows of the catalogue.
+        catalogue: of the model.
+        window: newest items of the history that the model reads; None for all.
+    """
+
+    history: History
+    catalogue: Catalogue
+    window: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +55,18 @@ class Recommended:
         history: of the user.
         catalogue: whose rows both hold.
         window: newest items of the history that the model reads; None for all.
+        mode: whether a thought came first, and why.
     """
 
     ranking: Ranking
     history: History
     catalogue: Catalogue
     window: int | None = None
+    mode: Mode | None = None
 
     def table(self) -> pl.DataFrame:
         """Return one row per item; see `Ranking.table`."""
         return self.ranking.table(self.catalogue)
-
-
-_NOUNS = {"retrieve": "retriever", "rank": "ranker", "rerank": "re-ranker"}
 
 
 def recommend(
@@ -53,7 +78,9 @@ def recommend(
     think: bool | None = None,
     temperature: float | None = None,
     filter_seen: bool = True,
+    path: str | None = None,
     device: str = "auto",
+    begin: Callable[[Asked], None] | None = None,
 ) -> Recommended:
     """Recommend for one user.
 
@@ -62,98 +89,142 @@ def recommend(
         user: an id of the run's data set; None for a typed history.
         titles: titles or item ids of that history, oldest first.
         k: how many items.
-        think: let the model write a thought first; None for yes where histories are read as prompts.
+        think: let the model write a thought first; None for the way that validation found better.
         temperature: of the thought; None for the model's own.
         filter_seen: leave items of the history out.
+        path: where the run's data is now; None for where it was.
         device: auto, cpu, cuda, cuda:1 or mps.
+        begin: told who asks before the model is loaded.
 
     Raises:
         ThinkrankError: without a trained retriever, or for an unknown user or title.
     """
-    saved = folder / MODEL if is_trained(folder) else folder
-    if not (saved / CONFIG_FILE).is_file():
-        raise ThinkrankError(
-            f"{folder}: no trained model here; run `thinkrank demo` or `thinkrank train retrieve` first"
-        )
-    has_catalogue = (saved / "catalogue.parquet").is_file()
-    dataset: Any = None
-    if user is not None or not has_catalogue:
-        dataset = recipe_of(folder).settings.from_run(folder).data.load()
-    catalogue = Catalogue.load(saved / "catalogue.parquet") if has_catalogue else dataset.catalogue
-    past = History.of([catalogue.find(title) for title in titles]) if user is None else dataset.history(user)
-    model = _model(folder, "retrieve", device)
-    options: dict[str, Any] = {}
-    window = None
-    if isinstance(model, R2ec):
-        thought, window = model.config.thought, model.config.prompt.history_window
-        if temperature is not None:
-            thought = thought.model_copy(update={"temperature": temperature})
-        options = {"think": thinks_first(model) if think is None else think, "thought_options": thought}
-    elif think or temperature is not None:
-        raise ThinkrankError(f"{folder}: {type(model).__name__} writes no thoughts, so it can't think first")
-    ranking = model.retrieve(Requests([past]), k, filter_seen=filter_seen, **options)
-    return Recommended(checked(ranking, model, catalogue, [past]), past, catalogue, window)
+    run = opened(folder, "retrieve")
+    catalogue = run.catalogue(path)
+    if user is None:
+        past = History.of([catalogue.find(title) for title in titles])
+    else:
+        past = run.dataset(path).history(user)
+    requests = Requests([past], None if user is None else (user,)).within(catalogue)
+    (past,) = requests.histories
+    if begin is not None:
+        begin(Asked(past, catalogue, run.window))
+    mode = run.mode(think)
+    model = run.load(device)
+    ranking = model.retrieve(requests, k, filter_seen=filter_seen, **_ways(run, model, mode, think, temperature))
+    return Recommended(_checked(ranking, model, catalogue, [past]), past, catalogue, run.window, mode)
+
+
+def recommend_many(
+    folder: Path,
+    who: str | Path,
+    *,
+    k: int = 10,
+    think: bool | None = None,
+    temperature: float | None = None,
+    filter_seen: bool = True,
+    reasons: bool = False,
+    every_text: bool = False,
+    path: str | None = None,
+    device: str = "auto",
+    progress: Progress = no_progress,
+) -> pl.DataFrame:
+    """Recommend for many users; each is answered as if asked alone.
+
+    Args:
+        folder: of a run, or of a saved retriever.
+        who: "all" users of the run's data set; or a file with the column user: those of them; or with user and item
+            (and timestamp): histories of new users, each as the file has it.
+        k: how many items.
+        think: let the model write a thought first; None for the way that validation found better.
+        temperature: of the thought; None for the model's own.
+        filter_seen: leave items of the history out.
+        reasons: say beside each item what of the data speaks for it.
+        every_text: also give thoughts that a check found faults in.
+        path: where the run's data is now; None for where it was.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        progress: shows the users.
+
+    Returns:
+        The columns user, place, item, title, score and, where there are any, thought (and what came of its check) and
+        reason.
+
+    Raises:
+        ThinkrankError: without a trained retriever, or for a file at fault.
+    """
+    run = opened(folder, "retrieve")
+    catalogue = run.catalogue(path)
+    requests = _requests_of(run, who, path).within(catalogue)
+    mode = run.mode(think)
+    model = run.load(device)
+    ways = _ways(run, model, mode, think, temperature)
+    why = run.counted_reasons(path, catalogue) if reasons else None
+    tables = []
+    with progress("answering", len(requests)) as advance:
+        for _, part in requests.batches(_AT_ONCE):
+            ranking = model.retrieve(part, k, filter_seen=filter_seen, **ways)
+            ranking = _checked(ranking, model, catalogue, part.histories)
+            table = ranking.table(catalogue, part, every_text=every_text).drop("request")
+            tables.append(table if why is None else table.with_columns(why(ranking, part)))
+            advance(len(part))
+    logger.info("answered %s users %s", f"{len(requests):,}", mode.told)
+    unanswered = len(requests) - sum(table["user"].n_unique() for table in tables)
+    if unanswered:
+        logger.warning("%s users have no answer: nothing is left to recommend to them", f"{unanswered:,}")
+    if not tables:
+        return Ranking.empty(0).table(catalogue, requests).drop("request")
+    return pl.concat(tables)
 
 
 def rank_pairs(
-    folder: Path, pairs: pl.DataFrame, where: str, *, every_text: bool = False, device: str = "auto"
+    folder: Path,
+    lists: "CandidateLists",
+    *,
+    every_text: bool = False,
+    path: str | None = None,
+    device: str = "auto",
+    progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Score and sort each user's candidates, users in the order they come in.
 
     Args:
         folder: of a run.
-        pairs: with the columns user and item; see `read_pairs`.
-        where: they are from, for messages.
-        every_text: give also reasons that failed the check; without, their cells are empty.
+        lists: who is offered what; see `thinkrank.data.candidate_lists.read_candidate_lists`.
+        every_text: also give the words of reasons that a check found faults in.
+        path: where the run's data is now; None for where it was.
         device: auto, cpu, cuda, cuda:1 or mps.
+        progress: shows the users.
 
     Returns:
-        The answer as `Ranking.table` gives it.
+        The answer as `Ranking.table` gives it, each reason checked, with the first stage's score where it gave one.
 
     Raises:
         ThinkrankError: without a trained ranker, or naming an unknown user or item.
     """
-    _check_trained(folder, "rank")
-    dataset = recipe_of(folder).settings.from_run(folder).data.load()
-    model = _model(folder, "rank", device)
-    catalogue = getattr(model, "catalogue", dataset.catalogue)
-    known = set(catalogue.ids)
-    unknown = next((item for item in pairs["item"] if item not in known), None)
-    if unknown is not None:
-        raise ThinkrankError(f"{where}: item {unknown!r} is not in the model's catalogue")
-    users, offered = [], []
-    for (user,), part in pairs.group_by("user", maintain_order=True):
-        users.append(str(user))
-        offered.append(part["item"].to_list())
-    requests = Requests([dataset.history(user) for user in users], tuple(users))
-    ranking: Ranking = model.rank(requests, Candidates.of(offered, catalogue))
-    ranking = checked(ranking, model, catalogue, requests.histories)
-    return ranking.table(catalogue, requests, every_text=every_text)
+    run = opened(folder, "rank")
+    catalogue = run.catalogue(path)
+    candidates = lists.candidates(catalogue)
+    requests = lists.requests(run.dataset(path)).within(catalogue)
+    model = run.load(device)
+    tables = []
+    with progress("ranking", len(requests)) as advance:
+        for part, batch in requests.batches(_AT_ONCE):
+            table = ranked(model, catalogue, batch, candidates[part], every_text=every_text)
+            tables.append(table.with_columns(pl.col("request") + part.start))
+            advance(len(batch))
+    if not tables:
+        return ranked(model, catalogue, requests, candidates, every_text=every_text)
+    return pl.concat(tables)
 
 
-def read_pairs(path: Path) -> pl.DataFrame:
-    """Read a table of users and candidates.
-
-    Raises:
-        ThinkrankError: if it cannot be read, lacks a column, has an empty cell, or names a pair twice.
-    """
-    if not path.is_file():
-        raise ThinkrankError(f"{path}: there is no such file")
-    try:
-        table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ThinkrankError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
-    for name in ("user", "item"):
-        if name not in table.columns:
-            raise ThinkrankError(f"{path}: no column {name!r}; it has {', '.join(table.columns) or 'none'}")
-    table = table.select(pl.col("user", "item").cast(pl.String))
-    if table.null_count().sum_horizontal()[0]:
-        row = table.select(pl.any_horizontal(pl.all().is_null()).arg_true())[0, 0]
-        raise ThinkrankError(f"{path}: row {row + 1} has an empty cell")
-    twice = table.filter(table.is_duplicated())
-    if len(twice):
-        raise ThinkrankError(f"{path}: user {twice[0, 'user']!r} has item {twice[0, 'item']!r} twice")
-    return table
+def ranked(
+    model: Any, catalogue: Catalogue, requests: Requests, candidates: Candidates, *, every_text: bool = False
+) -> pl.DataFrame:
+    """Return the answer of a ranker as a table, each reason checked."""
+    if not len(requests):
+        return Ranking.empty(0, candidates=True).table(catalogue, requests)
+    ranking: Ranking = model.rank(requests, candidates)
+    return _checked(ranking, model, catalogue, requests.histories).table(catalogue, requests, every_text=every_text)
 
 
 def rerank_lists(
@@ -165,17 +236,19 @@ def rerank_lists(
     k: int = 10,
     samples: int = 1,
     device: str = "auto",
+    progress: Progress = no_progress,
 ) -> pl.DataFrame:
-    """Write the final list for each displayed one.
+    """Write the final list for each displayed one, in the order in which they came; feedback is not looked at.
 
     Args:
         folder: of a run.
         source: format of the lists.
         path: folder or zip archive of the lists.
-        options: of the source.
+        options: of the source; lists of one candidate are answered, too, unless they say otherwise.
         k: places of a final list.
         samples: lists written for each request, of which the evaluator picks by what it rewarded in training.
         device: auto, cpu, cuda, cuda:1 or mps.
+        progress: shows the lists.
 
     Returns:
         The answer as `Ranking.table` gives it.
@@ -183,33 +256,61 @@ def rerank_lists(
     Raises:
         ThinkrankError: without a trained re-ranker, or if the lists are of another make than those it was trained on.
     """
-    _check_trained(folder, "rerank")
-    model = _model(folder, "rerank", device)
+    from thinkrank.data.sources import load_impressions
+
+    run = opened(folder, "rerank")
+    if samples > 1 and run.kind != "eglr":
+        raise ThinkrankError(f"{folder}: a stage of kind {run.kind!r} has no evaluator that could pick one of {samples} lists")
     judge: dict[str, Any] = {}
-    if isinstance(model, EGLR):
-        grpo = run_config(folder)["grpo"]
+    if samples > 1:
+        if not run.config:
+            raise ThinkrankError(f"{folder}: what the evaluator rewarded stands in the run's settings; give the run's folder")
+        grpo = run.config["grpo"]
         judge = {"samples": samples, "reward": grpo["reward"], "places": grpo["length"]}
-    elif samples > 1:
-        raise ThinkrankError(
-            f"{folder}: {type(model).__name__} has no evaluator that could pick one of {samples} lists"
-        )
-    lists = load_impressions(source, path, **options)
-    ranking: Ranking = model.rerank(lists.requests, lists.candidates, k, **judge)
-    return ranking.table(lists.catalogue, lists.requests)
+    one_is_enough = {} if source == "synthetic" else {"min_candidates": 1}
+    lists = load_impressions(source, path, **{**one_is_enough, **options}).in_source_order()
+    for notice in lists.notices:
+        logger.info("%s", notice)
+    k = min(k, lists.items_LN.shape[1])
+    model, requests, candidates = run.load(device), lists.requests, lists.candidates
+    tables = []
+    with progress("re-ranking", len(requests)) as advance:
+        for part, batch in requests.batches(_LISTS_AT_ONCE):
+            ranking: Ranking = model.rerank(batch, candidates[part], k, **judge)
+            table = ranking.table(lists.catalogue, batch).with_columns(pl.col("request") + part.start)
+            tables.append(table)
+            advance(len(batch))
+    return pl.concat(tables)
 
 
-def _check_trained(folder: Path, verb: str) -> None:
-    if not is_trained(folder):
-        raise ThinkrankError(f"{folder}: no trained {_NOUNS[verb]} here; run `thinkrank train {verb}` first")
+def _requests_of(run: Opened, who: str | Path, path: str | None) -> Requests:
+    """Find out who asks: all users of the data, some of them, or new ones with their histories."""
+    if str(who) == "all":
+        dataset = run.dataset(path)
+        return Requests([dataset.history(user) for user in dataset.users], tuple(dataset.users))
+    from thinkrank.data.asked import read_who
+
+    return read_who(Path(who), lambda: run.dataset(path), run.catalogue(path))
 
 
-def _model(folder: Path, verb: str, device: str) -> Any:
-    """Load what a run trained, or a saved stage, that can be asked so."""
-    if (folder / "config.toml").is_file():
-        recipe = recipe_of(folder)
-        model = load_model(recipe, recipe.settings.from_run(folder), folder / MODEL, device=device)
-    else:
-        model = load(folder, device=device)
-    if not hasattr(model, verb):
-        raise ThinkrankError(f"{folder} holds no {_NOUNS[verb]}, but a {type(model).__name__}")
-    return model
+def _ways(run: Opened, model: Any, mode: Mode, think: bool | None, temperature: float | None) -> dict[str, Any]:
+    """Return how a model is asked beyond what every retriever understands."""
+    if run.kind == "cascade":
+        return {} if think is None else {"think": think}
+    if mode.think is None:
+        if temperature is not None:
+            raise ThinkrankError(f"{run.folder}: {type(model).__name__} writes no thoughts that a temperature could change")
+        return {}
+    thought = model.config.thought
+    if temperature is not None:
+        thought = thought.model_copy(update={"temperature": temperature})
+    return {"think": mode.think, "thought_options": thought}
+
+
+def _checked(ranking: Ranking, model: Any, catalogue: Catalogue, histories: Sequence[History]) -> Ranking:
+    """Check the words of an answer, if it has any."""
+    if ranking.thoughts is None and ranking.reasons is None:
+        return ranking
+    from thinkrank.recipes.reasons import checked
+
+    return checked(ranking, model, catalogue, histories)

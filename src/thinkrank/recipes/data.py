@@ -98,6 +98,28 @@ class CandidateSettings(Options):
     seed: int = Field(0, ge=0, description="seed of the drawn negatives")
 
 
+def moved(data: DataSettings, path: str | Path | None) -> DataSettings:
+    """Return settings of the same data in another place.
+
+    Args:
+        data: as it was.
+        path: where it is now: files as they were, or a folder that `data prepare` wrote; None for where it was.
+
+    Raises:
+        ThinkrankError: if there is nothing, or the data was a prepared folder and this is none.
+    """
+    if path is None:
+        return data
+    place = Path(path).expanduser().resolve()
+    if not place.exists():
+        raise ThinkrankError(f"{path}: no such file or folder")
+    if (place / "dataset.json").is_file():
+        return data.model_copy(update={"source": str(place), "path": None, "options": {}})
+    if Path(data.source).is_absolute():
+        raise ThinkrankError(f"{path} is no prepared data set (no dataset.json), and the run was made from one")
+    return data.model_copy(update={"path": str(place)})
+
+
 def origin(source: str | None) -> str:
     """Return the format of the data; a prepared folder is asked for the source it was made from."""
     source = source or DataSettings().source

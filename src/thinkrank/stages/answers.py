@@ -125,6 +125,12 @@ class Ranking:
     latent: Latent | None = None
     cost: Cost | None = None
 
+    @classmethod
+    def empty(cls, k: int, *, candidates: bool = False) -> "Ranking":
+        """Answer no requests with k places each."""
+        none_BK = np.zeros((0, k), dtype=np.int32)
+        return cls(none_BK, np.zeros((0, k), dtype=np.float32), none_BK if candidates else None)
+
     def __len__(self) -> int:
         return len(self.items_BK)
 
@@ -160,7 +166,7 @@ class Ranking:
     def table(self, catalogue: Catalogue, requests: Requests | None = None, *, every_text: bool = True) -> pl.DataFrame:
         """Return one row per answered place, with the user's own ids and titles.
 
-        Columns are request (from 0), user where known, place (from 1), item, title and score; shown_at (from 1) where
+        Columns are request (from 0), list (what the request is called) and user where known, place (from 1), item, title and score; shown_at (from 1) where
         there were candidates; entropy_before, entropy_after (nats) and steps where something was thought without
         words; reason and thought where they were written, each with the columns claims_checked, claims_true and
         may_be_shown behind its name where it was checked.
@@ -173,12 +179,13 @@ class Ranking:
         rows, places = np.nonzero(self.items_BK >= 0)
         items = self.items_BK[rows, places]
         columns: dict[str, Any] = {"request": rows}
-        if requests is not None and requests.users is not None:
-            columns["user"] = [requests.users[row] for row in rows]
+        for name, known in () if requests is None else (("list", requests.ids), ("user", requests.users)):
+            if known is not None:
+                columns[name] = pl.Series([known[row] for row in rows], dtype=pl.String)
         columns |= {
             "place": places + 1,
-            "item": [catalogue.ids[item] for item in items],
-            "title": [catalogue.titles[item] for item in items],
+            "item": pl.Series([catalogue.ids[item] for item in items], dtype=pl.String),
+            "title": pl.Series([catalogue.titles[item] for item in items], dtype=pl.String),
             "score": self.scores_BK[rows, places],
         }
         if self.columns_BK is not None:

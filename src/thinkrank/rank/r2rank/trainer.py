@@ -6,6 +6,7 @@ Shape legend: B candidate sets, N candidates.
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,10 +21,15 @@ from thinkrank.rank.r2rank.groups import TrainingGroup
 from thinkrank.rank.r2rank.model import R2Rank
 from thinkrank.stages.order import target_ranks
 from thinkrank.training import AdapterTrainer, Run
+from thinkrank.training.rehearsal import seconds_of
 
 _STANDARDISING_GROUPS = 16
+_REHEARSED = 4
+"""Sets on which the cost of a validation is measured."""
 _SHOWN_THOUGHTS = 20
 _VALIDATED_TOGETHER = 16
+_MISSED = 2**31 - 1
+"""Place of a target that is not among its candidates: behind every cut-off."""
 
 OptionsT = TypeVar("OptionsT", bound=RankerTrainerOptions)
 
@@ -51,7 +57,16 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
             raise ThinkrankError("there are no lists to train on; if traces were dropped, raise traces.lists")
         super().__init__(adapter_state(model.backbone).values(), model.head.parameters(), options, run)
         self.model, self.groups, self.validation = model, groups, validation
+        self.validation_size = 0 if validation is None else len(validation)
         self._order = EpochOrder(len(groups), options.seed)
+
+    def rehearse_validation(self) -> tuple[int, float]:
+        """Measure on the first sets."""
+        whole = self.validation_size
+        self.validation_size = min(_REHEARSED, whole)
+        seconds = seconds_of(self.measure) / max(1, self.validation_size)
+        self.validation_size = whole
+        return whole, seconds
 
     def weights(self) -> dict[str, Tensor]:
         """Return adapter and head."""
@@ -90,16 +105,18 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
         if sets is None:
             return {}
         ranks, thoughts = [], []
-        for start in range(0, len(sets), _VALIDATED_TOGETHER):
-            part = slice(start, start + _VALIDATED_TOGETHER)
+        for start in range(0, self.validation_size, _VALIDATED_TOGETHER):
+            part = slice(start, min(start + _VALIDATED_TOGETHER, self.validation_size))
             answer = self.model.answer(sets.histories[part], sets.items_BN[part])
-            ranks.append(torch.from_numpy(target_ranks(answer.scores_BN, sets.positive_B[part])))
+            places_B = target_ranks(answer.scores_BN, np.maximum(sets.positive_B[part], 0))
+            ranks.append(torch.from_numpy(np.where(sets.missed_B[part], _MISSED, places_B)))
             thoughts += answer.thoughts or []
+            self.validated(len(answer.scores_BN))
         ranks_B = torch.cat(ranks)
         row = {
             "valid_ndcg@10": ndcg_reward(ranks_B, 10).mean().item(),
             "valid_hit@1": (ranks_B == 1).float().mean().item(),
-            "valid_mrr": ranks_B.float().reciprocal().mean().item(),
+            "valid_mrr": (ranks_B.float().reciprocal() * (ranks_B < _MISSED)).mean().item(),
         }
         if thoughts:
             written = [thought for by_row in thoughts for thought in by_row.values()]
@@ -112,8 +129,10 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
         count = min(_SHOWN_THOUGHTS, len(thoughts))
         shown = []
         for number, user in enumerate(i * len(thoughts) // count for i in range(count)):
-            positive = int(sets.positive_B[user])
-            column = positive if number % 2 == 0 else (positive + 1) % sets.items_BN.shape[1]
+            positive, length = int(sets.positive_B[user]), int(sets.mask_BN[user].sum())
+            if not length:
+                continue
+            column = positive if number % 2 == 0 and positive >= 0 else (positive + 1) % max(1, length)
             item = int(sets.items_BN[user, column])
             thought = thoughts[user][item]
             shown.append(

@@ -1,0 +1,252 @@
+"""Open what a run trained to ask it: which stage it is of, its catalogue, its data, how it answers best.
+
+Nothing here imports torch, nor loads a model, before `Opened.load` is called.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.dataset import Dataset
+from thinkrank.data.requests import Requests
+from thinkrank.errors import ThinkrankError
+from thinkrank.pretrained import CONFIG_FILE, imported, kind_of, load
+from thinkrank.recipes.layers import run_config, validated
+from thinkrank.stages.answers import Ranking
+
+MODEL = "model"
+_NUM_REASONS = 2
+_CATALOGUE = "catalogue.parquet"
+_VERBS = {"cold_start": "rank", "evaluator": "rerank", "training": "retrieve"}
+"""By which table of its settings a run is known to be of a stage, and what its model is asked by."""
+_NOUNS = {"retrieve": "retriever", "rank": "ranker", "rerank": "re-ranker"}
+_COMMANDS = {"retrieve": "recommend", "rank": "rank", "rerank": "rerank"}
+_OWN = ("retriever", "ranker", "reranker")
+"""The tables of settings that name a class of the user's in a stage's place."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Tell whether a model answers after a thought.
+
+    Attributes:
+        think: whether it does; None where it cannot think.
+        why: it does or does not, in words; empty where it cannot.
+    """
+
+    think: bool | None = None
+    why: str = ""
+
+    @property
+    def told(self) -> str:
+        """Say it in words, to stand behind "answered"."""
+        if self.think is None:
+            return "without a thought"
+        return f"{'after' if self.think else 'without'} a thought: {self.why}"
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """Hold a run, or the folder of a saved stage, that is about to be asked.
+
+    Attributes:
+        folder: as it was named.
+        saved: where the trained stage is.
+        verb: what it is asked by.
+        kind: of the saved stage.
+        config: settings of the run; empty for a saved stage alone.
+    """
+
+    folder: Path
+    saved: Path
+    verb: str
+    kind: str
+    config: dict[str, Any]
+
+    def dataset(self, path: str | None = None) -> Dataset:
+        """Read the run's data, from where it is now if a path is given.
+
+        Raises:
+            ThinkrankError: if there is no run, or the data cannot be read.
+        """
+        if "data" not in self.config:
+            raise ThinkrankError(f"{self.folder} is a saved stage without a run, so it has no data: type the history")
+        from thinkrank.recipes.data import DataSettings, moved
+
+        read: Dataset = self._kept(f"dataset {path}", lambda: moved(validated(DataSettings, self.config["data"]), path).load())
+        return read
+
+    def catalogue(self, path: str | None = None) -> Catalogue:
+        """Return the items that the model knows; of a class that saves none, those of the data."""
+        if (self.saved / _CATALOGUE).is_file():
+            known: Catalogue = self._kept("catalogue", lambda: Catalogue.load(self.saved / _CATALOGUE))
+            return known
+        return self.dataset(path).catalogue
+
+    @cached_property
+    def window(self) -> int | None:
+        """Return how many of the newest items of a history are read; None for all."""
+        prompt = self._stage_config.get("prompt", {}) if self.kind == "r2ec" else {}
+        window: int | None = prompt.get("history_window")
+        return window
+
+    def mode(self, think: bool | None) -> Mode:
+        """Choose whether to think first: as told, or the way that validation found better.
+
+        Raises:
+            ThinkrankError: if thinking is asked for, and the model writes no thoughts.
+        """
+        if self.kind not in ("r2ec", "cascade"):
+            if think:
+                raise ThinkrankError(f"{self.folder}: a stage of kind {self.kind!r} writes no thoughts, so it can't think first")
+            return Mode()
+        if think is not None:
+            return Mode(think, "as asked for")
+        if self.kind == "cascade":
+            return Mode()
+        found = self._validated()
+        if found is None and not self.config:
+            thinks = self._stage_config.get("reading", "text") == "text"
+            return Mode(thinks, "nothing here says which validation found better; --think or --no-think chooses")
+        if found is None:
+            return Mode(think=False, why="no validation measured answers after a thought; --think asks for one")
+        after, without = found
+        better = after > without
+        return Mode(better, f"validation NDCG@10 {after:.4f} with a thought, {without:.4f} without")
+
+    def load(self, device: str = "auto") -> Any:
+        """Load the model.
+
+        Raises:
+            ThinkrankError: if it cannot be asked so.
+        """
+        chosen = next((self.config[table] for table in _OWN if table in self.config), None)
+        if chosen is not None:
+            from thinkrank.recipes import own
+
+            return own.load(validated(own.StageClass, chosen), self.verb, self.saved, device)
+        model = load(self.saved, device=device)
+        if not hasattr(model, self.verb):
+            raise ThinkrankError(f"{self.folder} holds no {_NOUNS[self.verb]}, but a {type(model).__name__}")
+        return model
+
+    def counted_reasons(self, path: str | None, catalogue: Catalogue) -> Callable[[Ranking, Requests], pl.Series]:
+        """Count the run's train part, to say beside each item what speaks for it.
+
+        Args:
+            path: where the data is now; None for where it was.
+            catalogue: in whose rows answers and histories are.
+
+        Returns:
+            What makes the column ``reason`` of an answer to some requests.
+
+        Raises:
+            ThinkrankError: if nothing can be counted.
+        """
+        from thinkrank.evidence import Reasons
+        from thinkrank.recipes.data import NOUNS, DataSettings, moved, origin
+
+        if "data" not in self.config:
+            raise ThinkrankError(f"{self.folder} is a saved stage without a run: there is no data to count reasons in")
+        data = moved(validated(DataSettings, self.config["data"]), path)
+        split = data.load_split()
+        if not split.train_counts.any():
+            raise ThinkrankError(f"{split.dataset.name}: its train part holds nothing to count reasons in")
+        counted, theirs = Reasons.of(split, NOUNS.get(origin(data.source), "item")), split.dataset.catalogue
+        row_of, users = {item: row for row, item in enumerate(theirs.ids)}, split.dataset.users
+        number_of = {user: number for number, user in enumerate(users)}
+
+        def why(ranking: Ranking, requests: Requests) -> pl.Series:
+            past, texts = requests.within(theirs).histories, []
+            for row, place in np.argwhere(ranking.items_BK >= 0).tolist():
+                item = row_of.get(catalogue.ids[ranking.items_BK[row, place]])
+                user = None if requests.users is None else number_of.get(requests.users[row])
+                found = [] if item is None else counted.reasons(past[row], item, user, most=_NUM_REASONS)
+                texts.append("; ".join(reason.text for reason in found))
+            return pl.Series("reason", texts, dtype=pl.String)
+
+        return why
+
+    @property
+    def _stage_config(self) -> dict[str, Any]:
+        record = json.loads((self.saved / CONFIG_FILE).read_bytes())
+        config: dict[str, Any] = record.get("config", record)
+        return config
+
+    def _validated(self) -> tuple[float, float] | None:
+        """Return validation NDCG@10 after a thought and without, of the weights that were kept; None if unknown."""
+        with_thought, without = "valid_thinking_ndcg@10", "valid_ndcg@10"
+        for log in (self.folder / "recpo" / "metrics.jsonl", self.folder / "metrics.jsonl"):
+            rows = _rows(log)
+            both = [row for row in rows if with_thought in row and without in row]
+            if both:
+                kept = max(both, key=lambda row: float(row[with_thought]))
+                return float(kept[with_thought]), float(kept[without])
+        return None
+
+    def _kept(self, name: str, make: Callable[[], Any]) -> Any:
+        kept = self.__dict__.setdefault("_made", {})
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]
+
+
+def opened(folder: Path, verb: str) -> Opened:
+    """Find what a folder holds, and refuse it where it cannot be asked so.
+
+    Args:
+        folder: of a run, or of a saved stage.
+        verb: retrieve, rank or rerank.
+
+    Raises:
+        ThinkrankError: if it holds no trained stage, or one that another command asks; names that command.
+    """
+    folder = Path(folder).expanduser()
+    inside = folder / MODEL
+    saved = inside if (inside / CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file() else folder
+    config = run_config(folder) if (folder / "config.toml").is_file() else {}
+    stage = next((verb for sign, verb in _VERBS.items() if sign in config), None)
+    if not (saved / CONFIG_FILE).is_file():
+        if stage is not None:
+            raise ThinkrankError(
+                f"{folder}: its training has not finished; start `thinkrank train {stage}` again to go on with it"
+            )
+        first = "`thinkrank demo` or `thinkrank train retrieve`" if verb == "retrieve" else f"`thinkrank train {verb}`"
+        raise ThinkrankError(f"{folder}: no trained {_NOUNS[verb]} here; run {first} first")
+    kind = kind_of(saved)
+    if stage != verb and not _asked_by(kind, verb):
+        stage = stage or next((other for other in _NOUNS if _asked_by(kind, other)), verb)
+        raise ThinkrankError(
+            f"{folder} holds a {_NOUNS[stage]}, no {_NOUNS[verb]}: ask it with `thinkrank {_COMMANDS[stage]}`"
+        )
+    return Opened(folder, saved, verb, kind, config)
+
+
+_RANKERS = ("r2rank",)
+_RERANKERS = ("eglr", "pointwise", "dlcm", "prm", "setrank", "seq2slate")
+
+
+def _asked_by(kind: str, verb: str) -> bool:
+    """Tell what a stage of the package is asked by; what scores the whole catalogue can rank, too."""
+    if ":" in kind:
+        return callable(getattr(imported(kind), verb, None))
+    if kind in _RERANKERS:
+        return verb == "rerank"
+    if kind in _RANKERS:
+        return verb == "rank"
+    return verb != "rerank" or kind == "cascade"
+
+
+def _rows(log: Path) -> list[dict[str, Any]]:
+    """Read a log; a last line that a kill cut short is left out."""
+    if not log.is_file():
+        return []
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
