@@ -29,6 +29,7 @@ def evaluate(
     ] = False,
     seen: Annotated[bool, typer.Option("--seen", help="Leave items of the history in the ranking.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn samples.")] = 0,
+    path: options.MovedPath = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
 ) -> None:
@@ -47,7 +48,7 @@ def evaluate(
 
     if part not in ("valid", "test"):
         raise ThinkrankError(f"--part must be valid or test, not {part!r}")
-    opened = open_run(run, device=device)
+    opened = open_run(run, path=path, device=device)
     compared = EvaluationOptions(
         part=cast(Literal["valid", "test"], part),
         samples=samples or (THINKING_SAMPLES if think else opened.recipe.samples(opened.settings)),

@@ -23,6 +23,7 @@ from thinkrank.evaluate import Comparison, ResultRow
 from thinkrank.options import Options
 from thinkrank.pretrained import CONFIG_FILE, imported
 from thinkrank.recipes import own
+from thinkrank.recipes.data import moved
 from thinkrank.recipes.layers import resumed, run_config
 from thinkrank.report import Report
 from thinkrank.training import Progress, Run, no_progress
@@ -305,8 +306,13 @@ def notices_of(split: Any) -> tuple[str, ...]:
     return tuple(getattr(dataset, "notices", ()))
 
 
-def open_run(folder: str | Path, *, device: str = "auto") -> OpenRun:
+def open_run(folder: str | Path, *, path: str | Path | None = None, device: str = "auto") -> OpenRun:
     """Open a finished run of any stage.
+
+    Args:
+        folder: of the run.
+        path: where its data is now; None for where it was.
+        device: auto, cpu, cuda, cuda:1 or mps.
 
     Raises:
         ThinkrankError: if the folder is no run, its training has not finished, or its data is not what it was.
@@ -318,6 +324,7 @@ def open_run(folder: str | Path, *, device: str = "auto") -> OpenRun:
             f"{folder}: its training has not finished; start `thinkrank train {recipe.stage}` again to resume it"
         )
     settings = recipe.settings.from_run(folder)
+    settings = settings.model_copy(update={"data": moved(settings.data, path)})
     split = settings.data.load_split()
     run = Run.open(folder, split.manifest())
     return OpenRun(recipe, settings, split, run, load_model(recipe, settings, folder / MODEL, device=device))

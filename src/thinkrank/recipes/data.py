@@ -1,7 +1,7 @@
 """What a run is made from: its data, how it is cut, and the candidate lists that judge it."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -90,6 +90,9 @@ class ListDataSettings(Options):
         return load_impressions(self.source, self.path, **self.options).split(self.valid_share, self.test_share)
 
 
+DataT = TypeVar("DataT", DataSettings, ListDataSettings)
+
+
 class CandidateSettings(Options):
     """Describe the lists that validations and evaluations sort: one positive, the rest negatives."""
 
@@ -98,7 +101,7 @@ class CandidateSettings(Options):
     seed: int = Field(0, ge=0, description="seed of the drawn negatives")
 
 
-def moved(data: DataSettings, path: str | Path | None) -> DataSettings:
+def moved(data: DataT, path: str | Path | None) -> DataT:
     """Return settings of the same data in another place.
 
     Args:
@@ -113,9 +116,9 @@ def moved(data: DataSettings, path: str | Path | None) -> DataSettings:
     place = Path(path).expanduser().resolve()
     if not place.exists():
         raise ThinkrankError(f"{path}: no such file or folder")
-    if (place / "dataset.json").is_file():
+    if isinstance(data, DataSettings) and (place / "dataset.json").is_file():
         return data.model_copy(update={"source": str(place), "path": None, "options": {}})
-    if Path(data.source).is_absolute():
+    if isinstance(data, DataSettings) and Path(data.source).is_absolute():
         raise ThinkrankError(f"{path} is no prepared data set (no dataset.json), and the run was made from one")
     return data.model_copy(update={"path": str(place)})
 

@@ -160,6 +160,8 @@ def resumed(settings: RunSettingsT, folder: Path) -> RunSettingsT:
         was_given = key in in_file and (told is None or _among(key, told))
         if old.get(key) == new.get(key) or not (is_given or was_given):
             continue
+        if key == "data.path" or (key == "data.source" and Path(str(old.get(key))).is_absolute()):
+            continue  # where the data is; its fingerprint says what it is
         raise another_run(folder, f"its {key} is {old.get(key)!r}, not {new.get(key)!r}")
     kept.__dict__["given"] = here
     return kept
