@@ -73,6 +73,11 @@ def picked(answer: Ranking, rows: Int64[np.ndarray, "_"]) -> Ranking:
     return Ranking(**chosen)
 
 
+def nothing(k: int) -> Ranking:
+    """Return the answer to no requests."""
+    return Ranking(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
+
+
 def unasked(answer: Ranking) -> Ranking:
     """Return the answer of a stage that was asked about none of these requests."""
     items_BK = np.full(answer.items_BK.shape, -1, np.int32)

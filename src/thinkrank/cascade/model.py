@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int32, Int64, Integer
 
-from thinkrank.cascade.answers import NO_THOUGHT, Recommendation, assembled, joined
+from thinkrank.cascade.answers import NO_THOUGHT, Recommendation, assembled, joined, nothing
 from thinkrank.cascade.asking import Rows, can_think, how, timed
 from thinkrank.cascade.gate import entropies
 from thinkrank.cascade.options import STAGES, Blend, Budget, CascadeConfig
@@ -135,12 +135,11 @@ class Cascade:
             raise ValueError(f"k must be at least 1, and samples too; got {k} and {samples}")
         dropped, thinks = self._excluded(exclude, len(requests)), self._thinks(think)
         wish = _Wish(min(k, len(self.catalogue)), thinks is True, budget or Budget(), filter_seen, samples)
+        if not len(requests):
+            return Recommendation(nothing(wish.k), {})
         answer = self._gated if thinks == "auto" else self._answered
-        parts = [
-            answer(part, dropped[rows], wish)
-            for rows, part in [*requests.batches(self.config.batch_size)] or [(slice(0), requests)]
-        ]
-        return assembled(parts)
+        batches = requests.batches(self.config.batch_size)
+        return assembled([answer(part, dropped[rows], wish) for rows, part in batches])
 
     def retrieve(
         self, requests: Any, k: int, *, filter_seen: bool = True, think: ThinkChoice = None, samples: int = 1
@@ -175,8 +174,8 @@ class Cascade:
     ) -> tuple[Ranking, Int64[np.ndarray, "B"]]:
         """Answer both `retrieve` and `target_ranks` from one answer about the whole catalogue."""
         requests, num_items = checked_requests(requests, self.catalogue), len(self.catalogue)
-        rankings, ranks = [], []
-        for part, batch in [*requests.batches(self.config.batch_size)] or [(slice(0), requests)]:
+        rankings, ranks = [nothing(min(k, num_items))], [np.zeros(0, np.int64)]
+        for part, batch in requests.batches(self.config.batch_size):
             whole = self.retrieve(batch, max(k, num_items), filter_seen=filter_seen, think=think, samples=samples)
             scores_BI = np.full((len(batch), num_items + 1), -np.inf, np.float32)
             np.put_along_axis(scores_BI, whole.items_BK, whole.scores_BK, axis=1)  # -1 is the last, surplus column
@@ -236,7 +235,7 @@ class Cascade:
         parts, rows = [], []
         for think in (False, True):
             rows_G = np.flatnonzero(thinks_B == think)
-            if len(rows_G) or not len(requests):
+            if len(rows_G):
                 group = _some(requests, rows_G)
                 parts.append(self._answered(group, [dropped[row] for row in rows_G], replace(wish, think=think)))
                 rows.append(rows_G)
