@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from thinkrank.cli import baselines, data, demo, doctor, evaluate, rank, recommend, rerank, train
+from thinkrank.cli import baselines, data, demo, doctor, evaluate, rank, recommend, rerank, serve, train
 from thinkrank.errors import ThinkrankError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("rank")(rank.rank)
 app.command("rerank")(rerank.rerank)
+app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 
 

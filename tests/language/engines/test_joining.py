@@ -120,6 +120,12 @@ def test_a_given_text_is_not_written(backbone):
     assert engine.tokens == 0
 
 
+def test_settings_of_one_call_may_be_others(backbone):
+    engine = JoiningEngine(backbone)
+    changed = watched(engine, Watch(changes={"temperature": 1.3, "seed": 5}), TREE, GREEDY)
+    assert_same_completions(changed, TransformersEngine(backbone).sample(TREE, SAMPLED))
+
+
 def test_what_does_not_fit_is_refused_and_the_next_call_is_answered(backbone):
     engine = JoiningEngine(backbone, kv_gib=1e-4)
     with pytest.raises(ThinkrankError, match=r"does not fit into the 0\.0001 GiB"):

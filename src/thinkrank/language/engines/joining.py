@@ -9,9 +9,9 @@ Shape legend: R rows being written, D width.
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -43,11 +43,13 @@ class Watch:
             the thread that writes, and must be quick.
         gone: tells whether nobody waits for the text any more.
         given: text to take as the completion of a call for one prompt, in place of writing one; None to write.
+        changes: settings of the decoding that are others than the call's.
     """
 
     wrote: Callable[[int, str], None] = lambda place, text: None
     gone: Callable[[], bool] = lambda: False
     given: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 watching: ContextVar[Watch | None] = ContextVar("watching", default=None)
@@ -154,6 +156,8 @@ class JoiningEngine(TransformersEngine):
         """
         seeds = tuple(range(len(prompts.leaves)) if seeds is None else seeds)
         watch = watching.get()
+        if watch is not None and watch.changes:
+            options = options.model_copy(update=dict(watch.changes))
         if watch is not None and watch.given is not None and len(prompts.leaves) == num_samples == 1:
             return [[_given(self.backbone, watch.given, options.max_new_tokens)]]
         key = (prompts.ids, prompts.parents, options, writer, num_samples, stop, tuple(suffix), seeds)

@@ -1,0 +1,58 @@
+"""Run the application with uvicorn: it ends when it has answered what it accepted, and loads the run anew on SIGHUP."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.serve.state import State
+
+logger = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """Server that says that it is not ready as soon as it is told to end."""
+
+    def __init__(self, config: uvicorn.Config, state: State, ready: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._state, self._told_ready = state, ready
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._state.is_ready = False
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: object = None) -> None:
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._told_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+
+def run(app: FastAPI, host: str, port: int, *, ready: Callable[[str], None] = lambda address: None) -> None:
+    """Serve until SIGINT or SIGTERM; then answer what was accepted, and end.
+
+    SIGHUP loads the run anew, where there is such a signal.
+
+    Args:
+        app: made by `create_app`.
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+        ready: is told the address when questions are answered.
+    """
+    state: State = app.state.thinkrank
+    config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(state,), daemon=True).start())
+    _Server(config, state, ready).run()
+
+
+def _reload(state: State) -> None:
+    try:
+        logger.info("loaded anew: version %s", state.reload().version)
+    except ThinkrankError as error:
+        logger.warning("%s", " ".join(str(error).split()))
