@@ -17,6 +17,9 @@ from .popularity import with_popularity as with_popularity
 from .requests import Requests as Requests
 from .sources import LIST_SOURCES as LIST_SOURCES
 from .sources import SOURCES as SOURCES
+from .sources import Checked as Checked
+from .sources import check_source as check_source
+from .sources import from_frames as from_frames
 from .sources import load_dataset as load_dataset
 from .sources import load_impressions as load_impressions
 from .sources import register_source as register_source

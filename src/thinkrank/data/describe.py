@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from thinkrank.data.reading.intake import filter_by, setting
 from thinkrank.data.ties import granularity
 from thinkrank.data.timestamps import date_range
 
 if TYPE_CHECKING:
     from thinkrank.data.dataset import Dataset
 
+REPEATS_WORTH_A_WORD = 0.03
+"""Share of repeated choices above which it is said that they cannot be recommended."""
+
+_FEW, _MANY, _SHARE_OF_ONE = 20, 100, 0.05
 _TEXTS = ("description", "categories", "price", "brand", "year")
 
 
@@ -18,7 +23,9 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
     """Return counts, density, dates, history lengths, ratings and text coverage of a data set, ready for JSON.
 
     ``tied_target_share`` is the share of events, but for each user's first, that have the time of the one before;
-    ``ties`` is the rule for them that a split takes by itself, see `Dataset.ties`.
+    ``ties`` is the rule for them that a split takes by itself, see `Dataset.ties`. ``events`` counts each type of event,
+    and is left out where there are none; ``repeats`` is the share of events, but for each user's first, with an item that
+    the user took before; ``equal_titles`` counts the items that share their title with another.
     """
     num_users, num_items, num_events = len(dataset.users), len(dataset.catalogue), dataset.interactions.height
     seen, tied_E = len(np.unique(dataset.items_E)), dataset.tied_E
@@ -35,6 +42,10 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         "ties": dataset.ties,
         "tied_target_share": float((tied_E > 0).sum() / max(1, num_events - num_users)),
         "history_length": _quantiles(np.diff(dataset.offsets)),
+        "events": event_counts(dataset),
+        "repeats": repeated_share(dataset),
+        "further_columns": _further_columns(dataset.catalogue.frame),
+        "equal_titles": int(dataset.catalogue.frame["title"].is_duplicated().sum()),
         "text_coverage": _text_coverage(dataset.catalogue.frame),
         "title_words": _quantiles(dataset.catalogue.frame["title"].str.split(" ").list.len().to_numpy()),
         "title_characters": _quantiles(dataset.catalogue.frame["title"].str.len_chars().to_numpy()),
@@ -46,6 +57,58 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
         rated = dataset.ratings_E[~np.isnan(dataset.ratings_E)]
         description["rating"] = _quantiles(rated) | {"missing": num_events - len(rated)}
     return description
+
+
+def event_counts(dataset: "Dataset") -> dict[str, int]:
+    """Count the interactions of each type of event, the commonest first; those without one under an empty name."""
+    if "event" not in dataset.interactions.columns:
+        return {}
+    counts = dataset.interactions["event"].fill_null("").value_counts().sort("count", "event", descending=[True, False])
+    return dict(counts.iter_rows())
+
+
+def repeated_share(dataset: "Dataset") -> float:
+    """Compute the share of events, each user's first left out, with an item that the user took before."""
+    rows = pl.DataFrame({"user": dataset.interactions["user"], "item": dataset.items_E})
+    again = rows.height - rows.unique().height
+    return again / max(1, rows.height - len(dataset.users))
+
+
+def remarks(dataset: "Dataset") -> list[str]:
+    """Say what of a data set may surprise whoever trains on it, one line each, with the way out."""
+    name, found = dataset.name, []
+    events = event_counts(dataset)
+    if len(events) > 1:
+        counts = ", ".join(f"{event or 'without'} {count:,}" for event, count in events.items())
+        rarest = min((event for event in events if event), key=lambda event: events[event])
+        found.append(f"{name}: events of {len(events)} types count alike ({counts}); choose some: {filter_by('event', rarest)}")
+    share = repeated_share(dataset)
+    if share > REPEATS_WORTH_A_WORD:
+        found.append(
+            f"{name}: {share:.0%} of all choices are of something the user took before, which is never recommended "
+            f"unless you say {setting('repeats', True, of_source=False)}"
+        )
+    titles = dataset.catalogue.frame
+    equal = titles.filter(titles["title"].is_duplicated())
+    if equal.height:
+        one = equal.filter(equal["title"] == equal["title"][0])["item"].head(2).to_list()
+        found.append(f"{name}: {equal.height:,} items share a title with another ({equal['title'][0]!r}: {' and '.join(one)})")
+    lengths = np.diff(dataset.offsets)
+    if len(lengths) > _FEW and lengths.max() >= _MANY and lengths.max() > _SHARE_OF_ONE * lengths.sum():
+        user = dataset.users[int(lengths.argmax())]
+        found.append(f"{name}: the user {user!r} made {lengths.max() / lengths.sum():.0%} of all interactions; is that one person?")
+    return found
+
+
+def _further_columns(frame: pl.DataFrame) -> dict[str, str]:
+    """Say of each further column in how many rows it holds something, and what first."""
+    further = [column for column in frame.columns if column not in ("item", "title", *_TEXTS)]
+    shown = {}
+    for column in further:
+        values = frame[column].drop_nulls()
+        examples = ", ".join(str(value)[:30] for value in values.unique(maintain_order=True).head(3))
+        shown[column] = f"{len(values) / frame.height:.0%} of items, such as {examples}" if len(values) else "empty"
+    return shown
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:

@@ -1,5 +1,7 @@
-"""Times in whichever unit a file has them, as seconds since 1970, UTC."""
+"""Times in whichever form a file has them, as seconds since 1970, UTC, and what is left below a second."""
 
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Literal
@@ -9,114 +11,264 @@ import polars as pl
 from jaxtyping import Int64
 
 from thinkrank.data.reading import ROW, Table
+from thinkrank.data.reading.intake import note, setting
+from thinkrank.errors import ThinkrankError
 
-TimeUnit = Literal["auto", "s", "ms", "us", "iso"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "days", "yyyymmdd", "iso"]
 """What a number means, or ``iso`` for dates as text. ``auto`` tells them apart by their size."""
 
-_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
-_UNITS = list(_NAMES)  # from coarse to fine
+FINE = "__fine__"
+"""The column that holds the microseconds behind the second, so that what happened within one keeps its order."""
+
+_NAMES = {
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+    "ns": "microseconds",
+    "days": "days since 1970",
+    "yyyymmdd": "dates such as 20200131",
+}
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_UNITS = list(_PER_SECOND)  # from coarse to fine
 # As seconds, 1e11 is the year 5138; as milliseconds it is March 1973, before anybody logged a click.
 _TOO_LARGE = {"s": 10**11, "ms": 10**14, "us": 10**17}
-_ISO = r"^\s*(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2}(?:\.\d+)?)?\s*(Z|[+-]\d{2}:?\d{2})?)?\s*$"
+# From 1990 to 2050; as seconds these are hours of the first day of 1970.
+_DAYS = (7_305, 29_220)
+_SMALL = 10**8
+_LATEST = 4_133_980_799  # the end of 2100
+_DAY, _NANO = 86_400, 1_000_000_000
+
+_CLOCK = r"(?:[T ]\s*(\d{1,2}:\d{2})(:\d{2}(?:[.,]\d+)?)?\s*(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?\s*$"
+_ISO = re.compile(r"^\s*(\d{4})-(\d{1,2})-(\d{1,2})" + _CLOCK)
+_SLASHED_ISO = re.compile(r"^\s*(\d{4})/(\d{1,2})/(\d{1,2})" + _CLOCK)
+_DOTTED = re.compile(r"^\s*(\d{1,2})\.(\d{1,2})\.(\d{4})" + _CLOCK)
+_SLASHED = re.compile(r"^\s*(\d{1,2})/(\d{1,2})/(\d{4})" + _CLOCK)
+_DATE = r"^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
+_FIRST, _SECOND = r"^\s*(\d{1,2})/", r"^\s*\d{1,2}/(\d{1,2})/"
 
 
 def holds_dates(times: pl.Series) -> bool:
-    """Tell whether a column holds dates (by type, or by its first text) and not numbers."""
+    """Tell whether a column holds dates (by type, or by most of its texts) and not numbers."""
     if times.dtype != pl.String:
         return times.dtype in (pl.Date, pl.Datetime)
-    return bool(times.drop_nulls().head(1).str.contains(_ISO).any())
+    texts = times.drop_nulls()
+    return bool(len(texts)) and 2 * int(texts.str.contains(_DATE).sum()) > len(texts)
 
 
-def parse_times(table: Table, column: str, *, dates: bool) -> Table:
-    """Replace a column of times by whole numbers: numbers as they stand, or seconds where it holds dates.
+@dataclass
+class Clock:
+    """Read a column of times block by block: `read` each of them, then `in_seconds` the whole.
 
-    Call it on each block, then `in_seconds` on the whole: one block cannot tell which unit the rest is in.
+    One block cannot tell which unit the numbers of the rest are in; how dates are written, the first block tells.
 
-    Args:
-        table: the rows.
-        column: text, numbers or dates; text without an offset is taken as UTC.
-        dates: whether to expect dates.
-
-    Raises:
-        ThinkrankError: at the first row whose time is missing, unreadable or before 1970.
+    Attributes:
+        column: its name.
+        unit: of numbers, or ``iso`` for dates; ``auto`` finds out.
+        form: of dates as text, such as ``%d.%m.%Y %H:%M``; None for the usual ones.
     """
-    raw = table.frame[column]
-    parsed = _parse_dates(raw) if dates else _parse_numbers(raw)
-    both = table.with_frame(table.frame.with_columns(parsed.alias("_parsed"), raw.cast(pl.String).alias(column)))
-    missing = pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
-    both.refuse_where(missing, f"{column} is missing. Give it a value or remove the row.")
-    kind = "an ISO date" if dates else "a number"
-    both.refuse_where(
-        pl.col("_parsed").is_null(), f"{column} {{value}} is not {kind}. Mend or remove the row.", show=column
-    )
-    both.refuse_where(pl.col("_parsed") < 0, f"{column} {{value}} is before 1970. Mend or remove the row.", show=column)
-    return table.with_frame(both.frame.with_columns(pl.col("_parsed").alias(column)).drop("_parsed"))
+
+    column: str
+    unit: TimeUnit = "auto"
+    form: str | None = None
+    _dates: bool | None = None
+    _day_first: bool | None = None
+
+    def read(self, table: Table) -> Table:
+        """Replace the times by whole numbers, or seconds where they are dates, and add `FINE`.
+
+        Raises:
+            ThinkrankError: if the column's type holds no times, or a row is at fault and no intake is open.
+        """
+        column, raw = self.column, table.frame[self.column]
+        if raw.dtype.is_nested() or raw.dtype in (pl.Duration, pl.Time, pl.Boolean, pl.Binary, pl.Object):
+            raise ThinkrankError(f"{table.file}: {column} is {raw.dtype}. Give numbers, dates or text.")
+        if raw.dtype in (pl.Categorical, pl.Enum):
+            raw = raw.cast(pl.String)
+        if self._dates is None and table.frame.height:
+            self._dates = self.form is not None or self.unit == "iso" or (self.unit == "auto" and holds_dates(raw))
+        parsed = self._dates_of(table.file, raw) if self._dates else _numbers(raw)
+        text = raw.cast(pl.String).alias(column)
+        both = table.with_frame(table.frame.with_columns(parsed["whole"].alias("_whole"), parsed["fine"].alias(FINE), text))
+        missing = pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
+        both = both.without(missing, f"{column} is missing. Give it a value or remove the row.")
+        kind = "a number, nor a date such as 2020-01-31 10:00"
+        if self._dates:
+            kind = f"a date such as {self.form}" if self.form else "an ISO date, such as 2020-01-31 10:00"
+        way_out = "" if self._dates and self.form else f", or say how dates are written: {setting('time_format', '%d/%m/%y')}"
+        both = both.without(
+            pl.col("_whole").is_null(), f"{column} {{value}} is not {kind}. Mend or remove the row{way_out}.", show=column
+        )
+        if self._dates:
+            late = f"{column} {{value}} is after 2100, as dates are that stand for none. Mend or remove the row."
+            both = both.without(pl.col("_whole") > _LATEST, late, show=column)
+        early = f"{column} {{value}} is before 1970. Mend or remove the row."
+        both = both.without(pl.col("_whole") < 0, early, show=column)
+        return both.with_frame(both.frame.with_columns(pl.col("_whole").alias(column)).drop("_whole"))
+
+    def in_seconds(self, table: Table) -> Table:
+        """Convert the whole column to seconds; what is below a second stays in `FINE`.
+
+        Raises:
+            ThinkrankError: if a row must be in another unit than the rest and no intake is open.
+        """
+        return table if self._dates else _in_seconds(table, self.column, self.unit)
+
+    def _dates_of(self, file: str, raw: pl.Series) -> pl.DataFrame:
+        if raw.dtype == pl.Date:
+            return _parts(raw.cast(pl.Int64) * (_DAY * 1_000_000))
+        if raw.dtype == pl.Datetime:
+            fine = raw.dt.epoch("ns") % 1000 if raw.dtype.time_unit == "ns" else 0  # type: ignore[attr-defined]
+            return _parts(raw.dt.epoch("us")).with_columns(pl.col("fine") + fine)
+        texts = raw.cast(pl.String)
+        if self.form is not None:
+            try:
+                return _parts(texts.str.strip_chars().str.to_datetime(self.form, time_unit="us", strict=False).dt.epoch("us"))
+            except pl.exceptions.PolarsError as error:
+                raise ThinkrankError(f"time_format {self.form!r} is no format of dates ({error})") from error
+        micros = _dated(texts, _ISO, (0, 1, 2)).fill_null(_dated(texts, _SLASHED_ISO, (0, 1, 2)))
+        dotted = _dated(texts, _DOTTED, (2, 1, 0))
+        if dotted.null_count() < len(dotted):
+            note(f"{file}: {self.column} was read as day.month.year where it has dots")
+            micros = micros.fill_null(dotted)
+        slashed = texts.filter(texts.str.contains(_SLASHED.pattern).fill_null(value=False))
+        if len(slashed):
+            micros = micros.fill_null(_dated(texts, _SLASHED, (2, 1, 0) if self._is_day_first(file, slashed) else (2, 0, 1)))
+        return _parts(micros)
+
+    def _is_day_first(self, file: str, texts: pl.Series) -> bool:
+        if self._day_first is None:
+            first, second = (int((texts.str.extract(at).cast(pl.Int64) > 12).sum()) for at in (_FIRST, _SECOND))
+            if bool(first) == bool(second):
+                why = "no day is above 12" if not first else "some have the day first and some the month"
+                options = " or ".join(setting("time_format", form) for form in ("%d/%m/%Y", "%m/%d/%Y"))
+                raise ThinkrankError(
+                    f"{file}: {self.column} such as {texts[0]!r} may be day/month or month/day ({why}). "
+                    f"Say which: {options}."
+                )
+            self._day_first = first > 0
+            order = "day/month/year" if self._day_first else "month/day/year"
+            note(f"{file}: {self.column} was read as {order} where it has slashes")
+        return self._day_first
 
 
-def in_seconds(table: Table, column: str, unit: TimeUnit) -> Table:
-    """Convert a column of whole numbers to seconds; fractions of a second are cut off.
+def read_times(table: Table, column: str, unit: TimeUnit = "auto", form: str | None = None) -> Table:
+    """Read a column of times at once, see `Clock`.
 
-    Args:
-        table: all rows of a file, after `parse_times`.
-        column: the times.
-        unit: what the numbers mean; ``auto`` takes the unit that fits most rows.
-
-    Raises:
-        ThinkrankError: at the first row that must be in another unit than the rest.
+    Returns:
+        the rows that are not at fault, the column in seconds and `FINE` beside it.
     """
+    clock = Clock(column, unit, form)
+    return clock.in_seconds(clock.read(table))
+
+
+def _in_seconds(table: Table, column: str, unit: TimeUnit) -> Table:
+    numbers = table.frame[column]
+    told = unit if unit != "auto" else _unit_of_dates(numbers)
+    if told in ("days", "yyyymmdd"):
+        return _from_days(table, column, told, is_given=unit != "auto")
     looks_like = pl.lit("s")
     for coarse, fine in pairwise(_UNITS):
         looks_like = pl.when(pl.col(column) >= _TOO_LARGE[coarse]).then(pl.lit(fine)).otherwise(looks_like)
-    frame = table.frame
-    counts = dict(frame.select(looks_like.alias("unit")).to_series().value_counts().iter_rows())
+    counts = dict(table.frame.select(looks_like.alias("unit")).to_series().value_counts().iter_rows())
     is_given = unit in _PER_SECOND
     rule = unit if is_given else max(_UNITS, key=lambda name: (counts.get(name, 0), -_UNITS.index(name)))
     # Where the unit is given as milliseconds, small numbers are early times; where it is not, they are another unit.
-    suspects = [name for name in counts if (_UNITS.index(name) > _UNITS.index(rule) if is_given else name != rule)]
-    if suspects or rule not in _PER_SECOND:
-        marked = frame.with_columns(looks_like.alias("_unit")).filter(pl.col("_unit").is_in(suspects or [rule]))
-        _refuse_unit(table.with_frame(marked.sort(ROW)), column, rule, is_given=is_given)
+    for other in counts:
+        if _UNITS.index(other) > _UNITS.index(rule) if is_given else other != rule:
+            rest = f"{setting('time_unit', rule)}" if is_given else f"the other rows are {_NAMES[rule]}"
+            way_out = f"Use {setting('time_unit', other)} or mend the row." if is_given else "Mend or remove the row."
+            problem = f"{column} {{value}} looks like {_NAMES[other]}; {rest}. {way_out}"
+            table = table.without(looks_like == other, problem, show=column)
+    per_second = _PER_SECOND[rule]
     if rule == "s":
+        highest = numbers.max()
+        if isinstance(highest, int) and _DAYS[0] / 2 < highest < _SMALL and unit == "auto":
+            last = datetime.fromtimestamp(highest, tz=UTC).date()
+            days = setting("time_unit", "days")
+            note(f"{table.file}: as seconds, no {column} is after {last}; if they are something else, say so: {days}")
         return table
-    return table.with_frame(frame.with_columns(pl.col(column) // _PER_SECOND[rule]))
+    fine = (pl.col(column) % per_second) * (_NANO // per_second) + pl.col(FINE) // per_second
+    return table.with_frame(table.frame.with_columns(pl.col(column) // per_second, fine.alias(FINE)))
 
 
-def _refuse_unit(suspects: Table, column: str, rule: str, *, is_given: bool) -> None:
-    row, suspect = suspects.frame.row(0, named=True)[ROW], suspects.frame["_unit"][0]
-    rest = f"time_unit is {rule!r}" if is_given else f"the other rows are {_NAMES[rule]}"
-    way_out = f"Use time_unit={suspect!r} or mend the row." if suspect in ("ms", "us") else "Mend the row."
-    if rule not in _PER_SECOND:
-        rest, way_out = "no time_unit means those", "Divide the column by 1000."
-    suspects.refuse(row, f"{column} {{value}} looks like {_NAMES[suspect]}; {rest}. {way_out}", show=column)
+def _unit_of_dates(numbers: pl.Series) -> str:
+    """Tell whether whole numbers are days or dates written without dashes; else an empty text."""
+    if not len(numbers):
+        return ""
+    near = numbers.is_between(19_700_101, 21_001_231)
+    # A few rows may be something else; they are then at fault.
+    if near.sum() > 0.9 * len(numbers) and _calendar(numbers).is_not_null().sum() > 0.9 * len(numbers):
+        return "yyyymmdd"
+    return "days" if numbers.is_between(*_DAYS).all() else ""
 
 
-def _parse_numbers(raw: pl.Series) -> pl.Series:
+def _from_days(table: Table, column: str, unit: str, *, is_given: bool) -> Table:
+    numbers = table.frame[column]
+    seconds = numbers * _DAY if unit == "days" else _calendar(numbers)
+    marked = table.with_frame(table.frame.with_columns(seconds.alias("_seconds")))
+    rest = setting("time_unit", unit) if is_given else f"the other rows are {_NAMES[unit]}"
+    problem = f"{column} {{value}} is no such date; {rest}. Mend or remove the row."
+    marked = marked.without(pl.col("_seconds").is_null(), problem, show=column)
+    if not is_given:
+        note(f"{table.file}: {column} was read as {_NAMES[unit]}; otherwise say {setting('time_unit', 's')}")
+    return table.with_frame(
+        marked.frame.with_columns(pl.col("_seconds").alias(column), pl.lit(0, pl.Int64).alias(FINE)).drop("_seconds")
+    )
+
+
+def _calendar(numbers: pl.Series) -> pl.Series:
+    days = numbers.cast(pl.String).str.strptime(pl.Date, "%Y%m%d", strict=False)
+    return days.cast(pl.Int64) * _DAY
+
+
+def _numbers(raw: pl.Series) -> pl.DataFrame:
+    """Split numbers into whole ones and billionths of their unit; null where there is none."""
     if raw.dtype.is_integer():
-        return raw.cast(pl.Int64, strict=False)
+        return _whole(raw.cast(pl.Int64, strict=False))
     if raw.dtype != pl.String:
-        return raw.cast(pl.Float64, strict=False).fill_nan(None).floor().cast(pl.Int64, strict=False)
+        return _rounded(raw.cast(pl.Float64, strict=False))
     text = raw.str.strip_chars()
     whole = text.cast(pl.Int64, strict=False)
     if whole.null_count() == raw.null_count():
-        return whole
+        return _whole(whole)
     # 881250949.0, as some tools write whole numbers
-    return whole.fill_null(text.cast(pl.Float64, strict=False).fill_nan(None).floor().cast(pl.Int64, strict=False))
+    rest = _rounded(text.cast(pl.Float64, strict=False))
+    return rest.select(whole=whole.fill_null(rest["whole"]), fine=rest["fine"].fill_null(0))
 
 
-def _parse_dates(raw: pl.Series) -> pl.Series:
-    if raw.dtype in (pl.Date, pl.Datetime):
-        return raw.dt.epoch("s")
-    part = raw.cast(pl.String).str.extract_groups(_ISO).struct.unnest()
-    date, minutes, seconds, offset = (pl.col(name) for name in part.columns)
-    full = pl.concat_str(
-        date,
-        pl.lit(" "),
-        minutes.fill_null("00:00"),
-        seconds.fill_null(":00"),
-        pl.when(offset == "Z").then(pl.lit("+00:00")).otherwise(offset.fill_null("+00:00")),
+def _whole(numbers: pl.Series) -> pl.DataFrame:
+    return pl.DataFrame({"whole": numbers, "fine": pl.zeros(len(numbers), pl.Int64, eager=True)})
+
+
+def _rounded(numbers: pl.Series) -> pl.DataFrame:
+    numbers = pl.select(pl.when(numbers.is_finite()).then(numbers)).to_series()
+    whole = numbers.floor()
+    return pl.DataFrame(
+        {"whole": whole.cast(pl.Int64, strict=False), "fine": ((numbers - whole) * _NANO).cast(pl.Int64, strict=False)}
     )
-    return part.select(full.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", strict=False).dt.epoch("s")).to_series()
+
+
+def _dated(texts: pl.Series, form: "re.Pattern[str]", order: tuple[int, int, int]) -> pl.Series:
+    """Read dates of one form as microseconds, null elsewhere; `order` says where year, month and day stand."""
+    part = texts.str.extract_groups(form.pattern).struct.unnest()
+    if part.to_series(0).null_count() == len(texts):
+        return pl.Series(texts.name, [None] * len(texts), dtype=pl.Int64)
+    names = part.columns
+    year, month, day = (pl.col(names[place]).str.zfill(2) for place in order)
+    minutes, seconds, offset = (pl.col(name) for name in names[3:])
+    zone = pl.when(offset.is_in(["Z", "UTC", "GMT"])).then(None).when(offset.str.len_chars() == 3).then(offset + "00")
+    full = pl.concat_str(
+        pl.concat_str(year, month, day, separator="-"),
+        pl.lit(" "),
+        minutes.fill_null("00:00").str.zfill(5),
+        seconds.fill_null(":00").str.replace(",", "."),
+        zone.otherwise(offset).fill_null("+00:00"),
+    )
+    return part.select(full.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False).dt.epoch("us")).to_series()
+
+
+def _parts(micros: pl.Series) -> pl.DataFrame:
+    return pl.DataFrame({"whole": micros // 1_000_000, "fine": micros % 1_000_000 * 1000})
 
 
 def date_range(times: Int64[np.ndarray, "T"]) -> dict[str, str] | None:

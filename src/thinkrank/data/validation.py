@@ -1,7 +1,7 @@
-"""What a data set must be before anything is learnt from it: faults are refused, losses are counted.
+"""What a data set must be before anything is learnt from it: faults are reported, losses are counted.
 
-A fault that would make results wrong raises a `ThinkrankError` naming file and row. What can be dropped without harm is
-dropped with a notice: one line with file, count and first row.
+A row that would make results wrong is reported to the open intake (see `thinkrank.data.reading.intake`), or raised where
+none is open. What can be dropped without harm is dropped with a notice: one line with file, count and first row.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,16 +9,28 @@ from typing import Literal
 
 import polars as pl
 
+from thinkrank.data.columns import number, refuse_type, tell
 from thinkrank.data.reading import ROW, Table
+from thinkrank.data.reading.intake import note
 from thinkrank.data.reading.table import require_columns
-from thinkrank.data.timestamps import TimeUnit, holds_dates, in_seconds, parse_times
+from thinkrank.data.timestamps import FINE, Clock, TimeUnit
+from thinkrank.errors import ThinkrankError
 
 Untitled = Literal["drop", "id"]
 """What to do with items without a title: drop them and their interactions, or let their id stand for it."""
 
+# What programs write where there is nothing. As an id it would make one person of everybody without one.
+_NOTHING = ("", "null", "nan", "none", "n/a", "#n/a", "\\n", "<na>", "nat")
+_SHORTENED = r"^\d(?:[.,]\d+)?[eE]\+\d+$"
+_WHOLE_FLOAT = r"^\d+\.0+$"
+
 
 def read_events(
-    file: str, blocks: Iterable[pl.DataFrame], columns: Mapping[str, str], unit: TimeUnit = "auto"
+    file: str,
+    blocks: Iterable[pl.DataFrame],
+    columns: Mapping[str, str],
+    unit: TimeUnit = "auto",
+    form: str | None = None,
 ) -> Table:
     """Gather interactions from the blocks of a file.
 
@@ -28,46 +40,111 @@ def read_events(
         columns: which column of the file is the ``user``, ``item`` and, if there is one, the ``timestamp``, ``rating``
             and ``event``.
         unit: of the times.
+        form: of times that are dates as text; None for the usual ones.
 
     Returns:
-        a table with these columns, times in seconds. Without times, the rows are the order.
+        a table with these columns, times in seconds and what is left below a second in `FINE`. Without times, the rows
+        are the order.
 
     Raises:
-        ThinkrankError: at the first missing column, null id, unreadable time or rating.
+        ThinkrankError: if a column is missing or of a type that holds no such values; or at the first missing id,
+            unreadable time or rating, if no intake is open.
     """
-    dates: bool | None = None  # settled by the first rows
+    clock = Clock("timestamp", unit, form) if "timestamp" in columns else None
     frames = []
     for block in blocks:
         require_columns(file, block.columns, *columns.values())
         table = Table(file, block.select(*(pl.col(there).alias(here) for here, there in columns.items()), ROW))
-        if dates is None and block.height and "timestamp" in columns:
-            dates = unit == "iso" or (unit == "auto" and holds_dates(table.frame["timestamp"]))
-        table = parse_ids(parse_ids(table, "user"), "item")
-        if "timestamp" in columns:
-            table = parse_times(table, "timestamp", dates=bool(dates))
+        table = parse_ids(parse_ids(table, "user", tidy=False), "item", tidy=False)
+        if clock is not None:
+            table = clock.read(table)
+        if "event" in columns:
+            refuse_type(table, "event")
+            table = table.with_frame(table.frame.with_columns(pl.col("event").cast(pl.String).str.strip_chars()))
         frames.append((parse_ratings(table) if "rating" in columns else table).frame)
-    table = Table.gather(file, frames)
-    return table if dates or "timestamp" not in columns else in_seconds(table, "timestamp", unit)
+    table = tidy_ids(tidy_ids(Table.gather(file, frames), "user"), "item")
+    return table if clock is None else clock.in_seconds(table)
 
 
-def parse_ids(table: Table, column: str) -> Table:
-    """Turn a column of ids into text, and refuse missing ones."""
-    table = table.with_frame(table.frame.with_columns(pl.col(column).cast(pl.String)))
-    missing = pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
-    table.refuse_where(missing, f"{column} is missing. Give it a value or remove the row.")
+def parse_ids(table: Table, column: str, *, tidy: bool = True) -> Table:
+    """Turn a column of ids into text, and report missing ones and those that a spreadsheet shortened.
+
+    Args:
+        table: the rows.
+        column: of ids.
+        tidy: also do what takes the whole column to see, see `tidy_ids`.
+    """
+    refuse_type(table, column)
+    dtype = table.frame.schema[column]
+    if dtype in (pl.Boolean, pl.Date, pl.Datetime):
+        raise ThinkrankError(f"{table.file}: {column} is {dtype}. Give text or whole numbers.")
+    text = pl.col(column).cast(pl.String)
+    if dtype.is_float() or dtype.is_decimal():
+        whole = table.frame[column].cast(pl.Float64)
+        is_whole = bool((whole.drop_nulls().drop_nans() % 1 == 0).all())
+        text = pl.col(column).cast(pl.Float64).fill_nan(None).cast(pl.Int64).cast(pl.String) if is_whole else text
+    table = table.with_frame(table.frame.with_columns(text.alias(column)))
+    bare = pl.col(column).str.strip_chars().str.to_lowercase()
+    missing = pl.col(column).is_null() | bare.is_in(_NOTHING)
+    table = table.without(missing, f"{column} is missing. Give it a value or remove the row.")
+    shortened = f"{column} {{value}} was shortened by a spreadsheet. Export it as text."
+    table = table.without(pl.col(column).str.contains(_SHORTENED), shortened, show=column)
+    return tidy_ids(table, column) if tidy else table
+
+
+def tidy_ids(table: Table, column: str) -> Table:
+    """Strip blanks around ids, so that one person is not two, and the ``.0`` of ids that all are such numbers."""
+    ids, name = table.frame[column], pl.col(column)
+    bare = ids.str.strip_chars()
+    if (ids != bare).any():
+        tell(table, name != name.str.strip_chars(), f"{column} ids with blanks around them, which were taken off")
+        table = table.with_frame(table.frame.with_columns(bare))
+    if len(bare) and bare.str.contains(_WHOLE_FLOAT).all():
+        note(f"{table.file}: every {column} id ends in .0, which was taken off ({bare[0]} is {bare[0].split('.')[0]})")
+        table = table.with_frame(table.frame.with_columns(bare.str.extract(r"^(\d+)")))
     return table
 
 
 def parse_ratings(table: Table) -> Table:
-    """Turn the ratings into numbers, null where there is none, and refuse what is neither."""
+    """Turn the ratings into numbers, null where there is none, and report what is neither."""
+    refuse_type(table, "rating")
     text = pl.col("rating").cast(pl.String).str.strip_chars()
-    number = pl.col("rating").cast(pl.Float64, strict=False)
-    if table.frame.schema["rating"] == pl.String:
-        number = pl.when(text != "").then(text).cast(pl.Float64, strict=False)
-    parsed = table.with_frame(table.frame.with_columns(number.alias("_number")))
-    wrong = (pl.col("_number").is_null() & (text != "")) | pl.col("_number").is_infinite()
-    parsed.refuse_where(wrong, "rating {value} is not a number. Mend or remove the row.", show="rating")
-    return table.with_frame(parsed.frame.with_columns(pl.col("_number").fill_nan(None).alias("rating")).drop("_number"))
+    parsed = table.with_frame(table.frame.with_columns(number(table.frame["rating"]).alias("_number")))
+    wrong = pl.col("_number").is_null() & ~text.is_in(["", "NaN"])
+    parsed = parsed.without(wrong, "rating {value} is not a number. Mend or remove the row.", show="rating")
+    return parsed.with_frame(parsed.frame.with_columns(pl.col("_number").alias("rating")).drop("_number"))
+
+
+def parse_numbers(table: Table, column: str, *, empty_is_zero: bool) -> Table:
+    """Turn a column into finite numbers; true is 1, and so are ``true`` and ``yes``.
+
+    Args:
+        table: the rows.
+        column: its name.
+        empty_is_zero: whether an empty field is 0; if not it is reported.
+    """
+    refuse_type(table, column)
+    raw = table.frame[column]
+    found = number(raw)
+    if raw.dtype in (pl.String, pl.Categorical, pl.Enum):
+        truth = raw.cast(pl.String).str.strip_chars().str.to_lowercase()
+        found = found.fill_null(truth.replace_strict(_TRUTH, default=None, return_dtype=pl.Float64))
+    marked = table.with_frame(table.frame.with_columns(found.alias("_number")))
+    there = pl.col(column).cast(pl.String).str.strip_chars().fill_null("") != ""
+    problem = f"{column} {{value}} is not a number. Mend or remove the row."
+    marked = marked.without(pl.col("_number").is_null() & there, problem, show=column, whole=_whole(table))
+    if not empty_is_zero:
+        empty = f"{column} is missing. Give it a value or remove the row."
+        marked = marked.without(pl.col("_number").is_null(), empty, whole=_whole(table))
+    return marked.with_frame(marked.frame.with_columns(pl.col("_number").fill_null(0).alias(column)).drop("_number"))
+
+
+_TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "t": 1.0, "f": 0.0, "y": 1.0, "n": 0.0}
+
+
+def _whole(table: Table) -> str | None:
+    """Return the column by which rows belong together: a list of which a slot is wrong is not what was shown."""
+    return "list" if "list" in table.frame.columns else None
 
 
 def check_items(table: Table, *, keep_first: bool) -> tuple[Table, list[str]]:
@@ -75,19 +152,19 @@ def check_items(table: Table, *, keep_first: bool) -> tuple[Table, list[str]]:
 
     Args:
         table: the items.
-        keep_first: keep the first row of a repeated id, with a notice; else refuse it.
+        keep_first: keep the first row of a repeated id, with a notice; else report the others.
 
     Returns:
         the items and the notices.
 
     Raises:
-        ThinkrankError: at a missing or, unless `keep_first`, a repeated id.
+        ThinkrankError: at a missing or, unless `keep_first`, a repeated id, if no intake is open.
     """
     table = parse_ids(table, "item")
     again = ~pl.col("item").is_first_distinct()
     if not keep_first:
         way_out = "item id {value} occurs a second time. Keep one row for each item."
-        table.refuse_where(again, way_out, show="item")
+        return table.without(again, way_out, show="item"), []
     return _drop(table, again, "rows that repeat an item id")
 
 
@@ -102,45 +179,62 @@ def settle_untitled(items: Table, untitled: Untitled) -> tuple[Table, list[str],
     if untitled == "drop":
         items, notices = _drop(items, missing, "items without a title")
         return items, notices, ids
-    notices = _notices(items, missing, "", "items without a title go by their id")
+    notices = items.count(missing, "items without a title go by their id")
     items = items.with_frame(items.frame.with_columns(pl.col("title").fill_null(pl.col("item"))))
     return items, notices, ids.clear()
 
 
 def drop_unknown_items(events: Table, items: Table, untitled: pl.Series) -> tuple[Table, list[str]]:
-    """Drop interactions with items that have no title or are not there at all."""
+    """Drop interactions with items that have no title or are not there at all.
+
+    Where an id is unknown only because a spreadsheet ate its leading zeros, here or there, it is mended.
+    """
     events, notices = _drop(events, pl.col("item").is_in(untitled.implode()), "interactions whose item has no title")
     known = events.frame["item"].is_in(items.frame["item"].implode())
     if known.all():
         return events, notices
+    events = _with_zeros(events, items.frame["item"], events.frame["item"].filter(~known).unique())
+    known = events.frame["item"].is_in(items.frame["item"].implode())
     marked = events.with_frame(events.frame.with_columns(known.alias("_known")))
-    kept, more = _drop(marked, ~pl.col("_known"), f"interactions whose item is not in {items.file}")
+    first = events.frame["item"].filter(~known).head(1).to_list()
+    what = f"interactions whose item is not in {items.file}" + (f", such as {first[0]!r}" if first else "")
+    kept, more = _drop(marked, ~pl.col("_known"), what)
     return kept.with_frame(kept.frame.drop("_known")), notices + more
 
 
+def _with_zeros(events: Table, ids: pl.Series, unknown: pl.Series) -> Table:
+    """Give unknown ids the zeros, or take them from them, that make each the id of exactly one item."""
+    bare = pl.DataFrame({"id": ids, "bare": ids.str.strip_chars_start("0")}).filter(pl.col("id").str.contains(r"^\d+$"))
+    bare = bare.filter(pl.col("bare").is_unique())
+    wanted = pl.DataFrame({"item": unknown, "bare": unknown.str.strip_chars_start("0")})
+    found = wanted.filter(pl.col("item").str.contains(r"^\d+$")).join(bare, on="bare")
+    if found.is_empty():
+        return events
+    one = f"{found['item'][0]} is {found['id'][0]}"
+    tell(events, pl.col("item").is_in(found["item"].implode()), f"item ids were found by their leading zeros ({one})")
+    return events.with_frame(events.frame.with_columns(pl.col("item").replace(found["item"], found["id"])))
+
+
 def drop_repeated_events(events: Table) -> tuple[Table, list[str]]:
-    """Sort interactions by user, time and row, and drop those with the same user, item and time as an earlier one.
+    """Sort interactions by user, time and row, and drop those with the same user, item, event and time as an earlier one.
 
     Without times they stay as they are: no two are at the same time.
     """
     if "timestamp" not in events.frame.columns:
         return events, []
-    frame = events.frame.sort("user", "timestamp", ROW)
+    fine = [FINE] if FINE in events.frame.columns else []
+    frame = events.frame.sort("user", "timestamp", *fine, ROW)
     user, time = pl.col("user"), pl.col("timestamp")
     # Only neighbours in time can be equal, and few are; a hash of all ten million rows would be the largest thing here.
     meets_last = ((user == user.shift()) & (time == time.shift())).fill_null(value=False)
-    ties = frame.select("user", "item", "timestamp", ROW).filter(meets_last | meets_last.shift(-1, fill_value=False))
-    again = ties.filter(~pl.struct("user", "item", "timestamp").is_first_distinct())[ROW]
+    same = ["user", "item", "timestamp", *fine, *(["event"] if "event" in frame.columns else [])]
+    ties = frame.select(*same, ROW).filter(meets_last | meets_last.shift(-1, fill_value=False))
+    again = ties.filter(~pl.struct(same).is_first_distinct())[ROW]
     what = "interactions that repeat a user, item and time"
     events = events.with_frame(frame)
     return _drop(events, pl.col(ROW).is_in(again.implode()), what) if len(again) else (events, [])
 
 
 def _drop(table: Table, fault: pl.Expr, what: str) -> tuple[Table, list[str]]:
-    notices = _notices(table, fault, "dropped ", what)
+    notices = table.count(fault, what, verb="dropped ")
     return (table.with_frame(table.frame.filter(~fault)) if notices else table), notices
-
-
-def _notices(table: Table, fault: pl.Expr, verb: str, what: str) -> list[str]:
-    count, row = table.frame.lazy().filter(fault).select(pl.len(), pl.col(ROW).min().alias("first")).collect().row(0)
-    return [f"{table.file}: {verb}{count:,} {what} (first: row {row})"] if count else []

@@ -63,12 +63,12 @@ def test_the_size_of_the_blocks_makes_no_difference(monkeypatch, size):
         ("a,b\n1,2\n\n3,4,5\n", "row 3: 3 fields where there should be 2"),
         ("a,b\n1\n2,3,4\n", "row 1: 1 fields where there should be 2"),
         ('a,b\n1,"x\ny"\n3\n', "row 2: 1 fields"),
-        ('a,b\n1,2\n3,4" nail\n5,6\n', "row 2: a double quote is never closed"),
         ('a,b\n1,"2\n3,4\n', "row 1: a double quote is never closed"),
-        ('a,b\n1,"2"x\n3,4\n', "near row 1: cannot be parsed"),
-        (b"a,b\n1,2\n3,caf\xe9\n", "row 2: byte 0xe9 is not UTF-8. Use encoding='latin-1'."),
-        (b'a,b\n1,"x\ny"\n3,"\n\xe9"\n', "row 2: byte 0xe9 is not UTF-8"),
-        ("a,b\n1,2\n".encode("utf-16"), "is UTF-16. Use encoding='utf-16'."),
+        ('a,b\n1,"2"x\n3,4\n', "row 1: a double quote is never closed, or stands inside a field"),
+        (b"a,b\n\xc3\xa9,2\n3,caf\xe9\n", "row 2: byte 0xe9 is not UTF-8, as other rows are. Save the file as UTF-8."),
+        (b'a,b\n1,"x\n\xc3\xa9"\n3,"\n\xe9"\n', "row 2: byte 0xe9 is not UTF-8"),
+        (b"a,b\n\xe9,2\n3,\x81\n", "row 2: byte 0x81 is neither UTF-8 nor Windows-1252"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "as UTF-16 without its mark does. Use encoding='utf-16-le'."),
     ],
 )
 def test_faults_are_named_by_row(content, message):
@@ -78,15 +78,40 @@ def test_faults_are_named_by_row(content, message):
     assert "\n" not in str(caught.value)
 
 
-def test_utf_16_can_be_asked_for():
-    assert rows("a,b\n1,é\n".encode("utf-16"), encoding="utf-16") == [("1", "é", 1)]
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "cp1252"])
+def test_an_encoding_is_recognised(encoding):
+    assert rows("a,b\n1,é\n".encode(encoding)) == [("1", "é", 1)]
+    assert rows("a,b\n1,é\n".encode(encoding), encoding=encoding) == [("1", "é", 1)]
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_a_separator_is_recognised(mark):
+    content = 'a,b,c\n1,"x;|\t",2.5\n3,y,4\n'.replace(",", mark)
+    assert rows(content)[1:] == [("3", "y", "4", 2)]
+    assert rows(f"sep={mark}\n{content}")[1:] == [("3", "y", "4", 2)]
+
+
+def test_a_comma_inside_of_fields_is_no_separator():
+    assert rows("a;b\n1;2,5\n3;4,5\n") == [("1", "2,5", 1), ("3", "4,5", 2)]
+
+
+def test_quotes_inside_of_a_field_are_letters():
+    assert rows('a,b\n1,4" nail\n2,5" nail\n3,"6"\n') == [("1", '4" nail', 1), ("2", '5" nail', 2), ("3", "6", 3)]
+
+
+def test_quotes_may_be_written_with_a_backslash():
+    content = 'a,b\n1,"27\\""\n2,"C:\\\\"\n3,"3\\" x ""4"""\n'
+    assert rows(content) == [("1", '27"', 1), ("2", "C:\\", 2), ("3", '3" x "4"', 3)]
+    # Where they are written twice, a backslash is a letter.
+    assert rows('a,b\n"C:\\",2\n"D:\\",3\n') == [("C:\\", "2", 1), ("D:\\", "3", 2)]
 
 
 def test_an_encoding_that_does_not_fit_or_exist_is_refused():
     with pytest.raises(ThinkrankError, match="is not ascii"):
         rows(b"a,b\n1,\xe9\n", encoding="ascii")
-    with pytest.raises(ThinkrankError, match="unknown encoding 'utf-9'"):
-        rows(b"a,b\n1,2\n", encoding="utf-9")
+    for name in ("utf-9", "rot13", "base64", "undefined"):
+        with pytest.raises(ThinkrankError, match=f"unknown encoding '{name}'"):
+            rows(b"a,b\n1,2\n", encoding=name)
 
 
 def test_rows_are_counted_across_blocks(monkeypatch):

@@ -20,8 +20,14 @@ def test_values_of_any_type_come_as_text():
     assert got == [("1", "x", 1), ("s", '[1,"y"]', 2), (None, "true", 3), ("1700000000000", None, 4)]
 
 
-def test_without_fields_the_first_line_decides():
-    assert rows('{"a": 1}\n{"a": 2, "b": 3}\n') == [("1", 1), ("2", 2)]
+def test_without_fields_the_first_lines_decide():
+    assert rows('{"a": 1}\n{"a": 2, "b": 3}\n') == [("1", None, 1), ("2", "3", 2)]
+
+
+def test_nan_is_missing_and_numbers_stay_as_they_were_written():
+    lines = '{"a": 1.50, "b": 12345678901234567890}\n{"a": NaN, "b": true}\n{"a": "é", "b": ["x", 1]}\n'
+    got = [(a, b.replace(" ", ""), row) for a, b, row in rows(lines)]
+    assert got == [("1.50", "12345678901234567890", 1), (None, "true", 2), ("é", '["x",1]', 3)]
 
 
 def test_blank_lines_are_skipped_but_counted():
@@ -36,7 +42,8 @@ def test_blank_lines_are_skipped_but_counted():
         ('{"a": 1}\n\n[1]\n', "row 3: not a JSON object but list"),
         ('{"a": 1}\n{"a": "x', "row 2: not JSON"),
         ("user,item\n1,2\n", "row 1: not JSON"),
-        (b'{"a": "\xe9"}\n', "row 1: byte 0xe9 is not UTF-8"),
+        (b'{"a": "\xc3\xa9"}\n{"a": "\xe9"}\n', "row 2: byte 0xe9 is not UTF-8"),
+        ('[{"a": 1}]\n', "x.jsonl: is one JSON list"),
     ],
 )
 def test_faults_are_named_by_row(content, message):

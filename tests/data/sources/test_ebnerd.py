@@ -91,6 +91,6 @@ def test_every_part_needs_its_histories(folder):
 
 def test_a_missing_column_is_named(folder):
     path = folder / "train" / "behaviors.parquet"
-    pl.read_parquet(path).drop("article_ids_clicked").write_parquet(path)
-    with pytest.raises(ThinkrankError, match=r"behaviors\.parquet: no column 'article_ids_clicked'"):
+    pl.read_parquet(path).drop("device_type").write_parquet(path)
+    with pytest.raises(ThinkrankError, match=r"behaviors\.parquet: no column 'device_type'"):
         load_impressions("ebnerd", folder)

@@ -76,7 +76,7 @@ def test_a_history_is_what_was_clicked_before_in_dropped_lists_too(folder):
 def test_a_repeated_video_is_shown_once(folder):
     lists = load_impressions("kuairand", folder, length=5, keep="all")
     assert shown(lists)[0] == ["14", "11", "12", "13"]
-    assert lists.notices[0].startswith("dropped 2 slots that show an item a second time in their list")
+    assert lists.notices[1].startswith("dropped 2 slots that show an item a second time in their list")
 
 
 def test_videos_have_features_where_they_are_known(folder):
@@ -110,7 +110,7 @@ def test_a_log_is_enough(folder):
 
 def test_a_fault_names_its_row(write, tmp_path):
     write("log_standard_x.csv", HEADER + row(1, 11, 0, 1) + row(1, 12, 1, -1))
-    with pytest.raises(ThinkrankError, match=r"log_standard_x\.csv, row 2: is_click is not 0 or above"):
+    with pytest.raises(ThinkrankError, match=r"log_standard_x\.csv, row 2 \(line 3\): is_click is not 0 or above"):
         load_impressions("kuairand", tmp_path)
     with pytest.raises(ThinkrankError, match="kuairand: option length=1"):
         load_impressions("kuairand", tmp_path, length=1)

@@ -66,13 +66,13 @@ def test_the_order_of_rows_makes_no_difference(write, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("bob,z,2,90,1", "bob,z,2,90,often", "row 4: click 'often' is not a number"),
-        ("bob,z,2,90,1", "bob,z,2,90,-1", "row 4: click -1.0 is negative"),
-        ("bob,z,2", "eve,z,2", "row 4: user 'eve' is not that of the list's other rows"),
-        ("bob,z,2,90", "bob,z,2,91", "row 4: time 91 is not that of the list's other rows"),
-        ("0,0,2.5,red", "0,0,,red", "row 1: price is missing"),
-        ("ann,x,2,", "ann,,2,", "row 1: item is missing"),
-        (",position,", ",place,", r"no column 'position'.*Name yours with columns=\{'position'"),
+        ("bob,z,2,90,1", "bob,z,2,90,often", r"row 4 \(line 5\): click 'often' is not a number"),
+        ("bob,z,2,90,1", "bob,z,2,90,-1", r"row 4 \(line 5\): click -1.0 is negative"),
+        ("bob,z,2", "eve,z,2", r"row 4 \(line 5\): user 'eve' is not that of the list's other rows"),
+        ("bob,z,2,90", "bob,z,2,91", r"row 4 \(line 5\): time 91 is not that of the list's other rows"),
+        ("0,0,2.5,red", "0,0,,red", r"row 1 \(line 2\): price is missing"),
+        ("ann,x,2,", "ann,,2,", r"row 1 \(line 2\): item is missing"),
+        (",position,", ",zzz,", r"no column 'position'.*Name yours: columns=\{'position'"),
         ("list,user", "list,usr", "no column 'user'; nearest: usr"),
     ],
 )

@@ -3,6 +3,7 @@
 import gzip
 from dataclasses import dataclass
 
+import polars as pl
 import pytest
 
 from thinkrank.data import SOURCES, load_dataset
@@ -29,6 +30,11 @@ class Layout:
         for name, lines in ((self.events_file, events or self.events), (self.items_file, items or self.items)):
             data = "".join(line + "\n" for line in lines).encode(self.encoding)
             (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+
+    def place(self, row: int, file: str = "") -> str:
+        """Say where a row is, as messages do: lines count the header."""
+        has_header = self.header if file in ("", self.events_file) else file.endswith((".csv", ".item"))
+        return f"{file or self.events_file}, row {row}" + (f" (line {row + 1})" if has_header else "")
 
     def break_row(self, row: int, old: str, new: str) -> list[str]:
         lines = self.events.copy()
@@ -164,22 +170,22 @@ def test_a_sound_pair_is_read_without_a_word(layout, tmp_path):
 @each_layout
 def test_a_time_that_is_none_is_named(layout, tmp_path):
     layout.write(tmp_path, events=layout.break_row(3, str(TIMES[2]), '"noon"' if "{" in layout.events[-1] else "noon"))
-    assert refusal(layout, tmp_path).startswith(f"{layout.events_file}, row 3: timestamp 'noon' is not a number")
+    assert refusal(layout, tmp_path).startswith(f"{layout.place(3)}: timestamp 'noon' is not a number")
 
 
 @each_layout
 def test_milliseconds_among_seconds_are_named(layout, tmp_path):
     layout.write(tmp_path, events=layout.break_row(4, str(TIMES[3]), f"{TIMES[3]}000"))
     assert refusal(layout, tmp_path) == (
-        f"{layout.events_file}, row 4: timestamp {TIMES[3]}000 looks like milliseconds; the other rows are seconds. "
-        "Use time_unit='ms' or mend the row."
+        f"{layout.place(4)}: timestamp {TIMES[3]}000 looks like milliseconds; the other rows are seconds. "
+        "Mend or remove the row."
     )
 
 
 @each_layout
 def test_a_missing_user_is_named(layout, tmp_path):
     layout.write(tmp_path, events=layout.break_row(2, "u0", ""))
-    assert refusal(layout, tmp_path).startswith(f"{layout.events_file}, row 2: user is missing")
+    assert refusal(layout, tmp_path).startswith(f"{layout.place(2)}: user is missing")
 
 
 @each_layout
@@ -188,7 +194,7 @@ def test_a_rating_that_is_no_number_is_named(layout, tmp_path):
     if "overall" in layout.events[-1]:
         old, new = '"overall": 3', '"overall": "good"'
     layout.write(tmp_path, events=layout.break_row(2, old, new))
-    assert refusal(layout, tmp_path).startswith(f"{layout.events_file}, row 2: rating 'good' is not a number")
+    assert refusal(layout, tmp_path).startswith(f"{layout.place(2)}: rating 'good' is not a number")
 
 
 @each_layout
@@ -196,7 +202,7 @@ def test_a_row_of_the_wrong_shape_is_named(layout, tmp_path):
     lines = layout.events.copy()
     lines[-1] = lines[-1][: len(lines[-1]) // 3]
     layout.write(tmp_path, events=lines)
-    assert refusal(layout, tmp_path).startswith(f"{layout.events_file}, row 4: ")
+    assert refusal(layout, tmp_path).startswith(f"{layout.place(4)}: ")
 
 
 @each_layout
@@ -205,7 +211,7 @@ def test_a_repeated_item_is_named(layout, tmp_path):
     if "meta_Books.json.gz" in layout.items_file:  # the official files repeat products
         assert "repeat an item id" in load_dataset(layout.source, tmp_path).notices[0]
     else:
-        assert "row 4: item id '3' occurs a second time" in refusal(layout, tmp_path)
+        assert "item id '3' occurs a second time" in refusal(layout, tmp_path)
 
 
 @each_layout
@@ -256,7 +262,7 @@ def test_a_truncated_gzip_is_named(layout, tmp_path):
 
 
 @each_layout
-def test_bytes_that_are_not_utf_8_are_named(layout, tmp_path):
+def test_bytes_that_are_not_utf_8_are_read_as_windows_writes_them(layout, tmp_path):
     if layout.encoding == "latin-1":
         pytest.skip("these files are Latin-1, in which every byte is a letter")
     layout.write(tmp_path)
@@ -265,9 +271,40 @@ def test_bytes_that_are_not_utf_8_are_named(layout, tmp_path):
     lines[-1] = lines[-1].replace(b"u1", b"Jos\xe9")
     data = b"\n".join(lines)
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    assert refusal(layout, tmp_path) == (
-        f"{layout.events_file}, row 4: byte 0xe9 is not UTF-8. Use encoding='latin-1'."
-    )
+    dataset = load_dataset(layout.source, tmp_path)
+    assert "José" in dataset.users
+    assert dataset.notices[0].startswith(f"{layout.events_file}: is not UTF-8 and was read as Windows-1252, as in ")
+
+
+@each_layout
+def test_a_row_that_is_not_utf_8_among_others_is_named(layout, tmp_path):
+    if layout.encoding == "latin-1":
+        pytest.skip("these files are Latin-1, in which every byte is a letter")
+    layout.write(tmp_path)
+    path = tmp_path / layout.events_file
+    lines = [line.encode() for line in layout.events]
+    lines[-1], lines[-2] = lines[-1].replace(b"u1", b"Jos\xe9"), lines[-2].replace(b"u1", "José".encode())
+    data = b"\n".join(lines)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    told = f"{layout.place(4)}: byte 0xe9 is not UTF-8, as other rows are. Save the file as UTF-8."
+    assert refusal(layout, tmp_path).startswith(told)
+
+
+@each_layout
+def test_every_row_at_fault_is_counted_and_can_be_left_out(layout, tmp_path):
+    lines = layout.break_row(2, "u0", "")
+    at = 3 - 1 + layout.header
+    lines[at] = lines[at].replace(str(TIMES[2]), '"noon"' if "{" in lines[at] else "noon")
+    layout.write(tmp_path, events=lines)
+    told = refusal(layout, tmp_path)
+    assert told.startswith(f"{layout.place(2)}: user is missing")
+    assert "1 more row is at fault" in told
+    kept = load_dataset(layout.source, tmp_path, on_bad="drop", bad_rows=tmp_path / "bad.csv")
+    assert len(kept.items_E) == 2
+    assert [notice for notice in kept.notices if "dropped 1 rows, user is missing" in notice]
+    bad = pl.read_csv(tmp_path / "bad.csv")
+    assert bad["row"].to_list() == [2, 3]
+    assert bad["line"].to_list() == [2 + layout.header, 3 + layout.header]
 
 
 @pytest.mark.parametrize(
@@ -293,9 +330,13 @@ def test_an_item_without_a_title_goes_with_its_interactions(layout, tmp_path):
     layout.write(tmp_path, items=[*layout.items[:-1], last])
     dataset = load_dataset(layout.source, tmp_path)
     assert (len(dataset.catalogue), len(dataset.items_E)) == (2, 3)
+
+    def line(file: str) -> str:
+        return ", line 4" if ".csv" in file else ""
+
     assert dataset.notices == (
-        f"{layout.items_file}: dropped 1 items without a title (first: row 3)",
-        f"{layout.events_file}: dropped 1 interactions whose item has no title (first: row 3)",
+        f"{layout.items_file}: dropped 1 items without a title (first: row 3{line(layout.items_file)})",
+        f"{layout.events_file}: dropped 1 interactions whose item has no title (first: row 3{line(layout.events_file)})",
     )
 
 

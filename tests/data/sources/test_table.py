@@ -110,7 +110,7 @@ def test_repeated_interactions_are_dropped_with_a_notice(write, tmp_path):
     dataset = load_dataset("table", tmp_path)
     assert dataset.interactions.rows() == [("u", "1", 10), ("u", "2", 10), ("u", "1", 11), ("v", "1", 10)]
     assert dataset.notices == (
-        "interactions.csv: dropped 2 interactions that repeat a user, item and time (first: row 3)",
+        "interactions.csv: dropped 2 interactions that repeat a user, item and time (first: row 3, line 4)",
     )
 
 

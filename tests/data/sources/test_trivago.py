@@ -100,9 +100,9 @@ def test_short_and_long_lists_can_be_left_out(write, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (LOG.replace("50|60|70", "50|60", 1), "train.csv, row 3: has not as many prices"),
-        (LOG.replace(",110,2,", ",noon,2,"), "train.csv, row 2: timestamp 'noon' is not a number"),
-        (LOG.replace(",110,2,", ",110,two,"), "train.csv, row 2: step .* is not a number"),
+        (LOG.replace("50|60|70", "50|60", 1), r"train.csv, row 3 \(line 4\): has not as many prices"),
+        (LOG.replace(",110,2,", ",noon,2,"), r"train.csv, row 2 \(line 3\): timestamp 'noon' is not a number"),
+        (LOG.replace(",110,2,", ",110,two,"), r"train.csv, row 2 \(line 3\): step .* is not a number"),
         (LOG.replace("reference", "ref"), "train.csv: no column 'reference'; nearest: ref"),
     ],
 )

@@ -1,26 +1,34 @@
-"""Text files as UTF-8 blocks that end where a row ends."""
+"""Text files as blocks that end where a row ends."""
 
 import codecs
 import re
 from collections.abc import Iterator
 
 from thinkrank.data.reading.files import DataFile
+from thinkrank.data.reading.intake import setting
 from thinkrank.errors import ThinkrankError
 
 # A row longer than this is not data but a quote that nobody closed.
 _LONGEST_ROW = 1 << 26
 _QUOTED = re.compile(rb'"[^"]*"')
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
-def text_blocks(file: DataFile, *, encoding: str = "utf-8", quoted: bool = False) -> Iterator[bytes]:
+def text_blocks(file: DataFile, *, encoding: str | None = None, quoted: bool = False) -> Iterator[bytes]:
     """Yield a text file in blocks of whole rows, the last newline always there, without a byte order mark.
 
-    UTF-8 is passed on unchecked (see `check_utf8`, which can name the row); other encodings are converted to it. Where
-    a quote is never closed, the last block is what follows it.
+    UTF-8, and what may be UTF-8 because nobody named an encoding, is passed on unchecked: see
+    `thinkrank.data.reading.encodings`. Other encodings are converted to it. Where a quote is never closed, rows end at
+    their lines.
 
     Args:
         file: what to read.
-        encoding: what its bytes mean, by Python's names.
+        encoding: what its bytes mean, by Python's names; None for what its mark says, else unchecked.
         quoted: rows may contain line breaks between double quotes.
 
     Raises:
@@ -30,11 +38,11 @@ def text_blocks(file: DataFile, *, encoding: str = "utf-8", quoted: bool = False
     for piece in _as_utf8(file, encoding):
         rest += piece
         end = _last_row_end(rest, quoted)
+        if not end and len(rest) > _LONGEST_ROW:
+            end = _last_row_end(rest, quoted=False)
         if end:
             yield rest[:end]
             rest = rest[end:]
-        elif len(rest) > _LONGEST_ROW:
-            break
     if rest:
         yield rest if rest.endswith(b"\n") else rest + b"\n"
 
@@ -44,47 +52,36 @@ def without_quoted(block: bytes) -> bytes:
     return _QUOTED.sub(b"", block) if b'"' in block else block
 
 
-def check_utf8(block: bytes, file: str, rows_before: int) -> None:
-    """Refuse a block that is not UTF-8.
-
-    Args:
-        block: whole rows.
-        file: its name, for the message.
-        rows_before: how many rows of the file come before the block.
-
-    Raises:
-        ThinkrankError: names the row of the first byte at fault and the way out.
-    """
-    if block.isascii():
-        return
-    try:
-        block.decode("utf-8")
-    except UnicodeDecodeError as error:
-        row = rows_before + without_quoted(block[: error.start]).split(b'"')[0].count(b"\n") + 1
-        byte = block[error.start]
-        raise ThinkrankError(f"{file}, row {row}: byte 0x{byte:02x} is not UTF-8. Use encoding='latin-1'.") from error
-
-
-def _as_utf8(file: DataFile, encoding: str) -> Iterator[bytes]:
-    try:
-        codec = codecs.lookup(encoding)
-    except LookupError as error:
-        raise ThinkrankError(f"unknown encoding {encoding!r}. Use 'utf-8' or 'latin-1'.") from error
+def _as_utf8(file: DataFile, encoding: str | None) -> Iterator[bytes]:
     pieces = file.pieces()
-    if codec.name != "utf-8":
-        decoder = codec.incrementaldecoder()
-        try:
-            for piece in pieces:
-                yield decoder.decode(piece).encode()
-            yield decoder.decode(b"", final=True).encode()
-        except UnicodeError as error:
-            raise ThinkrankError(f"{file.name}: is not {encoding} ({error}). Give another encoding.") from error
-        return
     first = next(pieces, b"")
-    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ThinkrankError(f"{file.name}: is UTF-16. Use encoding='utf-16'.")
-    yield first.removeprefix(codecs.BOM_UTF8)
-    yield from pieces
+    name = _checked(encoding) if encoding else next((it for mark, it in _MARKS.items() if first.startswith(mark)), None)
+    if name is None and b"\0" in first[:4096]:
+        little = first[1:4096:2].count(0) > first[0:4096:2].count(0)
+        way_out = setting("encoding", "utf-16-le" if little else "utf-16-be")
+        raise ThinkrankError(f"{file.name}: holds zero bytes, as UTF-16 without its mark does. Use {way_out}.")
+    if name in (None, "utf-8"):
+        yield first.removeprefix(codecs.BOM_UTF8)
+        yield from pieces
+        return
+    decoder = codecs.getincrementaldecoder(str(name))()
+    try:
+        yield decoder.decode(first).encode()
+        for piece in pieces:
+            yield decoder.decode(piece).encode()
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeError as error:
+        raise ThinkrankError(f"{file.name}: is not {name} ({error}). Give another encoding.") from error
+
+
+def _checked(encoding: str) -> str:
+    """Return Python's name of an encoding of text."""
+    try:
+        "".encode(encoding)  # refuses what encodes no text, such as rot13
+        return codecs.lookup(encoding).name
+    except (LookupError, UnicodeError) as error:
+        known = "'utf-8', 'cp1252', 'latin-1' or 'utf-16'"
+        raise ThinkrankError(f"unknown encoding {encoding!r}. Use {known}.") from error
 
 
 def _last_row_end(block: bytes, quoted: bool) -> int:

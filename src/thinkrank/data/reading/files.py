@@ -1,6 +1,8 @@
 """The files of a data set, in a folder or a zip archive, opened as streams and never unpacked."""
 
 import gzip
+import json
+import shlex
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -11,8 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 from thinkrank.data._nearest import did_you_mean
+from thinkrank.data.reading.intake import STAND, note, setting
 from thinkrank.errors import ThinkrankError
 
+_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".ndjson", ".json", ".gz")
 BLOCK_BYTES = 1 << 24
 """Files are read in blocks of about this size, so memory does not grow with the text around the columns we keep."""
 
@@ -24,15 +28,18 @@ class DataFile:
     Attributes:
         name: its base name, for messages and to tell its format.
         open: opens it for reading bytes as they are stored.
+        inside: its path inside the folder or archive it was found in.
     """
 
     name: str
     open: Callable[[], BufferedIOBase]
+    inside: PurePosixPath = PurePosixPath()
 
     @classmethod
-    def at(cls, path: Path) -> "DataFile":
-        """Build a data file from a path on the disk."""
-        return cls(path.name, lambda: path.open("rb"))
+    def at(cls, path: Path, folder: Path | None = None) -> "DataFile":
+        """Build a data file from a path on the disk, found in a folder."""
+        inside = PurePosixPath(path.name if folder is None else path.relative_to(folder).as_posix())
+        return cls(path.name, lambda: path.open("rb"), inside)
 
     def pieces(self, size: int = BLOCK_BYTES) -> Iterator[bytes]:
         """Yield the contents, decompressed if gzip, in pieces of at most `size` bytes.
@@ -88,9 +95,11 @@ class Files:
         path = Path(path).expanduser()
         if path.is_dir():
             inside = sorted({*path.glob("*"), *path.glob("*/*")}, key=lambda file: (len(file.parts), file.name, file))
-            return cls(path, tuple(DataFile.at(file) for file in inside if file.is_file()))
+            return cls(path, tuple(DataFile.at(file, path) for file in inside if file.is_file()))
         if not path.exists():
             raise ThinkrankError(f"{path}: no such file or folder")
+        if path.suffix.lower() in _TABLES and not zipfile.is_zipfile(path):
+            raise ThinkrankError(f"{path}: is one file. Give the folder it is in: {_naming(path)}.")
         try:
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
@@ -105,9 +114,51 @@ class Files:
             file for pattern in patterns for file in self.members if fnmatch(file.name.casefold(), pattern.casefold())
         ]
 
+    def one(self, *patterns: str) -> DataFile | None:
+        """Find the file that is meant: by the first pattern that any fits, and nearest to the top; None without one.
+
+        Raises:
+            ThinkrankError: if that leaves several.
+        """
+        for pattern in patterns:
+            found = self.find(pattern)
+            nearest = [file for file in found if len(file.inside.parts) == len(found[0].inside.parts)]
+            if len(nearest) > 1:
+                names = ", ".join(str(file.inside) for file in nearest[:5])
+                raise ThinkrankError(f"{self.where}: holds {len(nearest)} files for {pattern} ({names}). Leave one there.")
+            others = [str(file.inside) for file in self.find(*patterns) if found and file is not found[0]]
+            if others:
+                note(f"{self.where}: {found[0].inside} was read, and not {', '.join(others[:5])}")
+            if found:
+                return found[0]
+        return None
+
+    def named(self, name: str) -> list[DataFile]:
+        """Find the files that a user names: by the path inside, else by the base name, else as a pattern of paths.
+
+        Raises:
+            ThinkrankError: if nothing has that name, or several files have that base name.
+        """
+        exact = [file for file in self.members if file.inside == PurePosixPath(name)]
+        if exact:
+            return exact
+        same = [file for file in self.members if file.name == name]
+        if len(same) > 1:
+            names = ", ".join(str(file.inside) for file in same)
+            raise ThinkrankError(f"{self.where}: holds {len(same)} files called {name}: {names}. Name one by its path.")
+        found = same or [file for file in self.members if fnmatch(str(file.inside), name)]
+        if not found:
+            near = did_you_mean(name, [str(file.inside) for file in self.members], n=3)
+            raise ThinkrankError(f"{self.where}: holds no {name}{near}")
+        return found
+
     def require(self, *patterns: str) -> DataFile:
-        """Return the first file that matches; see `require_all`."""
-        return self.require_all(*patterns)[0]
+        """Return the file that matches; see `one`.
+
+        Raises:
+            ThinkrankError: if there is none or there are several; names the nearest files there are.
+        """
+        return self.one(*patterns) or self.require_all(*patterns)[0]
 
     def require_all(self, *patterns: str) -> list[DataFile]:
         """Return the files that match, at least one.
@@ -122,10 +173,20 @@ class Files:
         return found
 
 
+def _naming(path: Path) -> str:
+    """Say how one table of a folder is named."""
+    role = "items" if path.stem.casefold().startswith(("item", "product", "movie", "catalog")) else "interactions"
+    named = setting(role, path.name)
+    if STAND.get() == "command line":
+        return f"--path {shlex.quote(str(path.parent))} {named}"
+    return f"path = {json.dumps(str(path.parent))}, {named}"
+
+
 def _zip_member(path: Path, name: str) -> DataFile:
     def open_member() -> BufferedIOBase:
         # The archive's file stays open until the member is closed.
         with zipfile.ZipFile(path) as archive:
             return cast("BufferedIOBase", archive.open(name))
 
-    return DataFile(PurePosixPath(name).name, open_member)
+    inside = PurePosixPath(name)
+    return DataFile(inside.name, open_member, inside)

@@ -6,16 +6,19 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from thinkrank.data.reading.blocks import check_utf8, text_blocks
+from thinkrank.data.reading.encodings import decoded_blocks
 from thinkrank.data.reading.files import DataFile
-from thinkrank.data.reading.table import ROW, reason, require_columns
+from thinkrank.data.reading.intake import current, note, report_row
+from thinkrank.data.reading.table import ROW, require_columns
 from thinkrank.errors import ThinkrankError
 
 _ESCAPES = {r"\"": '"', r"\\": "\\", r"\/": "/", r"\n": "\n", r"\r": "\r", r"\t": "\t"}
+_LOOKED_AT = 1000
+"""Lines in which the fields are looked up."""
 
 
 def read_json_lines(
-    file: DataFile, fields: Sequence[str] | None = None, *, required: Sequence[str] = (), encoding: str = "utf-8"
+    file: DataFile, fields: Sequence[str] | None = None, *, required: Sequence[str] = (), encoding: str | None = None
 ) -> Iterator[pl.DataFrame]:
     """Yield blocks of rows with a column `ROW`. Blank lines are skipped but counted.
 
@@ -24,18 +27,20 @@ def read_json_lines(
 
     Args:
         file: what to read.
-        fields: which ones; None for those the first line has.
-        required: fields the first line must have.
-        encoding: what the bytes mean, by Python's names.
+        fields: which ones; None for those that the first thousand lines have.
+        required: fields that one of these lines must have.
+        encoding: what the bytes mean, by Python's names; None for UTF-8, or Windows-1252 where they cannot be that.
 
     Raises:
-        ThinkrankError: if the file cannot be read, is empty, or a line is not a JSON object.
+        ThinkrankError: if the file cannot be read or is empty, or a line is not a JSON object and no intake is open.
     """
     rows = 0
-    for block in text_blocks(file, encoding=encoding):
-        check_utf8(block, file.name, rows)
+    intake = current()
+    if intake is not None:
+        intake.has_lines(file.name, 0)
+    for block, _ in decoded_blocks(file, encoding=encoding, quoted=False, header=0):
         if not rows:
-            present = list(_object(file.name, block.lstrip().split(b"\n", 1)[0], 1))
+            present = _present(file.name, block)
             require_columns(file.name, present, *required)
             fields = present if fields is None else fields
         frame, height = _parse(file.name, block, fields or [], rows)
@@ -64,11 +69,8 @@ def _parse(file: str, block: bytes, fields: Sequence[str], rows_before: int) -> 
     height = block.count(b"\n")
     try:
         frame = pl.read_ndjson(io.BytesIO(block), schema=dict.fromkeys(fields, pl.String))
-    except pl.exceptions.PolarsError as error:
-        for index, line in enumerate(block.splitlines()):
-            if line.strip():
-                _object(file, line, rows_before + index + 1)
-        raise ThinkrankError(f"{file}, near row {rows_before + 1}: cannot be parsed ({reason(error)})") from error
+    except pl.exceptions.PolarsError:
+        return _line_by_line(file, block, fields, rows_before), height
     if frame.height == height:
         rows = pl.int_range(rows_before + 1, rows_before + height + 1, dtype=pl.UInt32, eager=True)
     else:
@@ -77,13 +79,78 @@ def _parse(file: str, block: bytes, fields: Sequence[str], rows_before: int) -> 
     return frame.with_columns(rows.alias(ROW)), height
 
 
-def _object(file: str, line: bytes, row: int) -> dict[str, object]:
+def _line_by_line(file: str, block: bytes, fields: Sequence[str], rows_before: int) -> pl.DataFrame:
+    """Read a block of which some line is no JSON object, or holds NaN, which JSON does not know: it is missing."""
+    kept: list[tuple[object, ...]] = []
+    unknown: list[int] = []
+
+    def missing(name: str) -> None:
+        unknown.append(number)
+
+    for number, line in enumerate(block.split(b"\n"), start=rows_before + 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line, parse_constant=missing, parse_float=_Number, parse_int=_Number)
+            problem = "" if isinstance(value, dict) else f"not a JSON object but {type(value).__name__}"
+        except (ValueError, RecursionError) as error:
+            problem, value = f"not JSON ({error})", None
+        if problem:
+            report_row(file, number, f"{problem}. Mend or remove the line.", values=line.decode(errors="replace"))
+        else:
+            kept.append((*(_as_text(value.get(field)) for field in fields), number))
+    if unknown:
+        note(f"{file}: {len(unknown):,} values are NaN or infinite and count as missing (first: row {unknown[0]})")
+    return pl.DataFrame(kept, schema=dict.fromkeys(fields, pl.String) | {ROW: pl.UInt32}, orient="row")
+
+
+class _Number(float):
+    """A number that is shown as it was written."""
+
+    def __new__(cls, text: str) -> "_Number":
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+
+def _as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value if value is None else value.encode(errors="replace").decode()
+    return value.text if isinstance(value, _Number) else json.dumps(_bare(value), ensure_ascii=False)
+
+
+def _bare(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _bare(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_bare(part) for part in value]
+    return json.loads(value.text) if isinstance(value, _Number) else value
+
+
+def _present(file: str, block: bytes) -> list[str]:
+    """List the fields of the first lines, in the order in which they appear."""
+    names: dict[str, None] = {}
+    lines = [line for line in block.split(b"\n", _LOOKED_AT)[:_LOOKED_AT] if line.strip()]
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, list) and line is lines[0]:
+            raise ThinkrankError(f"{file}: is one JSON list. Write one object in each line.")
+        if isinstance(value, dict):
+            names |= dict.fromkeys(value)
+    if not names and lines:
+        _object(file, lines[0])
+    return list(names)
+
+
+def _object(file: str, line: bytes) -> None:
+    """Refuse a file whose first lines hold no object."""
     try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise ThinkrankError(f"{file}, row {row}: not JSON ({error}). Mend or remove the line.") from error
-    if not isinstance(value, dict):
-        raise ThinkrankError(
-            f"{file}, row {row}: not a JSON object but {type(value).__name__}. Mend or remove the line."
-        )
-    return value
+        problem = f"not a JSON object but {type(json.loads(line)).__name__}"
+    except (ValueError, RecursionError) as error:
+        problem = f"not JSON ({error})"
+    raise ThinkrankError(f"{file}, row 1: {problem}. Write one object in each line.")

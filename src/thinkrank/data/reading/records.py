@@ -16,14 +16,14 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 
 
 def read_records(
-    file: DataFile, *, separator: str | None = None, encoding: str = "utf-8", fields: Sequence[str] | None = None
+    file: DataFile, *, separator: str | None = None, encoding: str | None = None, fields: Sequence[str] | None = None
 ) -> Iterator[pl.DataFrame]:
     """Yield blocks of rows with a column `ROW`. Text formats give text; Parquet keeps its types.
 
     Args:
         file: CSV, TSV, Parquet or JSON lines, by its name; text formats may be compressed with gzip.
-        separator: between the fields of CSV and TSV; None for a comma or tab.
-        encoding: what the bytes of a text format mean.
+        separator: between the fields of CSV and TSV; None for the one that the rows have in common.
+        encoding: what the bytes of a text format mean; None to find out.
         fields: which ones to read of JSON lines, whose first line must have them; None for all it has.
 
     Raises:
@@ -31,7 +31,8 @@ def read_records(
     """
     suffix = "." + file.name.lower().removesuffix(".gz").rpartition(".")[2]
     if suffix in (".csv", ".tsv"):
-        return read_delimited(file, separator=separator or {".csv": ",", ".tsv": "\t"}[suffix], encoding=encoding)
+        usual = {".csv": ",", ".tsv": "\t"}[suffix]
+        return read_delimited(file, separator=separator, encoding=encoding, usual=usual)
     if suffix in (".jsonl", ".ndjson", ".json"):
         return read_json_lines(file, fields, required=fields or (), encoding=encoding)
     if suffix == ".parquet":

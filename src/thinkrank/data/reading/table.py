@@ -1,12 +1,12 @@
 """A table that remembers which file and row each value came from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 import polars as pl
 
 from thinkrank.data._nearest import did_you_mean
+from thinkrank.data.reading.intake import Place, current, with_value
 from thinkrank.errors import ThinkrankError
 
 ROW = "__row__"
@@ -15,15 +15,17 @@ ROW = "__row__"
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Hold the rows of one file.
+    """Hold the rows of one file, or of several that are read as one.
 
     Attributes:
         file: its name, for messages.
         frame: its columns, and `ROW`.
+        parts: of several files, the number of rows before each and its name; `ROW` then counts on from file to file.
     """
 
     file: str
     frame: pl.DataFrame
+    parts: tuple[tuple[int, str], ...] = ()
 
     @classmethod
     def gather(cls, file: str, blocks: Iterable[pl.DataFrame]) -> "Table":
@@ -37,37 +39,69 @@ class Table:
             raise ThinkrankError(f"{file}: has no rows")
         return cls(file, pl.concat(frames, how="vertical"))
 
+    @classmethod
+    def joined(cls, tables: "Sequence[Table]") -> "Table":
+        """Read several files as one; a column that some lack is missing there."""
+        if len(tables) == 1:
+            return tables[0]
+        before, parts, frames = 0, [], []
+        for table in tables:
+            parts.append((before, table.file))
+            frames.append(table.frame.with_columns((pl.col(ROW) + before).cast(pl.UInt32)))
+            before += int(table.frame[ROW].max() or 0)  # type: ignore[arg-type]
+        names = f"{tables[0].file} and {len(tables) - 1} more"
+        return cls(names, pl.concat(frames, how="diagonal_relaxed"), tuple(parts))
+
     def with_frame(self, frame: pl.DataFrame) -> "Table":
         """Return the same file with other contents."""
-        return Table(self.file, frame)
+        return Table(self.file, frame, self.parts)
 
-    def first(self, fault: pl.Expr) -> int | None:
-        """Find the number of the first row where the expression holds; None if there is none."""
-        rows = self.frame.lazy().filter(fault).select(pl.col(ROW).min()).collect().item()
-        return None if rows is None else int(rows)
+    def place(self, row: int) -> Place:
+        """Find the file and line of a row."""
+        before, file = next((part for part in reversed(self.parts) if part[0] < row), (0, self.file))
+        intake = current()
+        return intake.place(file, row - before) if intake else Place(file, row - before)
 
-    def refuse_where(self, fault: pl.Expr, problem: str, *, show: str | None = None) -> None:
-        """Raise if the expression holds anywhere.
+    def without(self, fault: pl.Expr, problem: str, *, show: str | None = None, whole: str | None = None) -> "Table":
+        """Report rows that are at fault and return the others.
 
         Args:
             fault: true where a row is at fault.
             problem: what is wrong and the way out; ``{value}`` stands for the value at fault, if `show` is given.
             show: the column that holds this value.
+            whole: a column; rows that share its value with a row at fault go with it, as a list with a slot.
 
         Raises:
-            ThinkrankError: naming file and first row.
+            ThinkrankError: naming file and first row, if no intake is open.
         """
-        row = self.first(fault)
-        if row is not None:
-            self.refuse(row, problem, show=show)
+        bad = self.frame.lazy().filter(fault).sort(ROW).collect()
+        if bad.is_empty():
+            return self
+        intake = current()
+        values = bad[show].to_list() if show else [None] * bad.height
+        if intake is None:
+            raise ThinkrankError(f"{self.place(bad[ROW][0])}: {with_value(problem, values[0])}")
+        by_file: dict[str, list[tuple[int, object]]] = {}
+        for row, value in zip(bad[ROW], values, strict=True):
+            place = self.place(row)
+            by_file.setdefault(place.file, []).append((place.row, value))
+        for file, rows in by_file.items():
+            intake.report(file, problem, rows)
+        for row in bad.iter_rows(named=True) if intake.on_bad == "drop" else ():
+            place = self.place(row[ROW])
+            intake.drop(place.file, problem, place.row, {key: row[key] for key in row if not key.startswith("_")})
+        gone = pl.col(ROW).is_in(bad[ROW].implode()) if whole is None else pl.col(whole).is_in(bad[whole].implode())
+        return self.with_frame(self.frame.filter(~gone))
 
-    def refuse(self, row: int, problem: str, *, show: str | None = None) -> NoReturn:
-        """Raise a `ThinkrankError` for one row; see `refuse_where`."""
-        if show is not None:
-            value = self.frame.filter(pl.col(ROW) == row)[show][0]
-            # Quoted, a text with line breaks still makes a message of one line.
-            problem = problem.replace("{value}", repr(value[:80]) if isinstance(value, str) else str(value))
-        raise ThinkrankError(f"{self.file}, row {row}: {problem}")
+    def count(self, where: pl.Expr, what: str, *, verb: str = "") -> list[str]:
+        """Tell how many rows fulfil a condition and where the first is, in one line; nothing if none does."""
+        found = self.frame.lazy().filter(where).select(pl.len(), pl.col(ROW).min().alias("first")).collect().row(0)
+        if not found[0]:
+            return []
+        place = self.place(found[1])
+        line = "" if place.line in (None, place.row) else f", line {place.line}"
+        where_is = f"{place.file}, row" if self.parts else "row"
+        return [f"{self.file}: {verb}{found[0]:,} {what} (first: {where_is} {place.row}{line})"]
 
     def require(self, *columns: str, way_out: str = "") -> None:
         """Raise unless the columns exist; see `require_columns`."""

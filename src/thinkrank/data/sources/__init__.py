@@ -14,11 +14,22 @@ from thinkrank.data.sources import (
     trivago,
 )
 from thinkrank.data.sources._amazon import AmazonOptions
+from thinkrank.data.sources.checking import Checked, check_source
+from thinkrank.data.sources.frames import from_frames
 from thinkrank.data.sources.registry import LIST_SOURCES, SOURCES, load_dataset, load_impressions, register_source
 from thinkrank.data.synthetic import RelayOptions, WorldOptions
 from thinkrank.data.synthetic.lists import ListWorldOptions
 
-__all__ = ["LIST_SOURCES", "SOURCES", "load_dataset", "load_impressions", "register_source"]
+__all__ = [
+    "LIST_SOURCES",
+    "SOURCES",
+    "Checked",
+    "check_source",
+    "from_frames",
+    "load_dataset",
+    "load_impressions",
+    "register_source",
+]
 
 register_source(
     movielens_100k.NAME, movielens_100k.MovieLens100KOptions, movielens_100k.load_movielens_100k, path="sometimes"

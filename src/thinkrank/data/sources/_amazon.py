@@ -9,7 +9,7 @@ from thinkrank.data.dataset import Dataset
 from thinkrank.data.download import download
 from thinkrank.data.reading import ROW, DataFile, Files, Table, read_json_lines, read_records
 from thinkrank.data.sources._assemble_events import assemble
-from thinkrank.data.sources._columns import paragraph, price, text_list
+from thinkrank.data.columns import paragraph, price, text_list
 from thinkrank.data.validation import Untitled, read_events
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options

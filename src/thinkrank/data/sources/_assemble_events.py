@@ -9,6 +9,7 @@ from thinkrank.data.catalogue import TEXT_COLUMNS, Catalogue
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.reading import ROW, Table
 from thinkrank.data.text import clean_lists, clean_text
+from thinkrank.data.timestamps import FINE
 from thinkrank.data.validation import Untitled, check_items, drop_repeated_events, drop_unknown_items, settle_untitled
 
 
@@ -50,7 +51,7 @@ def assemble(
     ordered = items.frame.sort(pl.col("item").str.len_bytes(), "item").drop(ROW)
     return Dataset(
         name=name,
-        interactions=events.frame.drop(ROW),
+        interactions=events.frame.drop(ROW, FINE, strict=False),
         catalogue=Catalogue(ordered),
         notices=tuple(notices),
         source={"source": source, "files": [events.file, items.file], "options": dict(options)},

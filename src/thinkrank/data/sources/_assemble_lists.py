@@ -42,7 +42,7 @@ class LongLists:
 
     Attributes:
         lists: one row per list: ``user`` (text), ``time`` (seconds since 1970), the context columns, if the lists have
-            names ``id`` (text), if rows are not in the order in which lists came ``order`` and, if feedback is complete only later, ``known`` (seconds since 1970).
+            names ``id`` (text), if times are finer than seconds ``fine``, if rows are not in the order in which lists came ``order`` and, if feedback is complete only later, ``known`` (seconds since 1970).
         slots: one row per slot, those of a list in displayed order: ``list`` (its row in `lists`), ``item`` (text), and
             the columns of signals, numeric features and categories (any values; null is unknown) and, where it was
             logged, ``propensity``.
@@ -117,6 +117,8 @@ def assemble(
     histories: Histories,
     options: ListOptions,
     files: Sequence[DataFile],
+    *,
+    source: str | None = None,
 ) -> ImpressionDataset:
     """Drop what cannot be used with a notice, sort by time and build the arrays.
 
@@ -127,6 +129,7 @@ def assemble(
         histories: one per row of `long.lists`.
         options: which lists to keep, and whether to add running features.
         files: what was read, for the manifest.
+        source: its name; None if the data set is called after it.
 
     Raises:
         ThinkrankError: if no list is left.
@@ -138,7 +141,8 @@ def assemble(
         why = f" ({'; '.join(notices)})" if notices else ""
         raise ThinkrankError(f"{name}: no lists are left{why}")
     order_L = np.flatnonzero(keep_L)
-    order_L = order_L[np.argsort(long.lists["time"].to_numpy()[order_L], kind="stable")]
+    times = [long.lists[column].to_numpy()[order_L] for column in ("fine", "time") if column in long.lists.columns]
+    order_L = order_L[np.lexsort(times)]
     new_row = np.full(long.lists.height, -1, dtype=np.int64)
     new_row[order_L] = np.arange(len(order_L))
     slots = slots.with_columns(pl.Series(LIST, new_row[slots[LIST].to_numpy()])).filter(pl.col(LIST) >= 0)
@@ -172,7 +176,7 @@ def assemble(
         order_L=lists["order"].cast(pl.Int64).to_numpy().copy() if "order" in lists.columns else order_L,
         notices=tuple(notices),
         source={
-            "source": name,
+            "source": source or name,
             "files": [file.name for file in files],
             "options": options.model_dump(mode="json", exclude_defaults=True),
         },

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.columns import id_lists, refuse_type
 from thinkrank.data.histories import Histories
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.reading import DataFile, Files, Table, read_records
@@ -25,6 +26,8 @@ from thinkrank.data.sources._assemble_lists import (
     hour_columns,
     rows_of,
 )
+from thinkrank.data.timestamps import FINE, read_times
+from thinkrank.data.validation import parse_ids
 from thinkrank.errors import ThinkrankError
 
 NAME = "ebnerd"
@@ -52,26 +55,29 @@ def load_ebnerd(path: Path, options: EbnerdOptions) -> ImpressionDataset:
         raise ThinkrankError(f"{path}: {len(behaviors)} behaviors.parquet and {len(histories)} history.parquet")
     lists = pl.concat([_read_behaviors(file).with_columns(part=pl.lit(part)) for part, file in enumerate(behaviors)])
     history = pl.concat([_read_history(file).with_columns(part=pl.lit(part)) for part, file in enumerate(histories)])
-    article_files = files.find("articles.parquet")
-    articles = _read_articles(article_files[0]) if article_files else None
+    article_file = files.one("articles.parquet")
+    articles = _read_articles(article_file) if article_file else None
     catalogue = catalogue_of([lists["items"].explode(), history["items"].explode()], articles)
-    read = [*behaviors, *histories, *article_files[:1]]
+    read = [*behaviors, *histories, *([article_file] if article_file else [])]
     return assemble(NAME, _long(lists, articles), catalogue, _histories(catalogue, lists, history), options, files=read)
 
 
 def _read_behaviors(file: DataFile) -> pl.DataFrame:
     table = Table.gather(file.name, read_records(file))
     table.require("user_id", "impression_time", "article_ids_inview", "device_type")
-    there = table.frame.columns
-    clicked = pl.col("article_ids_clicked") if "article_ids_clicked" in there else pl.lit(None, pl.List(pl.String))
-    name = pl.col("impression_id") if "impression_id" in there else pl.lit(None, pl.String)
-    table.refuse_where(pl.col("impression_time").is_null(), "impression_time is missing. Remove the row.")
+    nothing = {"article_ids_clicked": pl.lit(None, pl.List(pl.String)), "impression_id": pl.lit(None, pl.String)}
+    lacking = {name: empty for name, empty in nothing.items() if name not in table.frame.columns}
+    table = table.with_frame(table.frame.with_columns(**lacking))
+    table = parse_ids(table.with_frame(table.frame.rename({"user_id": "user"})), "user")
+    table = read_times(table, "impression_time")
+    table = id_lists(id_lists(table, "article_ids_inview"), "article_ids_clicked")
     return table.frame.select(
-        pl.col("user_id").cast(pl.String).alias("user"),
-        pl.col("impression_time").dt.epoch("s").alias("time"),
-        pl.col("article_ids_inview").cast(pl.List(pl.String)).alias("items"),
-        clicked.cast(pl.List(pl.String)).alias("clicked"),
-        name.cast(pl.String).alias("id"),
+        "user",
+        pl.col("impression_time").alias("time"),
+        pl.col(FINE).alias("fine"),
+        pl.col("article_ids_inview").alias("items"),
+        pl.col("article_ids_clicked").alias("clicked"),
+        pl.col("impression_id").cast(pl.String).alias("id"),
         *((pl.col("device_type") == code).fill_null(value=False).alias(name) for code, name in _DEVICES.items()),
     )
 
@@ -79,11 +85,16 @@ def _read_behaviors(file: DataFile) -> pl.DataFrame:
 def _read_history(file: DataFile) -> pl.DataFrame:
     table = Table.gather(file.name, read_records(file))
     table.require("user_id", "article_id_fixed", "impression_time_fixed")
+    table = parse_ids(table.with_frame(table.frame.rename({"user_id": "user"})), "user")
+    times = table.frame.schema["impression_time_fixed"]
+    if times not in (pl.List(pl.Datetime("us")), pl.List(pl.Datetime("ms")), pl.List(pl.Datetime("ns"))):
+        raise ThinkrankError(f"{file.name}: impression_time_fixed is {times}. Give lists of dates with times.")
+    table = id_lists(table, "article_id_fixed")
     unequal = pl.col("article_id_fixed").list.len() != pl.col("impression_time_fixed").list.len()
-    table.refuse_where(unequal, "has not as many times as articles. Mend or remove the row.")
+    table = table.without(unequal, "has not as many times as articles. Mend or remove the row.")
     return table.frame.select(
-        pl.col("user_id").cast(pl.String).alias("user"),
-        pl.col("article_id_fixed").cast(pl.List(pl.String)).alias("items"),
+        "user",
+        pl.col("article_id_fixed").alias("items"),
         pl.col("impression_time_fixed").list.eval(pl.element().dt.epoch("s")).alias("times"),
     )
 
@@ -91,12 +102,18 @@ def _read_history(file: DataFile) -> pl.DataFrame:
 def _read_articles(file: DataFile) -> pl.DataFrame:
     table = Table.gather(file.name, read_records(file))
     table.require("article_id", "title", "subtitle", "published_time", "category_str", *_CATEGORIES[1:], *_NUMERIC[1:])
+    for column in ("article_id", "title", "subtitle", "category_str", *_CATEGORIES[1:], *_NUMERIC[1:]):
+        refuse_type(table, column)
+    published = table.frame["published_time"]
+    if published.dtype not in (pl.Date, pl.Datetime):
+        raise ThinkrankError(f"{file.name}: published_time is {published.dtype}. Give dates with times.")
+    table = table.with_frame(table.frame.with_columns(published.dt.epoch("s")))
     return table.frame.select(
         pl.col("article_id").cast(pl.String).alias("item"),
         "title",
         pl.col("subtitle").alias("description"),
         pl.concat_list(pl.col("category_str")).list.drop_nulls().alias("categories"),
-        pl.col("published_time").dt.epoch("s"),
+        "published_time",
         pl.col("premium").cast(pl.Float32),
         pl.col("sentiment_score").cast(pl.Float32),
         pl.col("category_str").alias("category"),

@@ -9,6 +9,7 @@ KuaiRand has no lists. As in the specification of EGLR (reconstructed there), a 
 of one user; what was exposed within one millisecond keeps the order of the file.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,8 +32,8 @@ from thinkrank.data.sources._assemble_lists import (
     hour_columns,
     rows_of,
 )
-from thinkrank.data.timestamps import parse_times
-from thinkrank.data.validation import parse_ids
+from thinkrank.data.timestamps import FINE, Clock
+from thinkrank.data.validation import parse_ids, parse_numbers
 
 NAME = "kuairand"
 _SIGNALS = {
@@ -70,32 +71,37 @@ def load_kuairand(path: Path, options: KuaiRandOptions) -> ImpressionDataset:
         files.require("log_standard_*.csv")
     log = pl.concat([_read_log(file) for file in sorted(found, key=lambda file: file.name)])
     log = log.sort("user", "time_ms", maintain_order=True)
-    video_files = files.find("video_features_basic_*.csv", "video_features_basic_*.csv.gz")
-    videos = _read_videos(video_files[0]) if video_files else None
+    video_file = files.one("video_features_basic_*.csv", "video_features_basic_*.csv.gz")
+    videos = _read_videos(video_file) if video_file else None
     blocks = _cut(log, options.length)
+    left_over = log.height - blocks.height
+    notices = (f"dropped {left_over:,} exposures of users' last, fewer than {options.length} (see the option length)",) * (left_over > 0)
     mixed = (pl.col("click") > 0).any() & (pl.col("click") == 0).any()
     if options.keep == "mixed":
-        blocks = blocks.filter(mixed.over(LIST))
+        kept = blocks.filter(mixed.over(LIST))
+        gone = (blocks.height - kept.height) // options.length
+        notices += (f"dropped {gone:,} lists without a click or without another slot (see the option keep)",) * (gone > 0)
+        blocks = kept
     blocks = blocks.with_columns(pl.col(LIST).rle_id().cast(pl.Int64).alias(LIST))
     catalogue = catalogue_of([log["item"]])
     histories = _clicked_before(catalogue, log, blocks)
-    return assemble(NAME, _long(blocks, videos), catalogue, histories, options, [*found, *video_files[:1]])
+    long = replace(_long(blocks, videos), notices=notices)
+    return assemble(NAME, long, catalogue, histories, options, [*found, *([video_file] if video_file else [])])
 
 
 def _read_log(file: DataFile) -> pl.DataFrame:
     columns = {"user": "user_id", "item": "video_id", "time_ms": "time_ms", **_SIGNALS}
+    clock = Clock("time_ms", "ms")
     frames = []
     for block in read_delimited(file):
         table = Table(file.name, block)
         table.require(*columns.values())
         table = table.with_frame(block.select(*(pl.col(there).alias(here) for here, there in columns.items()), ROW))
-        table = parse_ids(parse_ids(parse_times(table, "time_ms", dates=False), "user"), "item")
-        table = table.with_frame(table.frame.with_columns(pl.col(*_SIGNALS).cast(pl.Float32, strict=False)))
+        table = parse_ids(parse_ids(clock.read(table), "user"), "item")
         for signal, there in _SIGNALS.items():
-            table.refuse_where(
-                pl.col(signal).is_null() | (pl.col(signal) < 0), f"{there} is not 0 or above. Mend or remove the row."
-            )
-        frames.append(table.frame)
+            table = parse_numbers(table, signal, empty_is_zero=False)
+            table = table.without(pl.col(signal) < 0, f"{there} is not 0 or above. Mend or remove the row.")
+        frames.append(table.frame.drop(FINE).with_columns(pl.col(*_SIGNALS).cast(pl.Float32)))
     return Table.gather(file.name, frames).frame.drop(ROW)
 
 

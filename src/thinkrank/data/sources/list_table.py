@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.features import histories_before
 from thinkrank.data.histories import Histories
 from thinkrank.data.impressions import ImpressionDataset
-from thinkrank.data.reading import ROW, TABLE_SUFFIXES, DataFile, Files, Table, read_records
+from thinkrank.data.reading import ROW, DataFile, Files, Table, read_records
 from thinkrank.data.sources._assemble_lists import (
     LIST,
     ListOptions,
@@ -19,18 +19,35 @@ from thinkrank.data.sources._assemble_lists import (
     catalogue_of,
     rows_of,
 )
-from thinkrank.data.timestamps import TimeUnit, holds_dates, in_seconds, parse_times
-from thinkrank.data.validation import parse_ids
+from thinkrank.data.sources._items import items_table
+from thinkrank.data.sources._roles import locate, name_columns, refuse_shared, usual_files
+from thinkrank.data.timestamps import FINE, TimeUnit, read_times
+from thinkrank.data.validation import check_items, parse_ids, parse_numbers
+from thinkrank.errors import ThinkrankError
 
 NAME = "table"
 _ROLES = ("list", "user", "item", "position", "time")
+Named = str | tuple[str, ...]
+"""A file, a pattern of files, or several of either."""
 
 
 class TableListOptions(ListOptions):
     """Options of the source ``table``."""
 
-    lists: str | None = Field(None, description="the file with the slots; none: `lists.*` or `impressions.*`")
-    items: str | None = Field(None, description="the file with the items; none: `items.*`, if there is one")
+    lists: Named | None = Field(
+        None,
+        union_mode="left_to_right",
+        description="file with the slots, by its path in the folder; a pattern or a list of files are read as one "
+        "table; without it `lists.*` or `impressions.*`",
+    )
+    items: Named | None = Field(
+        None,
+        union_mode="left_to_right",
+        description="file with the items, or a pattern or list of files; without it `items.*`, if there is one",
+    )
+    name: str | None = Field(
+        None, min_length=1, description="what the lists are called in tables and reports; without it as their folder"
+    )
     columns: dict[str, str] = Field(
         default_factory=dict, description="what the file calls list, user, item, position and time, if otherwise"
     )
@@ -43,9 +60,18 @@ class TableListOptions(ListOptions):
         description="column of the probability, above 0 and at most 1, with which the system that displayed a list puts "
         "this item at this place for such a request; it gives off-policy estimates",
     )
-    time_unit: TimeUnit = Field("auto", description="of the times")
-    separator: str | None = Field(None, min_length=1, max_length=1, description="of CSV and TSV")
-    encoding: str = Field("utf-8", description="of text files")
+    time_unit: TimeUnit = Field(
+        "auto", description="unit of the times: s, ms, us, ns, days, yyyymmdd, or iso for dates; auto finds out"
+    )
+    time_format: str | None = Field(
+        None, description="how dates are written where they are not ISO, such as %d/%m/%Y %H:%M"
+    )
+    separator: str | None = Field(
+        None, min_length=1, max_length=1, description="character between the fields of CSV files; without it found out"
+    )
+    encoding: str | None = Field(
+        None, description="encoding of text files, by Python's names; without it UTF-8, else Windows-1252"
+    )
 
     @field_validator("columns")
     @classmethod
@@ -54,6 +80,18 @@ class TableListOptions(ListOptions):
             if role not in _ROLES:
                 raise ValueError(f"there is no {role!r}{did_you_mean(role, _ROLES)}; there are {', '.join(_ROLES)}")
         return columns
+
+    @model_validator(mode="after")
+    def _one_part_each(self) -> "TableListOptions":
+        parts = {"feedback": self.feedback, "numeric": self.numeric, "categorical": self.categorical}
+        parts |= {"context": self.context, "propensity": (self.propensity,) if self.propensity else ()}
+        taken: dict[str, str] = {}
+        for part, columns in parts.items():
+            for column in columns:
+                if column in taken:
+                    raise ValueError(f"the column {column!r} cannot be both {taken[column]} and {part}")
+                taken[column] = part
+        return self
 
 
 def load_table_lists(path: Path, options: TableListOptions) -> ImpressionDataset:
@@ -65,56 +103,59 @@ def load_table_lists(path: Path, options: TableListOptions) -> ImpressionDataset
     answered, unless other feedback is named.
     """
     files = Files.at(path)
-    file = files.require(*([options.lists] if options.lists else _table_names("lists", "impressions")))
-    table = _read_slots(file, options)
-    items_files = [files.require(options.items)] if options.items else files.find(*_table_names("items"))[:1]
-    items = _read_items(items_files[0], options) if items_files else None
+    found = locate(files, "lists", _names(options.lists)) or locate(files, "impressions", ())
+    if not found:
+        files.require_all(*usual_files("lists", "impressions"))
+    table = _read_slots(Table.joined([_gathered(file, options) for file in found]), options)
+    item_files = locate(files, "items", _names(options.items))
+    items = _read_items(Table.joined([_gathered(it, options) for it in item_files])) if item_files else None
     long = _long(table, options)
     catalogue = catalogue_of([long.slots["item"]], items)
     histories = _taken_before(long, rows_of(catalogue, long.slots["item"]))
-    return assemble(NAME, long, catalogue, histories, options, [file, *items_files])
+    name = options.name or path.resolve().name.removesuffix(".zip") or NAME
+    return assemble(name, long, catalogue, histories, options, [*found, *item_files], source=NAME)
 
 
-def _table_names(*stems: str) -> list[str]:
-    return [f"{stem}{suffix}{packed}" for stem in stems for suffix in TABLE_SUFFIXES for packed in ("", ".gz")]
+def _names(told: Named | None) -> tuple[str, ...]:
+    if told is None:
+        return ()
+    return told if isinstance(told, tuple) else (str(told),)
 
 
-def _read_items(file: DataFile, options: TableListOptions) -> pl.DataFrame:
-    table = Table.gather(file.name, read_records(file, separator=options.separator, encoding=options.encoding))
-    table.require("item", "title")
-    return parse_ids(table, "item").frame.drop(ROW)
+def _gathered(file: DataFile, options: TableListOptions) -> Table:
+    return Table.gather(file.name, read_records(file, separator=options.separator, encoding=options.encoding))
 
 
-def _read_slots(file: DataFile, options: TableListOptions) -> Table:
-    table = Table.gather(file.name, read_records(file, separator=options.separator, encoding=options.encoding))
-    roles = {role: options.columns.get(role, role) for role in _ROLES}
-    for role, column in roles.items():
-        table.require(column, way_out=f"Name yours with columns={{{role!r}: ...}}.")
+def _read_items(table: Table) -> pl.DataFrame:
+    return check_items(items_table(table, {}, needs_title=False), keep_first=False)[0].frame.drop(ROW)
+
+
+def _read_slots(table: Table, options: TableListOptions) -> Table:
+    roles = name_columns(table.file, table.frame.columns, dict.fromkeys(_ROLES, True), options.columns)
+    refuse_shared(table.file, roles)
     feedback, propensity = _feedback(table, options), (options.propensity,) if options.propensity else ()
     features = (*feedback, *options.numeric, *options.categorical, *options.context, *propensity)
     table.require(*features)
     further = [column for column in features if column not in _ROLES]
-    dates = options.time_unit == "iso" or (options.time_unit == "auto" and holds_dates(table.frame[roles["time"]]))
-    renamed = table.frame.select(*(pl.col(there).alias(here) for here, there in roles.items()), *further, ROW)
-    table = table.with_frame(renamed)
+    table = table.with_frame(table.frame.select(*(pl.col(there).alias(here) for here, there in roles.items()), *further, ROW))
     for column in ("list", "user", "item"):
         table = parse_ids(table, column)
-    table = parse_times(table, "time", dates=dates)
-    table = table if dates else in_seconds(table, "time", options.time_unit)
+    table = read_times(table, "time", options.time_unit, options.time_format)
     for column in ("position", *feedback, *options.numeric, *options.context, *propensity):
-        table = _parse_numbers(table, column, empty_is_zero=column in feedback)
+        table = parse_numbers(table, column, empty_is_zero=column in feedback)
     for column in propensity:
-        table.refuse_where(
-            ~pl.col(column).is_between(0, 1, closed="right"), f"{column} {{value}} is not above 0 and at most 1.",
-            show=column,
-        )  # fmt: skip
+        unlikely = ~pl.col(column).is_between(0, 1, closed="right")
+        problem = f"{column} {{value}} is not above 0 and at most 1. Mend or remove the row."
+        table = table.without(unlikely, problem, show=column, whole="list")
     for column in feedback:
-        table.refuse_where(pl.col(column) < 0, f"{column} {{value}} is negative. Mend the row.", show=column)
+        problem = f"{column} {{value}} is negative. Mend or remove the row."
+        table = table.without(pl.col(column) < 0, problem, show=column, whole="list")
     for column in ("user", "time", *options.context):
         differs = pl.col(column) != pl.col(column).first().over("list")
-        table.refuse_where(
-            differs, f"{column.lstrip('_')} {{value}} is not that of the list's other rows.", show=column
-        )
+        problem = f"{column} {{value}} is not that of the list's other rows. Mend or remove them."
+        table = table.without(differs, problem, show=column, whole="list")
+    if table.frame.is_empty():
+        raise ThinkrankError(f"{table.file}: no rows are left")
     return table
 
 
@@ -124,22 +165,10 @@ def _feedback(table: Table, options: TableListOptions) -> tuple[str, ...]:
     return options.feedback if named or set(options.feedback) <= set(table.frame.columns) else ()
 
 
-def _parse_numbers(table: Table, column: str, *, empty_is_zero: bool) -> Table:
-    text = pl.col(column).cast(pl.String).str.strip_chars()
-    number = pl.when(text != "").then(text).cast(pl.Float64, strict=False)
-    marked = table.with_frame(table.frame.with_columns(number.alias("_number")))
-    finite = pl.col("_number").is_finite()
-    wrong = ~finite | (pl.col("_number").is_null() & (text.fill_null("") != ""))
-    marked.refuse_where(wrong, f"{column} {{value}} is not a number. Mend or remove the row.", show=column)
-    if not empty_is_zero:
-        marked.refuse_where(pl.col("_number").is_null(), f"{column} is missing. Give it a value or remove the row.")
-    return table.with_frame(marked.frame.with_columns(pl.col("_number").fill_null(0).alias(column)).drop("_number"))
-
-
 def _long(table: Table, options: TableListOptions) -> LongLists:
     frame = table.frame.with_columns(pl.col("list").alias("id")).sort("list", "position", maintain_order=True)
     frame = frame.with_columns(pl.col("list").rle_id().cast(pl.Int64).alias(LIST))
-    described = pl.col("id", "user", "time", *options.context).first(), pl.col(ROW).min().alias("order")
+    described = pl.col("id", "user", "time", *options.context).first(), pl.col(FINE).first().alias("fine"), pl.col(ROW).min().alias("order")
     feedback = _feedback(table, options)
     notice = "no column 'click': these lists can be answered, but not learnt from or judged by"
     if options.propensity:

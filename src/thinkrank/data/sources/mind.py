@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from thinkrank.data.columns import id_lists
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.reading import ROW, DataFile, Files, Table, read_delimited, read_records
 from thinkrank.data.sources._assemble_lists import (
@@ -23,7 +24,9 @@ from thinkrank.data.sources._assemble_lists import (
     histories_from_text,
     hour_columns,
 )
-from thinkrank.data.timestamps import parse_times
+from thinkrank.data.timestamps import read_times
+from thinkrank.data.validation import parse_ids
+from thinkrank.errors import ThinkrankError
 
 NAME = "mind"
 _BEHAVIORS = ("impression", "user_id", "timestamp", "hist", "shown")
@@ -59,14 +62,19 @@ def load_mind(path: Path, options: MindOptions) -> ImpressionDataset:
 def _read_lists(file: DataFile) -> pl.DataFrame:
     table = Table.gather(file.name, read_records(file))
     table.require("user_id", "timestamp", "hist", "items", "clicks")
+    table = parse_ids(table.with_frame(table.frame.rename({"user_id": "user"})), "user")
+    table = id_lists(id_lists(table, "hist"), "items")
+    clicks = table.frame.schema["clicks"]
+    if not isinstance(clicks, pl.List) or not (clicks.inner.is_numeric() or clicks.inner == pl.Boolean):  # type: ignore[union-attr]
+        raise ThinkrankError(f"{file.name}: clicks is {clicks}. Give lists of numbers.")
     unequal = pl.col("items").list.len() != pl.col("clicks").list.len()
-    table.refuse_where(unequal, "has not as many clicks as items. Mend or remove the row.")
-    table = parse_times(table, "timestamp", dates=table.frame.schema["timestamp"].is_temporal())
+    table = table.without(unequal, "has not as many clicks as items. Mend or remove the row.")
+    table = read_times(table, "timestamp")
     return table.frame.select(
-        pl.col("user_id").cast(pl.String),
+        pl.col("user").alias("user_id"),
         "timestamp",
-        pl.col("hist").cast(pl.List(pl.String)).list.join(" ").fill_null(""),
-        pl.col("items").cast(pl.List(pl.String)),
+        pl.col("hist").list.join(" ").fill_null(""),
+        "items",
         pl.col("clicks").cast(pl.List(pl.Float32)),
         id=pl.lit(None, pl.String),
     )
@@ -78,14 +86,15 @@ def _read_behaviors(file: DataFile) -> pl.DataFrame:
     written = pl.col("shown").str.strip_chars()
     told = not table.frame.height or not table.frame.select(written.str.contains(_UNTOLD).all()).item()
     unlabelled = ~written.str.contains(_SHOWN).fill_null(value=False)
-    table.refuse_where(
+    table = parse_ids(table, "user_id")
+    table = table.without(
         unlabelled & told,
         "impressions {value} do not say what was clicked (N12-1 N7-0). Lists of the test part stand in a file of their "
         "own.",
         show="shown",
     )
     seconds = pl.col("timestamp").str.strip_chars().str.to_datetime(_TIME, strict=False).dt.epoch("s")
-    table.refuse_where(
+    table = table.without(
         seconds.is_null(), "time {value} is not like 11/15/2019 8:55:22 AM. Mend or remove the row.", show="timestamp"
     )
     shown = pl.col("shown").str.strip_chars().str.split(" ")

@@ -1,7 +1,8 @@
 """Where data comes from: every source under its name, ours and those that users add."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.impressions import ImpressionDataset
+from thinkrank.data.reading.bad_rows import write_bad_rows
+from thinkrank.data.reading.intake import STAND, Intake, OnBad, opened, setting
 from thinkrank.errors import ThinkrankError
 
 Gives: TypeAlias = Literal["events", "lists"]
@@ -19,6 +22,7 @@ NeedsPath: TypeAlias = Literal["always", "sometimes", "never"]
 """Whether a source reads files; one that does sometimes finds or fetches them where no path is given."""
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
+DataT = TypeVar("DataT", Dataset, ImpressionDataset)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,14 @@ def register_source(
     _SOURCES[gives][name] = _Source(options, reader, path)
 
 
-def load_dataset(source: str, path: str | Path | None = None, **options: Any) -> Dataset:
+def load_dataset(
+    source: str,
+    path: str | Path | None = None,
+    *,
+    on_bad: OnBad = "refuse",
+    bad_rows: str | Path | None = None,
+    **options: Any,
+) -> Dataset:
     """Read, check and clean a data set.
 
     Args:
@@ -71,47 +82,119 @@ def load_dataset(source: str, path: str | Path | None = None, **options: Any) ->
         path: a folder or zip archive in the source's format; the network is then never touched. None takes an earlier
             download from the cache (``THINKRANK_CACHE``, else the user's cache folder), or fetches the official files;
             the synthetic sources take no other.
-        options: what the source's options class allows.
+        on_bad: whether rows that can't be right are refused (the error says the first and how many there are) or
+            dropped with a notice.
+        bad_rows: file for dropped rows: CSV, or Parquet where its name says so; None writes none.
+        options: what the source's options class allows. ``table`` also takes frames of polars or pandas as its
+            `interactions` and `items`; see `from_frames`.
 
     Raises:
         ThinkrankError: if the source or an option is unknown, or a file is at fault; one line that names file and row.
     """
-    dataset: Dataset = _load("events", source, path, options)
+    dataset: Dataset = _load("events", source, path, options, on_bad, bad_rows)
     return dataset
 
 
-def load_impressions(source: str, path: str | Path | None = None, **options: Any) -> ImpressionDataset:
+def load_impressions(
+    source: str,
+    path: str | Path | None = None,
+    *,
+    on_bad: OnBad = "refuse",
+    bad_rows: str | Path | None = None,
+    **options: Any,
+) -> ImpressionDataset:
     """Read, check and clean displayed lists and the feedback on them.
 
     Arguments, raises: as `load_dataset`, for one of `LIST_SOURCES`, which are never fetched. ``synthetic`` takes no
     path, and the same options give its `ListWorld`.
     """
-    lists: ImpressionDataset = _load("lists", source, path, options)
+    lists: ImpressionDataset = _load("lists", source, path, options, on_bad, bad_rows)
     return lists
 
 
-def _load(gives: Gives, name: str, path: str | Path | None, options: dict[str, Any]) -> Any:
+def read(gives: Gives, name: str, path: str | Path | None, options: Mapping[str, Any]) -> Any:
+    """Call a source's reader; rows at fault are reported to the open intake.
+
+    Raises:
+        ThinkrankError: if source, path or an option is wrong, or a file cannot be read at all.
+    """
     known = _SOURCES[gives]
     if name not in known:
         raise ThinkrankError(
             f"unknown source {name!r}{did_you_mean(name, list(known))}. Use one of: {', '.join(known)}."
         )
     source = known[name]
-    parsed = _parsed(name, source.options, options)
+    parsed = parsed_options(name, source.options, options)
     if path is None and source.path == "always":
         raise ThinkrankError(f"{name}: where are the files? Give a path to a folder or a zip archive.")
     if path is not None and source.path == "never":
         raise ThinkrankError(f"{path}: the source {name!r} is made, not read; leave the path out")
-    if path is not None and not Path(path).exists():
+    if path is not None and not Path(path).expanduser().exists():
         raise ThinkrankError(f"{path}: no such file or folder")
     try:
-        return source.reader(None if path is None else Path(path), parsed)
+        return source.reader(None if path is None else Path(path).expanduser(), parsed)
     except OSError as error:
         raise ThinkrankError(f"{error.filename or path}: cannot be read: {error.strerror or error}") from error
 
 
-def _parsed(source: str, model: type[OptionsT], options: dict[str, Any]) -> OptionsT:
-    """Turn the options of a source into its class."""
+def how_to_check(gives: Gives, name: str, path: str | Path | None, options: Mapping[str, Any]) -> str:
+    """Say how all faults of a source are listed, as a user would write it where the user stands."""
+    if STAND.get() == "python":
+        given = "".join(f", {key}={value!r}" for key, value in options.items())
+        where = "" if path is None else f", {str(path)!r}"
+        return f"thinkrank.data.check_source({name!r}{where}{', lists=True' if gives == 'lists' else ''}{given})"
+    token = STAND.set("command line")
+    given = "".join(f" {setting(key, value)}" for key, value in options.items())
+    STAND.reset(token)
+    where = "" if path is None else f" --path {shlex.quote(str(path))}"
+    return f"`thinkrank data check {name}{' --lists' if gives == 'lists' else ''}{where}{given}`"
+
+
+def _load(
+    gives: Gives,
+    name: str,
+    path: str | Path | None,
+    options: dict[str, Any],
+    on_bad: OnBad,
+    bad_rows: str | Path | None,
+) -> Any:
+    return collected(lambda: read(gives, name, path, options), on_bad, bad_rows, how_to_check(gives, name, path, options))
+
+
+def collected(reading: Callable[[], DataT], on_bad: OnBad, bad_rows: str | Path | None, how_to_list: str) -> DataT:
+    """Read data while rows at fault are collected; refuse them in the end, or say that they were dropped.
+
+    Args:
+        reading: reads it.
+        on_bad: refuse or drop.
+        bad_rows: file for dropped rows; None writes none.
+        how_to_list: what lists all faults, for the message.
+
+    Raises:
+        ThinkrankError: if a file cannot be read at all or, if they are refused, rows are at fault.
+    """
+    if on_bad not in ("refuse", "drop"):
+        raise ThinkrankError(f"on_bad must be refuse or drop, not {on_bad!r}")
+    intake = Intake(on_bad)
+    try:
+        with opened(intake):
+            data = reading()
+    except ThinkrankError as error:
+        if intake.faults and on_bad == "refuse":
+            raise intake.error(how_to_list) from error
+        raise
+    if intake.faults and on_bad == "refuse":
+        raise intake.error(how_to_list)
+    notices = [*intake.notices, *write_bad_rows(intake, bad_rows)]
+    return replace(data, notices=(*notices, *data.notices)) if notices else data
+
+
+def parsed_options(source: str, model: type[OptionsT], options: Mapping[str, Any]) -> OptionsT:
+    """Turn the options of a source into its class.
+
+    Raises:
+        ThinkrankError: if one is unknown or does not fit.
+    """
     known = sorted(model.model_fields)
     for name in options:
         if name not in known:

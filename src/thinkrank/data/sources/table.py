@@ -1,6 +1,7 @@
 """Any pair of tables: who did what when, and what the items are called."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -10,44 +11,62 @@ from pydantic import Field, field_validator
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.catalogue import TEXT_COLUMNS
 from thinkrank.data.dataset import Dataset
-from thinkrank.data.reading import ROW, TABLE_SUFFIXES, DataFile, Files, Table, read_records
-from thinkrank.data.reading.table import require_columns
+from thinkrank.data.reading import ROW, DataFile, Files, Table, read_records
+from thinkrank.data.reading.intake import attempt, setting
 from thinkrank.data.sources._assemble_events import assemble
-from thinkrank.data.sources._columns import paragraph, price, text_list
+from thinkrank.data.sources._items import ITEM_ROLES, items_table
+from thinkrank.data.sources._roles import locate, name_columns, refuse_shared, suggested
 from thinkrank.data.timestamps import TimeUnit
 from thinkrank.data.validation import Untitled, read_events
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
 
 NAME = "table"
-_EVENT_ROLES = ("user", "item", "timestamp", "rating", "event")
-_USUAL_NAMES = {"user": ("user", "user_id"), "item": ("item", "item_id"), "timestamp": ("timestamp", "time")}
-_OPTIONAL_ROLES = {"rating", "event", "categories", "description", "price", "brand", "year"}
+_EVENT_ROLES = {"user": True, "item": True, "timestamp": True, "rating": False, "event": False}
+_WANTED = {"interactions": ("user", "item", "timestamp"), "items": ("item", "title")}
+
+Named = str | Path | tuple[str, ...]
+"""A file, a pattern of files, or several of either."""
 
 
 class TableOptions(Options):
-    """Options of the source ``table``.
+    """Options of the source ``table``."""
 
-    Attributes:
-        interactions: the file with the interactions, in `path` or by itself; None looks for ``interactions.*``.
-        items: the file with the items; None looks for ``items.*``.
-        columns: what the files call the user, item, timestamp, rating, event, title, categories, description, price,
-            brand and year, where they call it otherwise (``user_id``, ``item_id`` and ``time`` are understood).
-        time_unit: of the timestamps.
-        order_only: there are no timestamps; each user's interactions stand in the order in which they happened.
-        separator: between the fields of CSV and TSV; None for a comma or tab.
-        encoding: of text files.
-        untitled: whether items without a title are dropped, or go by their id.
-    """
-
-    interactions: Path | None = None
-    items: Path | None = None
-    columns: dict[str, str] = Field(default_factory=dict)
-    time_unit: TimeUnit = "auto"
-    order_only: bool = False
-    separator: str | None = Field(default=None, min_length=1, max_length=1)
-    encoding: str = "utf-8"
-    untitled: Untitled = "drop"
+    interactions: Named | None = Field(
+        None,
+        union_mode="left_to_right",
+        description="file with the interactions, by its path in the folder; a pattern or a list of files are read as "
+        "one table; without it `interactions.*`",
+    )
+    items: Named | None = Field(
+        None,
+        union_mode="left_to_right",
+        description="file with the items, or a pattern or list of files; without it `items.*`",
+    )
+    name: str | None = Field(
+        None, min_length=1, description="what the data set is called in tables and reports; without it as its folder"
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="what the files call the user, item, timestamp, rating, event, title, categories, description, "
+        "price, brand and year, where they call it otherwise; usual names such as customer_id are recognised",
+    )
+    time_unit: TimeUnit = Field(
+        "auto", description="unit of the times: s, ms, us, ns, days, yyyymmdd, or iso for dates; auto finds out"
+    )
+    time_format: str | None = Field(
+        None, description="how dates are written where they are not ISO, such as %d/%m/%Y %H:%M"
+    )
+    order_only: bool = Field(
+        False, description="there are no times; each user's interactions stand in the order in which they happened"
+    )
+    separator: str | None = Field(
+        None, min_length=1, max_length=1, description="character between the fields of CSV files; without it found out"
+    )
+    encoding: str | None = Field(
+        None, description="encoding of text files, by Python's names; without it UTF-8, else Windows-1252"
+    )
+    untitled: Untitled = Field("drop", description="what becomes of items without a title: dropped, or go by their id")
 
     @field_validator("columns")
     @classmethod
@@ -59,79 +78,100 @@ class TableOptions(Options):
         return columns
 
 
+@dataclass(frozen=True)
+class Records:
+    """Hold one table that is still to be read: its name for messages, and its blocks of rows."""
+
+    name: str
+    blocks: Iterable[pl.DataFrame]
+
+
 def load_table(path: Path | None, options: TableOptions) -> Dataset:
     """Load interactions and items from CSV, TSV, Parquet or JSON lines, each also gzipped.
 
-    Further columns of the items stay in the catalogue under their names. Categories in text are separated by ``|``.
+    Further columns of the items stay in the catalogue under their names. Categories in text are separated by ``|``, or
+    by ``;`` where no text has a bar, or are a JSON or Python list.
 
     Args:
         path: a folder or zip that holds the files; None if the options name both.
         options: names, columns and formats.
     """
     files = None if path is None else Files.at(path)
-    interactions = _locate(files, "interactions", options.interactions)
-    blocks = read_records(interactions, separator=options.separator, encoding=options.encoding)
-    first = next(blocks)
-    roles = [role for role in _EVENT_ROLES if role != "timestamp" or not options.order_only]
-    columns = _name_columns(interactions.name, first.columns, roles, options.columns)
-    events = read_events(interactions.name, chain([first], blocks), columns, options.time_unit)
-    items = _read_items(_locate(files, "items", options.items), options)
+    found = _found(files, options)
+    name = options.name or _name_of(path, found)
+    return assemble_records(
+        name, [_records(it, options) for it in found["interactions"]], [_records(it, options) for it in found["items"]], options
+    )
+
+
+def assemble_records(
+    name: str, interactions: list[Records], items: list[Records], options: TableOptions
+) -> Dataset:
+    """Read what files or frames hold and put it together.
+
+    Args:
+        name: of the data set.
+        interactions: read as one table.
+        items: likewise; without any, items go by their ids.
+        options: names of columns, and how to read them.
+    """
+    events: Table | None = None
+    catalogue: Table | None = None
+    with attempt():
+        events = Table.joined([_read_events(records, options) for records in interactions])
+    with attempt():
+        tables = [Table.gather(records.name, records.blocks) for records in items]
+        told = {role: column for role, column in options.columns.items() if role in ITEM_ROLES}
+        needs_title = options.untitled == "drop"
+        catalogue = items_table(Table.joined(tables), told, needs_title=needs_title) if tables else None
+    if events is None:
+        raise ThinkrankError("the interactions cannot be read")  # what is wrong with them was said
+    if catalogue is None:
+        ids = events.frame.group_by("item").agg(pl.col(ROW).min())
+        catalogue = events.with_frame(ids.with_columns(title=pl.col("item")).sort(ROW))
     recorded = options.model_dump(mode="json", exclude_defaults=True)
-    return assemble(NAME, events, items, source=NAME, options=recorded, untitled=options.untitled)
+    return assemble(name, events, catalogue, source=NAME, options=recorded, untitled=options.untitled)
 
 
-def _locate(files: Files | None, role: str, told: Path | None) -> DataFile:
+def _found(files: Files | None, options: TableOptions) -> dict[str, list[DataFile]]:
+    """Find the files of both tables, or say how to name them."""
+    told = {"interactions": _names(options.interactions), "items": _names(options.items)}
+    found = {role: locate(files, role, names) for role, names in told.items()}
+    missing = [role for role, there in found.items() if not there and not (role == "items" and options.untitled == "id")]
+    if not missing or files is None:
+        return found
+    fitting = suggested(files, _WANTED, missing)
+    names = {role: str(fitting[role].inside) if role in fitting else "..." for role in missing}
+    there = ", ".join(str(file.inside) for file in files.members[:8]) or "nothing"
+    with attempt():
+        raise ThinkrankError(
+            f"{files.where}: holds no {' and no '.join(f'{role}.*' for role in missing)}; it has: {there}. "
+            f"Name yours: {' '.join(setting(role, name) for role, name in names.items())}."
+        )
+    return found | {role: [file] for role, file in fitting.items()}
+
+
+def _names(told: Named | None) -> tuple[str, ...]:
     if told is None:
-        if files is None:
-            raise ThinkrankError(f"{NAME}: where are the {role}? Give {role}=, or a path to a folder.")
-        return files.require(*(f"{role}{suffix}{packed}" for suffix in TABLE_SUFFIXES for packed in ("", ".gz")))
-    if files is not None and not told.is_absolute():
-        return files.require(told.name)
-    if not told.is_file():
-        raise ThinkrankError(f"{told}: no such file")
-    return DataFile.at(told)
+        return ()
+    return told if isinstance(told, tuple) else (str(told),)
 
 
-def _name_columns(file: str, present: list[str], roles: Iterable[str], told: dict[str, str]) -> dict[str, str]:
-    """Find which column of a file plays which role; roles nobody has to play may be left out."""
-    columns = {}
-    for role in roles:
-        usual = next((name for name in _USUAL_NAMES.get(role, (role,)) if name in present), role)
-        column = told.get(role, usual)
-        if role in told or role not in _OPTIONAL_ROLES:
-            require_columns(file, present, column, way_out=f"Name yours with columns={{{role!r}: ...}}.")
-        if column in present:
-            columns[role] = column
-    return columns
+def _name_of(path: Path | None, found: dict[str, list[DataFile]]) -> str:
+    if path is not None:
+        return path.resolve().name.removesuffix(".zip") or NAME
+    return found["interactions"][0].name.split(".")[0]
 
 
-def _read_items(file: DataFile, options: TableOptions) -> Table:
-    table = Table.gather(file.name, read_records(file, separator=options.separator, encoding=options.encoding))
-    present = table.frame.columns
-    # The items file often just says "id"; what the interactions call the item need not hold here.
-    told = {role: column for role, column in options.columns.items() if role != "item" or column in present}
-    if "item" not in told and not {"item", "item_id"} & set(present) and "id" in present:
-        told["item"] = "id"
-    columns = _name_columns(file.name, present, TEXT_COLUMNS, told)
-    further = [column for column in present if column not in {*columns.values(), *columns, ROW}]
-    frame = table.frame.select(*(pl.col(there).alias(here) for here, there in columns.items()), *further, ROW)
-    return table.with_frame(frame.with_columns(_typed(column) for column in frame.get_columns()))
+def _records(file: DataFile, options: TableOptions) -> Records:
+    return Records(file.name, read_records(file, separator=options.separator, encoding=options.encoding))
 
 
-def _typed(values: pl.Series) -> pl.Series:
-    match values.name:
-        case "categories":
-            return text_list(values, separator=None if _holds_json(values) else "|")
-        case "description":
-            return paragraph(values)
-        case "price":
-            return price(values)
-        case "year":
-            return values.cast(pl.Int32, strict=False)
-        case "title" | "brand":
-            return values.cast(pl.String)
-    return values
-
-
-def _holds_json(values: pl.Series) -> bool:
-    return values.dtype == pl.String and bool(values.drop_nulls().str.starts_with("[").all())
+def _read_events(records: Records, options: TableOptions) -> Table:
+    blocks = iter(records.blocks)
+    first = next(blocks, pl.DataFrame())
+    roles = {role: it for role, it in _EVENT_ROLES.items() if role != "timestamp" or not options.order_only}
+    told = {role: column for role, column in options.columns.items() if role in roles}
+    columns = name_columns(records.name, first.columns, roles, told)
+    refuse_shared(records.name, columns)
+    return read_events(records.name, chain([first], blocks), columns, options.time_unit, options.time_format)

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.columns import id_lists
 from thinkrank.data.histories import Histories
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.reading import ROW, Files, Table, read_delimited, read_records
@@ -27,7 +28,9 @@ from thinkrank.data.sources._assemble_lists import (
     rows_of,
     without_lists,
 )
-from thinkrank.data.timestamps import parse_times
+from thinkrank.data.timestamps import read_times
+from thinkrank.data.validation import parse_ids
+from thinkrank.errors import ThinkrankError
 
 NAME = "trivago"
 _DEVICES = ("desktop", "mobile", "tablet")
@@ -55,9 +58,14 @@ def _load_lists(files: Files, options: TrivagoOptions) -> ImpressionDataset:
     file = files.require("lists.parquet")
     table = Table.gather(file.name, read_records(file))
     table.require("user_id", "timestamp", "device", "items", "prices", "clicked_index", "history")
-    table = parse_times(table, "timestamp", dates=False)
+    for column in ("items", "history"):
+        table = id_lists(table, column)
+    if not isinstance(table.frame.schema["prices"], pl.List) or not table.frame.schema["clicked_index"].is_integer():
+        raise ThinkrankError(f"{file.name}: prices must be lists of numbers, clicked_index whole numbers.")
+    table = read_times(parse_ids(table.with_frame(table.frame.rename({"user_id": "user"})), "user"), "timestamp")
+    table = table.with_frame(table.frame.rename({"user": "user_id"}))
     unequal = pl.col("items").list.len() != pl.col("prices").list.len()
-    table.refuse_where(unequal, "has not as many prices as items. Mend or remove the row.")
+    table = table.without(unequal, "has not as many prices as items. Mend or remove the row.")
     shown = pl.col("clicked_index").is_between(0, pl.col("items").list.len() - 1)
     lists = table.frame.with_columns(pl.col("items", "prices", "history").cast(pl.List(pl.String))).with_columns(
         pl.when(shown).then(pl.col("items").list.get(pl.col("clicked_index"), null_on_oob=True)).alias("clicked")
@@ -74,9 +82,9 @@ def _load_log(files: Files, options: TrivagoOptions) -> ImpressionDataset:
         Table(file.name, block).require(*_LOG)
         # What concerns no hotel (filters, destinations) is left out at once: it is half of the log.
         blocks.append(block.select(*_LOG, ROW).filter(pl.col("action_type").str.contains(_ITEM_ACTIONS)))
-    table = parse_times(Table.gather(file.name, blocks), "timestamp", dates=False)
+    table = read_times(Table.gather(file.name, blocks), "timestamp")
     step = pl.col("step").cast(pl.Int64, strict=False)
-    table.refuse_where(step.is_null(), "step {value} is not a number. Mend or remove the row.", show="step")
+    table = table.without(step.is_null(), "step {value} is not a number. Mend or remove the row.", show="step")
     log = table.frame.with_columns(step).sort("user_id", "session_id", "timestamp", "step", maintain_order=True)
     named = pl.col("reference").str.contains(r"^\d+$").fill_null(value=False)
     unnamed = log.filter(~named & (pl.col("impressions").str.len_bytes() > 0)).height
@@ -89,18 +97,19 @@ def _load_log(files: Files, options: TrivagoOptions) -> ImpressionDataset:
         pl.col("reference").alias("clicked"),
     )
     unequal = pl.col("items").list.len() != pl.col("prices").list.len()
-    Table(file.name, lists).refuse_where(unequal, "has not as many prices as impressions. Mend or remove the row.")
-    metadata = files.find("item_metadata.csv", "item_metadata.csv.gz")
+    wrong = "has not as many prices as impressions. Mend or remove the row."
+    lists = Table(file.name, lists).without(unequal, wrong).frame
+    metadata = files.one("item_metadata.csv", "item_metadata.csv.gz")
     items = None
     if metadata:
-        properties = Table.gather(metadata[0].name, read_delimited(metadata[0]))
+        properties = Table.gather(metadata.name, read_delimited(metadata))
         properties.require("item_id", "properties")
         items = properties.frame.select(item="item_id", categories=pl.col("properties").str.split("|"))
     catalogue = catalogue_of([lists["items"].explode(), log["reference"]], items)
     long = _long(lists)
     long = replace(long, notices=(*notices, *long.notices))
     histories = _session_histories(catalogue, log, lists["event"])
-    return assemble(NAME, long, catalogue, histories, options, [file, *metadata[:1]])
+    return assemble(NAME, long, catalogue, histories, options, [file, *([metadata] if metadata else [])])
 
 
 def _session_histories(catalogue: Catalogue, log: pl.DataFrame, events: pl.Series) -> Histories:
