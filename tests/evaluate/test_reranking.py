@@ -262,3 +262,19 @@ def test_scores_become_lists_and_ties_keep_the_displayed_order():
         order_candidates(lists.candidates, np.full((2, 4), np.nan, np.float32), 1)
     with pytest.raises(ValueError, match="k must be"):
         order_candidates(lists.candidates, np.zeros((2, 4), np.float32), 0)
+
+
+def test_where_propensities_were_logged_another_order_is_estimated():
+    lists = random_lists(3, num_lists=12)
+    plain = evaluate_reranking({"shown": InitialOrder(), "new": BySeed(1)}, lists)
+    assert not {name.partition("@")[0] for name in plain.metrics} & {"ips", "snips", "dr"}
+    logged = replace(lists, propensities_LN=np.where(lists.mask_LN, np.float32(0.5), np.float32(0)))
+    evaluation = evaluate_reranking({"shown": InitialOrder(), "new": BySeed(1)}, logged)
+    clicks = lists.feedback()
+    for name in ("ips@5", "snips@5", "dr@5"):
+        np.testing.assert_allclose(evaluation.values("shown", name), clicks[:, :5].sum(axis=1))
+    stays = evaluation.columns_LN["new"] == np.arange(clicks.shape[1])
+    np.testing.assert_allclose(evaluation.values("new", "ips@5"), (2 * stays * clicks)[:, :5].sum(axis=1), rtol=1e-6)
+    rows = evaluation.rows(dataset="lists", split="test")
+    assert all(row.low is not None for row in rows if row.metric == "dr@5")
+    assert "ips, snips, dr" in evaluation.protocol

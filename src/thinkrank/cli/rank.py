@@ -14,7 +14,7 @@ def rank(
         Path | None,
         typer.Argument(help="Table with the columns user and item and, if there are any, score and time or event."),
     ] = None,
-    candidates: Annotated[Path | None, typer.Option(help="The same table, as `evaluate` takes it.")] = None,
+    candidates: options.CandidateFile = None,
     out: options.TableFile = None,
     all_texts: options.AllTexts = False,
     path: options.MovedPath = None,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from thinkrank.recipes.answering import Asked, Recommended
     from thinkrank.stages import Check
 
-SHOWN_METRICS = ("hit@10", "ndcg@10", "mrr", "coverage@10")
+SHOWN_METRICS = ("hit@10", "ndcg@10", "mrr", "coverage@10", "ips@10", "snips@10", "dr@10")
 
 
 def print_json(value: Any, **options: Any) -> None:

@@ -4,8 +4,7 @@ Shape legend: L lists, N candidates of the longest list, B samples.
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -92,23 +91,23 @@ class CandidateLists:
             raise ThinkrankError(f"{self.name}: item {unknown!r} is not in the model's catalogue{near}")
         return Candidates.of([list(row) for row in self.items], catalogue)
 
-    def sets(self, samples: Samples, *, seed: int = 0) -> tuple[CandidateSets, Float32[np.ndarray, "B N"]]:
+    def sets(self, samples: Samples, *, most: int | None = None, seed: int = 0) -> CandidateSets:
         """Make a set of each sample that a list serves; a target that is not in its list is missed.
 
         Samples without a list, and items that the catalogue lacks, are left out with a notice.
 
         Args:
             samples: what is to be predicted.
-            seed: of the order in which candidates are shown.
+            most: draw so many of those that have a list; None for all.
+            seed: of the drawn samples, and of the order in which candidates are shown.
 
         Returns:
-            The sets, and the first stage's scores of their candidates: its own, or minus the place in its list.
+            The sets, with the first stage's scores of their candidates: its own, or minus the place in its list.
 
         Raises:
             ThinkrankError: if no sample has a list.
         """
-        served_S = self.serving(samples)
-        kept_S = np.flatnonzero(served_S >= 0)
+        kept_S = np.flatnonzero(self.serving(samples) >= 0)
         if not len(kept_S):
             raise ThinkrankError(
                 f"{self.name}: no list is of one of the {len(samples):,} samples; its users are "
@@ -120,7 +119,9 @@ class CandidateLists:
                 self.name, f"{len(samples) - len(kept_S):,}", f"{len(samples):,}",
             )  # fmt: skip
         kept = samples.take(kept_S)
-        rows, scores = zip(*(self._found(number, samples.dataset.catalogue) for number in served_S[kept_S]), strict=True)
+        kept = kept if most is None else kept.subset(most, seed)
+        catalogue = samples.dataset.catalogue
+        rows, scores = zip(*(self._found(number, catalogue) for number in self.serving(kept).tolist()), strict=True)
         orders = [order_of(seed, position, len(row)) for row, position in zip(rows, kept.positions.tolist(), strict=True)]
         shown = [row[order] for row, order in zip(rows, orders, strict=True)]
         width = max(2, *(len(row) for row in rows))
@@ -128,7 +129,13 @@ class CandidateLists:
         scores_BN = np.full(sets.items_BN.shape, -np.inf, dtype=np.float32)
         for scores_N, score, order in zip(scores_BN, scores, orders, strict=True):
             scores_N[: len(order)] = score[order]
-        return sets, scores_BN
+        return replace(sets, stage=self.title, scores_BN=scores_BN)
+
+    def offered(self, samples: Samples) -> list[Int32[np.ndarray, "N"]]:
+        """Return the catalogue rows of the list that serves each sample; none where there is no list."""
+        none_N = np.zeros(0, dtype=np.int32)
+        catalogue, served_S = samples.dataset.catalogue, self.serving(samples)
+        return [none_N if number < 0 else self._found(number, catalogue)[0] for number in served_S.tolist()]
 
     @property
     def kind(self) -> str:

@@ -121,6 +121,8 @@ class CandidateSets:
         positive_B: column of the item that came next; -1 where a first stage missed it.
         negatives: where the others come from, one of `NegativeKind`, or the lists of a file.
         seed: they were drawn with.
+        stage: that found them, as tables call it; empty if nobody did.
+        scores_BN: of that stage, any unit, -inf where a row is filled up; None without one.
 
     Raises:
         ThinkrankError: if a row does not fit its sample: another target, an item that is not in the catalogue or twice
@@ -132,6 +134,8 @@ class CandidateSets:
     positive_B: Int64[np.ndarray, "B"]
     negatives: str
     seed: int
+    stage: str = ""
+    scores_BN: Float32[np.ndarray, "B N"] | None = None
 
     def __post_init__(self) -> None:
         rows_B, ordered_BN = np.arange(len(self.samples)), np.sort(self.items_BN, axis=1)
@@ -197,7 +201,7 @@ class CandidateSets:
             seed: of the order; the same for the same sample, whatever others there are.
         """
         rows = [
-            row[row >= 0][order_of(seed, position, np.count_nonzero(row >= 0))]
+            row[row >= 0][order_of(seed, position, int(np.count_nonzero(row >= 0)))]
             for row, position in zip(self.items_BN, self.positions.tolist(), strict=True)
         ]
         return assembled(self.samples, rows, self.items_BN.shape[1], self.negatives, self.seed)

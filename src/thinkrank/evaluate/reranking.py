@@ -5,7 +5,9 @@ Policy, the same for every system of a table:
 - a system sees requests and candidates, never the feedback;
 - a system orders all candidates of every list, and none is added;
 - relevance is one signal of the log, what users did with the order that was displayed to them. It says nothing of what
-  they would have done with another one;
+  they would have done with another one. Where the log has propensities, that is estimated as well: ips@k, snips@k and
+  dr@k are the feedback that the first k places would have got (`thinkrank.evaluate.off_policy`). For the order that was
+  displayed it is what they did get;
 - a list without any feedback scores 0 in every metric but AUC, which says nothing of it, nor of a list whose every
   candidate got feedback. Its mean leaves those out;
 - where an answer says that scores tie, figures are exact expected values over all orders of what ties, the displayed
@@ -27,12 +29,15 @@ from jaxtyping import Bool, Float32, Float64, Int32, Integer
 from thinkrank import metrics
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.evaluate._asking import checked_cutoffs, detached, named, ordered_columns, tokens_of
+from thinkrank.evaluate import off_policy
 from thinkrank.evaluate._figures import Figures
 from thinkrank.evaluate.results import TIES, ResultRow, Ties
 from thinkrank.metrics import Divisor
 from thinkrank.stages.answers import Cost, Ranking
 from thinkrank.stages.protocols import Reranker
 from thinkrank.training.progress import Progress, no_progress
+
+_OFF_POLICY = ("ips", "snips", "dr")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +54,9 @@ class RerankingEvaluation(Figures):
         cutoffs: the k of the metrics.
         map_divisor: of average precision.
         tied_LN: per system, which places have the score of the one before; None where the order is the answer.
+        items_LN: what was displayed, catalogue rows.
+        propensities_LN: with what probability an item stood where it did; None if nobody logged it.
+        max_weight: above which importance weights are clipped.
     """
 
     columns_LN: Mapping[str, Int32[np.ndarray, "L N"]]
@@ -60,6 +68,9 @@ class RerankingEvaluation(Figures):
     cutoffs: tuple[int, ...]
     map_divisor: Divisor
     tied_LN: Mapping[str, Bool[np.ndarray, "L N"] | None] = field(default_factory=dict)
+    items_LN: Int32[np.ndarray, "L N"] | None = None
+    propensities_LN: Float32[np.ndarray, "L N"] | None = None
+    max_weight: float = off_policy.MAX_WEIGHT
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -74,7 +85,8 @@ class RerankingEvaluation(Figures):
     @property
     def metrics(self) -> tuple[str, ...]:
         """Return the names `values` knows."""
-        return (*(f"{name}@{k}" for name in ("ndcg", "map", "hit") for k in self.cutoffs), "mrr", "auc")
+        names = ("ndcg", "map", "hit", *(() if self.propensities_LN is None else _OFF_POLICY))
+        return (*(f"{name}@{k}" for name in names for k in self.cutoffs), "mrr", "auc")
 
     @property
     def policy(self) -> dict[str, str | int | bool]:
@@ -90,6 +102,7 @@ class RerankingEvaluation(Figures):
             "lists": len(self.users_S),
             "lists without feedback": int((~(self.feedback_LN > 0).any(axis=1)).sum()),
             "users": len(np.unique(self.users_S)),
+            **self._off_policy_told(),
         }
 
     @property
@@ -106,8 +119,10 @@ class RerankingEvaluation(Figures):
     def values(self, system: str, metric: str) -> Float64[np.ndarray, "L"]:
         """Return a metric per list; AUC is NaN where there is no pair to order."""
         self._check_known(system, metric)
-        relevance_LN, tied_LN = self.relevance(system), self.tied_LN.get(system)
         name, _, k = metric.partition("@")
+        if name in _OFF_POLICY:
+            return self._estimated(system, name, int(k))
+        relevance_LN, tied_LN = self.relevance(system), self.tied_LN.get(system)
         match name:
             case "ndcg":
                 return metrics.ndcg(relevance_LN, int(k), gain=metrics.LIST_GAIN, tied_BN=tied_LN)
@@ -119,6 +134,31 @@ class RerankingEvaluation(Figures):
                 return metrics.reciprocal_rank(relevance_LN, tied_BN=tied_LN)
         apart_LN = np.ones(relevance_LN.shape, dtype=np.bool_) if tied_LN is None else ~tied_LN
         return metrics.auc(-np.cumsum(apart_LN, axis=1), relevance_LN, self.columns_LN[system] >= 0)
+
+    def _estimated(self, system: str, name: str, k: int) -> Float64[np.ndarray, "L"]:
+        """Estimate per list the feedback that a system's first k places would have got."""
+        assert self.propensities_LN is not None and self.items_LN is not None  # noqa: S101, PT018 - else no such metric
+        mask_LK, rewards_LK = self.mask_LN[:, :k], self.feedback_LN[:, :k].astype(np.float64)
+        columns_LK, places_K = self.columns_LN[system][:, :k], np.arange(self.mask_LN.shape[1])
+        if (np.where(self.mask_LN, self.columns_LN[system], places_K) == places_K).all():
+            return np.asarray(rewards_LK.sum(axis=1))  # what was displayed: nothing is to be estimated
+        same_LK = (columns_LK == places_K[:k]) & mask_LK
+        weights_LK = off_policy.importance_weights(same_LK, self.propensities_LN[:, :k], max_weight=self.max_weight)
+        if name == "ips":
+            return off_policy.ips(rewards_LK, weights_LK)
+        if name == "snips":
+            return off_policy.self_normalised(rewards_LK, weights_LK, mask_LK)
+        chosen_LK = np.where(columns_LK >= 0, np.take_along_axis(self.items_LN, np.maximum(columns_LK, 0), axis=1), -1)
+        known = self.items_LN[:, :k], rewards_LK, np.asarray(self.users_S)
+        shown_q_LK, chosen_q_LK = (off_policy.expected_rewards(*known, asked) for asked in (known[0], chosen_LK))
+        return off_policy.doubly_robust(rewards_LK, weights_LK, shown_q_LK, chosen_q_LK)
+
+    def _off_policy_told(self) -> dict[str, str]:
+        if self.propensities_LN is None:
+            return {}
+        clipped = (self.propensities_LN[self.mask_LN] < 1 / self.max_weight).mean()
+        told = f"{self.signal}s of the first k places, by item and place; weights clipped at {self.max_weight:g}"
+        return {"ips, snips, dr": f"{told} ({clipped:.1%} of the slots)"}
 
     def rows(self, *, dataset: str, split: str, seeds: Mapping[str, Sequence[int]] | None = None) -> list[ResultRow]:
         """Return every figure as a result row, with 95 % intervals that resample users.
@@ -139,6 +179,7 @@ def evaluate_reranking(
     cutoffs: Sequence[int] = (1, 5, 10),
     signal: str | None = None,
     map_divisor: Divisor = "relevant",
+    max_weight: float = off_policy.MAX_WEIGHT,
     progress: Progress = no_progress,
 ) -> RerankingEvaluation:
     """Let every system order every list, and read the feedback along.
@@ -149,6 +190,7 @@ def evaluate_reranking(
         cutoffs: the k of NDCG, MAP and hit.
         signal: what is relevant; None for the data set's first.
         map_divisor: see `metrics.average_precision`.
+        max_weight: above which importance weights are clipped, where propensities were logged.
         progress: shows the lists of all systems.
 
     Raises:
@@ -181,4 +223,7 @@ def evaluate_reranking(
         cutoffs=cutoffs,
         map_divisor=map_divisor,
         tied_LN=tied_LN,
+        items_LN=lists.items_LN,
+        propensities_LN=lists.propensities_LN,
+        max_weight=max_weight,
     )

@@ -5,7 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import SupportsIndex, overload
 
+import numpy as np
+
 from thinkrank.data import History, Samples
+from thinkrank.data.candidate_lists import CandidateLists
 from thinkrank.data.candidates import candidate_sets
 from thinkrank.language.trajectories import Given
 from thinkrank.prompts.pairs import PairPrompts
@@ -38,10 +41,13 @@ class TrainingGroups(Sequence[TrainingGroup]):
         negatives: per group, uniform among the items that are neither in the history nor the target. What the user
             takes later may be among them: to leave it out would tell the future.
         seed: of the negatives.
+        lists: of a first stage: where one serves a sample, its items are drawn before others; None for none.
     """
 
-    def __init__(self, samples: Samples, *, negatives: int, seed: int) -> None:
-        self.samples, self.negatives, self.seed = samples, negatives, seed
+    def __init__(
+        self, samples: Samples, *, negatives: int, seed: int, lists: CandidateLists | None = None
+    ) -> None:
+        self.samples, self.negatives, self.seed, self.lists = samples, negatives, seed, lists
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -57,8 +63,15 @@ class TrainingGroups(Sequence[TrainingGroup]):
         one = self.samples[place : place + 1]
         drawn = candidate_sets(one, self.negatives + 1, seed=self.seed, later=True).items_BN[0].tolist()
         target = int(one.targets[0])
-        rows = (target, *(row for row in drawn if row not in (target, -1)))
-        return TrainingGroup(int(one.positions[0]), one[0].user, one[0].history, rows)
+        sample = one[0]
+        if self.lists is not None:
+            met = {target, *sample.history.items.tolist()}
+            (offered,) = self.lists.offered(one)
+            found = [row for row in offered.tolist() if row not in met]
+            random = np.random.default_rng([self.seed, int(one.positions[0])])
+            drawn = [*(found[place] for place in random.permutation(len(found))), *drawn]
+        others = [row for row in dict.fromkeys(drawn) if row not in (target, -1)]
+        return TrainingGroup(int(one.positions[0]), sample.user, sample.history, (target, *others[: self.negatives]))
 
     def __iter__(self) -> Iterator[TrainingGroup]:
         return (self[index] for index in range(len(self)))
