@@ -29,6 +29,7 @@ def evaluate(
     ] = False,
     seen: Annotated[bool, typer.Option("--seen", help="Leave items of the history in the ranking.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn samples.")] = 0,
+    candidates: options.CandidateFile = None,
     path: options.MovedPath = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
@@ -42,12 +43,14 @@ def evaluate(
     Example: `thinkrank evaluate runs/demo --samples 2000 --think`
     """
     from thinkrank.errors import ThinkrankError
-    from thinkrank.recipes.base import THINKING_SAMPLES, EvaluationOptions, open_run
+    from thinkrank.recipes.base import THINKING_SAMPLES, EvaluationOptions, open_run, recipe_of
     from thinkrank.recipes.evaluation import evaluate as judge
     from thinkrank.training import console_progress
 
     if part not in ("valid", "test"):
         raise ThinkrankError(f"--part must be valid or test, not {part!r}")
+    if candidates is not None and recipe_of(run).stage != "rank":
+        raise ThinkrankError(f"--candidates are lists that a ranker sorts, and {run} is no ranker's run")
     opened = open_run(run, path=path, device=device)
     compared = EvaluationOptions(
         part=cast(Literal["valid", "test"], part),
@@ -57,6 +60,7 @@ def evaluate(
         sasrec=sasrec,
         parts=parts,
         seen=seen,
+        candidates=None if candidates is None else str(candidates),
         seed=seed,
     )
     judged = judge(opened, compared, progress=console_progress)

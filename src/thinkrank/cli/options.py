@@ -16,6 +16,12 @@ DataPath = Annotated[
 MovedPath = Annotated[
     str | None, typer.Option("--path", help="Where the run's data is now. [default: where it was when the run was made]")
 ]
+CandidateFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--candidates", help="Table of a first stage's lists: user, item and perhaps score, and time or event."
+    ),
+]
 ListPath = Annotated[str | None, typer.Option("--path", help="Folder or zip archive of the source's files.")]
 SourceOption = Annotated[
     list[str] | None,

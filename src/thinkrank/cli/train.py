@@ -1,6 +1,7 @@
 """`thinkrank train`: one command per stage."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +74,7 @@ def rank(
     source: options.Source = None,
     out: options.Out = Path("runs/rank"),
     path: options.DataPath = None,
+    candidates: options.CandidateFile = None,
     option: options.SourceOption = None,
     split: options.Split = None,
     config: options.Config = None,
@@ -93,6 +95,8 @@ def rank(
     from thinkrank.recipes.ranking import RECIPE, rank_settings
 
     given = options.layers(source, path, option, config, assignments, filters=filters, split=split)
+    if candidates is not None:
+        given = replace(given, tables=[*given.tables, {"candidates": {"file": str(candidates)}}])
     _train(RECIPE, rank_settings(given), out, device, json_output=json_output)
 
 

@@ -76,6 +76,9 @@ class EvaluationOptions(Options):
     parts: bool = Field(False, description="also measure a fused retriever without each of its parts")
     seen: bool = Field(False, description="leave items of the history in a retriever's ranking")
     best_of: int = Field(8, ge=1, description="lists of which a re-ranker's evaluator picks one; 1 leaves that out")
+    candidates: str | None = Field(
+        None, description="table of a first stage's lists, which a ranker sorts in the place of its run's"
+    )
     seed: int = Field(0, ge=0, description="seed of the drawn samples")
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from thinkrank.data import (
     Dataset,
@@ -96,9 +96,19 @@ DataT = TypeVar("DataT", DataSettings, ListDataSettings)
 class CandidateSettings(Options):
     """Describe the lists that validations and evaluations sort: one positive, the rest negatives."""
 
-    size: int = Field(20, ge=2, description="items in a list, the positive included")
+    file: str | None = Field(
+        None,
+        description="table of the lists that a first stage found (user, item and perhaps score, and time or event), "
+        "which are sorted in the place of drawn ones; a target that is not in its list counts as missed",
+    )
+    size: int = Field(20, ge=2, description="items in a drawn list, the positive included")
     negatives: Literal["uniform", "popularity"] = Field("uniform", description="how negatives are drawn")
     seed: int = Field(0, ge=0, description="seed of the drawn negatives")
+
+    @field_validator("file")
+    @classmethod
+    def _found_from_anywhere(cls, file: str | None) -> str | None:
+        return None if file is None else str(Path(file).expanduser().resolve())
 
 
 def moved(data: DataT, path: str | Path | None) -> DataT:

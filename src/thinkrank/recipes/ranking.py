@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from thinkrank.data import Samples, Split
+from thinkrank.data.candidate_lists import read_candidate_lists
 from thinkrank.data.candidates import CandidateSets, candidate_sets
 from thinkrank.data.popularity import with_popularity
 from thinkrank.evaluate import (
@@ -149,7 +150,7 @@ class RankingRecipe:
 
         def reinforce(model: R2Rank, run: Run, progress: Progress) -> None:
             options = settings.reinforce
-            lists = TrainingGroups(split.train, negatives=options.negatives, seed=options.seed)
+            lists = training_groups(settings, split.train, options)
             sets = validation_sets(settings, split, options.validation_samples)
             train_reinforce(model, lists, sets, options, run, progress=progress)
 
@@ -169,9 +170,11 @@ class RankingRecipe:
     def questions(self, settings: RankSettings, split: Split, options: EvaluationOptions) -> CandidateSets:
         """Draw samples of a part and the candidates of each."""
         refuse_retrieval_options(options)
-        chosen = settings.candidates
-        samples = drawn_samples(split, options)
-        return drawn_sets(chosen, samples, split)
+        chosen, file = settings.candidates, options.candidates or settings.candidates.file
+        if file is None:
+            return drawn_sets(chosen, drawn_samples(split, options), split)
+        part = drawn_samples(split, options.model_copy(update={"samples": None}))
+        return read_candidate_lists(file).sets(part, most=options.samples, seed=options.seed)
 
     def systems(
         self, settings: RankSettings, split: Split, model: Any, options: EvaluationOptions, progress: Progress
@@ -191,8 +194,10 @@ class RankingRecipe:
         self, systems: Mapping[str, Ranker], questions: CandidateSets, options: EvaluationOptions, progress: Progress
     ) -> Evaluation:
         """Find the true items' places among their candidates, beside a random order."""
-        ranked: dict[str, Ranker | np.ndarray] = {RANDOM: random_scores(questions, options.seed), **systems}
-        return evaluate_ranking(ranked, questions, batch_size=_BATCH, progress=progress)
+        ranked: dict[str, Ranker | np.ndarray] = {RANDOM: random_scores(questions, options.seed)}
+        if questions.scores_BN is not None:
+            ranked[questions.stage] = questions.scores_BN
+        return evaluate_ranking({**ranked, **systems}, questions, batch_size=_BATCH, progress=progress)
 
     def verdict(self, settings: RankSettings, evaluation: Evaluation) -> str:
         """Say in words how the last of the systems, which is the run's, compares with the others, then in figures."""
@@ -223,9 +228,22 @@ class RankingRecipe:
 
 def validation_sets(settings: RankSettings, split: Split, samples: int) -> CandidateSets | None:
     """Draw the lists that choose weights; None if nothing is held out."""
-    if not len(split.valid):
+    chosen, valid = settings.candidates, split.valid
+    if not len(valid):
         return None
-    return drawn_sets(settings.candidates, split.valid.subset(samples, settings.candidates.seed), split)
+    if chosen.file is not None:
+        lists = read_candidate_lists(chosen.file)
+        if (lists.serving(valid) >= 0).any():
+            return lists.sets(valid, most=samples, seed=chosen.seed)
+        logger.warning("%s: no list is of a validation sample; weights are chosen by drawn candidates", lists.name)
+    return drawn_sets(chosen, valid.subset(samples, chosen.seed), split)
+
+
+def training_groups(settings: RankSettings, samples: Samples, options: Any) -> TrainingGroups:
+    """Make what is trained on: negatives come from the lists of a file, where one serves the sample, or are drawn."""
+    file = settings.candidates.file
+    lists = None if file is None else read_candidate_lists(file)
+    return TrainingGroups(samples, negatives=options.negatives, seed=options.seed, lists=lists)
 
 
 def drawn_sets(chosen: CandidateSettings, samples: Samples, split: Split) -> CandidateSets:
@@ -241,9 +259,9 @@ def cold_start_lists(
     """Make what the cold start trains on; if the model thinks, with reasonings that a teacher wrote to a file."""
     options, prompt = settings.cold_start, settings.model.prompt
     if not settings.model.thinks:
-        return TrainingGroups(split.train, negatives=options.negatives, seed=options.seed)
+        return training_groups(settings, split.train, options)
     drawn = split.train.subset(settings.traces.lists, options.seed)
-    lists = TrainingGroups(drawn, negatives=options.negatives, seed=options.seed)[:]
+    lists = training_groups(settings, drawn, options)[:]
     pairs = [Pair(one.position, one.history, row, label=row == one.rows[0]) for one in lists for row in one.rows]
     catalogue, path = split.dataset.catalogue, settings.traces.path
     teacher = RuleTeacher(split, RuleOptions(noun=prompt.noun)) if path is None else JsonlTeacher(path, catalogue)
