@@ -10,9 +10,8 @@ import pytest
 
 from thinkrank.data import Samples, split_dataset
 from thinkrank.evaluate import Comparison, ResultRow, evaluate_retrieval
-from thinkrank.evidence import Reasons
+from thinkrank.evidence import Reasons, TextChecker
 from thinkrank.report import (
-    CheckedClaims,
     ListWriting,
     PastItem,
     RankedItem,
@@ -29,7 +28,7 @@ from thinkrank.report import (
     written_lists,
 )
 from thinkrank.retrieve import ItemKNN, Popularity
-from thinkrank.stages import Latent, Thought, answer_with_ranks, order_candidates
+from thinkrank.stages import Check, Latent, Thought, answer_with_ranks, order_candidates
 from thinkrank.testing import random_lists, two_tribes
 
 ELEMENTS = (
@@ -184,9 +183,9 @@ def test_links_lead_to_the_sections_there_are(page):
     assert [link["href"] for link in page.all("a")] == [f"#{section['id']}" for section in page.all("section")]
     assert [section["id"] for section in page.all("section")] == [
         "results",
-        "curves",
-        "thoughts",
         "users",
+        "thoughts",
+        "curves",
         "lists",
         "data",
         "notes",
@@ -203,7 +202,7 @@ def test_every_header_cell_says_what_it_heads_and_every_plot_what_it_shows(page)
     assert {cell.get("scope") for cell in page.all("th")} == {"col", "row"}
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in page.all("svg"))
     labels = [str(plot["aria-label"]) for plot in page.all("svg")]
-    assert any(label.startswith("item-knn: ndcg@10 .") and "interval" in label for label in labels)
+    assert any(label.startswith("item-knn: NDCG@10 .") and "interval" in label for label in labels)
     assert "loss over step 1 to 2: from 2 to 1, lowest 1, highest 2" in labels
 
 
@@ -214,10 +213,9 @@ def test_a_list_shows_where_its_items_stood_and_what_it_thought(page):
     )
     assert any(label.startswith("places that think over place 1 to 2: from 50 % to 0 %") for label in labels)
     markup = render_report(full_report())
-    assert "<td>1</td>" in markup
-    row = markup[markup.index("writes lists</bdi></th>") :]
-    assert row[: row.index("</tr>")].endswith("<td>3</td><td>yes</td><td>1.50</td><td>1.00</td><td>2</td>")
-    assert "<td>1</td><td>–</td><td>0.00</td><td>0.00</td><td>–</td>" in markup
+    bare = re.sub(r' data-label="[^"]*"', "", markup)
+    assert "writes lists</bdi></td><td>3</td><td>yes</td><td>1.50</td><td>1.00</td><td>2</td></tr>" in bare
+    assert "<td>1</td><td>–</td><td>0.00</td><td>0.00</td><td>–</td>" in bare
 
 
 def test_written_lists_stand_beside_what_users_did_with_the_displayed_ones():
@@ -241,8 +239,9 @@ def test_a_list_of_a_system_that_tells_no_entropies_can_be_shown():
     lists = random_lists()
     ((user, items), *_) = written_lists(order_candidates(lists.candidates, lists.items_LN.astype(np.float32)), lists)
     markup = render_report(Report("t", writing=ListWriting("sorts", {}, lists=[(user, items)])))
-    assert f"<td>{items[0].shown_at}</td><td>" in markup
-    assert "<td>–</td><td>–</td><td>–</td></tr>" in markup
+    bare = re.sub(r' data-label="[^"]*"', "", markup)
+    assert f"<td>{items[0].shown_at}</td><td>" in bare
+    assert "<td>–</td><td>–</td><td>–</td></tr>" in bare
 
 
 def test_tables_that_scroll_can_be_reached_by_keyboard(page):
@@ -345,25 +344,87 @@ def test_reasons_stand_under_the_first_items_with_their_checked_claims():
     split = split_dataset(two_tribes())
     some = split.test.subset(3, seed=0)
     ranking, ranks = answer_with_ranks(ItemKNN().fit(split), some.requests(), 4, some.targets, filter_seen=True)
-    cases = user_cases(some, ranking, ranks, reasons=Reasons.of(split, "thing"), num_reasons=2)
+    cases = user_cases(some, ranking, ranks, checker=TextChecker(Reasons.of(split, "thing")), num_reasons=2)
     for one in cases:
         reasons = [item.reason for item in one.items]
         assert reasons[2:] == [None, None]
-        assert one.reason_claims == CheckedClaims(*[sum(map(bool, reasons[:2]))] * 2)
+        assert one.checks == [Check(1, 1)] * sum(map(bool, reasons[:2]))
     assert any(item.reason and "people who chose" in item.reason for one in cases for item in one.items)
     without = user_cases(some, ranking, ranks)
     assert all(item.reason is None for one in without for item in one.items)
     assert "claims" not in text_of(*without)
 
 
-def test_claims_of_thoughts_and_of_reasons_are_told_and_hostile_reasons_are_text():
-    item = RankedItem("A", 1.0, reason=HOSTILE)
-    told = {"reason_claims": CheckedClaims(7, 6), "thought_claims": CheckedClaims(1, 0), "thought": thought("a")}
-    text = text_of(case(items=[item, RankedItem("B", 0.5, reason="")], **told))
-    assert "claims: checked 7, true 6" in text
-    assert "claims: checked 1, true 0" in text
-    assert "The counts are too small to tell why." in text
-    assert "<script>" not in render_report(Report("t", users=[case(items=[item])]))
+def test_texts_are_marked_and_what_may_not_be_shown_is_folded_away():
+    false = Check(2, 1, ("not true, title: Fargo",))
+    items = [
+        RankedItem("A", 1.0, reason="Good.", check=Check(1, 1)),
+        RankedItem("B", 0.5, reason="Bad.", check=false),
+        RankedItem("C", 0.4, reason=""),
+    ]
+    told = thought("a b")
+    page = Page(render_report(Report("t", users=[case(items=items, thought=replace(told, check=false))])))
+    assert "✓ Good. 1 of 1 claims hold" in page.text["small"]
+    assert "✗ not to be shown: not true, title: Fargo" in page.text["summary"]
+    assert "Bad." in page.text["details"]
+    assert "Good." not in page.text["details"]
+    assert "The counts are too small to tell why." in page.text["li"]
+    assert "Of their reasons 1 of 2 texts may be shown; claims: checked 3, true 2." in page.text["p"]
+    assert "✗ not to be shown" in page.text["b"]
+    assert "not true, title: Fargo" in page.text["ul"]
+    hostile = RankedItem("A", 1.0, reason=HOSTILE, check=Check(1, 0, (HOSTILE,)))
+    assert "<script>" not in render_report(Report("t", users=[case(items=[hostile])]))
+
+
+def test_the_list_without_the_thought_stands_beside_the_one_with_it():
+    split = split_dataset(two_tribes())
+    some = split.test.subset(2, seed=0)
+    asked = some.requests(), 4, some.targets
+    with_it = answer_with_ranks(ItemKNN().fit(split), *asked, filter_seen=True)
+    without = answer_with_ranks(Popularity().fit(split), *asked, filter_seen=True)
+    cases = user_cases(some, *with_it, unthought=without)
+    for row, one in enumerate(cases):
+        before = without[0].items_BK[row].tolist()
+        for item, shown in zip(with_it[0].items_BK[row].tolist(), one.items, strict=True):
+            assert shown.came_from == (before.index(item) + 1 if item in before else 0)
+    page = Page(render_report(Report("t", users=[replace(one, thought=thought("a")) for one in cases])))
+    assert "Without the thought" in page.text["h4"]
+    assert "With the thought" in page.text["h4"]
+
+
+def test_all_lines_that_the_model_read_are_there_and_older_ones_folded():
+    past = [PastItem(f"film {number}") for number in range(14)]
+    page = Page(render_report(Report("t", users=[case(past=past, past_length=30)])))
+    assert "What the model read, newest 14 of 30" in page.text["h4"]
+    assert "4 older" in page.text["summary"]
+    assert all(f"film {number}" in page.text["li"] for number in range(14))
+    assert "film 3" in page.text["details"]
+    assert "film 4" not in page.text["details"]
+
+
+def test_a_whole_list_of_candidates_is_called_one():
+    page = Page(render_report(Report("t", users=[case(among=2, items=[RankedItem("A", 1.0, True)], target_rank=1)])))
+    assert "The whole list, 1 candidates" in page.text["h4"]
+    assert "For 1 of these 1 users the candidate that they really took next stands first." in page.text["p"]
+
+
+def test_the_verdict_and_what_the_page_is_about_stand_on_top():
+    report = Report("t", verdict="Finds it better.\nNDCG@10 .5", about={"command": "thinkrank train", "data": "own"})
+    markup = render_report(replace(report, notes=["n"]))
+    assert markup.index("Finds it better.") < markup.index("NDCG@10 .5") < markup.index("thinkrank train")
+    assert markup.index("thinkrank train") < markup.index("<main>")
+
+
+def test_metrics_are_named_and_explained_and_kinds_of_samples_share_one_table(page):
+    assert "NDCG@10: 1 if the true item stands first" in page.text["p"]
+    assert "ndcg@" not in page.text["th"]
+    rows = list(full_report().rows)
+    parts = [row.model_copy(update={"split": f"test, history {name}", "n": 7}) for row in rows for name in "12"]
+    shown = Page(render_report(Report("t", rows=[*rows, *parts])))
+    assert shown.text["h3"] == f"two-tribes, test: {rows[0].n} samples"
+    assert "history 17 samples" in shown.text["th"]
+    cells = [cell for cell in shown.all("td") if cell.get("data-label") in ("item-knn", "popularity")]
+    assert len(cells) == 4
 
 
 def curves(*rows: dict) -> Page:

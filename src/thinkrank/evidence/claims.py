@@ -100,6 +100,11 @@ class ClaimChecker:
         found = [*self._titles.find(text, sentence_starts=False), *self._brands.find(text), *self._kinds.find(text)]
         return [(begin, end) for begin, end, _ in found]
 
+    def attributes(self, text: str) -> set[str]:
+        """Return the attributes of the catalogue that a text names."""
+        text = plain(text)
+        return {self._named[form] for _, _, form in (*self._brands.find(text), *self._kinds.find(text))}
+
     def _popular(self, item: int, without: int | None) -> tuple[str, ...]:
         """Return the words that are true of an item's popularity; none if that is not known."""
         if self._words_I is None:

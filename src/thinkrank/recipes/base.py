@@ -125,7 +125,8 @@ class Judged:
         questions: what they were asked: samples, candidate sets or lists.
         rows: every figure.
         comparisons: paired tests against the references.
-        verdict: how what was trained compares with the best baseline, one sentence; empty where nobody is to be named.
+        verdict: how what was trained compares with others: a line in words, then figures; empty where nothing is told.
+        faithfulness: whether what the model writes is true and decides; nothing where it writes nothing.
     """
 
     evaluation: Any
@@ -133,6 +134,7 @@ class Judged:
     rows: Sequence[ResultRow]
     comparisons: Sequence[Comparison]
     verdict: str = ""
+    faithfulness: Sequence[ResultRow] = ()
 
 
 def refuse_retrieval_options(options: EvaluationOptions) -> None:
@@ -201,7 +203,7 @@ class Recipe(Protocol):
         """Ask every system."""
 
     def verdict(self, settings: Any, evaluation: Any) -> str:
-        """Say how what was trained compares with the best baseline; empty to say nothing."""
+        """Say how what was trained compares with others: a line in words, then figures; empty to say nothing."""
 
     def rows(
         self, evaluation: Any, questions: Any, split: Any, part: str, seeds: Mapping[str, Sequence[int]]

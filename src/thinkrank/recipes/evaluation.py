@@ -3,6 +3,7 @@
 from thinkrank.evaluate import write_comparisons, write_results
 from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun
 from thinkrank.recipes.baselines import SYSTEMS, chosen_settings
+from thinkrank.recipes.faithful import FILE, measured
 from thinkrank.recipes.reporting import write_run_report
 from thinkrank.training import Progress, no_progress
 
@@ -17,6 +18,8 @@ WITHOUT_SEED = (
 
 def evaluate(opened: OpenRun, options: EvaluationOptions | None = None, *, progress: Progress = no_progress) -> Judged:
     """Ask a run's model and its baselines the same questions; write results.json, comparisons.json and report.html.
+
+    Where the model writes thoughts or reasons, faithfulness.json tells whether they are true and decide the answer.
 
     Args:
         opened: the run; the files are written into its folder.
@@ -40,11 +43,14 @@ def evaluate(opened: OpenRun, options: EvaluationOptions | None = None, *, progr
     ]
     rows = recipe.rows(evaluation, questions, split, options.part, seeds)
     told = recipe.verdict(settings, evaluation) if options.part == "test" else ""  # validation has chosen weights
-    judged = Judged(evaluation, questions, rows, comparisons, told)
+    faithful = measured(opened, questions, options)
+    judged = Judged(evaluation, questions, rows, comparisons, told, faithful)
     write_run_report(opened, judged)
     protocol = {**evaluation.protocol, "baseline settings": chosen_settings(systems)}
     write_comparisons(folder / "comparisons.json", comparisons, protocol)
     write_results(folder / "results.json", rows)
+    if faithful:
+        write_results(folder / FILE, faithful)
     return judged
 
 

@@ -24,6 +24,12 @@ def counted_reasons(settings: Any, split: Any) -> Reasons | None:
     return Reasons.of(split, NOUNS.get(origin(settings.data.source), "item"))
 
 
+def checker_of(opened: Any) -> TextChecker:
+    """Make what checks a run's texts: by what was counted in its train part, or else by the catalogue alone."""
+    reasons = counted_reasons(opened.settings, opened.split)
+    return TextChecker.of_catalogue(opened.model.catalogue) if reasons is None else TextChecker(reasons)
+
+
 def checked(ranking: Ranking, model: Any, catalogue: Catalogue, histories: Sequence[History]) -> Ranking:
     """Check what an answer says against the catalogue and what its writer was shown; one without words as it is.
 

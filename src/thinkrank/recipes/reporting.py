@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thinkrank.evidence import TextChecker
 from thinkrank.recipes.base import Judged, OpenRun, is_trained, kept_step, logs_of, open_run, recipe_of
+from thinkrank.recipes.made_world import CLICKS, told_clicks
 from thinkrank.recipes.own import with_places
+from thinkrank.recipes.provenance import about
 from thinkrank.recipes.reader import reader_of, thinks_first
 from thinkrank.recipes.reasons import counted_reasons
 from thinkrank.recipes.writers import kept_weights, state_facts
@@ -24,13 +27,20 @@ from thinkrank.report import (
 from thinkrank.stages.protocols import Configured, answer_with_ranks
 
 if TYPE_CHECKING:
+    from jaxtyping import Int64, Integer
+
     from thinkrank.data import Samples
+    from thinkrank.data.candidates import CandidateSets
 
 NUM_USERS = 10
+NUM_RANKED = 5
 NUM_SHOWN = 10
 NUM_LISTS = 5
 RECPO = "RecPO"
 REINFORCEMENT = "Reinforcement"
+LOGGED = (
+    "NDCG and the like read clicks on the displayed order, which another order would have changed; see expected clicks."
+)
 USERS_RESEMBLE = "Samples of one user resemble each other; intervals and tests resample users."
 
 WRITERS = {
@@ -39,6 +49,37 @@ WRITERS = {
     "frozen": "it would have written when RecPO began",
 }
 """Who wrote the thoughts, by the setting `model.thinker`."""
+
+READS = {
+    "text": "reads the titles of a history as one text and may write a thought before it answers",
+    "late": "reads each title once and joins them in its upper layers; it writes no thought",
+}
+"""How R²ec reads, by the setting `model.reading`."""
+
+LEARNS = {
+    "every_prefix": "trained to find the next {noun} after every event of a history",
+    "last": "trained to find the newest {noun} of each history",
+}
+AGAINST = {"catalogue": "against the whole catalogue", "in_batch": "against the other targets of a batch"}
+"""What contrastive training asks for, by its settings `supervision` and `negatives`."""
+
+PAUSES = {
+    "none": "never pauses to think",
+    "entropy": "pauses to think where the entropy of the next choice is high",
+    "fixed": "thinks before every item",
+    "prefix": "thinks before the first item",
+    "random": "thinks before some items",
+}
+"""When a list writer thinks, by the setting `model.reasoning.mode`."""
+
+CREDITS = {
+    "plgrad": "each item by its part in the expected NDCG",
+    "counterfactual": "each item by what the list is worth without it",
+    "list": "all items of a list alike",
+    "rank_return": "each item by what stands from its place on",
+    "pointwise": "each item by its own label",
+}
+"""Who is rewarded for a list, by the setting `reinforce.credit`."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -75,16 +116,25 @@ def retrieval_report(opened: OpenRun, judged: Judged | None) -> Report:
     if opened.settings.stage_class is not None:
         return _own_report(opened, judged, users=[] if judged is None else _people(opened, judged))
     settings, rows = opened.settings, _logs(opened).get(RECPO)
-    supervision, negatives = settings.training.supervision.replace("_", " "), settings.training.negatives
-    subtitle = [settings.model.backbone, f"{supervision} supervision, {negatives.replace('_', '-')} negatives"]
+    model, training = settings.model, settings.training
+    subtitle = [
+        f"A language model {READS[model.reading]}",
+        f"{LEARNS[training.supervision].format(noun=model.prompt.noun)}, {AGAINST[training.negatives]}",
+    ]
     thoughts = None
     if rows is not None:
         recpo = settings.recpo
-        subtitle.append(f"then RecPO with {recpo.group_size} thoughts about each history")
-        thoughts = thought_change(rows, opened.split.dataset, is_best=recpo.keep == "best")
+        subtitle.append(f"then rewarded for {recpo.group_size} thoughts about each history (RecPO)")
+        thoughts = thought_change(
+            rows,
+            opened.split.dataset,
+            is_best=recpo.keep == "best",
+            num_past=model.prompt.history_window,
+            checker=_checker(opened),
+        )
     if settings.crowd:
-        subtitle.append(f"fused with {', '.join(settings.crowd)}")
-    report = _report(opened, judged, method="R²ec", subtitle=", ".join(subtitle), thoughts=thoughts)
+        subtitle.append(f"joined with what the crowd did: {', '.join(settings.crowd)}")
+    report = _report(opened, judged, method="R²ec", subtitle=f"{'; '.join(subtitle)}.", thoughts=thoughts)
     if judged is None:
         return report
     thinks = thinks_first(opened.model)
@@ -94,12 +144,9 @@ def retrieval_report(opened: OpenRun, judged: Judged | None) -> Report:
             f"“No thought” reads the model directly behind the history; “thought first” reads it behind the thought "
             f"{WRITERS[reader_of(opened.model).config.thinker]}. {_rewarded(settings)}"
         )
-    hardest = opened.recipe.references[-1]
-    comparisons = [row for row in judged.comparisons if row.reference == hardest]
     return replace(
         report,
-        comparisons=comparisons,
-        users=_people(opened, judged, **({"think": True} if thinks else {})),
+        users=_people(opened, judged, thinks=thinks),
         notes=(about, USERS_RESEMBLE),
     )
 
@@ -112,16 +159,19 @@ def ranking_report(opened: OpenRun, judged: Judged | None) -> Report:
         settings, logs = opened.settings, _logs(opened)
         reinforced = REINFORCEMENT in logs
         last = settings.reinforce if reinforced else settings.cold_start
-        subtitle = [settings.model.backbone, "a thought about each pair" if settings.model.thinks else "no thoughts"]
-        subtitle += [f"then the reward of lists, credited by {last.credit}"] if reinforced else []
+        how = "writes a reason for or against each candidate before it scores it"
+        subtitle = [f"A language model {how if settings.model.thinks else 'scores each candidate without a thought'}"]
+        subtitle += [f"then rewarded for whole lists, {CREDITS[last.credit]}"] if reinforced else []
         thoughts = thought_change(
             next(reversed(logs.values()), []),
             opened.split.dataset,
             is_best=last.keep == "best",
             best_by="valid_ndcg@10",
             training="reinforcement" if reinforced else "the cold start",
+            num_past=settings.model.prompt.history_window,
+            checker=_checker(opened),
         )
-        report = _report(opened, judged, method="R2Rank", subtitle=", ".join(subtitle), thoughts=thoughts)
+        report = _report(opened, judged, method="R2Rank", subtitle=f"{'; '.join(subtitle)}.", thoughts=thoughts)
     if judged is None:
         return report
     spent = list(judged.evaluation.cost.values())[-1]
@@ -131,7 +181,8 @@ def ranking_report(opened: OpenRun, judged: Judged | None) -> Report:
         "pairs per second": round(pairs / spent.seconds, 1),
         "thought tokens per pair": round(spent.tokens / pairs, 1),
     }
-    return replace(report, policy={**report.policy, **cost}, notes=(USERS_RESEMBLE,))
+    users = _ranked_people(opened, judged)
+    return replace(report, policy={**report.policy, **cost}, users=users, notes=(USERS_RESEMBLE,))
 
 
 def reranking_report(opened: OpenRun, judged: Judged | None) -> Report:
@@ -141,10 +192,17 @@ def reranking_report(opened: OpenRun, judged: Judged | None) -> Report:
     if opened.settings.stage_class is not None:
         return _own_report(opened, judged, notes=notes)
     config = opened.model.config
-    subtitle = f"{config.generator.kind} generator, {config.reasoning.mode} reasoning"
+    subtitle = (
+        f"Writes the final list item by item ({config.generator.kind} generator) and {PAUSES[config.reasoning.mode]}."
+    )
     curves = {phase: _numbers(rows) for phase, rows in _logs(opened).items()}
     writing = list_writing(opened)
-    return _report(opened, judged, method="EGLR", subtitle=subtitle, curves=curves, writing=writing, notes=notes)
+    report = _report(opened, judged, method="EGLR", subtitle=subtitle, curves=curves, writing=writing, notes=notes)
+    clicks = "" if judged is None else told_clicks(judged.evaluation, judged.questions, "EGLR", "displayed order")
+    if not clicks:
+        return report
+    headline = next(row.metric for row in report.rows if row.metric.startswith(CLICKS))
+    return replace(report, verdict=f"{clicks}\n{report.verdict}", headline=headline, notes=(*notes, LOGGED))
 
 
 def _own_report(opened: OpenRun, judged: Judged | None, **parts: Any) -> Report:
@@ -161,13 +219,16 @@ def _report(opened: OpenRun, judged: Judged | None, *, method: str, subtitle: st
     dataset = split.train if opened.recipe.stage == "rerank" else split.dataset
     found: dict[str, Any] = {}
     if judged is not None:
-        found = {"rows": judged.rows, "comparisons": judged.comparisons, "policy": judged.evaluation.policy}
-        found["verdict"] = judged.verdict
+        hardest = opened.recipe.references[-1]
+        comparisons = [row for row in judged.comparisons if row.reference == hardest]
+        found = {"rows": judged.rows, "comparisons": comparisons, "policy": judged.evaluation.policy}
+        found["verdict"], found["faithfulness"] = judged.verdict, judged.faithfulness
     return Report(
         title=f"{method} on {dataset.name}",
         subtitle=subtitle,
         data_card=dataset.describe(),
         manifest=split.manifest(),
+        about=about(opened),
         **{"curves": _logs(opened), **found, **parts},
     )
 
@@ -193,20 +254,68 @@ def _rewarded(settings: Any) -> str:
     return "Training was contrastive and never saw a thought, so nothing has rewarded one for being useful."
 
 
-def _people(opened: OpenRun, judged: Judged, **options: Any) -> list[UserCase]:
-    """Pick the first sample of each of ten users, spread evenly over the users of the samples, and its answer."""
+def _people(opened: OpenRun, judged: Judged, *, thinks: bool = False) -> list[UserCase]:
+    """Ask about one sample of each of ten users; a model that thinks also without its thought."""
     samples: Samples = judged.questions
-    _, first = np.unique(samples.users, return_index=True)
-    chosen = first[np.linspace(0, len(first) - 1, min(NUM_USERS, len(first))).astype(int)]
-    people = samples.take(chosen)
-    ranking, ranks = answer_with_ranks(
-        Configured(with_places(opened.model, len(samples.dataset.catalogue)), **options),
-        people.requests(),
-        NUM_SHOWN,
-        people.targets,
-        filter_seen=judged.evaluation.filter_seen,
+    people = samples.take(spread(samples.users, NUM_USERS))
+    retriever = with_places(opened.model, len(samples.dataset.catalogue))
+
+    def ask(**options: Any) -> Any:
+        return answer_with_ranks(
+            Configured(retriever, **options),
+            people.requests(),
+            NUM_SHOWN,
+            people.targets,
+            filter_seen=judged.evaluation.filter_seen,
+        )
+
+    ranking, ranks = ask(**({"think": True} if thinks else {}))
+    prompt = getattr(getattr(reader_of(opened.model), "config", None), "prompt", None)
+    return user_cases(
+        people,
+        ranking,
+        ranks,
+        num_past=None if prompt is None else prompt.history_window,
+        checker=_checker(opened),
+        unthought=ask(think=False) if thinks else None,
     )
-    return user_cases(people, ranking, ranks, reasons=counted_reasons(opened.settings, opened.split))
+
+
+def _ranked_people(opened: OpenRun, judged: Judged) -> list[UserCase]:
+    """Rank the whole list of some users, with the reasons of a model that writes some."""
+    sets = some_sets(judged.questions, NUM_RANKED)
+    ranking = opened.model.rank(sets.requests, sets.candidates)
+    at_B = (ranking.columns_BK == sets.positive_B[:, None]).argmax(axis=1)
+    missed_B = sets.positive_B < 0
+    ranks_B = np.where(missed_B, len(sets.samples.dataset.catalogue) + 1, at_B + 1)
+    prompt = getattr(getattr(opened.model, "config", None), "prompt", None)
+    window = getattr(prompt, "history_window", None)
+    checker = _checker(opened)
+    return user_cases(sets.samples, ranking, ranks_B, num_past=window, checker=checker, among=sets.items_BN.shape[1])
+
+
+def _checker(opened: OpenRun) -> TextChecker | None:
+    """Make what tells and checks reasons; None if nothing may be counted."""
+    reasons = counted_reasons(opened.settings, opened.split)
+    return None if reasons is None else TextChecker(reasons)
+
+
+def spread(users_S: "Integer[np.ndarray, 'S']", most: int) -> "Int64[np.ndarray, 'n']":
+    """Choose some samples, spread evenly over users: one of each, and further ones where users are few."""
+    _, first = np.unique(users_S, return_index=True)
+    if len(first) >= most:
+        return np.sort(first[np.linspace(0, len(first) - 1, most).astype(int)])
+    others = np.setdiff1d(np.arange(len(users_S)), first)
+    more = others[np.linspace(0, len(others) - 1, min(most - len(first), len(others))).astype(int)]
+    return np.sort(np.concatenate([first, more]))
+
+
+def some_sets(sets: "CandidateSets", most: int) -> "CandidateSets":
+    """Choose some candidate sets, spread evenly over users."""
+    rows = spread(sets.samples.users, most)
+    return replace(
+        sets, samples=sets.samples.take(rows), items_BN=sets.items_BN[rows], positive_B=sets.positive_B[rows]
+    )
 
 
 def list_writing(opened: OpenRun) -> ListWriting:

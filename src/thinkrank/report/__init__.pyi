@@ -1,4 +1,7 @@
-from .cases import CheckedClaims as CheckedClaims
+from .cascade import CascadeStory as CascadeStory
+from .cascade import Journey as Journey
+from .cascade import StageStory as StageStory
+from .cascade import Variant as Variant
 from .cases import PastItem as PastItem
 from .cases import RankedItem as RankedItem
 from .cases import UserCase as UserCase

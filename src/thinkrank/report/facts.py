@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thinkrank.report.html import Html, item_text, join, tag
+from thinkrank.report.tables import table
 
 TILES = ("users", "items", "interactions", "density")
 """Figures of a data card that everybody looks for first, in this order, where they are known."""
@@ -97,13 +98,8 @@ def _tile(key: str, value: Any) -> Html:
 
 def _parts_table(parts: Mapping[str, Mapping[str, Any]]) -> Html:
     keys = [key for key in PART_KEYS if any(key in part for part in parts.values())]
-    header = tag("tr", tag("th", "part", scope="col"), *(tag("th", PART_KEYS[key], scope="col") for key in keys))
-    rows = [
-        tag("tr", tag("th", name, scope="row"), *(tag("td", fact(key, part.get(key))) for key in keys))
-        for name, part in parts.items()
-    ]
-    table = tag("table", tag("caption", "Parts of the split"), tag("thead", header), tag("tbody", *rows))
-    return tag("div", table, class_="scroll card", tabindex="0", role="region", aria_label="Parts of the split")
+    lines = [(name, [fact(key, part.get(key)) for key in keys]) for name, part in parts.items()]
+    return table("Parts of the split", "part", [PART_KEYS[key] for key in keys], lines)
 
 
 def _details(title: str, facts: Mapping[str, Any]) -> Html:

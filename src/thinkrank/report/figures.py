@@ -1,22 +1,32 @@
-"""The section of results: the headline figure as a plot, and every figure in tables."""
+"""The section of results: the headline figure as a plot, every figure in tables, and what the words in them mean."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thinkrank.evaluate.results import Comparison, ResultRow, format_value, ties_note
+from thinkrank.evaluate.verdict import metric_name
 from thinkrank.report.facts import facts_list
 from thinkrank.report.html import Html, join, tag
 from thinkrank.report.plots import interval_plot
+from thinkrank.report.tables import Cell, table
 
 Cells = Mapping[tuple[str, str], ResultRow]
 Tests = Mapping[tuple[str, str], Comparison]
 
 MEANINGS = {
+    "ndcg": "NDCG@10: 1 if the true item stands first, less further down, 0 beyond place 10.",
+    "hit": "hit@10: share of samples whose true item stands in the first 10.",
+    "mrr": "MRR: mean of 1 / place of the true item.",
+    "map": "MAP@10: mean precision at the places of what was clicked.",
+    "auc": "AUC: chance that what was clicked stands above what was not, .5 for a random order.",
+    "expected clicks": "Expected clicks: known in a made world, whatever was displayed; more is better.",
     "coverage": "Coverage: share of the catalogue that someone is recommended.",
     "popularity": "Popularity: mean percentile of the recommended items among all, .5 if drawn at random.",
-    "arp": "Arp: their mean number of training interactions.",
+    "arp": "Interactions: their mean number of training interactions.",
     "novelty": "Novelty: their mean self-information, in bits.",
 }
+HEADS = {"arp": "interactions"}
+UNITS = {"novelty": ", bits"}
 INTERVALS = "Ranges are 95 % bootstrap intervals that draw whole users."
 TESTS = (
     "Differences and p-values compare with {reference}: paired sign-flip test of these trained models, p {corrected}; "
@@ -29,38 +39,40 @@ def results_section(
     comparisons: Sequence[Comparison],
     policy: Mapping[str, Any],
     headline: str,
-    verdict: str = "",
 ) -> Html | None:
     """Write everything measured, one block per data set and split; None without rows.
 
-    A block that lacks the headline metric plots its first one; tests are matched to rows by their names.
+    A block that lacks the headline metric plots its first one; tests are matched to rows by their names. Parts of a
+    split, called as "test, history 1-3", stand in one table of the headline metric behind it.
     """
     if not rows:
         return None
     blocks = dict.fromkeys((row.dataset, row.split) for row in rows)
+    whole = [block for block in blocks if (block[0], block[1].partition(", ")[0]) not in blocks or ", " not in block[1]]
     parts = [
         _block(
             [row for row in rows if (row.dataset, row.split) == block],
             {(test.system, test.metric): test for test in comparisons if (test.dataset, test.split) == block},
             headline,
+            [row for row in rows if row.dataset == block[0] and row.split.startswith(f"{block[1]}, ")],
         )
-        for block in blocks
+        for block in whole
     ]
     return tag(
         "section",
         tag("h2", "Results"),
-        tag("p", tag("strong", verdict), dir="auto") if verdict else None,
         *parts,
         tag("details", tag("summary", "How it was measured"), facts_list(policy), class_="card") if policy else None,
         id="results",
     )
 
 
-def _block(rows: Sequence[ResultRow], tests: Tests, headline: str) -> Html:
+def _block(rows: Sequence[ResultRow], tests: Tests, headline: str, buckets: Sequence[ResultRow]) -> Html:
     cells = {(row.system, row.metric): row for row in rows}
     metrics = list(dict.fromkeys(row.metric for row in rows))
     accuracy = [metric for metric in metrics if any(row.low is not None for row in rows if row.metric == metric)]
     described = _same_cutoff([metric for metric in metrics if metric not in accuracy], headline)
+    shown = headline if headline in metrics else metrics[0]
     dataset, split, n = rows[0].dataset, rows[0].split, rows[0].n
     reference = next((test.reference for test in tests.values()), None)
     notes = [INTERVALS] if accuracy else []
@@ -71,12 +83,27 @@ def _block(rows: Sequence[ResultRow], tests: Tests, headline: str) -> Html:
     notes += [f"{ties}."] if (ties := ties_note(rows)) else []
     return join(
         tag("h3", f"{dataset}, {split}: {n:,} samples"),
-        _forest(cells, tests, headline if headline in metrics else metrics[0]),
+        _forest(cells, tests, shown, reference),
         _table("Accuracy", cells, accuracy, tests) if accuracy else None,
         tag("p", " ".join(notes), class_="facts") if notes else None,
+        meanings(accuracy),
+        _buckets(buckets, shown) if buckets else None,
         _table("What is recommended", cells, described, {}) if described else None,
-        tag("p", " ".join(_meanings(described)), class_="facts") if described else None,
+        meanings(described),
     )
+
+
+def meanings(metrics: Sequence[str]) -> Html | None:
+    """Say what metrics mean, each once; None where nothing is known of them."""
+    names = dict.fromkeys(metric.split("@")[0] for metric in metrics)
+    known = [MEANINGS[name] for name in names if name in MEANINGS]
+    return tag("p", " ".join(known), class_="facts") if known else None
+
+
+def head(metric: str) -> str:
+    """Write a metric as a column's head."""
+    name = metric.partition("@")[0]
+    return metric_name(metric.replace(name, HEADS.get(name, name), 1)) + UNITS.get(name, "")
 
 
 def _same_cutoff(metrics: Sequence[str], headline: str) -> list[str]:
@@ -84,17 +111,12 @@ def _same_cutoff(metrics: Sequence[str], headline: str) -> list[str]:
     return [metric for metric in metrics if metric.split("@")[1:] == headline.split("@")[1:]] or list(metrics)
 
 
-def _meanings(metrics: Sequence[str]) -> list[str]:
-    names = dict.fromkeys(metric.split("@")[0] for metric in metrics)
-    return [MEANINGS[name] for name in names if name in MEANINGS]
-
-
-def _forest(cells: Cells, tests: Tests, metric: str) -> Html:
+def _forest(cells: Cells, tests: Tests, metric: str, reference: str | None) -> Html:
     rows = [row for (_, name), row in cells.items() if name == metric]
     top = max((row.high if row.high is not None else row.value for row in rows), default=0) * 1.02
     lines = []
     for row in rows:
-        label = f"{row.system}: {metric} {_figure(row)}"
+        label = f"{row.system}: {metric_name(metric)} {_figure(row)}"
         value = tag("b", format_value(row.value)), _p_value(tests.get((row.system, metric)))
         line = (
             tag("span", tag("bdi", row.system), class_="system"),
@@ -102,7 +124,8 @@ def _forest(cells: Cells, tests: Tests, metric: str) -> Html:
             tag("span", *value, class_="value"),
         )
         lines.append(tag("div", *line, class_="row"))
-    caption = tag("figcaption", tag("b", metric), f", axis from 0 to {format_value(top)}")
+    against = f"; p-values compare with {reference}" if reference else ""
+    caption = tag("figcaption", tag("b", metric_name(metric)), f", axis from 0 to {format_value(top)}{against}")
     return tag("figure", caption, *lines, class_="card forest")
 
 
@@ -110,36 +133,39 @@ def _table(caption: str, cells: Cells, metrics: Sequence[str], tests: Tests) -> 
     systems = list(dict.fromkeys(system for system, _ in cells))
     references = {test.reference for test in tests.values()}
     best = {metric: _best(cells, metric) for metric in metrics}
-    header = tag("tr", tag("th", "system", scope="col"), *(tag("th", metric, scope="col") for metric in metrics))
-    body = []
+    lines = []
     for system in systems:
         known = [(cells.get((system, metric)), metric) for metric in metrics]
-        data = [_cell(row, tests.get((system, metric)), row is best[metric]) for row, metric in known]
-        body.append(
-            tag(
-                "tr",
-                tag(
-                    "th",
-                    tag("bdi", system),
-                    _seeds(cells, system),
-                    tag("small", "reference") if system in references else None,
-                    scope="row",
-                ),
-                *data,
-            )
+        name = join(
+            tag("bdi", system),
+            _seeds(cells, system),
+            tag("small", "reference") if system in references else None,
         )
-    table = tag("table", tag("caption", caption), tag("thead", header), tag("tbody", *body), class_="figures")
-    return tag("div", table, class_="scroll card", tabindex="0", role="region", aria_label=caption)
+        lines.append((name, [_cell(row, tests.get((system, metric)), row is best[metric]) for row, metric in known]))
+    return table(caption, "system", [head(metric) for metric in metrics], lines)
 
 
-def _cell(row: ResultRow | None, test: Comparison | None, is_best: bool) -> Html:
+def _buckets(rows: Sequence[ResultRow], metric: str) -> Html:
+    """Write one line per part of the split: the headline metric of every system."""
+    systems = list(dict.fromkeys(row.system for row in rows if row.metric == metric))
+    parts = list(dict.fromkeys(row.split for row in rows))
+    lines: list[tuple[Html, list[Cell]]] = []
+    for part in parts:
+        of_part = {row.system: row for row in rows if row.split == part and row.metric == metric}
+        n = next((row.n for row in of_part.values()), 0)
+        name = join(tag("span", part.partition(", ")[2]), tag("small", f"{n:,} samples"))
+        lines.append((name, [_cell(of_part.get(system), None, False) for system in systems]))
+    return table(f"{metric_name(metric)} by kind of sample", "samples", systems, lines)
+
+
+def _cell(row: ResultRow | None, test: Comparison | None, is_best: bool) -> Cell:
     if row is None:
-        return tag("td", "–")
+        return "–"
     value = tag("b" if is_best else "span", format_value(row.value), class_="number")
     if row.low is None or row.high is None:
-        return tag("td", value)
+        return value
     between = tag("small", f"{format_value(row.low)}–{format_value(row.high)}")
-    return tag("td", value, between, _difference(test))
+    return join(value, between, _difference(test))
 
 
 def _best(cells: Cells, metric: str) -> ResultRow | None:
@@ -157,7 +183,9 @@ def _difference(test: Comparison | None) -> Html | None:
 
 
 def _p_value(test: Comparison | None) -> Html | None:
-    return None if test is None else tag("small", p_text(test))
+    if test is None:
+        return None
+    return tag("small", "too few users" if test.p_value is None else p_text(test))
 
 
 def p_text(test: Comparison) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 
 from thinkrank._files import atomic_write
 from thinkrank.evaluate.results import Comparison, ResultRow
+from thinkrank.report.cascade import CascadeStory, cascade_section
 from thinkrank.report.cases import UserCase
 from thinkrank.report.curves import curves_section
-from thinkrank.report.facts import data_section
+from thinkrank.report.facts import data_section, facts_list
+from thinkrank.report.faithful import faithfulness_section
 from thinkrank.report.figures import results_section
 from thinkrank.report.html import Html, join, tag
 from thinkrank.report.thoughts import ThoughtChange, thoughts_section
@@ -33,12 +35,15 @@ class Report:
         rows: what was measured, as `Evaluation.rows` gives it.
         comparisons: paired tests against a reference, as `Evaluation.comparisons` gives them.
         policy: how it was measured, as `Evaluation.policy` gives it.
-        verdict: how what was trained compares with the best other system, one sentence.
+        verdict: what was found, in sentences: the first line in words, the others in figures.
+        about: what the page is about: dates, versions, command, model, licences.
         headline: the metric to plot.
         curves: rows of `metrics.jsonl`, by the name of the training that logged them.
         thoughts: what reinforcement made of them, as `thought_change` gives it.
         users: single users, as `user_cases` gives them.
         writing: what a re-ranker makes of lists, and who rewarded it.
+        faithfulness: how far reasons hold and decide, as `thinkrank.evaluate.faithfulness` measures it.
+        cascade: what each stage of a cascade found and cost.
         notes: paragraphs of plain text for the end: what a reader should know.
     """
 
@@ -50,21 +55,26 @@ class Report:
     comparisons: Sequence[Comparison] = ()
     policy: Mapping[str, Any] = field(default_factory=dict)
     verdict: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
     headline: str = "ndcg@10"
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     thoughts: ThoughtChange | None = None
     users: Sequence[UserCase] = ()
     writing: ListWriting | None = None
+    faithfulness: Sequence[ResultRow] = ()
+    cascade: CascadeStory | None = None
     notes: Sequence[str] = ()
 
 
 def render_report(report: Report) -> str:
     """Write the page as text. The same report gives the same text."""
     sections = {
-        "results": results_section(report.rows, report.comparisons, report.policy, report.headline, report.verdict),
-        "curves": curves_section(report.curves),
-        "thoughts": thoughts_section(report.thoughts),
+        "results": results_section(report.rows, report.comparisons, report.policy, report.headline),
+        "stages": cascade_section(report.cascade),
         "users": users_section(report.users),
+        "reasons": faithfulness_section(report.faithfulness),
+        "thoughts": thoughts_section(report.thoughts),
+        "curves": curves_section(report.curves),
         "lists": writing_section(report.writing),
         "data": data_section(report.data_card, report.manifest),
         "notes": _notes(report.notes),
@@ -77,6 +87,8 @@ def render_report(report: Report) -> str:
             "header",
             tag("h1", report.title, dir="auto"),
             tag("p", report.subtitle, class_="lead", dir="auto") if report.subtitle else None,
+            _verdict(report.verdict),
+            tag("div", facts_list(report.about), class_="about") if report.about else None,
             tag("nav", *links, aria_label="Sections") if len(links) > 1 else None,
             class_="page",
         ),
@@ -102,6 +114,15 @@ def _head(title: str) -> Html:
         tag("title", title),
         Html(f"<style>{style}</style>"),
     )
+
+
+def _verdict(verdict: str) -> Html | None:
+    """Write what was found: in words first, in figures below."""
+    if not verdict:
+        return None
+    words, *figures = verdict.split("\n")
+    told = [tag("p", sentence, class_="facts", dir="auto") for sentence in figures]
+    return tag("div", tag("p", words, class_="words", dir="auto"), *told, class_="card told")
 
 
 def _notes(notes: Sequence[str]) -> Html | None:

@@ -39,6 +39,15 @@ def curves(lines: Mapping[str, Sequence[Point]], *, label: str) -> Html:
     return _svg("curve", CURVE_HEIGHT, label, *drawn)
 
 
+def scatter(points: Sequence[Point], *, label: str) -> Html:
+    """Draw dots, in the order given joined by a faint line, on axes that begin at 0 across and fit upwards."""
+    ys = [y for _, y in points]
+    area = (0.0, max(x for x, _ in points), min(ys), max(ys))
+    placed = [_placed(point, area) for point in sorted(points)]
+    dots = [tag("path", d=f"M{_number(x)} {_number(y)}h0", class_="dot") for x, y in placed]
+    return _svg("curve", CURVE_HEIGHT, label, _path(sorted(points), area, "raw"), *dots)
+
+
 def is_noisy(points: Sequence[Point]) -> bool:
     """Tell whether a line is long and turns at over every fifth point, which a schedule or a slow trend does not."""
     steps = np.sign(np.diff([y for _, y in points]))

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 from thinkrank.data.dataset import Dataset
+from thinkrank.data.history import History
 from thinkrank.data.splits import Samples
+from thinkrank.evidence.checking import TextChecker, summed
 from thinkrank.language.options import FinishReason
 from thinkrank.report.cases import PastItem, past_items
 from thinkrank.report.html import Html, item_text, join, tag
-from thinkrank.report.users import past_list, past_title, thought_text
+from thinkrank.report.users import folded_past, past_title, thought_text
+from thinkrank.stages.answers import Check
 
-NUM_PAST = 5
+NUM_PAST = 20
 READING = "{training} trains the reading of thoughts too, so a place can change under the same words."
 CHOSEN = "The weights kept are those of the best validation, and these samples are a part of it: expect less of others."
 UNCHANGED = "No later validation was better than the first: the weights kept are those that the training began with."
@@ -29,12 +32,14 @@ class WrittenThought:
         num_tokens: how many it took, its closing included.
         finish_reason: why it ended.
         rank: 1-based place of the true item in the whole catalogue; None if it could not be recommended (already seen).
+        check: what came of checking it; None if nobody did.
     """
 
     text: str
     num_tokens: int
     finish_reason: FinishReason
     rank: int | None
+    check: Check | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ def thought_change(
     best_by: str = "valid_thinking_ndcg@10",
     training: str = "RecPO",
     num_past: int = NUM_PAST,
+    checker: TextChecker | None = None,
 ) -> ThoughtChange | None:
     """Compare the first and the kept thoughts that a training logged; None if it logged none.
 
@@ -96,7 +102,8 @@ def thought_change(
         is_best: it kept the weights of the best validation, the first of the best; else those of the last.
         best_by: key of the log that the best weights were chosen by.
         training: what to call it.
-        num_past: how many of the newest interactions to show.
+        num_past: how many of the newest interactions the model read; all of them are shown.
+        checker: checks the thoughts; None leaves them unchecked.
     """
     logged = {
         row["step"]: {thought["position"]: thought for thought in row["thoughts"]} for row in rows if "thoughts" in row
@@ -115,8 +122,8 @@ def thought_change(
             past=past_items(sample.history, dataset.catalogue, num_past),
             past_length=len(sample.history),
             target=dataset.catalogue.titles[sample.target],
-            before=_written(before[position], len(dataset.catalogue)),
-            after=_written(after[position], len(dataset.catalogue)),
+            before=_written(before[position], sample.history.last(num_past), dataset, checker),
+            after=_written(after[position], sample.history.last(num_past), dataset, checker),
             about=_about(after[position], dataset),
         )
         for position, sample in zip(samples.positions.tolist(), samples, strict=True)
@@ -124,9 +131,14 @@ def thought_change(
     return ThoughtChange(before_step=first, after_step=kept, is_best=is_best, pairs=pairs, training=training)
 
 
-def _written(thought: Mapping[str, Any], num_items: int) -> WrittenThought:
-    rank = thought["rank"] if thought["rank"] <= num_items else None
-    return WrittenThought(thought["text"], thought["tokens"], thought["finish_reason"], rank)
+def _written(
+    thought: Mapping[str, Any], read: History, dataset: Dataset, checker: TextChecker | None
+) -> WrittenThought:
+    rank = thought["rank"] if thought["rank"] <= len(dataset.catalogue) else None
+    text, finish, check = thought["text"], thought["finish_reason"], None
+    if checker is not None:
+        check = checker.check(text, read, thought.get("item"), finish_reason=finish)
+    return WrittenThought(text, thought["tokens"], finish, rank, check)
 
 
 def _about(thought: Mapping[str, Any], dataset: Dataset) -> str | None:
@@ -162,6 +174,9 @@ def _summary(change: ThoughtChange) -> str:
         f"Thoughts took {_short(tokens[0])} tokens on average before, {_short(tokens[1])} after; "
         f"{sum(map(_is_same, pairs))} are the same word for word.",
     ]
+    checks = [[thought.check for thought in side if thought.check is not None] for side in _sides(pairs)]
+    if all(checks):
+        sentences.append(f"Before, {summed(checks[0])}; after, {summed(checks[1])}.")
     ranked = [pair for pair in pairs if pair.before.rank is not None and pair.after.rank is not None]
     moves = [_move(pair) for pair in ranked]
     if ranked:
@@ -200,7 +215,7 @@ def _card(pair: ThoughtPair, change: ThoughtChange) -> Html:
             tag(
                 "div",
                 tag("h4", past_title(len(pair.past), pair.past_length)),
-                past_list(pair.past),
+                folded_past(pair.past),
                 tag("h4", "Took next"),
                 tag("p", item_text(pair.target), class_="next"),
                 tag("h4", "Thought about") if pair.about else None,
@@ -229,5 +244,5 @@ def _column(title: str, thought: WrittenThought) -> Html:
     place = None
     if thought.rank is not None:
         place = tag("p", "True item at place ", tag("b", f"{thought.rank:,}"), ".", class_="facts")
-    words = thought_text(thought.text, thought.num_tokens, thought.finish_reason)
+    words = thought_text(thought.text, thought.num_tokens, thought.finish_reason, thought.check)
     return tag("div", tag("h4", title), *words, place, class_="thought")

@@ -7,8 +7,9 @@ from typing import Any
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.report.curves import panel_figure
 from thinkrank.report.facts import facts_list
-from thinkrank.report.html import Html, item_text, tag
+from thinkrank.report.html import Html, item_text, join, tag
 from thinkrank.report.panels import Panel
+from thinkrank.report.tables import table
 from thinkrank.stages.answers import Ranking
 
 ENTROPY = Panel(
@@ -121,24 +122,23 @@ def writing_section(writing: ListWriting | None) -> Html | None:
 
 
 def _written(user: str, items: Sequence[WrittenItem]) -> Html:
-    names = ("place", "item", "was shown at", "clicked there", "entropy before", "after", "thoughts")
-    header = tag("tr", *(tag("th", name, scope="col") for name in names))
-    body = [
-        tag(
-            "tr",
-            tag("td", str(place)),
-            tag("th", item_text(item.title), scope="row"),
-            tag("td", str(item.shown_at)),
-            tag("td", "yes" if item.was_clicked else "–"),
-            tag("td", _nats(item.entropy_before)),
-            tag("td", _nats(item.entropy_after)),
-            tag("td", str(item.thoughts) if item.thoughts else "–"),
+    heads = ("item", "was shown at", "clicked there", "entropy before", "after thinking", "thoughts")
+    lines = [
+        (
+            str(place),
+            [
+                item_text(item.title),
+                str(item.shown_at),
+                "yes" if item.was_clicked else "–",
+                _nats(item.entropy_before),
+                _nats(item.entropy_after),
+                str(item.thoughts) if item.thoughts else "–",
+            ],
         )
         for place, item in enumerate(items, start=1)
     ]
-    caption = tag("caption", "For ", tag("bdi", user))
-    table = tag("table", caption, tag("thead", header), tag("tbody", *body), class_="figures written")
-    return tag("div", table, class_="scroll card", tabindex="0", role="region", aria_label=f"List for {user}")
+    caption = join("For ", tag("bdi", user))
+    return table(caption, "place", heads, lines, label=f"List for {user}", class_="figures written")
 
 
 def _nats(entropy: float | None) -> str:
