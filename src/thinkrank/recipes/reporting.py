@@ -39,8 +39,6 @@ NUM_LISTS = 5
 RECPO = "RecPO"
 REINFORCEMENT = "Reinforcement"
 LOGGED = "NDCG and the like read clicks on the displayed order; another order would have been clicked otherwise."
-    "NDCG and the like read clicks on the displayed order, which another order would have changed; see expected clicks."
-)
 USERS_RESEMBLE = "Samples of one user resemble each other; intervals and tests resample users."
 
 WRITERS = {
