@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MADE_AT_BUILD = {f"reference/{name}.md" for name in ("commands", "settings", "sources")}
+"""Pages that docs/pages.py makes when the site is built."""
 
 
 def test_every_table_of_results_is_what_its_result_file_holds():
@@ -20,8 +22,19 @@ def test_every_table_of_results_is_what_its_result_file_holds():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_to_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-        if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        if target.startswith(("http://", "https://")):
+            continue
+        file = (page.parent / target).resolve()
+        assert (
+            file.exists()
+            or file.is_relative_to(ROOT / "docs")
+            and (file.relative_to(ROOT / "docs").as_posix() in MADE_AT_BUILD)
+        ), f"{page.name} links to {target}"
+
+
+def test_the_papers_are_cited_alike_in_the_readme_and_in_the_site():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (ROOT / "docs" / "papers.bib").read_text(encoding="utf-8") in readme
 
 
 def test_every_setting_the_guide_names_exists():

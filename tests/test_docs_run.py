@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from cli.test_cli import thinkrank
+from test_docs import MADE_AT_BUILD
 from thinkrank.cli.main import app
 from thinkrank.data import Catalogue, Dataset, split_dataset
 from thinkrank.data.sources import registry
@@ -30,11 +31,12 @@ PAGES = [
     ROOT / "README.md",
     *(ROOT / "docs" / f"{name}.md" for name in ("index", "architecture")),
     *sorted((ROOT / "docs" / "guide").glob("*.md")),
+    *sorted((ROOT / "docs" / "jobs").glob("*.md")),
     *sorted((ROOT / "docs" / "reference").glob("*.md")),
 ]
 OWN = ROOT / "docs" / "guide" / "own.md"
-RUN_APART = {OWN.name, "rerank.md"}
-"""Pages with a test of their own: here, and in tests/rerank/test_guide.py."""
+RUN_APART = {OWN.name, "rerank.md", "README.md", *(page.name for page in (ROOT / "docs" / "jobs").glob("*.md"))}
+"""Pages with a test of their own: here, in tests/rerank/test_guide.py and in tests/test_docs_jobs.py."""
 TINY = {"backbone": "tiny", "dtype": "float32", "lora": LoraOptions(rank=4)}
 THOUGHT = GenerationOptions(max_new_tokens=6)
 
@@ -68,7 +70,7 @@ def films() -> Dataset:
     numbers = list(range(1, 101))
     catalogue = {
         "item": [str(number) for number in numbers],
-        "title": [f"Film {number}" for number in numbers],
+        "title": ["Toy Story", "Aladdin", "The Lion King", *(f"Film {number}" for number in numbers[3:])],
         "categories": [["Drama"] if number % 2 else ["Comedy", "Crime"] for number in numbers],
         "year": [1950 + number % 50 for number in numbers],
     }
@@ -191,4 +193,5 @@ def test_the_reference_names_modules_that_are_there():
 
 def test_every_page_can_be_reached():
     shown = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
-    assert shown == {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    there = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert shown == there | MADE_AT_BUILD
