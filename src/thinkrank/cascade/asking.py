@@ -55,9 +55,16 @@ def how(stage: Any, verb: str, *, think: bool, samples: int) -> dict[str, Any]:
     return options
 
 
-def timed(ask: Callable[..., Ranking], *given: Any, **options: Any) -> Ranking:
-    """Ask a stage; the answer says how long it took, and how many tokens the stage says that it wrote."""
-    began = time.perf_counter()
+def timed(ask: Callable[..., Ranking], *given: Any, began: float | None = None, **options: Any) -> Ranking:
+    """Ask a stage; the answer says how long it took, and how many tokens the stage says that it wrote.
+
+    Args:
+        ask: the stage's method.
+        given: requests and what there is to choose from.
+        began: when the work for it did, by `time.perf_counter`; None for now.
+        options: how it answers.
+    """
+    began = time.perf_counter() if began is None else began
     answer = ask(*given, **options)
     return replace(answer, cost=Cost(time.perf_counter() - began, 0 if answer.cost is None else answer.cost.tokens))
 
@@ -101,6 +108,16 @@ class Rows:
         catalogue = self.ours if self._rows_I is None else self.theirs
         known = replace(candidates, items_BN=items_BN.astype(np.int32), numeric_BNF=numeric_BNF, catalogue=catalogue)
         return known, columns_BN
+
+
+def in_our_rows(answer: Ranking, items_BN: Int32[np.ndarray, "B N"], columns_BN: Int32[np.ndarray, "B N"]) -> Ranking:
+    """Say of an answer to known candidates which of all candidates, and which of our items, stand in it."""
+    assert answer.columns_BK is not None  # noqa: S101 - whoever is given candidates says columns
+    there_BK = answer.columns_BK >= 0
+    columns_BK = np.take_along_axis(columns_BN, np.maximum(answer.columns_BK, 0), axis=1)
+    columns_BK = np.where(there_BK, columns_BK, -1).astype(np.int32)
+    items_BK = np.where(there_BK, np.take_along_axis(items_BN, np.maximum(columns_BK, 0), axis=1), -1)
+    return replace(answer, items_BK=items_BK.astype(np.int32), columns_BK=columns_BK)
 
 
 def _translated(history: History, rows_I: Int32[np.ndarray, "I"]) -> History:

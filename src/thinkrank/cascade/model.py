@@ -13,9 +13,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int32, Int64, Integer
 
-from thinkrank.cascade.answers import NO_THOUGHT, Recommendation, assembled, joined, nothing
-from thinkrank.cascade.asking import Rows, can_think, how, timed
+from thinkrank.cascade.answers import Recommendation, assembled, joined, nothing
+from thinkrank.cascade.asking import Rows, can_think, how, in_our_rows, timed
 from thinkrank.cascade.gate import entropies
+from thinkrank.cascade.gathering import final, some, stacked
 from thinkrank.cascade.options import STAGES, Blend, Budget, CascadeConfig
 from thinkrank.cascade.order import own_scores, reordered, taken, without
 from thinkrank.cascade.plan import Costs, Plan
@@ -24,11 +25,12 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.requests import Requests, rows_of
 from thinkrank.errors import ThinkrankError
 from thinkrank.pretrained import KINDS, finish, imported, load, local_folder, read_config
-from thinkrank.stages.answers import Cost, Latent, Ranking, standardised
+from thinkrank.stages.answers import Ranking, standardised
 from thinkrank.stages.checks import checked_requests
 from thinkrank.stages.order import target_ranks
 
 _NAMES = {"retrieve": "retriever", "rank": "ranker", "rerank": "re-ranker"}
+"""What the stages are called in messages and in the names of features: `ranker.score`."""
 ThinkChoice = bool | Literal["auto"] | None
 
 
@@ -236,13 +238,20 @@ class Cascade:
         for think in (False, True):
             rows_G = np.flatnonzero(thinks_B == think)
             if len(rows_G):
-                group = _some(requests, rows_G)
+                group = some(requests, rows_G)
                 parts.append(self._answered(group, [dropped[row] for row in rows_G], replace(wish, think=think)))
                 rows.append(rows_G)
         return assembled(parts, np.argsort(np.concatenate(rows)))
 
     def _answered(self, requests: Requests, dropped: list[Int64[np.ndarray, "_"]], wish: _Wish) -> Recommendation:
-        """Answer a few requests, one stage after the other, within what is left of the budget."""
+        """Answer a few requests, and tell what was left out."""
+        lists, answers, left_out = self._run(requests, dropped, wish)
+        return Recommendation(final(lists.items_BW, lists.scores_BW, answers, wish.k), answers, left_out)
+
+    def _run(
+        self, requests: Requests, dropped: list[Int64[np.ndarray, "_"]], wish: _Wish
+    ) -> tuple[_Lists, dict[str, Ranking], tuple[str, ...]]:
+        """Ask one stage after the other, within what is left of the budget."""
         used = tuple(name for name in self.stages if self.config.blend(name).own)
         thinks = self.thinking_stages & {*used} if wish.think else frozenset[str]()
         wanted = plan = Plan(used, thinks, wish.samples if thinks else 1, self.config.candidates)
@@ -258,14 +267,14 @@ class Cascade:
             if lists is None:
                 answer = self._found(requests, dropped, thinking)
                 scores_BW = answer.scores_BK.astype(np.float64)
-                lists = _Lists(requests, answer.items_BK, scores_BW, {"retriever": scores_BW})
+                lists = _Lists(requests, answer.items_BK, scores_BW, {"retriever.score": scores_BW})
             else:
                 size = plan.ranked if name == "rank" else self.config.slate
                 answer = self._passed_on(name, lists, size, thinking, self.config.blend(name))
             answers[name] = answer
             tokens += 0 if answer.cost is None else answer.cost.tokens
         assert lists is not None  # noqa: S101 - the retriever always answers
-        return Recommendation(_final(lists, answers, wish.k), answers, wanted.left_out(plan))
+        return lists, answers, wanted.left_out(plan)
 
     def _found(self, requests: Requests, dropped: list[Int64[np.ndarray, "_"]], wish: _Wish) -> Ranking:
         """Ask the retriever."""
@@ -279,26 +288,60 @@ class Cascade:
 
     def _passed_on(self, name: str, lists: _Lists, size: int, wish: _Wish, blend: Blend) -> Ranking:
         """Ask a later stage about the beginning of the lists, which are brought into the order it says."""
-        stage, items_BN = self.stages[name], lists.items_BW[:, :size]
+        began, stage = time.perf_counter(), self.stages[name]
+        candidates, items_BN = self._offered(lists, size), lists.items_BW[:, :size]
         rows = Rows(self.catalogue, getattr(stage, "catalogue", None) if name == "rank" else None)
-        offered, columns_BN = rows.candidates(_offered(lists, items_BN, self.catalogue))
+        offered, columns_BN = rows.candidates(candidates)
         options = how(stage, name, think=wish.think, samples=wish.samples)
-        given = (rows.requests(lists.requests), offered) + ((offered.items_BN.shape[1],) if name == "rerank" else ())
-        answer = timed(getattr(stage, name), *given, **options)
+        given = (rows.requests(lists.requests), offered) + ((items_BN.shape[1],) if name == "rerank" else ())
+        answer = timed(getattr(stage, name), *given, began=began, **options)
         self._measured(name, int(offered.mask_BN.sum()) if name == "rank" else len(lists.requests), answer, wish)
-        assert answer.columns_BK is not None  # noqa: S101 - whoever is given candidates says columns
-        there_BK = answer.columns_BK >= 0
-        columns_BK = np.take_along_axis(columns_BN, np.maximum(answer.columns_BK, 0), axis=1)
-        columns_BK = np.where(there_BK, columns_BK, -1).astype(np.int32)
-        items_BK = np.where(there_BK, np.take_along_axis(items_BN, np.maximum(columns_BK, 0), axis=1), -1)
-        answer = replace(answer, items_BK=items_BK.astype(np.int32), columns_BK=columns_BK)
+        answer = in_our_rows(answer, items_BN, columns_BN)
         own_BN = own_scores(answer, items_BN.shape[1])
         order_BW, lists.scores_BW = reordered(lists.scores_BW, own_BN, rows.knows(items_BN), blend)
-        padded_BW = np.pad(own_BN, [(0, 0), (0, lists.items_BW.shape[1] - own_BN.shape[1])])
-        lists.said["ranker" if name == "rank" else "re-ranker"] = padded_BW
+        behind_BW = np.repeat(own_BN.min(axis=1, keepdims=True) - 1, lists.items_BW.shape[1], axis=1)
+        behind_BW[:, : own_BN.shape[1]] = own_BN
+        lists.said[f"{_NAMES[name]}.score"] = behind_BW
         lists.items_BW = taken(lists.items_BW, order_BW)
         lists.said = {key: taken(said_BW, order_BW) for key, said_BW in lists.said.items()}
         return answer
+
+    def _offered(self, lists: _Lists, size: int) -> Candidates:
+        """Offer the beginning of lists, with what each stage and each part of the retriever said of it.
+
+        Their units differ, so each is standardised within its list.
+        """
+        retriever = self.stages["retrieve"]
+        if len(lists.said) == 1 and hasattr(retriever, "features"):
+            described = retriever.features(lists.requests, Candidates(lists.items_BW, self.catalogue))
+            for name, said_BW in zip(described.numeric_names, np.moveaxis(described.numeric_BNF, 2, 0), strict=True):
+                lists.said[f"retriever.{name}"] = said_BW.astype(np.float64)
+        items_BN = lists.items_BW[:, :size]
+        mask_BN = items_BN >= 0
+        columns = [
+            standardised(np.where(mask_BN, said_BW[:, :size], 0).astype(np.float32), mask_BN)
+            for said_BW in lists.said.values()
+        ]
+        return Candidates(items_BN, self.catalogue, np.stack(columns, axis=2), tuple(lists.said), name="cascade")
+
+    def candidates(self, requests: Any, verb: Literal["rank", "rerank"], *, filter_seen: bool = True) -> Candidates:
+        """Return what a stage is given to choose from: what it is to be trained on, column by column.
+
+        Args:
+            requests: see `Requests.of`.
+            verb: of the stage; it need not be there yet.
+            filter_seen: leave the items of the history out.
+        """
+        requests = checked_requests(requests, self.catalogue)
+        size = self.config.candidates if verb == "rank" else self.config.slate
+        before = Cascade(*(self.stages.get(name) for name in STAGES[: STAGES.index(verb)]), config=self.config)
+        parts = []
+        for _, part in requests.batches(self.config.batch_size):
+            nobody = [np.zeros(0, np.int64)] * len(part)
+            wish = _Wish(size, self.config.think == "always", Budget(), filter_seen, 1)
+            lists, _, _ = before._run(part, nobody, wish)
+            parts.append(before._offered(lists, size))
+        return stacked(parts)
 
     def _measured(self, name: str, units: int, answer: Ranking, wish: _Wish) -> None:
         assert answer.cost is not None  # noqa: S101 - it was timed
@@ -350,69 +393,3 @@ class Cascade:
             elif name == "retrieve" or (folder / name).is_dir():
                 found[name] = load(folder / name, device=device)
         return cls(*(found.get(name) for name in STAGES), config=config)
-
-
-def _offered(lists: _Lists, items_BN: Int32[np.ndarray, "B N"], catalogue: Catalogue) -> Candidates:
-    """Offer the beginning of lists, with what each stage said of it as `retriever.score` and `ranker.score`."""
-    mask_BN, size = items_BN >= 0, items_BN.shape[1]
-    columns = [
-        standardised(np.where(mask_BN, said_BW[:, :size], 0).astype(np.float32), mask_BN)
-        for said_BW in lists.said.values()
-    ]
-    names = tuple(f"{name}.score" for name in lists.said)
-    return Candidates(items_BN, catalogue, np.stack(columns, axis=2), names, name="cascade")
-
-
-def _final(lists: _Lists, answers: Mapping[str, Ranking], k: int) -> Ranking:
-    """Gather the first k places, and what was thought about them."""
-    items_BK = lists.items_BW[:, :k]
-    scores_BK = np.where(items_BK >= 0, lists.scores_BW[:, :k], -np.inf).astype(np.float32)
-    ranked, written = answers.get("rank"), answers.get("rerank")
-    costs = [answer.cost for answer in answers.values() if answer.cost is not None]
-    return Ranking(
-        items_BK,
-        scores_BK,
-        thoughts=answers["retrieve"].thoughts,
-        reasons=None if ranked is None else _reasons(items_BK, ranked),
-        latent=None if written is None else _latent(items_BK, written),
-        cost=Cost(sum(cost.seconds for cost in costs), sum(cost.tokens for cost in costs)),
-    )
-
-
-def _reasons(items_BK: Int32[np.ndarray, "B K"], ranked: Ranking) -> Any:
-    """Bring the ranker's reasons into the final order; an empty one beside what it was not asked about."""
-    if ranked.reasons is None:
-        return None
-    found = []
-    for items, answered, reasons in zip(items_BK.tolist(), ranked.items_BK.tolist(), ranked.reasons, strict=True):
-        by_item = dict(zip((item for item in answered if item >= 0), reasons, strict=True))
-        found.append(tuple(by_item.get(item, NO_THOUGHT) for item in items if item >= 0))
-    return tuple(found)
-
-
-def _latent(items_BK: Int32[np.ndarray, "B K"], written: Ranking) -> Latent | None:
-    """Bring the re-ranker's latent thinking into the final order; none beside what it was not asked about."""
-    if written.latent is None:
-        return None
-    before_BK, after_BK = np.zeros((2, *items_BK.shape), np.float32)
-    steps_BK = np.zeros(items_BK.shape, np.int32)
-    for row, (items, answered) in enumerate(zip(items_BK.tolist(), written.items_BK.tolist(), strict=True)):
-        places = {item: place for place, item in enumerate(answered) if item >= 0}
-        for place, item in enumerate(items):
-            if item in places:
-                from_place = places[item]
-                before_BK[row, place] = written.latent.entropies_before_BK[row, from_place]
-                after_BK[row, place] = written.latent.entropies_after_BK[row, from_place]
-                steps_BK[row, place] = written.latent.steps_BK[row, from_place]
-    return Latent(before_BK, after_BK, steps_BK)
-
-
-def _some(requests: Requests, rows: Int64[np.ndarray, "_"]) -> Requests:
-    """Take some requests."""
-    return Requests(
-        [requests.histories[row] for row in rows.tolist()],
-        None if requests.users is None else tuple(requests.users[row] for row in rows.tolist()),
-        None if requests.times_B is None else requests.times_B[rows],
-        None if requests.context_BX is None else requests.context_BX[rows],
-        requests.context_names,
-    )

@@ -14,6 +14,7 @@ Shape legend: B requests, I items of the catalogue, K columns.
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from jaxtyping import Bool, Float32, Int
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from safetensors.numpy import load_file
 
+from thinkrank.data.candidates import Candidates
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.requests import Requests
 from thinkrank.data.splits import Samples, Split
@@ -32,6 +34,7 @@ from thinkrank.options import Options
 from thinkrank.pretrained import load, local_folder, read_config, reading
 from thinkrank.retrieve.base import ARRAYS_FILE, CATALOGUE_FILE, DenseRetriever
 from thinkrank.retrieve.fusion_weights import conditional_logit, sharpened
+from thinkrank.stages.checks import checked_candidates
 from thinkrank.stages.order import mask_seen, target_ranks
 
 _PARTS = "parts"
@@ -212,6 +215,23 @@ class Fused(DenseRetriever[FusedConfig]):
         total_BI = _summed(scores, arrays, _is_newcomer(requests, self.config.newcomers))
         total_BI[~np.isfinite(np.stack(scores)).all(axis=0)] = -np.inf
         return total_BI
+
+    def features(self, requests: Any, candidates: Any) -> Candidates:
+        """Add what each part says of each candidate, a numeric feature named after the part; 0 for what it withdrew.
+
+        Args:
+            requests: see `Requests.of`.
+            candidates: a list for each request; see `Candidates.of`.
+        """
+        requests = self.checked(requests)
+        candidates = checked_candidates(candidates, self.catalogue, len(requests))
+        rows_BN = np.maximum(candidates.items_BN, 0)
+        given = [] if candidates.numeric_BNF is None else [*np.moveaxis(candidates.numeric_BNF, 2, 0)]
+        for part in self.parts.values():
+            scores_BN = np.take_along_axis(_scores(part, requests, len(self.catalogue)), rows_BN, axis=1)
+            given.append(np.where(candidates.mask_BN & np.isfinite(scores_BN), scores_BN, np.float32(0)))
+        names = (*candidates.numeric_names, *self.parts)
+        return replace(candidates, numeric_BNF=np.stack(given, axis=2), numeric_names=names)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write every part into a folder of its own below `parts`, loadable alone, then the weights.
