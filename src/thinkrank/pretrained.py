@@ -27,6 +27,7 @@ FORMAT = 2
 
 KINDS = {
     "cascade": "thinkrank.cascade.model:Cascade",
+    "evidence": "thinkrank.cascade.evidence_ranker:EvidenceRanker",
     "r2ec": "thinkrank.retrieve.r2ec.model:R2ec",
     "popularity": "thinkrank.retrieve.popularity:Popularity",
     "item-knn": "thinkrank.retrieve.item_knn:ItemKNN",
