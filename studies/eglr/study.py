@@ -24,9 +24,10 @@ import numpy as np
 from thinkrank.data import ImpressionSplit, ListWorld, ListWorldOptions
 from thinkrank.evaluate import evaluate_reranking
 from thinkrank.recipes import reranking
-from thinkrank.recipes.base import kept_step, train
+from thinkrank.recipes.base import kept_step
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.reranking import RerankSettings, best_of_several, rerank_settings
+from thinkrank.recipes.running import train
 from thinkrank.recipes.studies import Study, logged, tied_groups
 from thinkrank.recipes.writers import kept_weights, state_facts
 from thinkrank.rerank import (

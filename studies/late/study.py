@@ -20,7 +20,6 @@ import numpy as np
 from thinkrank.data import Samples, Split
 from thinkrank.pretrained import load
 from thinkrank.recipes import retrieval
-from thinkrank.recipes.base import train
 from thinkrank.recipes.baseline_run import BaselineSettings, run_baselines
 from thinkrank.recipes.baselines import EASE_R, IALS, ITEM_KNN, POPULARITY, SYSTEMS
 from thinkrank.recipes.layers import Layers
@@ -28,6 +27,7 @@ from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.reader import READER
 from thinkrank.recipes.remembered import Remembered
 from thinkrank.recipes.retrieval import RetrieveSettings, retrieve_settings
+from thinkrank.recipes.running import train
 from thinkrank.recipes.studies import Study, kept_of
 from thinkrank.retrieve import Fused
 

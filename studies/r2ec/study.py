@@ -18,7 +18,6 @@ from typing import Any
 from thinkrank.data import Samples, Split
 from thinkrank.language import Backbone, load_backbone
 from thinkrank.recipes import retrieval
-from thinkrank.recipes.base import train
 from thinkrank.recipes.baselines import EASE_R, ITEM_KNN, POPULARITY, SASREC, fitted_baselines
 from thinkrank.recipes.control import (
     SMALL,
@@ -33,6 +32,7 @@ from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.own import with_places
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.retrieval import RetrieveSettings, retrieve_settings
+from thinkrank.recipes.running import train
 from thinkrank.recipes.studies import Study, kept_of, logged, shown_thoughts
 from thinkrank.retrieve import R2ec, train_contrastive, train_recpo
 from thinkrank.retrieve.r2ec.balance import NORMS

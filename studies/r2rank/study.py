@@ -40,10 +40,10 @@ from thinkrank.language import Backbone, load_backbone
 from thinkrank.rank import ListPrompt, R2Rank, train_cold_start, train_reinforce
 from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
 from thinkrank.recipes import ranking
-from thinkrank.recipes.base import train
 from thinkrank.recipes.baselines import EASE_R, ITEM_KNN, POPULARITY, SASREC, fitted_baselines
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.ranking import RankSettings, cold_start_lists, rank_settings, validation_sets
+from thinkrank.recipes.running import train
 from thinkrank.recipes.small_language_model import write_small_language_model
 from thinkrank.recipes.studies import Study, kept_of, logged, shown_thoughts
 from thinkrank.recipes.tool import WeighedSum, evidence_columns

@@ -125,6 +125,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(runs, stage, tmp_path):
 
 @stages
 def test_a_finished_run_is_loaded_and_not_trained_again(runs, stage, caplog):
+    @contextmanager
     def refused(title: str, total: int):
         raise AssertionError(f"{title} begins anew")
 

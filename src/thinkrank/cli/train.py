@@ -33,6 +33,8 @@ def retrieve(
     config: options.Config = None,
     assignments: options.Assignments = None,
     filters: options.Filter = None,
+    on_bad: options.OnBad = None,
+    repeats: options.Repeats = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
 ) -> None:
@@ -59,7 +61,9 @@ def retrieve(
         raise ThinkrankError(f"unknown preset {preset!r}: there are {', '.join(Preset)}")
     if minutes is not None:
         assignments = [*(assignments or ()), f"training.max_minutes={minutes}"]
-    given = options.layers(source, path, option, config, assignments, filters=filters, split=split)
+    given = options.layers(
+        source, path, option, config, assignments, filters=filters, split=split, on_bad=on_bad, repeats=repeats
+    )
     settings = retrieve_settings(Preset(preset), given)
     if minutes is not None and (settings.recpo.steps or settings.retriever or not settings.training.steps):
         raise ThinkrankError(
@@ -80,6 +84,8 @@ def rank(
     config: options.Config = None,
     assignments: options.Assignments = None,
     filters: options.Filter = None,
+    on_bad: options.OnBad = None,
+    repeats: options.Repeats = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
 ) -> None:
@@ -94,7 +100,9 @@ def rank(
     """
     from thinkrank.recipes.ranking import RECIPE, rank_settings
 
-    given = options.layers(source, path, option, config, assignments, filters=filters, split=split)
+    given = options.layers(
+        source, path, option, config, assignments, filters=filters, split=split, on_bad=on_bad, repeats=repeats
+    )
     if candidates is not None:
         given = replace(given, tables=[*given.tables, {"candidates": {"file": str(candidates)}}])
     _train(RECIPE, rank_settings(given), out, device, json_output=json_output)
@@ -110,6 +118,7 @@ def rerank(
     option: options.SourceOption = None,
     config: options.Config = None,
     assignments: options.Assignments = None,
+    on_bad: options.OnBad = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
 ) -> None:
@@ -124,7 +133,7 @@ def rerank(
     """
     from thinkrank.recipes.reranking import RECIPE, rerank_settings
 
-    given = options.layers(source, path, option, config, assignments)
+    given = options.layers(source, path, option, config, assignments, on_bad=on_bad)
     _train(RECIPE, rerank_settings(given), out, device, json_output=json_output)
 
 
@@ -135,8 +144,8 @@ def _train(recipe: "Recipe", settings: Any, out: Path, device: str, *, json_outp
 
     report = out / "report.html"
     is_reported = is_trained(out) and report.is_file()
-    split = settings.data.load_split()
-    opened = trained(recipe, recipe.sized(settings, split), out, split, device=device)
+    split = settings.data.load_split(out)
+    opened = trained(recipe, settings, out, split, device=device)
     if not is_reported:
         report_training(opened)
     validations = validations_of(opened)

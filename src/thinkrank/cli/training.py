@@ -9,13 +9,18 @@ if TYPE_CHECKING:
 
 
 def trained(recipe: "Recipe", settings: Any, folder: Path, split: Any, *, device: str = "auto") -> "OpenRun":
-    """Train, go on, or reuse; see `thinkrank.recipes.train`."""
-    from thinkrank.recipes.base import OpenRun, train
+    """Train, go on, or reuse; see `thinkrank.recipes.train`. What it takes here is measured and told first."""
+    from thinkrank.recipes.base import OpenRun
+    from thinkrank.recipes.running import train
     from thinkrank.training import console_progress
+    from thinkrank.training.run import has_checkpoint
 
     try:
-        run, model = train(recipe, settings, folder, split=split, device=device, progress=console_progress)
+        run, model = train(
+            recipe, settings, folder, split=split, device=device, progress=console_progress, measure=True
+        )
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on from where it was\n")
+        goes_on = "goes on from the last checkpoint" if has_checkpoint(folder) else "begins anew: no checkpoint yet"
+        sys.stderr.write(f"interrupted; the same command {goes_on}\n")
         raise
-    return OpenRun(recipe, settings, split, run, model)
+    return OpenRun(recipe, recipe.settings.from_run(folder), split, run, model)

@@ -4,7 +4,6 @@ from .base import Phase as Phase
 from .base import Recipe as Recipe
 from .base import open_run as open_run
 from .base import recipe_of as recipe_of
-from .base import train as train
 from .evaluation import evaluate as evaluate
 from .evaluation import report_training as report_training
 from .hub import push_to_hub as push_to_hub
@@ -17,3 +16,4 @@ from .reranking import RerankSettings as RerankSettings
 from .reranking import rerank_settings as rerank_settings
 from .retrieval import RetrieveSettings as RetrieveSettings
 from .retrieval import retrieve_settings as retrieve_settings
+from .running import train as train

@@ -1,6 +1,5 @@
-"""How every run goes, whatever it trains: settings and data, trainings one after the other, a saved model.
+"""What every run has, whatever it trains: a recipe, phases, a folder that is opened when the training has ended.
 
-    run, model = train(retrieval.RECIPE, settings, "runs/mine", progress=console_progress)
     opened = open_run("runs/mine")
 
 The folder of a run holds `config.toml`, `manifest.json` and the log of its first training, a folder for each further
@@ -8,8 +7,7 @@ training, the models that these begin with, and the trained one in `model/`.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -17,18 +15,16 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, Field
 
 from thinkrank.data import Samples, Split
-from thinkrank.distributed.world import SINGLE, World
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import Comparison, ResultRow
 from thinkrank.options import Options
 from thinkrank.pretrained import CONFIG_FILE, imported
 from thinkrank.recipes import own
 from thinkrank.recipes.data import moved
-from thinkrank.recipes.layers import resumed, run_config
+from thinkrank.recipes.layers import run_config
 from thinkrank.report import Report
 from thinkrank.training import Progress, Run, no_progress
-from thinkrank.training.lock import locked
-from thinkrank.training.run import is_begun
+from thinkrank.training.progress import Expected
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +174,9 @@ class Recipe(Protocol):
     def completed(self, settings: Any, split: Any, model: Any, progress: Progress) -> Any:
         """Return what is saved and answers when the trainings have ended: the model, or what is made of it."""
 
+    def finishing(self, settings: Any, split: Any) -> Mapping[str, Expected]:
+        """Estimate what `completed` takes here, by the titles that its progress has; nothing if it does nothing."""
+
     def load(self, folder: Path, *, device: str) -> Any:
         """Load a saved model."""
 
@@ -212,97 +211,6 @@ class Recipe(Protocol):
 
     def report(self, opened: OpenRun, judged: Judged | None) -> Report:
         """Collect what the training has to tell, and what was found if the model was judged."""
-
-
-def train(
-    recipe: Recipe,
-    settings: Any,
-    folder: str | Path,
-    *,
-    split: Any = None,
-    device: str = "auto",
-    world: World = SINGLE,
-    progress: Progress = no_progress,
-) -> tuple[Run, Any]:
-    """Train a stage, or go on where the folder's run was interrupted, or only load what it finished.
-
-    Args:
-        recipe: of the stage.
-        settings: of the run.
-        folder: of the run.
-        split: the data of the settings, if it is loaded already.
-        device: auto, cpu, cuda, cuda:1 or mps.
-        world: the processes that train together; the first one saves.
-        progress: how to show the work.
-
-    Raises:
-        ThinkrankError: if the folder holds a run with other settings or of other data.
-    """
-    folder, chosen, given = Path(folder), settings.stage_class, settings.given
-    made = None  # a class that does not fit is refused before there is a folder
-    if chosen is not None and not is_trained(folder):
-        made = own.create(chosen, recipe.stage)
-    split = settings.data.load_split() if split is None else split
-    settings = recipe.sized(settings, split)
-    if is_begun(folder):
-        settings = resumed(settings, folder)
-    with locked(folder) if world.is_first else nullcontext():
-        return _train(recipe, settings, folder, split, made, device=device, world=world, progress=progress, given=given)
-
-
-def _train(
-    recipe: Recipe,
-    settings: Any,
-    folder: Path,
-    split: Any,
-    made: Any,
-    *,
-    device: str,
-    world: World,
-    progress: Progress,
-    given: Iterable[str],
-) -> tuple[Run, Any]:
-    """Train in a folder that is held, with settings that are its own; `made` is a stage of a class of the user's."""
-    chosen = settings.stage_class
-    manifest = {
-        "split": split.manifest(),
-        "seed": recipe.seed(settings),
-        "device": device,
-        "given": sorted(given),
-        "notices": list(notices_of(split)),
-    }
-    report_to = settings.report_to or () if world.is_first else ()
-    config = run_config(folder) if is_begun(folder) else settings.model_dump(mode="json", exclude={"report_to"})
-    run = Run(folder, config, manifest, report_to=report_to)
-    if is_trained(folder):
-        logger.info("%s holds the finished training of these settings: reusing it", folder)
-        return run, load_model(recipe, settings, folder / MODEL, device=device)
-    phases = phases_of(recipe, settings, split)
-    kept = [n for n, phase in enumerate(phases) if phase.start and _is_saved(folder / phase.start)]
-    first = kept[-1] if kept else 0
-    if kept:
-        model = load_model(recipe, settings, folder / phases[first].start, device=device)
-    else:
-        model = recipe.create(settings, split, device=device, progress=progress) if made is None else made
-    for phase in phases[first:]:
-        if phase.start and not _is_saved(folder / phase.start) and world.is_first:
-            model.save_pretrained(folder / phase.start)
-        log = run
-        if phase.folder:
-            seed = getattr(phase.options, "seed", manifest["seed"])
-            made_from = {**manifest, "seed": seed}
-            inside = folder / phase.folder
-            config = run_config(inside) if is_begun(inside) else phase.options.model_dump(mode="json")
-            log = Run(inside, config, made_from, report_to=report_to)
-        phase.train(model, log, progress)
-    if chosen is None:
-        model = recipe.completed(settings, split, model, progress)
-    if world.is_first:
-        if chosen is None:
-            model.save_pretrained(folder / MODEL)
-        else:
-            own.save(chosen, model, folder / MODEL)
-    return run, model
 
 
 def notices_of(split: Any) -> tuple[str, ...]:

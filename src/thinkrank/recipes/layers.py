@@ -115,9 +115,9 @@ class Layers:
         named = {"source": self.source, "path": self.path, "split": self.split}
         data: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
         if self.options:
-            data["options"] = dict(map(parse_assignment, self.options))
+            data["options"] = parse_assignments(self.options)
         if self.filters:
-            data["filters"] = dict(map(parse_assignment, self.filters))
+            data["filters"] = parse_assignments(self.filters)
         given: dict[str, Any] = {}
         for layer in [from_file, {"data": data}, *self.tables]:
             merge(given, layer)
@@ -235,6 +235,14 @@ def run_config(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise ThinkrankError(f"{folder}: no run here (no config.toml). Give the --out folder of a training run.")
     return read_toml(path)
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Split `key=value` texts; a key that is given several times has the list of its values."""
+    values: dict[str, list[Any]] = {}
+    for key, value in map(parse_assignment, texts):
+        values.setdefault(key, []).append(value)
+    return {key: found[0] if len(found) == 1 else found for key, found in values.items()}
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

@@ -56,6 +56,8 @@ from thinkrank.teachers import (
     write_traces,
 )
 from thinkrank.training import Progress, Run, no_progress
+from thinkrank.training.progress import Expected
+from thinkrank.training.rehearsal import Rehearsal
 
 RANDOM = "random"
 _BATCH = 16
@@ -92,6 +94,12 @@ class RankSettings(TrainingSettings):
         return self.ranker
 
 
+    def with_traces(self, lists: int) -> "RankSettings":
+        """Return the settings with traces of at most so many lists."""
+        traces = self.traces.model_copy(update={"lists": min(lists, self.traces.lists)})
+        return self.model_copy(update={"traces": traces})
+
+
 def rank_settings(layers: Layers) -> RankSettings:
     """Lay settings over the defaults; see `Layers.over`."""
 
@@ -126,6 +134,10 @@ class RankingRecipe:
         """Return the trained model: it answers alone."""
         return model
 
+    def finishing(self, settings: Any, split: Any) -> Mapping[str, Expected]:
+        """Return nothing: the trained model answers as it is."""
+        return {}
+
     def create(self, settings: RankSettings, split: Split, *, device: str, progress: Progress = no_progress) -> R2Rank:
         """Build an untrained R2Rank."""
         return R2Rank.create(
@@ -144,7 +156,14 @@ class RankingRecipe:
         """Return cold start and reinforcement, those of them that have steps."""
 
         def cold_start(model: R2Rank, run: Run, progress: Progress) -> None:
-            lists = cold_start_lists(settings, model, split, run.folder / "traces.jsonl", progress=progress)
+            few = isinstance(run, Rehearsal)  # of whom a first update is made
+            lists = cold_start_lists(
+                settings.with_traces(4 * settings.cold_start.users) if few else settings,
+                model,
+                split,
+                run.folder / "traces.jsonl",
+                progress=progress,
+            )
             sets = validation_sets(settings, split, settings.cold_start.validation_samples)
             train_cold_start(model, lists, sets, settings.cold_start, run, progress=progress)
 

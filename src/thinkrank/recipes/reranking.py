@@ -39,6 +39,7 @@ from thinkrank.rerank import (
 )
 from thinkrank.stages.protocols import Configured, Reranker
 from thinkrank.training import Progress, Run, no_progress
+from thinkrank.training.progress import Expected
 
 DISPLAYED = "displayed order"
 PHASES = {"evaluator": "Evaluator", "warm_start": "Warm start", "grpo": reporting.REINFORCEMENT}
@@ -104,6 +105,10 @@ class RerankingRecipe:
     def completed(self, settings: Any, split: Any, model: Any, progress: Progress) -> Any:
         """Return the trained model: it answers alone."""
         return model
+
+    def finishing(self, settings: Any, split: Any) -> Mapping[str, Expected]:
+        """Return nothing: the trained model answers as it is."""
+        return {}
 
     def create(
         self, settings: RerankSettings, split: ImpressionSplit, *, device: str, progress: Progress = no_progress

@@ -23,7 +23,15 @@ from thinkrank.recipes.base import (
     drawn_samples,
     kept_value,
 )
-from thinkrank.recipes.baselines import EASE_R, ITEM_KNN, REFERENCES, SASREC, fitted_baselines, system_named
+from thinkrank.recipes.baselines import (
+    EASE_R,
+    ITEM_KNN,
+    REFERENCES,
+    SASREC,
+    SYSTEMS,
+    fitted_baselines,
+    system_named,
+)
 from thinkrank.recipes.data import NOUNS, DataSettings, origin
 from thinkrank.recipes.layers import PRESET, Layers, TrainingSettings, merge
 from thinkrank.recipes.own import StageClass, with_places
@@ -43,14 +51,19 @@ from thinkrank.retrieve import (
 )
 from thinkrank.stages.protocols import Configured, Retriever
 from thinkrank.training import Progress, no_progress
+from thinkrank.training.progress import Expected
+from thinkrank.training.rehearsal import seconds_of
 
 logger = logging.getLogger(__name__)
 
 FUSED = "R²ec and the crowd"
+JOINING = "joining with the crowd"
 TRAINED = "R²ec, no thought"
 THINKING = "R²ec, thought first"
 UNTRAINED = "R²ec, untrained"
 _BATCH = 64
+_SLOWEST_SHARE = 1.2
+"""Of all parts of the crowd, and joining them, against the settings of the slowest one that are tried."""
 _MOST_PAIRED_ITEMS = 15_000
 """Items of a catalogue of which a dense matrix of pairs is made: 0.9 GB, and thrice that while EASE is solved."""
 _CUTOFFS = (5, 10, 20, 100)
@@ -137,6 +150,12 @@ class RetrievalRecipe:
         """Fuse the trained R²ec with the crowd that the settings name; alone if validation cannot tell how."""
         if not settings.crowd:
             return model
+        with progress(JOINING, 1) as advance:
+            joined = self._joined(settings, split, model, progress)
+            advance(1)
+        return joined
+
+    def _joined(self, settings: RetrieveSettings, split: Split, model: R2ec, progress: Progress) -> R2ec | Fused:
         device = str(model.backbone.device)
         crowd = fitted_baselines(split, settings.crowd, seed=self.seed(settings), device=device, progress=progress)
         try:
@@ -144,6 +163,14 @@ class RetrievalRecipe:
         except ThinkrankError as error:
             logger.warning("R²ec is not fused with the crowd: %s", error)
             return model
+
+    def finishing(self, settings: RetrieveSettings, split: Split) -> Mapping[str, Expected]:
+        """Estimate the fitting of the crowd's parts from one try of the slowest of them."""
+        if not settings.crowd:
+            return {}
+        slowest = list(SYSTEMS.values())[max(list(SYSTEMS).index(name) for name in settings.crowd)]
+        tries = sum(map(len, slowest.tried.values()))
+        return {JOINING: Expected(1, _SLOWEST_SHARE * tries * seconds_of(lambda: slowest.kind().fit(split)))}
 
     def load(self, folder: Path, *, device: str) -> R2ec | Fused:
         """Load an R²ec, fused or alone."""
@@ -168,10 +195,14 @@ class RetrievalRecipe:
         """Tell the best of each training."""
         key, thinking = "valid_ndcg@10", "valid_thinking_ndcg@10"
         first = next((rows for title, rows in logs.items() if title != reporting.RECPO), [])
-        found = [Validation(key, kept_value(first, key, "best"), "best validation NDCG@10")]
-        if reporting.RECPO in logs:
-            value = kept_value(logs[reporting.RECPO], thinking, "best")
-            found.append(Validation(thinking, value, "with thoughts in RecPO"))
+        label = "best validation NDCG@10"
+        if reporting.RECPO not in logs:
+            return [Validation(key, kept_value(first, key, "best"), label)]
+        value = kept_value(logs[reporting.RECPO], thinking, "best")
+        found = [Validation(thinking, value, f"{label} with a thought (RecPO)")]
+        if first:
+            value = kept_value(first, key, "best")
+            found.insert(0, Validation(key, value, f"{label} without a thought (warm start)"))
         return found
 
     def questions(self, settings: RetrieveSettings, split: Split, options: EvaluationOptions) -> Samples:

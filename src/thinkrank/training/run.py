@@ -23,6 +23,8 @@ from thinkrank.training.lock import LOCK_FILE
 from thinkrank.training.tracking import Following
 
 CONFIG, MANIFEST, METRICS = "config.toml", "manifest.json", "metrics.jsonl"
+_STARTED = (CONFIG, MANIFEST, METRICS, "bad_rows.csv")
+"""Files that every start writes anew."""
 _FOLLOWED = ("tensorboard", "wandb", "mlruns")
 """Folders that trackers leave."""
 _PACKAGES = ("thinkrank", "torch", "transformers", "peft", "numpy", "polars", "safetensors", "tokenizers")
@@ -43,6 +45,8 @@ class Run:
 
     saves = True
     """Whether there is a folder to write into."""
+    ending = 0.0
+    """Seconds that a training should keep for its last encoding and validation, where they were measured before."""
 
     def __init__(
         self,
@@ -169,7 +173,7 @@ def _is_made(path: Path) -> bool:
     """Tell what a training or a user made from what every start writes anew."""
     if path.is_dir():
         return path.name not in _FOLLOWED and any(map(_is_made, path.iterdir()))
-    return not path.name.startswith(".") and path.name not in (CONFIG, MANIFEST, METRICS, LOCK_FILE)
+    return not path.name.startswith(".") and path.name not in (*_STARTED, LOCK_FILE)
 
 
 def has_checkpoint(folder: Path) -> bool:

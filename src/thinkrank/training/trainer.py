@@ -21,12 +21,16 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.training.checkpoint import latest_checkpoint, write_checkpoint
 from thinkrank.training.optimizer import load_optimizer_tensors, optimizer_tensors
 from thinkrank.training.options import AdapterTrainerOptions, TrainerOptions
-from thinkrank.training.progress import Progress, no_progress
+from thinkrank.training.progress import INSIDE, Advance, Progress, no_progress
+from thinkrank.training.rehearsal import Measured, Rehearsal, seconds_of
 from thinkrank.training.run import Run
 from thinkrank.training.schedule import warmup_factor
 
 OptionsT = TypeVar("OptionsT", bound=TrainerOptions)
 AdapterOptionsT = TypeVar("AdapterOptionsT", bound=AdapterTrainerOptions)
+
+_QUICK = 5.0
+"""Seconds of a step below which a second one is measured."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,7 @@ class Counters:
         tokens: tokens read with gradient; 0 where no language model is trained.
         drawn: training samples drawn so far, where a step draws samples.
         seconds: of training, validations included.
+        first: of those, the seconds before the first step.
         ending: seconds that what follows a step took at most, which the last step needs too.
         best: highest value of a validation; None before the first.
         best_step: where it was.
@@ -53,6 +58,7 @@ class Counters:
     tokens: int = 0
     drawn: int = 0
     seconds: float = 0.0
+    first: float = 0.0
     ending: float = 0.0
     best: float | None = None
     best_step: int = 0
@@ -77,6 +83,8 @@ class Trainer(ABC, Generic[OptionsT]):
     """Whether the untrained weights are validated too, and kept if none were better."""
     title = "training"
     """The name that progress shows."""
+    validation_size = 1
+    """Samples that a validation looks at, which `measure` counts by `validated`."""
 
     def __init__(
         self,
@@ -91,6 +99,8 @@ class Trainer(ABC, Generic[OptionsT]):
         self.clipped = clipped
         self.rates = [group["lr"] for group in groups]
         self.optimizer = torch.optim.AdamW(groups, betas=self.betas)
+        self.progress: Progress = no_progress
+        self.validated: Advance = _uncounted
         self.best: dict[str, Tensor] = {}
         self.clock: dict[str, float] = {}
 
@@ -139,7 +149,8 @@ class Trainer(ABC, Generic[OptionsT]):
             self.run.rewind(-1)
             if self.validates_first:
                 self.validate()
-                self.counters.ending = self.counters.seconds
+            self.counters.first = self.counters.seconds
+            self.counters.ending = max(self.counters.first, self.run.ending)
             return
         self.set_weights(under("now/", checkpoint.tensors))
         self.best = under("best/", checkpoint.tensors)
@@ -153,6 +164,29 @@ class Trainer(ABC, Generic[OptionsT]):
 
     def finish(self) -> None:
         """Do what is left to do with the final weights."""
+
+    def rehearse(self) -> Measured:
+        """Measure what steps and validations take here; weights and chance are afterwards as they were before."""
+        kept = {name: tensor.clone() for name, tensor in self.weights().items()}
+        chance = torch.get_rng_state()
+        try:
+            torch.manual_seed(self.options.seed)
+            self.prepare()
+            step = seconds_of(self.step)
+            if step < _QUICK:  # the first one also pays for what is made only once
+                step = seconds_of(self.step)
+            encoding = seconds_of(lambda: self.after_step(validates=True))
+            samples, seconds = self.rehearse_validation()
+        finally:
+            self.set_weights(kept)
+            torch.set_rng_state(chance)
+        return Measured(step, encoding, seconds, samples, self.validates_first)
+
+    def rehearse_validation(self) -> tuple[int, float]:
+        """Return how many samples a validation looks at, and the seconds of one; here the whole counts as one."""
+        row: dict[str, Any] = {}
+        seconds = seconds_of(lambda: row.update(self.measure()))
+        return (1, seconds) if row else (0, 0.0)
 
     def train(self, progress: Progress) -> None:
         """Step, validate and save as the options say, until the last step, the time limit or `patience`."""
@@ -183,8 +217,11 @@ class Trainer(ABC, Generic[OptionsT]):
 
     def time_share(self) -> float:
         """Return the share of `max_minutes` that is spent, what the end will take included; 0 without a limit."""
-        minutes = self.options.max_minutes
-        return 0.0 if minutes is None else self.counters.seconds / max(1e-9, 60 * minutes - self.counters.ending)
+        minutes, counters = self.options.max_minutes, self.counters
+        if minutes is None:
+            return 0.0
+        least = counters.first + 30 * minutes  # where validations alone would take it all, half of it is for learning
+        return counters.seconds / max(least, 60 * minutes - counters.ending)
 
     def learning_rate(self) -> float:
         """Set the rates of this step and return the first group's; they end with the steps, or with the time."""
@@ -219,7 +256,9 @@ class Trainer(ABC, Generic[OptionsT]):
     def validate(self) -> None:
         """Measure, log, keep the best weights, and stop when `patience` is over."""
         started, counters, options = time.perf_counter(), self.counters, self.options
-        row = self.measure()
+        with self.progress(f"{self.title}{INSIDE}", self.validation_size) as advance:
+            self.validated = advance
+            row = self.measure()
         if not row:
             return
         value = next(iter(row.values()))
@@ -287,13 +326,21 @@ class AdapterTrainer(Trainer[AdapterOptionsT]):
 
 
 def train(trainer: Trainer[Any], progress: Progress = no_progress) -> Run:
-    """Start or resume a training and bring it to its end."""
+    """Start or resume a training and bring it to its end; in a `Rehearsal` only measure it."""
+    if isinstance(trainer.run, Rehearsal):
+        trainer.run.measured = trainer.rehearse()
+        return trainer.run
+    trainer.progress = progress
     try:
         trainer.start()
         trainer.train(progress)
     finally:
         trainer.run.close()
     return trainer.run
+
+
+def _uncounted(n: float = 1, note: str = "") -> None:
+    """Count nothing: nobody looks."""
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

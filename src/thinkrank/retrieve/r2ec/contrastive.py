@@ -7,7 +7,6 @@ it while the item head learns to read it. Either is the warm start of RecPO.
 Shape legend: P readouts of a batch, N candidate items, D width.
 """
 
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -30,10 +29,6 @@ from thinkrank.teachers.history_rules import RuleWriter
 from thinkrank.training import Progress, Run, no_progress, train
 
 _CENTRING_BATCHES = 8
-_UPDATE = 3.5
-"""An update takes so many times the reading of its batch: forward, backward and scoring the catalogue."""
-
-logger = logging.getLogger(__name__)
 
 
 class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
@@ -54,26 +49,9 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         """Prepare an untrained head from the states of the first batches."""
         if not self.model.head.is_prepared:
             batches = [self.render(batch) for batch in islice(self.batches(), _CENTRING_BATCHES)]
-            started = time.perf_counter()
             with torch.no_grad():
                 states = torch.cat([self.readouts(batch, *self.states(batch)) for batch in batches])
-            self._announce((time.perf_counter() - started) / max(1, len(batches)))
             prepare_head(self.model, self.split, states, torch.cat([batch.is_line_P for batch in batches]))
-
-    def _announce(self, reading: float) -> None:
-        """Say what will be done and about how long it takes here, where a batch is read in so many seconds."""
-        options = self.options
-        minutes = _UPDATE * reading * options.steps * options.accumulate / 60
-        limit = options.max_minutes
-        ends = "" if limit is None or minutes <= limit else f"; it ends after the {limit:g} that are allowed"
-        logger.info(
-            "%s choices to learn from, %s updates of %d sequences: about %.0f minutes here%s",
-            f"{len(self.split.train):,}",
-            f"{options.steps:,}",
-            options.batch_size * options.accumulate,
-            max(1.0, minutes),
-            ends,
-        )
 
     def batches(self) -> Iterator[list[Stretch]]:
         """Yield the batches that are still to come."""

@@ -35,6 +35,7 @@ from thinkrank.retrieve.r2ec.rollouts import Group, reward_terms, rollout_facts,
 from thinkrank.retrieve.r2ec.trainer import RetrieverTrainer
 from thinkrank.retrieve.r2ec.weights import prepare_head
 from thinkrank.training import Progress, Run, no_progress, train
+from thinkrank.training.rehearsal import Measured
 
 _CENTRING_SAMPLES = 64
 
@@ -99,6 +100,13 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
     def restore_state(self, state: dict[str, Any]) -> None:
         """Take back what `extra_state` gave."""
         self.balance.norms = state.get("norms", self.balance.norms)
+
+    def rehearse(self) -> Measured:
+        """Measure; whoever wrote the thoughts before writes them again."""
+        try:
+            return super().rehearse()
+        finally:
+            self.model.writer = {}
 
     def _set_start(self, tensors: dict[str, Tensor]) -> None:
         self.at_start = tensors

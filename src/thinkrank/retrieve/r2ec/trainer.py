@@ -22,7 +22,10 @@ from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.retrieve.r2ec.options import RetrieverTrainerOptions
 from thinkrank.retrieve.r2ec.weights import set_weights, weights
 from thinkrank.training import AdapterTrainer, Run
+from thinkrank.training.rehearsal import seconds_of
 
+_REHEARSED = 16
+"""Samples on which the cost of a validation is measured."""
 _SHOWN_THOUGHTS = 20
 """Thoughts that a validation keeps in the log, always of the same samples."""
 
@@ -50,7 +53,16 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         super().__init__(adapter_state(model.backbone).values(), head, options, run)
         self.model, self.split = model, split
         self.validation = split.valid.subset(options.validation_samples, options.seed)
+        self.validation_size = len(self.validation)
         model.states.written_I.zero_()
+
+    def rehearse_validation(self) -> tuple[int, float]:
+        """Measure on some of the samples."""
+        whole = self.validation
+        self.validation = whole.subset(_REHEARSED, self.options.seed)
+        seconds = seconds_of(self.measure) / max(1, len(self.validation))
+        self.validation = whole
+        return len(whole), seconds
 
     def weights(self) -> dict[str, Tensor]:
         """Return adapter, head and item table."""
@@ -88,6 +100,7 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         for think in self.ways if len(self.validation) else ():
             thoughts = self.model.think(self.validation.requests()) if think else None
             ranks = torch.from_numpy(sample_ranks(self.model, self.validation, thoughts))
+            self.validated(len(self.validation) / len(self.ways))
             name = "valid_thinking" if think else "valid"
             row[f"{name}_ndcg@10"] = ndcg_reward(ranks, 10).mean().item()
             row[f"{name}_hit@10"] = (ranks <= 10).float().mean().item()

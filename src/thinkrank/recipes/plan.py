@@ -1,0 +1,136 @@
+"""What a run will do, how long that takes here and how much memory it needs: told before it begins.
+
+Each training is rehearsed: a step or two, a little of a validation, and the model is as it was before. From what that
+took come the estimate, and validations that cost at most a fifth of the time unless somebody set them.
+"""
+
+import contextlib
+import logging
+import resource
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from thinkrank.errors import ThinkrankError
+from thinkrank.recipes.base import Phase
+from thinkrank.training.progress import INSIDE, Expected, duration, no_progress
+from thinkrank.training.rehearsal import Measured, Rehearsal
+
+UNKNOWN = "unknown yet"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hold what a run will do.
+
+    Attributes:
+        counts: of the data, in words.
+        measured: costs of the trainings that could be measured, by their titles.
+        finishing: what follows the trainings, by the titles that its progress has.
+    """
+
+    counts: str
+    measured: Mapping[str, Measured]
+    finishing: Mapping[str, Expected] = field(default_factory=dict)
+
+    def pieces(self, phases: Sequence[Phase]) -> dict[str, Expected]:
+        """Return the pieces of work that the run is, by the titles that its progress has.
+
+        A training that cannot be measured before an earlier one has ended is taken to be like the costliest measured.
+        """
+        found: dict[str, Expected] = {}
+        likely = max(self.measured.values(), key=lambda measured: measured.step, default=None)
+        for phase in phases:
+            measured = self.measured.get(phase.title, likely)
+            if measured is not None:
+                found |= measured.expected(work_title(phase), phase.options)
+        return found | dict(self.finishing)
+
+    def told(self, phases: Sequence[Phase]) -> str:
+        """Write the plan in one line."""
+        parts, pieces = [self.counts], self.pieces(phases)
+        for phase in phases:
+            title, options = work_title(phase), phase.options
+            is_known = phase.title in self.measured
+            seconds = pieces[title].seconds() if title in pieces else 0.0
+            parts.append(f"{title} {options.steps:,} steps ≈ {duration(seconds) if is_known else UNKNOWN}")
+            if is_known and (count := self.measured[phase.title].validations(options)):
+                validations = pieces[f"{title}{INSIDE}"].seconds()
+                parts.append(f"{count} validation{'s' if count > 1 else ''} ≈ {duration(validations)}")
+        parts += [f"{title} ≈ {duration(piece.seconds())}" for title, piece in self.finishing.items()]
+        whole = sum(piece.seconds() for piece in pieces.values())
+        if not pieces:
+            return self.counts
+        return " · ".join([*parts, f"about {duration(whole)}, {memory() / 1e9:.1f} GB"])
+
+
+def work_title(phase: Phase) -> str:
+    """Return what progress calls a training."""
+    return phase.title if phase.title[1:] != phase.title[1:].lower() else phase.title.lower()
+
+
+def rehearsed(phases: Sequence[Phase], model: Any) -> dict[str, Measured]:
+    """Measure trainings of a model that is left as it was; one that needs what an earlier one makes is left out."""
+    found = {}
+    for phase in phases:
+        run = Rehearsal()
+        with tempfile.TemporaryDirectory() as folder, _quiet():
+            run.folder = Path(folder)
+            with contextlib.suppress(ThinkrankError):  # what is wrong is told when the training begins
+                phase.train(model, run, no_progress)
+        if run.measured is not None:
+            found[phase.title] = run.measured
+    return found
+
+
+def lean(settings: Any, phases: Sequence[Phase], measured: Mapping[str, Measured]) -> Any:
+    """Return the settings with validations that take no more than their share, where nobody set them."""
+    changed, given = {}, settings.given
+    for phase in phases:
+        name = next(name for name in type(settings).model_fields if getattr(settings, name) is phase.options)
+        if phase.title not in measured:
+            continue
+        known = type(phase.options).model_fields
+        found = measured[phase.title].lean(
+            phase.options, lambda key, name=name, known=known: key in known and f"{name}.{key}" not in given
+        )
+        if found:
+            changed[name] = phase.options.model_copy(update=found)
+    return settings.model_copy(update=changed)
+
+
+def counts_of(settings: Any, split: Any) -> str:
+    """Count what a run learns from, in words."""
+    prompt = getattr(settings.model, "prompt", None) if settings.stage_class is None else None
+    noun = getattr(prompt, "noun", "item")
+    train, dataset = split.train, getattr(split, "dataset", None)
+    if dataset is None:
+        return f"{len(train):,} lists, {len(train.catalogue):,} {noun}s"
+    users = len(np.unique(train.users))
+    return f"{users:,} users, {len(dataset.catalogue):,} {noun}s, {len(train):,} examples"
+
+
+def memory() -> float:
+    """Return the bytes that this process has taken at most, on the GPU if it used one."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return float(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what a rehearsal says of itself off the screen."""
+    logger = logging.getLogger("thinkrank")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,187 @@
+"""How a run goes: settings and data, trainings one after the other, a saved model.
+
+    run, model = train(retrieval.RECIPE, settings, "runs/mine", progress=console_progress)
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thinkrank.distributed.world import SINGLE, World
+from thinkrank.pretrained import CONFIG_FILE
+from thinkrank.recipes import own
+from thinkrank.recipes.base import MODEL, Phase, Recipe, is_trained, load_model, notices_of, phases_of
+from thinkrank.recipes.layers import resumed, run_config
+from thinkrank.recipes.plan import Plan, counts_of, lean, rehearsed, work_title
+from thinkrank.training import Progress, Run, no_progress
+from thinkrank.training.lock import locked
+from thinkrank.training.progress import estimated, retitled
+from thinkrank.training.rehearsal import Measured
+from thinkrank.training.run import is_begun, read_manifest
+
+logger = logging.getLogger(__name__)
+
+LOADING, MEASURING = "loading the model", "measuring what steps take here"
+
+
+def train(
+    recipe: Recipe,
+    settings: Any,
+    folder: str | Path,
+    *,
+    split: Any = None,
+    device: str = "auto",
+    world: World = SINGLE,
+    progress: Progress = no_progress,
+    measure: bool = False,
+) -> tuple[Run, Any]:
+    """Train a stage, or go on where the folder's run was interrupted, or only load what it finished.
+
+    Args:
+        recipe: of the stage.
+        settings: of the run.
+        folder: of the run; another process that trains there is not disturbed.
+        split: the data of the settings, if it is loaded already.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        world: the processes that train together; the first one saves.
+        progress: how to show the work.
+        measure: measure first what steps and validations take on this machine, say so, and have validations that take
+            at most a fifth of the time, where their number and samples are not set. The run keeps what was chosen.
+
+    Raises:
+        ThinkrankError: if the folder holds a run with other settings or of other data, or another process trains there.
+    """
+    folder = Path(folder)
+    with locked(folder) if world.is_first else nullcontext():
+        work = _Work(recipe, settings, folder, split, device, world, progress)
+        if is_trained(folder):
+            logger.info("%s holds the finished training of these settings: reusing it", folder)
+            return work.opened(), load_model(recipe, work.settings, folder / MODEL, device=device)
+        return work.trained(measure=measure)
+
+
+def planned(
+    recipe: Recipe, settings: Any, split: Any, *, device: str = "auto", progress: Progress = no_progress
+) -> tuple[Any, str]:
+    """Return the settings that a run would have, complete, and its plan in one line; nothing is written.
+
+    Args:
+        recipe: of the stage.
+        settings: of the run.
+        split: the data of the settings.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        progress: how to show the work.
+    """
+    work = _Work(recipe, settings, None, split, device, SINGLE, progress)
+    plan = work.measured(work.begun())
+    return work.settings, plan.told(work.phases)
+
+
+@dataclass
+class _Work:
+    """A run in progress; without a folder it is only planned."""
+
+    recipe: Recipe
+    settings: Any
+    folder: Path | None
+    split: Any
+    device: str
+    world: World
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        chosen, given = self.settings.stage_class, self.settings.given
+        self.own = None  # a class that does not fit is refused before there is a run
+        if chosen is not None and not (self.folder and is_trained(self.folder)):
+            self.own = own.create(chosen, self.recipe.stage)
+        self.split = self.settings.data.load_split(self.folder) if self.split is None else self.split
+        self.settings = self.recipe.sized(self.settings, self.split)
+        self.is_new = self.folder is None or not is_begun(self.folder)
+        if self.folder is not None and not self.is_new:
+            self.settings = resumed(self.settings, self.folder)
+        self.manifest = {
+            "split": self.split.manifest(),
+            "seed": self.recipe.seed(self.settings),
+            "device": self.device,
+            "given": sorted(given),
+            "notices": list(notices_of(self.split)),
+        }
+
+    @property
+    def phases(self) -> Sequence[Phase]:
+        """Return the trainings of the settings."""
+        return phases_of(self.recipe, self.settings, self.split)
+
+    def begun(self) -> Any:
+        """Return the model that the first training begins with."""
+        if self.own is not None:
+            return self.own
+        with self.progress(LOADING, 0):
+            return self.recipe.create(self.settings, self.split, device=self.device, progress=self.progress)
+
+    def measured(self, model: Any) -> Plan:
+        """Measure the trainings, and choose validations that are worth their time."""
+        if self.settings.stage_class is not None:
+            return Plan(counts_of(self.settings, self.split), {})
+        with self.progress(MEASURING, 0):
+            found = rehearsed(self.phases, model)
+            self.settings = lean(self.settings, self.phases, found)
+            finishing = self.recipe.finishing(self.settings, self.split)
+        return Plan(counts_of(self.settings, self.split), found, finishing)
+
+    def opened(self, inside: Phase | None = None) -> Run:
+        """Open the folder of the run, or of a later training inside it."""
+        assert self.folder is not None
+        folder, values = self.folder, self.settings
+        if inside is not None:
+            folder, values = self.folder / inside.folder, inside.options
+        made_from = {**self.manifest, "seed": getattr(values, "seed", self.manifest["seed"])}
+        config = run_config(folder) if is_begun(folder) else values.model_dump(mode="json", exclude={"report_to"})
+        report_to = self.settings.report_to or () if self.world.is_first else ()
+        return Run(folder, config, made_from, report_to=report_to)
+
+    def trained(self, *, measure: bool) -> tuple[Run, Any]:
+        """Bring every training to its end, and save what answers."""
+        assert self.folder is not None
+        folder, chosen = self.folder, self.settings.stage_class
+        starts = [n for n, phase in enumerate(self.phases) if phase.start and _is_saved(folder / phase.start)]
+        first = starts[-1] if starts else 0
+        told = {} if self.is_new else read_manifest(folder).get("measured", {})
+        found = {title: Measured(**values) for title, values in told.items()}
+        plan = Plan(counts_of(self.settings, self.split), found)
+        if starts:
+            with self.progress(LOADING, 0):
+                start = folder / self.phases[first].start
+                model = load_model(self.recipe, self.settings, start, device=self.device)
+        else:
+            model = self.begun()
+        if measure and self.is_new:
+            plan = self.measured(model)
+            self.manifest["measured"] = {title: value.as_dict() for title, value in plan.measured.items()}
+        phases = self.phases
+        if measure:
+            logger.info("%s", plan.told(phases[first:]))
+        run = self.opened()
+        with estimated(plan.pieces(phases[first:]) if plan.measured else {}):
+            for phase in phases[first:]:
+                if phase.start and not _is_saved(folder / phase.start) and self.world.is_first:
+                    model.save_pretrained(folder / phase.start)
+                log = self.opened(phase) if phase.folder else run
+                if phase.title in plan.measured:
+                    log.ending = plan.measured[phase.title].ending
+                phase.train(model, log, retitled(self.progress, work_title(phase)))
+            if chosen is None:
+                model = self.recipe.completed(self.settings, self.split, model, self.progress)
+        if self.world.is_first:
+            if chosen is None:
+                model.save_pretrained(folder / MODEL)
+            else:
+                own.save(chosen, model, folder / MODEL)
+        return run, model
+
+
+def _is_saved(folder: Path) -> bool:
+    return (folder / CONFIG_FILE).is_file()
