@@ -1,12 +1,15 @@
 """Files appear whole or not at all, and what can be made again is kept in one cache."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from platformdirs import user_cache_path
+
+from thinkrank.errors import ThinkrankError
 
 
 @contextmanager
@@ -34,7 +37,34 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def cache_folder() -> Path:
-    """Return where downloads and converted weights are kept: ``THINKRANK_CACHE``, else the platform's cache folder."""
+    """Return where downloads and converted weights are kept: ``THINKRANK_CACHE``, else the platform's cache folder.
+
+    Where there is no home folder, it is one in the temporary folder that belongs to this user alone.
+
+    Raises:
+        ThinkrankError: if there is no home folder, and somebody else's folder stands in that place.
+    """
     if folder := os.environ.get("THINKRANK_CACHE"):
-        return Path(folder).expanduser()
-    return user_cache_path("thinkrank", appauthor=False)
+        return expanded(folder)
+    try:
+        return user_cache_path("thinkrank", appauthor=False)
+    except RuntimeError:
+        own = Path(tempfile.gettempdir()) / f"thinkrank-{os.getuid()}"
+        own.mkdir(mode=0o700, exist_ok=True)
+        if own.is_symlink() or own.stat().st_uid != os.getuid():
+            raise ThinkrankError(
+                f"there is no home folder, and {own} is somebody else's. Set THINKRANK_CACHE to a folder of yours."
+            ) from None
+        return own
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path in which a leading ``~`` is the home folder.
+
+    Raises:
+        ThinkrankError: if there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ThinkrankError(f"{path}: there is no such home folder. Write the whole path.") from error

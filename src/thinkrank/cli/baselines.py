@@ -25,6 +25,8 @@ def baselines(
     config: options.Config = None,
     assignments: options.Assignments = None,
     filters: options.Filter = None,
+    on_bad: options.OnBad = None,
+    repeats: options.Repeats = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
 ) -> None:
@@ -46,7 +48,9 @@ def baselines(
     from thinkrank.recipes.baseline_run import TUNING_FILE, baseline_settings, read_tuning, run_baselines
     from thinkrank.training import console_progress
 
-    given = options.layers(source, path, option, config, assignments, filters=filters, split=split)
+    given = options.layers(
+        source, path, option, config, assignments, filters=filters, split=split, on_bad=on_bad, repeats=repeats
+    )
     names = [] if systems is None else [name.strip() for name in systems.split(",")]
     settings = baseline_settings(given)
     try:

@@ -59,7 +59,10 @@ def main() -> None:
 
     The folder it is called from can be imported from, after everything else: a stage of your own may lie there.
     """
+    from thinkrank.data.reading.intake import STAND
+
     sys.path.append(str(Path.cwd()))
+    stand = STAND.set("command line")  # advice is given as it is typed here
     try:
         app()
     except ThinkrankError as error:
@@ -70,3 +73,5 @@ def main() -> None:
             raise
         sys.stderr.write(f"thinkrank: {error.filename}: {error.strerror}\n")
         sys.exit(2)
+    finally:
+        STAND.reset(stand)

@@ -30,6 +30,23 @@ SourceOption = Annotated[
 Filter = Annotated[
     list[str] | None, typer.Option("--filter", "-f", help="Filter as key=value, such as k_core=5. Repeatable.")
 ]
+OnBad = Annotated[
+    str | None,
+    typer.Option(
+        "--on-bad", help="What becomes of rows that can't be right: refuse the data, or drop them. [default: refuse]"
+    ),
+]
+BadRows = Annotated[
+    Path | None, typer.Option("--bad-rows", help="File to write dropped rows to, CSV or Parquet by its name.")
+]
+Repeats = Annotated[
+    bool | None,
+    typer.Option(
+        "--repeats/--no-repeats",
+        help="People take things again: train, judge and recommend with items of the history. [default: no]",
+        show_default=False,
+    ),
+]
 Split = Annotated[str | None, typer.Option(help="temporal or leave-last-out. [default: temporal]")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings, laid over the defaults.")]
 Assignments = Annotated[
@@ -59,16 +76,26 @@ def layers(
     *,
     filters: list[str] | None = None,
     split: str | None = None,
+    on_bad: str | None = None,
+    repeats: bool | None = None,
 ) -> "Layers":
     """Collect settings; folders are made absolute, so that a run can be found from anywhere."""
+    from thinkrank.recipes.data import prepared_folder
     from thinkrank.recipes.layers import Layers
 
+    folder = None if source is None else prepared_folder(source)
+    if config is not None and path is None and not option:
+        from thinkrank.data.reading.intake import STAND
+
+        STAND.set("toml")
+    told = {key: value for key, value in (("on_bad", on_bad), ("repeats", repeats)) if value is not None}
     return Layers(
         config=config,
-        source=str(Path(source).resolve()) if source is not None and Path(source).is_dir() else source,
+        source=source if folder is None else str(folder.resolve()),
         path=None if path is None else str(Path(path).expanduser().resolve()),
         split=split,
         options=option or (),
         filters=filters or (),
+        tables=[{"data": told}] if told else (),
         assignments=assignments or (),
     )

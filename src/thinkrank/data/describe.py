@@ -69,13 +69,18 @@ def event_counts(dataset: "Dataset") -> dict[str, int]:
 
 def repeated_share(dataset: "Dataset") -> float:
     """Compute the share of events, each user's first left out, with an item that the user took before."""
-    rows = pl.DataFrame({"user": dataset.interactions["user"], "item": dataset.items_E})
-    again = rows.height - rows.unique().height
-    return again / max(1, rows.height - len(dataset.users))
+    users_E = np.repeat(np.arange(len(dataset.users)), np.diff(dataset.offsets))
+    distinct = pl.Series(users_E * len(dataset.catalogue) + dataset.items_E).n_unique()
+    return (len(users_E) - distinct) / max(1, len(users_E) - len(dataset.users))
 
 
-def remarks(dataset: "Dataset") -> list[str]:
-    """Say what of a data set may surprise whoever trains on it, one line each, with the way out."""
+def remarks(dataset: "Dataset", *, repeats: bool = False) -> list[str]:
+    """Say what of a data set may surprise whoever trains on it, one line each, with the way out.
+
+    Args:
+        dataset: what is trained on.
+        repeats: whether items of a history may be recommended again.
+    """
     name, found = dataset.name, []
     events = event_counts(dataset)
     if len(events) > 1:
@@ -83,7 +88,7 @@ def remarks(dataset: "Dataset") -> list[str]:
         rarest = min((event for event in events if event), key=lambda event: events[event])
         found.append(f"{name}: events of {len(events)} types count alike ({counts}); choose some: {filter_by('event', rarest)}")
     share = repeated_share(dataset)
-    if share > REPEATS_WORTH_A_WORD:
+    if share > REPEATS_WORTH_A_WORD and not repeats:
         found.append(
             f"{name}: {share:.0%} of all choices are of something the user took before, which is never recommended "
             f"unless you say {setting('repeats', True, of_source=False)}"

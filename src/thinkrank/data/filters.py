@@ -3,6 +3,7 @@
 Every filter returns a new data set and raises a `ThinkrankError` if it would leave nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 from jaxtyping import Bool
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
+from thinkrank.data.describe import event_counts
+from thinkrank.data.reading.intake import setting
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
 
@@ -21,6 +25,9 @@ from thinkrank.options import Options
 class FilterOptions(Options):
     """Choose what to keep. Filters apply in this order; None or False leaves one out."""
 
+    event: tuple[str, ...] | None = Field(
+        None, min_length=1, description="keep interactions of these types of event, such as purchase; one or several"
+    )
     min_title_chars: int | None = Field(
         None, ge=1, description="keep items whose title has at least this many characters"
     )
@@ -33,6 +40,11 @@ class FilterOptions(Options):
     )
     seen_items_only: bool = Field(False, description="keep only items with an interaction left")
 
+    @field_validator("event", mode="before")
+    @classmethod
+    def _one_or_several(cls, event: Any) -> Any:
+        return tuple(part.strip() for part in event.split(",")) if isinstance(event, str) else event
+
 
 def apply_filters(dataset: Dataset, options: FilterOptions) -> Dataset:
     """Apply the filters that the options ask for.
@@ -40,6 +52,8 @@ def apply_filters(dataset: Dataset, options: FilterOptions) -> Dataset:
     Raises:
         ThinkrankError: if a filter leaves nothing, or asks for ratings the data set does not have.
     """
+    if options.event is not None:
+        dataset = filter_events(dataset, options.event)
     if options.min_title_chars is not None or options.max_title_words is not None:
         dataset = filter_titles(dataset, min_chars=options.min_title_chars, max_words=options.max_title_words)
     if options.min_rating is not None:
@@ -51,6 +65,24 @@ def apply_filters(dataset: Dataset, options: FilterOptions) -> Dataset:
     if options.seen_items_only:
         dataset = keep_seen_items(dataset)
     return dataset
+
+
+def filter_events(dataset: Dataset, kinds: Sequence[str]) -> Dataset:
+    """Keep interactions of some types of event.
+
+    Raises:
+        ThinkrankError: if the data has no types, or not one of these; names those there are.
+    """
+    if "event" not in dataset.interactions.columns:
+        column = setting("columns", {"event": "..."})
+        raise ThinkrankError(f"{dataset.name}: has no types of event to choose by. Name the column, as in {column}.")
+    known = event_counts(dataset)
+    for kind in kinds:
+        if kind not in known:
+            near = did_you_mean(kind, list(known))
+            there = ", ".join(f"{name or '(none)'} {count:,}" for name, count in known.items())
+            raise ThinkrankError(f"{dataset.name}: no event {kind!r}{near}; there are {there}")
+    return _keep_events(dataset, pl.col("event").is_in(list(kinds)), {"filter": "events", "event": list(kinds)})
 
 
 def filter_titles(dataset: Dataset, *, min_chars: int | None = None, max_words: int | None = None) -> Dataset:

@@ -198,6 +198,8 @@ def drop_unknown_items(events: Table, items: Table, untitled: pl.Series) -> tupl
     marked = events.with_frame(events.frame.with_columns(known.alias("_known")))
     first = events.frame["item"].filter(~known).head(1).to_list()
     what = f"interactions whose item is not in {items.file}" + (f", such as {first[0]!r}" if first else "")
+    if 2 * int((~known).sum()) > len(known) and items.frame.height:
+        what += f", where ids are like {items.frame['item'][0]!r}"
     kept, more = _drop(marked, ~pl.col("_known"), what)
     return kept.with_frame(kept.frame.drop("_known")), notices + more
 

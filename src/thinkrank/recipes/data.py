@@ -1,5 +1,6 @@
 """What a run is made from: its data, how it is cut, and the candidate lists that judge it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -8,6 +9,7 @@ from pydantic import Field, field_validator
 from thinkrank.data import (
     Dataset,
     FilterOptions,
+    ImpressionDataset,
     ImpressionSplit,
     Split,
     apply_filters,
@@ -15,6 +17,8 @@ from thinkrank.data import (
     load_impressions,
     split_dataset,
 )
+from thinkrank.data.describe import remarks
+from thinkrank.data.reading.intake import OnBad
 from thinkrank.data.synthetic import relay_split
 from thinkrank.data.ties import Ties
 from thinkrank.errors import ThinkrankError
@@ -50,7 +54,18 @@ class DataSettings(Options):
         None, description="file or folder; without one the source is downloaded or found installed"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="options of the source")
+    on_bad: OnBad = Field(
+        "refuse", description="what becomes of rows that can't be right: the data is refused, or they are dropped"
+    )
+    bad_rows: str | None = Field(
+        None, description="file for dropped rows, CSV or Parquet; without it bad_rows.csv in the run's folder"
+    )
     filters: FilterOptions = FilterOptions()
+    repeats: bool = Field(
+        False,
+        description="people take things again, so items of a history may be recommended: in training, evaluation and "
+        "answers alike",
+    )
     split: Literal["temporal", "leave-last-out"] = Field("temporal", description="how train, valid and test are cut")
     ties: Ties | None = Field(
         None,
@@ -58,20 +73,28 @@ class DataSettings(Options):
         "time that stand before it in the file; without it strict where times are days, else before",
     )
 
-    def load(self) -> Dataset:
-        """Read and filter the data set."""
-        folder = Path(self.source)
-        if (folder / "dataset.json").is_file():
+    def load(self, beside: Path | None = None) -> Dataset:
+        """Read and filter the data set, and add to its notices what may surprise whoever trains on it.
+
+        Args:
+            beside: folder for dropped rows, where no file is named for them.
+        """
+        folder = prepared_folder(self.source)
+        if folder is not None:
             if self.path is not None or self.options:
                 raise ThinkrankError(f"{folder} is a prepared data set: it takes no path and no options")
-            return apply_filters(Dataset.load(folder), self.filters)
-        return apply_filters(load_dataset(self.source, self.path, **self.options), self.filters)
+            dataset = Dataset.load(folder)
+        else:
+            bad_rows = file_of_bad_rows(self, beside)
+            dataset = load_dataset(self.source, self.path, on_bad=self.on_bad, bad_rows=bad_rows, **self.options)
+        dataset = apply_filters(dataset, self.filters)
+        return replace(dataset, notices=(*dataset.notices, *remarks(dataset, repeats=self.repeats)))
 
-    def load_split(self) -> Split:
+    def load_split(self, beside: Path | None = None) -> Split:
         """Read, filter and split the data set; of a relay only each user's last event can be told."""
         if self.source == "synthetic-relay":
             return relay_split(self.load())
-        return split_dataset(self.load(), self.split, ties=self.ties)
+        return split_dataset(self.load(beside), self.split, ties=self.ties)
 
 
 class ListDataSettings(Options):
@@ -80,14 +103,25 @@ class ListDataSettings(Options):
     source: str = Field("synthetic", description="format of the lists")
     path: str | None = Field(None, description="folder or zip archive; synthetic lists have none")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the source")
+    on_bad: OnBad = Field(
+        "refuse", description="what becomes of lists with a row that can't be right: refused all, or these dropped"
+    )
+    bad_rows: str | None = Field(
+        None, description="file for dropped rows, CSV or Parquet; without it bad_rows.csv in the run's folder"
+    )
     valid_share: float = Field(
         0.1, gt=0, lt=1, description="share of the lists that choose weights, the newest but for the test part"
     )
     test_share: float = Field(0.1, gt=0, lt=1, description="share of the lists that are reported, the newest")
 
-    def load_split(self) -> ImpressionSplit:
+    def load(self, beside: Path | None = None) -> ImpressionDataset:
+        """Read the lists; dropped rows are written into the folder `beside`, where no file is named for them."""
+        bad_rows = file_of_bad_rows(self, beside)
+        return load_impressions(self.source, self.path, on_bad=self.on_bad, bad_rows=bad_rows, **self.options)
+
+    def load_split(self, beside: Path | None = None) -> ImpressionSplit:
         """Read the lists and cut them in time."""
-        return load_impressions(self.source, self.path, **self.options).split(self.valid_share, self.test_share)
+        return self.load(beside).split(self.valid_share, self.test_share)
 
 
 DataT = TypeVar("DataT", DataSettings, ListDataSettings)
@@ -136,6 +170,18 @@ def moved(data: DataT, path: str | Path | None) -> DataT:
 def origin(source: str | None) -> str:
     """Return the format of the data; a prepared folder is asked for the source it was made from."""
     source = source or DataSettings().source
-    if (Path(source) / "dataset.json").is_file():
-        return str(Dataset.load(source).source.get("source"))
-    return source
+    folder = prepared_folder(source)
+    return source if folder is None else str(Dataset.load(folder).source.get("source"))
+
+
+def prepared_folder(source: str) -> Path | None:
+    """Return the folder that `data prepare` wrote, if it is one; any other name means a source."""
+    folder = Path(source).expanduser()
+    return folder if (folder / "dataset.json").is_file() else None
+
+
+def file_of_bad_rows(data: DataSettings | ListDataSettings, beside: Path | None) -> Path | None:
+    """Return where dropped rows are written: the file that is named, else one in the folder, if there is one."""
+    if data.bad_rows is not None:
+        return Path(data.bad_rows).expanduser()
+    return None if beside is None else beside / "bad_rows.csv"

@@ -301,7 +301,7 @@ def test_every_row_at_fault_is_counted_and_can_be_left_out(layout, tmp_path):
     assert "1 more row is at fault" in told
     kept = load_dataset(layout.source, tmp_path, on_bad="drop", bad_rows=tmp_path / "bad.csv")
     assert len(kept.items_E) == 2
-    assert [notice for notice in kept.notices if "dropped 1 rows, user is missing" in notice]
+    assert [notice for notice in kept.notices if "dropped 1 rows: user is missing (first: row 2" in notice]
     bad = pl.read_csv(tmp_path / "bad.csv")
     assert bad["row"].to_list() == [2, 3]
     assert bad["line"].to_list() == [2 + layout.header, 3 + layout.header]

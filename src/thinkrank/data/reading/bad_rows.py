@@ -1,11 +1,12 @@
 """Rows that were left out, in a file beside what was made without them."""
 
+import re
 from pathlib import Path
 
 import polars as pl
 
 from thinkrank._files import atomic_write
-from thinkrank.data.reading.intake import Intake
+from thinkrank.data.reading.intake import Fault, Intake
 
 _SCHEMA = {"file": pl.String, "row": pl.Int64, "line": pl.Int64, "fault": pl.String, "values": pl.String}
 
@@ -33,6 +34,12 @@ def write_bad_rows(intake: Intake, path: str | Path | None) -> list[str]:
                 frame.write_csv(file)
         where = f"; see {path}"
     return [
-        f"{fault.first.file}: dropped {fault.count:,} rows, {fault.problem} (first: {fault.first}){where}"
+        f"{fault.first.file}: dropped {fault.count:,} rows: {_reason(fault)} "
+        f"(first: {str(fault.first).partition(', ')[2]}){where}"
         for fault in intake.faults.values()
     ]
+
+
+def _reason(fault: Fault) -> str:
+    """Return what is wrong, without what to do about it."""
+    return re.split(r"\. (?=[A-Z])", fault.problem)[0].rstrip(".")

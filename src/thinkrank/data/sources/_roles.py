@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thinkrank.data._nearest import did_you_mean, nearest
 from thinkrank.data.reading import ROW, TABLE_SUFFIXES, DataFile, Files, read_records
-from thinkrank.data.reading.intake import note, setting
+from thinkrank.data.reading.intake import Intake, note, opened, setting
 from thinkrank.errors import ThinkrankError
 
 USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -91,7 +91,8 @@ def suggested(files: Files, roles: Mapping[str, Sequence[str]], missing: Iterabl
         if not file.name.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES):
             continue
         try:
-            present = next(read_records(file)).columns
+            with opened(Intake()):  # what is wrong with its rows is said when it is read
+                present = next(read_records(file)).columns
         except (ThinkrankError, StopIteration):
             continue
         for table in missing:

@@ -1,12 +1,13 @@
 """Everything that is wrong with a source's files, at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.describe import remarks
+from thinkrank.data.filters import FilterOptions, apply_filters
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.reading.bad_rows import write_bad_rows
 from thinkrank.data.reading.intake import Fault, Intake, OnBad, opened
@@ -63,6 +64,8 @@ def check_source(
     lists: bool = False,
     on_bad: OnBad = "refuse",
     bad_rows: str | Path | None = None,
+    filters: FilterOptions | Mapping[str, Any] | None = None,
+    repeats: bool = False,
     **options: Any,
 ) -> Checked:
     """Read a source to its end and collect every fault of every file, instead of stopping at the first.
@@ -73,6 +76,8 @@ def check_source(
         lists: read displayed lists, where a source of both kinds has this name.
         on_bad: refuse, or drop to see what is left without the rows at fault.
         bad_rows: file for dropped rows; None writes none.
+        filters: what to keep of interactions.
+        repeats: whether items of a history may be recommended again, so that nothing has to be said of them.
         options: of the source.
 
     Raises:
@@ -92,6 +97,12 @@ def check_source(
     notices = [*intake.notices, *(data.notices if data else ())]
     if not failures:
         notices += write_bad_rows(intake, bad_rows)
+    if isinstance(data, Dataset) and filters is not None:
+        chosen = filters if isinstance(filters, FilterOptions) else FilterOptions.model_validate(filters)
+        try:
+            data = apply_filters(data, chosen)
+        except ThinkrankError as error:
+            failures.append(str(error))
     if isinstance(data, Dataset):
-        notices += remarks(data)
+        notices += remarks(data, repeats=repeats)
     return Checked(failures, list(intake.faults.values()), notices, on_bad, data)

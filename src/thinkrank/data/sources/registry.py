@@ -119,6 +119,9 @@ def read(gives: Gives, name: str, path: str | Path | None, options: Mapping[str,
         ThinkrankError: if source, path or an option is wrong, or a file cannot be read at all.
     """
     known = _SOURCES[gives]
+    if name not in known and Path(name).is_dir():
+        table = f"thinkrank data check table --path {shlex.quote(name)}"
+        raise ThinkrankError(f"{name}: a folder that `data prepare` did not write. If it holds tables: `{table}`.")
     if name not in known:
         raise ThinkrankError(
             f"unknown source {name!r}{did_you_mean(name, list(known))}. Use one of: {', '.join(known)}."
