@@ -143,7 +143,7 @@ async def recommend_stream(
             if text:
                 yield event("thought", {"place": place, "text": text})
             elif not future.done():
-                yield event("fault", {"status": 504, "error": f"no answer within {job.deadline - job.asked:.3g} s"})
+                yield event("fault", {"status": 504, "error": job.overdue})
                 return
         try:
             answer = result_of(state, job, future)

@@ -64,6 +64,11 @@ class Job:
         """Tell whether nobody waits for the answer."""
         return self.gone.is_set() or time.monotonic() > self.deadline
 
+    @property
+    def overdue(self) -> str:
+        """Say that the deadline has come."""
+        return f"no answer within {1000 * (self.deadline - self.asked):,.0f} ms"
+
 
 class Batcher:
     """Answer jobs in threads.

@@ -102,7 +102,7 @@ async def answered(state: State, request: Request, job: Job) -> Any:
         state.metrics.cancelled.inc()
         if gone.done():
             raise HTTPException(499, "the client has closed the connection")
-        raise HTTPException(504, f"no answer within {job.deadline - job.asked:.3g} s")
+        raise HTTPException(504, job.overdue)
     finally:
         job.gone.set()
         gone.cancel()
@@ -115,7 +115,7 @@ def result_of(state: State, job: Job, future: "asyncio.Future[Any]") -> Any:
         answer = future.result()
     except CancelledError as error:
         state.metrics.cancelled.inc()
-        raise HTTPException(504, f"no answer within {job.deadline - job.asked:.3g} s") from error
+        raise HTTPException(504, job.overdue) from error
     state.metrics.waited.observe(job.began - job.asked)
     if isinstance(answer, schemas.RecommendResponse):
         for stage in answer.stages:
