@@ -1,0 +1,190 @@
+"""What a run is asked, it answers by item id, one user or all, and in the way that validation found better."""
+
+import json
+import logging
+
+import polars as pl
+import pytest
+import tomli_w
+
+from thinkrank.data import History, load_dataset, load_impressions, split_dataset
+from thinkrank.data.candidate_lists import read_candidate_lists
+from thinkrank.errors import ThinkrankError
+from thinkrank.pretrained import FORMAT
+from thinkrank.recipes.answering import rank_pairs, recommend, recommend_many, rerank_lists
+from thinkrank.recipes.opening import opened
+from thinkrank.rerank import Pointwise, train_network
+from thinkrank.retrieve import ItemKNN
+
+ITEMS = [f"i{number}" for number in range(10, 20)]
+
+
+def write_events(folder, items=ITEMS):
+    folder.mkdir(exist_ok=True)
+    (folder / "items.csv").write_text("item,title\n" + "".join(f"{item},Wine {item}\n" for item in items))
+    rows = [
+        f"u{user},{ITEMS[(user + step * step) % 10]},{1_600_000_000 + 1000 * user + step}\n"
+        for user in range(12)
+        for step in range(5)
+    ]
+    (folder / "interactions.csv").write_text("user,item,timestamp\n" + "".join(rows))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run that trained item-kNN on a shop."""
+    shop, folder = write_events(tmp_path / "shop"), tmp_path / "run"
+    ItemKNN().fit(split_dataset(load_dataset("table", shop))).save_pretrained(folder / "model")
+    config = {"data": {"source": "table", "path": str(shop)}, "training": {"steps": 1}}
+    (folder / "config.toml").write_text(tomli_w.dumps(config))
+    return folder
+
+
+def test_histories_cross_into_the_model_by_id_and_a_notice_says_what_it_lacks(run, tmp_path, caplog):
+    before = recommend(run, user="u3", k=10, filter_seen=False).table()
+    write_events(tmp_path / "shop", [item for item in ITEMS if item != "i10"] + ["a-new-one"])
+    after = recommend(run, user="u3", k=10, filter_seen=False)
+    assert before.equals(after.table())
+    write_events(tmp_path / "shop", ["a-new-one", *ITEMS])
+    (tmp_path / "shop" / "interactions.csv").write_text("user,item,timestamp\nu3,a-new-one,5\nu3,i12,6\n")
+    with caplog.at_level(logging.WARNING, "thinkrank"):
+        told = recommend(run, user="u3")
+    assert [told.catalogue.ids[row] for row in told.history.items] == ["i12"]
+    assert "left 1 of 2 events out of the histories" in caplog.text
+    assert "'a-new-one'" in caplog.text
+
+
+def test_all_users_are_answered_as_one_by_one(run):
+    table = recommend_many(run, "all", k=3)
+    assert table.columns == ["user", "place", "item", "title", "score"]
+    assert table["user"].n_unique() == 12
+    for user in ("u0", "u7"):
+        alone = recommend(run, user=user, k=3).table().select("place", "item", "title", "score")
+        assert table.filter(pl.col("user") == user).drop("user").equals(alone)
+
+
+def test_users_of_a_file_and_new_users_with_their_own_histories_are_answered(run, tmp_path):
+    (tmp_path / "some.csv").write_text("user\nu7\nu2\n")
+    some = recommend_many(run, tmp_path / "some.csv", k=2)
+    assert some["user"].to_list() == ["u7", "u7", "u2", "u2"]
+    (tmp_path / "new.csv").write_text("user,item,timestamp\nanna,i13,200\nanna,i11,100\nbert,nothing,5\n")
+    new = recommend_many(run, tmp_path / "new.csv", k=2)
+    typed = recommend(run, titles=["i11", "i13"], k=2).table()
+    assert new.filter(pl.col("user") == "anna")["item"].to_list() == typed["item"].to_list()
+    assert new.filter(pl.col("user") == "bert").height == 2  # of an empty history
+
+
+def test_reasons_stand_beside_each_item(run, tmp_path):
+    rows = [  # five pairs of wines, each liked by its own twenty people
+        f"v{user},{ITEMS[2 * (user % 5) + step]},{1_600_000_000 + 1000 * user + step}\n"
+        for user in range(100)
+        for step in range(2)
+    ]
+    (tmp_path / "shop" / "interactions.csv").write_text("user,item,timestamp\n" + "".join(rows))
+    table = recommend_many(run, "all", k=10, reasons=True, filter_seen=False)
+    assert table.columns[-1] == "reason"
+    explained = table.filter(pl.col("user") == "v0", pl.col("reason").str.len_chars() > 0)
+    assert set(explained["item"]) == {ITEMS[0], ITEMS[1]}
+
+
+def test_who_asks_is_told_before_the_model_is_loaded(run):
+    (run / "model" / "model.safetensors").write_bytes(b"")
+    asked = []
+    with pytest.raises(ThinkrankError, match="damaged"):
+        recommend(run, user="u3", begin=asked.append)
+    assert len(asked[0].history) == 5
+
+
+def test_data_that_moved_is_found_by_its_path(run, tmp_path):
+    before = recommend(run, user="u3").table()
+    (tmp_path / "shop").rename(tmp_path / "elsewhere")
+    with pytest.raises(ThinkrankError, match="no such file"):
+        recommend(run, user="u3")
+    assert recommend(run, user="u3", path=str(tmp_path / "elsewhere")).table().equals(before)
+
+
+def test_a_retriever_ranks_a_first_stages_lists(run, tmp_path):
+    (tmp_path / "pairs.csv").write_text("user,item,score\nu3,i12,.5\nu3,i11,.9\nu1,i15,.1\n")
+    table = rank_pairs(run, read_candidate_lists(tmp_path / "pairs.csv"))
+    assert table.select("request", "user", "shown_at").rows()[0][:2] == (0, "u3")
+    assert table["request"].to_list() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "verb", "told"),
+    [
+        ("eglr", "retrieve", "holds a re-ranker, no retriever: ask it with `thinkrank rerank`"),
+        ("r2rank", "retrieve", "holds a ranker, no retriever: ask it with `thinkrank rank`"),
+        ("r2ec", "rerank", "holds a retriever, no re-ranker: ask it with `thinkrank recommend`"),
+        ("eglr", "rank", "holds a re-ranker, no ranker"),
+    ],
+)
+def test_a_run_of_another_stage_is_named_with_the_command_that_asks_it(tmp_path, kind, verb, told):
+    write_config(tmp_path / "model", kind)
+    with pytest.raises(ThinkrankError, match=told):
+        opened(tmp_path, verb)
+
+
+def test_a_training_that_has_not_finished_is_told_from_none(tmp_path):
+    with pytest.raises(ThinkrankError, match="no trained retriever here"):
+        opened(tmp_path, "retrieve")
+    (tmp_path / "config.toml").write_text("[training]\nsteps = 1\n")
+    with pytest.raises(ThinkrankError, match="has not finished"):
+        opened(tmp_path, "retrieve")
+
+
+@pytest.mark.parametrize(
+    ("thinking", "plain", "better"),
+    [([0.01, 0.05], [0.03, 0.04], True), ([0.05, 0.01], [0.06, 0.01], False), ([], [0.02], False)],
+)
+def test_it_answers_in_the_way_that_validation_found_better_and_says_so(tmp_path, thinking, plain, better):
+    write_config(tmp_path / "model", "r2ec", {"reading": "text", "prompt": {"history_window": 7}})
+    (tmp_path / "config.toml").write_text("[training]\nsteps = 1\n")
+    log = [
+        {"step": step, "valid_ndcg@10": without} | ({"valid_thinking_ndcg@10": thinking[step]} if thinking else {})
+        for step, without in enumerate(plain)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+    run = opened(tmp_path, "retrieve")
+    mode = run.mode(None)
+    assert (mode.think, run.window) == (better, 7)
+    assert ("validation NDCG@10" in mode.told) == bool(thinking)
+    assert run.mode(not better).think is not better
+
+
+def test_what_cannot_think_is_not_asked_to(run):
+    with pytest.raises(ThinkrankError, match="writes no thoughts"):
+        recommend(run, user="u3", think=True)
+    with pytest.raises(ThinkrankError, match="no thoughts that a temperature could change"):
+        recommend(run, user="u3", temperature=0.5)
+
+
+def test_displayed_lists_are_answered_under_their_ids_without_feedback(tmp_path):
+    model = Pointwise()
+    (tmp_path / "old").mkdir()
+    rows = [f"{number},u{number % 3},i{item},{item},{100 + number},{int(item == 0)}" for number in range(8) for item in range(3)]
+    (tmp_path / "old" / "lists.csv").write_text("list,user,item,position,time,click\n" + "\n".join(rows) + "\n")
+    train_network(model, load_impressions("table", tmp_path / "old").split())
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "new").mkdir()
+    new = "list,user,item,position,time\nB,u1,i1,1,900\nB,u1,i0,2,900\nalone,u2,i2,1,700\nA,u1,i2,1,800\nA,u1,i9,2,800\n"
+    (tmp_path / "new" / "lists.csv").write_text(new)
+    table = rerank_lists(tmp_path, "table", tmp_path / "new", {}, k=10**9)
+    assert table["list"].unique(maintain_order=True).to_list() == ["B", "alone", "A"]
+    assert table["request"].to_list() == [0, 0, 1, 2, 2]
+
+
+def test_a_history_of_another_catalogue_is_read_by_id_in_python_too(run, tmp_path):
+    model = ItemKNN.from_pretrained(run / "model")
+    other = load_dataset("table", write_events(tmp_path / "other", ["a0", *ITEMS]))
+    rows = other.history("u3").items
+    expected = model.retrieve([[other.catalogue.ids[row] for row in rows]], 3)
+    assert model.retrieve([other.history("u3")], 3).items_BK.tolist() == expected.items_BK.tolist()
+    with pytest.raises(ThinkrankError, match="holds item 10"):
+        model.retrieve([History(rows)], 3)  # which says nothing of whose rows they are
+
+
+def write_config(folder, kind, config=None):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"kind": kind, "format": FORMAT, "config": config or {}}))
