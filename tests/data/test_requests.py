@@ -126,3 +126,29 @@ def test_features_without_a_name_and_names_without_features_are_refused():
 def test_neither_type_has_a_place_for_feedback():
     names = {field.name for kind in (Requests, Candidates) for field in fields(kind)}
     assert not [name for name in names if any(word in name for word in ("feedback", "target", "label", "click"))]
+
+
+def test_histories_are_put_into_another_catalogues_rows_by_id(caplog):
+    theirs = Catalogue(pl.DataFrame({"item": ["a", "b", "c", "d"], "title": list("abcd")}))
+    ours = Catalogue(pl.DataFrame({"item": ["d", "b", "a"], "title": list("dba")}))
+    days = History(
+        np.array([0, 2, 1, 3], np.int32), np.array([5, 5, 5, 9]), None, np.array([0, 1, 2, 0], np.int32), theirs
+    )
+    unnamed = History.of([0, 1])
+    with caplog.at_level("WARNING", "thinkrank"):
+        moved = Requests([days, unnamed], ("u", "v")).within(ours)
+    past, same = moved.histories
+    assert [ours.ids[row] for row in past.items] == ["a", "b", "d"]
+    assert (past.times.tolist(), past.tied.tolist()) == ([5, 5, 9], [0, 1, 0])
+    assert same is unnamed
+    assert "left 1 of 4 events out of the histories" in caplog.text
+    assert "'c'" in caplog.text
+    assert moved.within(ours) is moved
+    packed = Requests(Histories.of([days])).within(ours)
+    assert packed.histories[0].items.tolist() == past.items.tolist()
+
+
+def test_equal_rows_of_another_catalogue_are_left_as_they_are():
+    first, second = (Catalogue(pl.DataFrame({"item": ["a", "b"], "title": ["A", "B"]})) for _ in range(2))
+    requests = Requests([History(np.array([1], np.int32), catalogue=first)])
+    assert requests.within(second) is requests
