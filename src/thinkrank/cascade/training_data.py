@@ -43,7 +43,7 @@ def candidates_from_retriever(
     """
     if size < 2:
         raise ThinkrankError(f"a set holds the positive and at least one negative, so its size is not {size}")
-    found = _retrieved(samples, retriever, size, filter_seen=True)
+    found = _retrieved(samples, retriever, size, filter_seen=not samples.dataset.repeats)
     others = [
         items[(items >= 0) & (items != target)][: size - 1]
         for items, target in zip(found.items_BK, samples.targets, strict=True)

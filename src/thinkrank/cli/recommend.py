@@ -28,7 +28,10 @@ def recommend(
         bool | None,
         typer.Option(help="Let the model write a thought and answer from it. [default: what validation found better]"),
     ] = None,
-    seen: Annotated[bool, typer.Option("--seen", help="Recommend items of the history again, too.")] = False,
+    seen: Annotated[
+        bool | None,
+        typer.Option(help="Recommend items of the history again, too. [default: as the run was trained]"),
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Temperature of the thought; 0 is greedy. [default: the model's]")
     ] = None,
@@ -51,18 +54,18 @@ def recommend(
     from thinkrank.errors import ThinkrankError
 
     if (user is not None) + bool(history) + (users is not None) != 1:
-        raise ThinkrankError("give --user ID, or --history TITLE (repeat it for each item), or --users all or a file")
+        raise ThinkrankError("give either --user ID or --history TITLE (repeat it for each item), or --users all or a file")
     if users is None and (out is not None or reasons):
         raise ThinkrankError("--out and --reasons are for many users: give --users all, or --users and a file")
     if users is not None and json_output:
         raise ThinkrankError("--json is for one user: name a file that ends in .jsonl, as --out recs.jsonl")
-    out = tables.check_table_file(out)
+    out, leave_out = tables.check_table_file(out), None if seen is None else not seen
     if users is not None:
         from thinkrank.recipes.answering import recommend_many
         from thinkrank.training.progress import console_progress
 
         table = recommend_many(
-            run, users, k=k, think=think, temperature=temperature, filter_seen=not seen, reasons=reasons,
+            run, users, k=k, think=think, temperature=temperature, filter_seen=leave_out, reasons=reasons,
             every_text=all_texts, path=path, device=device, progress=console_progress,
         )  # fmt: skip
         tables.write_table(table, out)
@@ -76,7 +79,7 @@ def recommend(
         k=k,
         think=think,
         temperature=temperature,
-        filter_seen=not seen,
+        filter_seen=leave_out,
         path=path,
         device=device,
         begin=None if json_output else tables.print_history,

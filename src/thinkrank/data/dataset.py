@@ -51,6 +51,8 @@ class Dataset:
         notices: what was dropped or repaired on the way in, one line each with its count.
         source: where it came from (source, options, files), for the manifest.
         filters: what was filtered out since, in order, for the manifest.
+        repeats: people take things again, so items of a history compete in training, evaluation and answers; not part of
+            the fingerprint.
 
     Raises:
         ThinkrankError: if another column is missing, one has another type, a user, item or time is null, or nothing is
@@ -63,6 +65,7 @@ class Dataset:
     notices: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
     filters: tuple[Mapping[str, Any], ...] = ()
+    repeats: bool = False
 
     def __post_init__(self) -> None:
         interactions = self.interactions
@@ -183,7 +186,7 @@ class Dataset:
             "source": dict(self.source),
             "filters": [dict(applied) for applied in self.filters],
             "notices": list(self.notices),
-        }
+        } | ({"repeats": True} if self.repeats else {})
         with atomic_write(folder / "dataset.json") as file:
             file.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -204,6 +207,7 @@ class Dataset:
             notices=tuple(record["notices"]),
             source=record["source"],
             filters=tuple(record["filters"]),
+            repeats=record.get("repeats") is True,
         )
         if dataset.fingerprint != record["fingerprint"]:
             raise ThinkrankError(

@@ -77,7 +77,7 @@ def recommend(
     k: int = 10,
     think: bool | None = None,
     temperature: float | None = None,
-    filter_seen: bool = True,
+    filter_seen: bool | None = None,
     path: str | None = None,
     device: str = "auto",
     begin: Callable[[Asked], None] | None = None,
@@ -91,7 +91,7 @@ def recommend(
         k: how many items.
         think: let the model write a thought first; None for the way that validation found better.
         temperature: of the thought; None for the model's own.
-        filter_seen: leave items of the history out.
+        filter_seen: leave items of the history out; None for what the run's data says (`data.repeats`).
         path: where the run's data is now; None for where it was.
         device: auto, cpu, cuda, cuda:1 or mps.
         begin: told who asks before the model is loaded.
@@ -111,7 +111,8 @@ def recommend(
         begin(Asked(past, catalogue, run.window))
     mode = run.mode(think)
     model = run.load(device)
-    ranking = model.retrieve(requests, k, filter_seen=filter_seen, **_ways(run, model, mode, think, temperature))
+    leave_out = run.filters(filter_seen)
+    ranking = model.retrieve(requests, k, filter_seen=leave_out, **_ways(run, model, mode, think, temperature))
     return Recommended(_checked(ranking, model, catalogue, [past]), past, catalogue, run.window, mode)
 
 
@@ -122,7 +123,7 @@ def recommend_many(
     k: int = 10,
     think: bool | None = None,
     temperature: float | None = None,
-    filter_seen: bool = True,
+    filter_seen: bool | None = None,
     reasons: bool = False,
     every_text: bool = False,
     path: str | None = None,
@@ -138,7 +139,7 @@ def recommend_many(
         k: how many items.
         think: let the model write a thought first; None for the way that validation found better.
         temperature: of the thought; None for the model's own.
-        filter_seen: leave items of the history out.
+        filter_seen: leave items of the history out; None for what the run's data says (`data.repeats`).
         reasons: say beside each item what of the data speaks for it.
         every_text: also give thoughts that a check found faults in.
         path: where the run's data is now; None for where it was.
@@ -162,7 +163,7 @@ def recommend_many(
     tables = []
     with progress("answering", len(requests)) as advance:
         for _, part in requests.batches(_AT_ONCE):
-            ranking = model.retrieve(part, k, filter_seen=filter_seen, **ways)
+            ranking = model.retrieve(part, k, filter_seen=run.filters(filter_seen), **ways)
             ranking = _checked(ranking, model, catalogue, part.histories)
             table = ranking.table(catalogue, part, every_text=every_text).drop("request")
             tables.append(table if why is None else table.with_columns(why(ranking, part)))

@@ -88,7 +88,9 @@ class DataSettings(Options):
             bad_rows = file_of_bad_rows(self, beside)
             dataset = load_dataset(self.source, self.path, on_bad=self.on_bad, bad_rows=bad_rows, **self.options)
         dataset = apply_filters(dataset, self.filters)
-        return replace(dataset, notices=(*dataset.notices, *remarks(dataset, repeats=self.repeats)))
+        repeats = self.repeats or dataset.repeats
+        known = [notice for notice in remarks(dataset, repeats=repeats) if notice not in dataset.notices]
+        return replace(dataset, notices=(*dataset.notices, *known), repeats=repeats)
 
     def load_split(self, beside: Path | None = None) -> Split:
         """Read, filter and split the data set; of a relay only each user's last event can be told."""

@@ -90,6 +90,10 @@ class Opened:
             return known
         return self.dataset(path).catalogue
 
+    def filters(self, asked: bool | None) -> bool:
+        """Tell whether items of the history are left out: as asked, else unless people take things again here."""
+        return not self.config.get("data", {}).get("repeats", False) if asked is None else asked
+
     @cached_property
     def window(self) -> int | None:
         """Return how many of the newest items of a history are read; None for all."""

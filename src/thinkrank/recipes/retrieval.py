@@ -199,10 +199,10 @@ class RetrievalRecipe:
         if reporting.RECPO not in logs:
             return [Validation(key, kept_value(first, key, "best"), label)]
         value = kept_value(logs[reporting.RECPO], thinking, "best")
-        found = [Validation(thinking, value, f"{label} with a thought (RecPO)")]
+        found = [Validation(thinking, value, label, "with a thought (RecPO)")]
         if first:
             value = kept_value(first, key, "best")
-            found.insert(0, Validation(key, value, f"{label} without a thought (warm start)"))
+            found.insert(0, Validation(key, value, label, "without a thought (warm start)"))
         return found
 
     def questions(self, settings: RetrieveSettings, split: Split, options: EvaluationOptions) -> Samples:
@@ -249,7 +249,7 @@ class RetrievalRecipe:
             systems,
             questions,
             cutoffs=_CUTOFFS,
-            filter_seen=not options.seen,
+            filter_seen=False if options.seen else None,
             batch_size=_BATCH,
             progress=progress,
         )

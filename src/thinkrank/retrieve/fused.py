@@ -139,7 +139,7 @@ class Fused(DenseRetriever[FusedConfig]):
         requests, is_new_I = samples.requests(), np.asarray(counts_I) == 0
         scores = [_scores(part, requests, num_items) for part in self.parts.values()]
         competes_BI = np.isfinite(np.stack(scores)).all(axis=0)
-        if self.config.filter_seen:
+        if self.config.filter_seen and not samples.dataset.repeats:
             competes_BI &= np.isfinite(mask_seen(np.zeros(competes_BI.shape, np.float32), requests.histories))
         usable_B = competes_BI[np.arange(len(samples)), samples.targets]
         if not usable_B.any():

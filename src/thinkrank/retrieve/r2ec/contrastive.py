@@ -154,6 +154,8 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         model, device = self.model, self.model.backbone.device
         users_PD = model.head.user_vectors(self.readouts(batch, packing, states_TD), batch.is_line_P.to(device))
         targets_P, seen_PI = batch.targets_P.to(device), batch.seen_PI.to(device)
+        if self.split.dataset.repeats:
+            seen_PI = torch.zeros_like(seen_PI)
         if self.options.negatives == "in_batch":
             items_N, columns_P = targets_P.unique(return_inverse=True)  # one column per item masks duplicate targets
             items_ND = model.head.item_vectors(self.encode(items_N), items_N)

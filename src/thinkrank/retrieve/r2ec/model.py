@@ -269,10 +269,15 @@ class R2ec:
         return self.vectors.scores(self.head.user_vectors(states_BD)).float()
 
     def ranks_after(
-        self, requests: Requests, targets_B: Integer[np.ndarray, "B"], thoughts: Sequence[Completion] | None
+        self,
+        requests: Requests,
+        targets_B: Integer[np.ndarray, "B"],
+        thoughts: Sequence[Completion] | None,
+        *,
+        filter_seen: bool = True,
     ) -> Int64[np.ndarray, "B"]:
-        """Find the places of targets after thoughts that are written, seen items left out; see `target_ranks`."""
-        return self._ranks(self._users(requests, thoughts, time.perf_counter()), targets_B, filter_seen=True)
+        """Find the places of targets after thoughts that are written; see `target_ranks`."""
+        return self._ranks(self._users(requests, thoughts, time.perf_counter()), targets_B, filter_seen)
 
     def scores(self, requests: Any, *, think: bool = False) -> Float32[np.ndarray, "B I"]:
         """Score the whole catalogue: cosine over temperature, plus bias. `retrieve` needs no matrix of this size.

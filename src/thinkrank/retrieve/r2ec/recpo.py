@@ -53,6 +53,8 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         run: Run,
         rewards: Sequence[tuple[float, Reward]] = (),
     ) -> None:
+        if split.dataset.repeats:
+            options = options.model_copy(update={"filter_seen": False})
         super().__init__(model, split, options, run)
         if model.config.thinker != "trained" and options.token_weight and options.credit == "own":
             raise ThinkrankError(

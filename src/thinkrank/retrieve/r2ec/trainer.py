@@ -133,7 +133,7 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
 def sample_ranks(
     model: R2ec, samples: Samples, thoughts: Sequence[Completion] | None = None, *, batch_size: int = 64
 ) -> Int64[np.ndarray, "S"]:
-    """Find the 1-based rank of each sample's target over the whole catalogue, seen items left out.
+    """Find the 1-based rank of each sample's target over the whole catalogue, seen items left out unless they repeat.
 
     Args:
         model: what ranks.
@@ -141,8 +141,11 @@ def sample_ranks(
         thoughts: what was written about each history; None to answer without.
         batch_size: samples scored at a time.
     """
+    leave_out = not samples.dataset.repeats
     ranks = [
-        model.ranks_after(requests, samples.targets[part], None if thoughts is None else thoughts[part])
+        model.ranks_after(
+            requests, samples.targets[part], None if thoughts is None else thoughts[part], filter_seen=leave_out
+        )
         for part, requests in samples.requests().batches(batch_size)
     ]
     return np.concatenate([np.zeros(0, np.int64), *ranks])
