@@ -11,9 +11,8 @@ import polars as pl
 
 from thinkrank.data import Catalogue, History
 from thinkrank.language import Backbone, ChatFrame, encode_text
+from thinkrank.prompts.fields import ATTRIBUTES, attribute_fields, check_fields, line_places
 from thinkrank.prompts.options import HistoryOptions
-
-_ITEM_PLACES = re.compile(r"(\{(?:title|categories)\})")
 
 
 class HistoryTexts:
@@ -23,11 +22,16 @@ class HistoryTexts:
         backbone: whose tokenizer and chat template are used.
         catalogue: the items.
         options: the words and budgets.
+
+    Raises:
+        ThinkrankError: if they name a column that the catalogue has not.
     """
 
     def __init__(self, backbone: Backbone, catalogue: Catalogue, options: HistoryOptions) -> None:
+        check_fields(options, catalogue)
         self.catalogue = catalogue
         self._options = options
+        self._places = re.compile(r"(\{(?:" + "|".join(map(re.escape, line_places(options))) + r")\})")
         self._tokenizer = backbone.tokenizer
         self.frame = ChatFrame.of(backbone.tokenizer)
         self._fields: dict[tuple[int, str], list[int]] = {}
@@ -71,8 +75,8 @@ class HistoryTexts:
         row = int(history.items[position])
         fill = {"{age}": _age(history, position), "{rating}": _rating(history, position)}
         line: list[int] = []
-        for piece in _ITEM_PLACES.split(self._options.line):
-            line += self._field(row, piece[1:-1]) if _ITEM_PLACES.fullmatch(piece) else self._part(piece, fill)
+        for piece in self._places.split(self._options.line):
+            line += self._field(row, piece[1:-1]) if self._places.fullmatch(piece) else self._part(piece, fill)
         return [*line, *(self.closing_ids if self._options.closing == "\n" else self._part("\n"))]
 
     def _part(self, template: str, fill: dict[str, str] | None = None) -> list[int]:
@@ -103,7 +107,10 @@ class HistoryTexts:
         return "\n".join(texts)
 
     def _value(self, row: int, field: str) -> str:
-        """Return a field of an item as text; empty if it has none."""
+        """Return a field of an item as text, or its attributes in parentheses; empty if it has none."""
+        if field == ATTRIBUTES and field not in self.catalogue.frame.columns:
+            values = filter(None, (self._value(row, name) for name in attribute_fields(self._options)))
+            return f" ({told})" if (told := ", ".join(values)) else ""
         value = self.catalogue.frame[field][row] if field in self.catalogue.frame.columns else None
         if value is None:
             return ""

@@ -11,7 +11,11 @@ class HistoryOptions(Options):
 
     noun: str = Field("item", description="what the catalogue holds, as a noun in the singular")
     opening: str = Field("A person chose these {noun}s, oldest first:\n", description="text before the history")
-    line: str = Field("{title}", description="text of one interaction; may also use {categories}, {age} and {rating}")
+    line: str = Field(
+        "{title}",
+        description="text of one interaction; may also use {age}, {rating}, any column of the catalogue by its name, "
+        "and {attributes}: the item_fields but for title, popularity and numbers, in parentheses",
+    )
     history_window: int = Field(20, ge=1, description="newest interactions shown when answering")
     title_tokens: int = Field(24, ge=1, description="token budget of one title, and of its categories")
     history_tokens: int = Field(

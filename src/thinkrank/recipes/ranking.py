@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from thinkrank.data import Samples, Split
+from thinkrank.data import Catalogue, Samples, Split
 from thinkrank.data.candidate_lists import read_candidate_lists
 from thinkrank.data.candidates import CandidateSets, candidate_sets
 from thinkrank.data.popularity import with_popularity
@@ -25,6 +25,7 @@ from thinkrank.evaluate.verdict import in_words, verdict
 from thinkrank.evidence import Crowd
 from thinkrank.language import encode_text
 from thinkrank.options import Options
+from thinkrank.prompts.fields import check_fields, line_columns
 from thinkrank.prompts.options import PairPromptOptions
 from thinkrank.rank import ColdStartOptions, R2Rank, R2RankConfig, ReinforceOptions, train_cold_start, train_reinforce
 from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
@@ -55,6 +56,7 @@ from thinkrank.teachers import (
     read_traces,
     write_traces,
 )
+from thinkrank.teachers.attributes import reasoned_columns
 from thinkrank.training import Progress, Run, no_progress
 from thinkrank.training.progress import Expected
 from thinkrank.training.rehearsal import Rehearsal
@@ -93,7 +95,6 @@ class RankSettings(TrainingSettings):
         """Return the class that takes R2Rank's place."""
         return self.ranker
 
-
     def with_traces(self, lists: int) -> "RankSettings":
         """Return the settings with traces of at most so many lists."""
         traces = self.traces.model_copy(update={"lists": min(lists, self.traces.lists)})
@@ -106,7 +107,10 @@ def rank_settings(layers: Layers) -> RankSettings:
     def defaults(source: str | None) -> dict[str, Any]:
         kind = origin(source)
         shown = PairPromptOptions(noun=NOUNS.get(kind, "item"), line=LINES.get(kind, "{title}"))
-        return defaults_of(RankSettings) | {"model": R2RankConfig(prompt=shown).model_dump()}
+        model = R2RankConfig(prompt=shown).model_dump()
+        for name in ("item_fields", *(() if kind in NOUNS else ("line",))):
+            del model["prompt"][name]  # fitted to the catalogue where nobody sets it
+        return defaults_of(RankSettings) | {"model": model}
 
     return layers.over(RankSettings, defaults)
 
@@ -126,9 +130,9 @@ class RankingRecipe:
         """Return the seed of the cold start."""
         return settings.cold_start.seed
 
-    def sized(self, settings: Any, split: Any) -> Any:
-        """Return the settings as they are: defaults do not depend on the data's size."""
-        return settings
+    def sized(self, settings: RankSettings, split: Split) -> RankSettings:
+        """Let prompts show what the teacher of rules reasons about, where nobody said what they show."""
+        return settings if settings.ranker is not None else shown_as_reasoned(settings, split.dataset.catalogue)
 
     def completed(self, settings: Any, split: Any, model: Any, progress: Progress) -> Any:
         """Return the trained model: it answers alone."""
@@ -243,6 +247,33 @@ class RankingRecipe:
     def report(self, opened: OpenRun, judged: Judged | None) -> Report:
         """Collect curves and thoughts and, where it was judged, figures and what answers cost."""
         return reporting.ranking_report(opened, judged)
+
+
+def shown_as_reasoned(settings: RankSettings, catalogue: Catalogue) -> RankSettings:
+    """Fill in what prompts show: the columns that the teacher of rules reasons about are among it.
+
+    A thought can only be right about what is shown, so what a setting leaves out is warned about.
+
+    Raises:
+        ThinkrankError: if a setting names a column that the catalogue has not.
+    """
+    prompt, reasoned = settings.model.prompt, reasoned_columns(catalogue)
+    fitted: dict[str, Any] = {}
+    if "item_fields" not in prompt.model_fields_set:
+        fitted["item_fields"] = tuple(dict.fromkeys((*prompt.item_fields, *reasoned)))
+    if "line" not in prompt.model_fields_set and reasoned:
+        fitted["line"] = "{title}{attributes}"
+    prompt = prompt.model_copy(update=fitted)
+    check_fields(prompt, catalogue)
+    for where, shown in (("item_fields", prompt.item_fields), ("line", line_columns(prompt, catalogue))):
+        hidden = [name for name in reasoned if name not in shown]
+        if hidden and settings.model.thinks and settings.traces.path is None:
+            logger.warning(
+                "the teacher reasons about %s, which model.prompt.%s does not show: such reasons cannot be learnt",
+                ", ".join(hidden),
+                where,
+            )
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"prompt": prompt})})
 
 
 def validation_sets(settings: RankSettings, split: Split, samples: int) -> CandidateSets | None:

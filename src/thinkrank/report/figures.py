@@ -179,7 +179,8 @@ def _difference(test: Comparison | None) -> Html | None:
         return None
     sign = "−" if test.difference < 0 else "+"
     visible = "" if test.visible is None else f" (± {format_value(test.visible)})"
-    return tag("small", f"{sign}{format_value(abs(test.difference))}{visible}, {p_text(test)}", class_="test")
+    parts = (f"{sign}{format_value(abs(test.difference))}", f"{visible}, ", p_text(test))
+    return tag("small", *(tag("span", part) for part in parts), class_="test")
 
 
 def _p_value(test: Comparison | None) -> Html | None:

@@ -69,6 +69,11 @@ def attribute_columns(catalogue: Catalogue) -> dict[str, Column]:
     return {name: column for name, column in columns.items() if any(column)} or _title_attributes(catalogue.titles)
 
 
+def reasoned_columns(catalogue: Catalogue) -> tuple[str, ...]:
+    """Return the columns whose values the teacher of rules reasons about; none where titles alone tell something."""
+    return tuple(name for name in attribute_columns(catalogue) if name in catalogue.frame.columns)
+
+
 def joined(columns: Iterable[Column], num_items: int) -> Column:
     """Join all values of each item, in the order of the columns, each once."""
     columns = list(columns)
