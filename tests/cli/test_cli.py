@@ -247,9 +247,10 @@ def test_the_report_of_an_evaluation_tells_the_thoughts_too(reasoned):
 
 
 def test_recommendations_for_a_user_and_for_a_typed_history(run):
-    answer = thinkrank("recommend", str(run), "--user", "c3", "-k", "3", "--json")
+    answer = thinkrank("recommend", str(run), "--user", "c3", "-k", "3", "--think", "--json")
     assert answer.returncode == 0, answer.stderr
     told = json.loads(answer.stdout)
+    assert told["answered"] == "after a thought: as asked for"
     assert len(told["items"]) == 3
     assert {"item", "title", "score"} == set(told["items"][0])
     thought = told["thought"]
