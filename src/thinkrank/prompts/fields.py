@@ -48,9 +48,7 @@ def check_fields(options: HistoryOptions, catalogue: Catalogue) -> None:
     columns = catalogue.frame.columns
     for name in options.item_fields:
         if name not in columns and name not in _OFTEN:
-            raise ThinkrankError(
-                f"model.prompt.item_fields: the catalogue has no column {name!r}{_near(name, columns)}"
-            )
+            raise ThinkrankError(f"model.prompt.item_fields: the catalogue has no {_named(name, columns)}")
     for name in _PLACE.findall(options.line):
         if name not in columns and name not in (*_OFTEN, *_OF_EVENTS, ATTRIBUTES):
             raise ThinkrankError(f"model.prompt.line: the catalogue has no {_named(name, columns)}")
