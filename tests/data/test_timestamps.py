@@ -60,7 +60,8 @@ def test_any_format_of_dates_can_be_named():
 
 
 @pytest.mark.parametrize(
-    "times", [[1587091200003, 1587091200001], [1587091200.5, 1587091200.25], ["2020-04-17 02:40:00.2", "2020-04-17 02:40"]]
+    "times",
+    [[1587091200003, 1587091200001], [1587091200.5, 1587091200.25], ["2020-04-17 02:40:00.2", "2020-04-17 02:40"]],
 )
 def test_what_is_below_a_second_is_kept_for_the_order(times):
     table = Table("x.csv", pl.DataFrame({"time": times}).with_row_index(ROW, offset=1))
@@ -85,9 +86,17 @@ def test_typed_dates_are_dates():
         ),
         ([1512086400000, 1512086400000, 0], "auto", "row 3: timestamp 0 looks like seconds; the other rows are mil"),
         ([1512086400000], "s", "row 1: timestamp 1512086400000 looks like milliseconds; time_unit='s'. Use time_u"),
-        (["20200131", "20209931", *["20200201"] * 18], "auto", "row 2: timestamp 20209931 is no such date; the other rows"),
+        (
+            ["20200131", "20209931", *["20200201"] * 18],
+            "auto",
+            "row 2: timestamp 20209931 is no such date; the other rows",
+        ),
         (["9999-12-31"], "auto", "row 1: timestamp '9999-12-31' is after 2100, as dates are that stand for none"),
-        (["05/06/2020"], "auto", "may be day/month or month/day (no day is above 12). Say which: time_format='%d/%m/%Y'"),
+        (
+            ["05/06/2020"],
+            "auto",
+            "may be day/month or month/day (no day is above 12). Say which: time_format='%d/%m/%Y'",
+        ),
         (["25/06/2020", "06/25/2020"], "auto", "some have the day first and some the month"),
         (pl.Series([timedelta(days=1)]), "auto", "timestamp is Duration(time_unit='us'). Give numbers, dates or text."),
         (pl.Series([[1], [2]]), "auto", "timestamp is List(Int64)"),

@@ -22,7 +22,8 @@ Source = Annotated[
     ),
 ]
 Lists = Annotated[
-    bool, typer.Option("--lists", help="Read displayed lists; needed where interactions have a source of this name too.")
+    bool,
+    typer.Option("--lists", help="Read displayed lists; needed where interactions have a source of this name too."),
 ]
 
 
@@ -62,28 +63,27 @@ def check(
 ) -> None:
     """List everything that is wrong with the files at once: every kind of fault, how often, and the first lines.
 
-    Ends with exit code 2 if something has to be mended, else 0. Rows that can't be right are faults; with `--on-bad drop`
-    they are left out. Lines are counted as an editor counts them: the header is line 1.
+    Ends with exit code 2 if something has to be mended, else 0. Rows that can't be right are faults; with
+    `--on-bad drop` they are left out. Lines are counted as an editor counts them: the header is line 1.
 
     Examples: `thinkrank data check table --path shop/`,
     `thinkrank data check table --path shop/ --on-bad drop --bad-rows bad.csv`
     """
     from thinkrank.data import check_source
-    from thinkrank.recipes.data import prepared_folder
+    from thinkrank.recipes.data import DataSettings, prepared_folder
 
     settings = _settings(source, path, option, filters, lists, on_bad, bad_rows)
     if prepared_folder(source) is not None:
         settings.load()
         sys.stdout.write(f"{source}: a prepared data set, and sound\n")
         return
-    asked = {"filters": settings.filters, "repeats": settings.repeats} if hasattr(settings, "filters") else {}
     checked = check_source(
         settings.source,
         settings.path,
-        lists=not asked,
+        lists=not isinstance(settings, DataSettings),
         on_bad=settings.on_bad,
         bad_rows=settings.bad_rows,
-        **asked,
+        filters=settings.filters if isinstance(settings, DataSettings) else None,
         **settings.options,
     )
     if json_output:
@@ -159,20 +159,22 @@ def _print_checked(checked: "Checked") -> None:
     for failure in checked.failures:
         write(f"MUST BE MENDED  {failure}\n")
     for fault in checked.faults:
-        lines = ", ".join(f"{place.number:,}" for place in fault.places)
-        unit = "row" if fault.places[0].line is None else "line"
+        places = ", ".join(f"{place.number:,}" for place in fault.places)
+        unit, many = "row" if fault.first.line is None else "line", "s" * (fault.count > 1)
         more = ", ..." if fault.count > len(fault.places) else ""
-        rows = f"{fault.count:,} {'row' if fault.count == 1 else 'rows'}, {unit}{'s' if fault.count > 1 else ''} {lines}{more}"
-        write(f"{'MUST BE MENDED' if must else 'DROPPED       '}  {fault.first.file}: {rows}: {fault.problem}\n")
+        where = f"{fault.first.file}: {fault.count:,} row{many}, {unit}{many} {places}{more}"
+        write(f"{'MUST BE MENDED' if must else 'DROPPED       '}  {where}: {fault.problem}\n")
     for notice in checked.notices:
         write(f"noticed         {notice}\n")
     if checked.data is not None and not checked.failures:
         about = checked.data.describe()
-        counts = ", ".join(f"{about[key]:,} {key}" for key in ("interactions", "lists", "users", "items") if key in about)
+        counts = ", ".join(
+            f"{about[key]:,} {key}" for key in ("interactions", "lists", "users", "items") if key in about
+        )
         write(f"left            {checked.data.name}: {counts}\n")
     if checked.is_sound:
         write("sound: nothing has to be mended\n")
         return
-    rows = sum(fault.count for fault in checked.faults)
-    if rows and not checked.failures:
-        write(f"{rows:,} rows have to be mended, or left out: --on-bad drop\n")
+    at_fault = sum(fault.count for fault in checked.faults)
+    if at_fault and not checked.failures:
+        write(f"{at_fault:,} rows have to be mended, or left out: --on-bad drop\n")

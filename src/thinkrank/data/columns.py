@@ -1,6 +1,7 @@
 """Columns that several sources write in their own ways; what is there and cannot be read is counted in a notice."""
 
 from collections.abc import Callable
+from typing import Any
 
 import polars as pl
 
@@ -73,7 +74,7 @@ def id_lists(table: Table, column: str) -> Table:
         ThinkrankError: if it holds something else.
     """
     dtype = table.frame.schema[column]
-    inner = getattr(dtype, "inner", None)
+    inner: Any = getattr(dtype, "inner", None)
     if not isinstance(dtype, pl.List | pl.Array) or not (inner.is_integer() or inner in (pl.String, pl.Null)):
         raise ThinkrankError(f"{table.file}: {column} is {dtype}. Give lists of ids, as text or whole numbers.")
     lists = pl.col(column).arr.to_list() if isinstance(dtype, pl.Array) else pl.col(column)
@@ -101,11 +102,18 @@ def number(values: pl.Series) -> pl.Series:
     is_comma_decimal = votes[0] > votes[1]
     from_comma = text.str.replace_all(r"\.", "").str.replace(",", ".")
     from_point = text.str.replace_all(",", "")
-    plain = pl.when(text.str.contains(_AMBIGUOUS_POINT) & is_comma_decimal).then(from_comma)
-    plain = plain.when(text.str.contains(_PLAIN)).then(text)
-    grouped = plain.when(text.str.contains(_AMBIGUOUS_COMMA) & is_comma_decimal).then(from_comma)
-    read = grouped.when(text.str.contains(_POINT)).then(from_point)
-    read = read.when(text.str.contains(_COMMA) | text.str.contains(_DECIMAL_COMMA)).then(from_comma)
+    read = (
+        pl.when(text.str.contains(_AMBIGUOUS_POINT) & is_comma_decimal)
+        .then(from_comma)
+        .when(text.str.contains(_PLAIN))
+        .then(text)
+        .when(text.str.contains(_AMBIGUOUS_COMMA) & is_comma_decimal)
+        .then(from_comma)
+        .when(text.str.contains(_POINT))
+        .then(from_point)
+        .when(text.str.contains(_COMMA) | text.str.contains(_DECIMAL_COMMA))
+        .then(from_comma)
+    )
     found = frame.select(read.cast(pl.Float64, strict=False)).to_series().alias(values.name)
     return pl.select(pl.when(found.is_finite()).then(found)).to_series().alias(values.name)
 
@@ -168,9 +176,10 @@ def paragraph(values: pl.Series) -> pl.Series:
 def _flat(values: pl.Series) -> pl.Series:
     """Join the lists inside each list."""
     frame = pl.DataFrame({"list": values}).with_row_index("row")
-    inner = frame.explode("list").explode("list").group_by("row", maintain_order=True).agg("list")
-    joined = frame.select("row", pl.col("list").is_null().alias("none")).join(inner, on="row", maintain_order="left")
-    return joined.select(pl.when(~pl.col("none")).then("list")).to_series().alias(values.name)
+    inner = frame.explode("list").explode("list").drop_nulls().group_by("row", maintain_order=True).agg("list")
+    joined = frame.select("row", pl.col("list").is_null().alias("none")).join(inner, on="row", how="left")
+    flat = pl.col("list").fill_null(pl.lit([], dtype=inner.schema["list"]))
+    return joined.sort("row").select(pl.when(~pl.col("none")).then(flat)).to_series().alias(values.name)
 
 
 def _nothing(values: pl.Series) -> pl.Series:

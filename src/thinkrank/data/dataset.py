@@ -51,8 +51,8 @@ class Dataset:
         notices: what was dropped or repaired on the way in, one line each with its count.
         source: where it came from (source, options, files), for the manifest.
         filters: what was filtered out since, in order, for the manifest.
-        repeats: people take things again, so items of a history compete in training, evaluation and answers; not part of
-            the fingerprint.
+        repeats: people take things again, so items of a history compete in training, evaluation and answers; not part
+            of the fingerprint.
 
     Raises:
         ThinkrankError: if another column is missing, one has another type, a user, item or time is null, or nothing is

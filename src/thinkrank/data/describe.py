@@ -23,9 +23,9 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
     """Return counts, density, dates, history lengths, ratings and text coverage of a data set, ready for JSON.
 
     ``tied_target_share`` is the share of events, but for each user's first, that have the time of the one before;
-    ``ties`` is the rule for them that a split takes by itself, see `Dataset.ties`. ``events`` counts each type of event,
-    and is left out where there are none; ``repeats`` is the share of events, but for each user's first, with an item that
-    the user took before; ``equal_titles`` counts the items that share their title with another.
+    ``ties`` is the rule for them that a split takes by itself, see `Dataset.ties`. ``events`` counts types of event;
+    ``repeats`` is the share of events, but for each user's first, with an item that the user took before;
+    ``equal_titles`` counts the items that share their title with another.
     """
     num_users, num_items, num_events = len(dataset.users), len(dataset.catalogue), dataset.interactions.height
     seen, tied_E = len(np.unique(dataset.items_E)), dataset.tied_E
@@ -86,7 +86,9 @@ def remarks(dataset: "Dataset", *, repeats: bool = False) -> list[str]:
     if len(events) > 1:
         counts = ", ".join(f"{event or 'without'} {count:,}" for event, count in events.items())
         rarest = min((event for event in events if event), key=lambda event: events[event])
-        found.append(f"{name}: events of {len(events)} types count alike ({counts}); choose some: {filter_by('event', rarest)}")
+        found.append(
+            f"{name}: events of {len(events)} types count alike ({counts}); choose some: {filter_by('event', rarest)}"
+        )
     share = repeated_share(dataset)
     if share > REPEATS_WORTH_A_WORD and not repeats:
         found.append(
@@ -97,11 +99,15 @@ def remarks(dataset: "Dataset", *, repeats: bool = False) -> list[str]:
     equal = titles.filter(titles["title"].is_duplicated())
     if equal.height:
         one = equal.filter(equal["title"] == equal["title"][0])["item"].head(2).to_list()
-        found.append(f"{name}: {equal.height:,} items share a title with another ({equal['title'][0]!r}: {' and '.join(one)})")
+        found.append(
+            f"{name}: {equal.height:,} items share a title with another ({equal['title'][0]!r}: {' and '.join(one)})"
+        )
     lengths = np.diff(dataset.offsets)
     if len(lengths) > _FEW and lengths.max() >= _MANY and lengths.max() > _SHARE_OF_ONE * lengths.sum():
         user = dataset.users[int(lengths.argmax())]
-        found.append(f"{name}: the user {user!r} made {lengths.max() / lengths.sum():.0%} of all interactions; is that one person?")
+        found.append(
+            f"{name}: user {user!r} has {lengths.max() / lengths.sum():.0%} of all interactions; is that one person?"
+        )
     return found
 
 

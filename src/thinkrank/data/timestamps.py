@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int64
 
-from thinkrank.data.reading import ROW, Table
+from thinkrank.data.reading import Table
 from thinkrank.data.reading.intake import note, setting
 from thinkrank.errors import ThinkrankError
 
@@ -88,15 +88,21 @@ class Clock:
             self._dates = self.form is not None or self.unit == "iso" or (self.unit == "auto" and holds_dates(raw))
         parsed = self._dates_of(table.file, raw) if self._dates else _numbers(raw)
         text = raw.cast(pl.String).alias(column)
-        both = table.with_frame(table.frame.with_columns(parsed["whole"].alias("_whole"), parsed["fine"].alias(FINE), text))
+        both = table.with_frame(
+            table.frame.with_columns(parsed["whole"].alias("_whole"), parsed["fine"].alias(FINE), text)
+        )
         missing = pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
         both = both.without(missing, f"{column} is missing. Give it a value or remove the row.")
         kind = "a number, nor a date such as 2020-01-31 10:00"
         if self._dates:
             kind = f"a date such as {self.form}" if self.form else "an ISO date, such as 2020-01-31 10:00"
-        way_out = "" if self._dates and self.form else f", or say how dates are written: {setting('time_format', '%d/%m/%y')}"
+        way_out = (
+            "" if self._dates and self.form else f", or say how dates are written: {setting('time_format', '%d/%m/%y')}"
+        )
         both = both.without(
-            pl.col("_whole").is_null(), f"{column} {{value}} is not {kind}. Mend or remove the row{way_out}.", show=column
+            pl.col("_whole").is_null(),
+            f"{column} {{value}} is not {kind}. Mend or remove the row{way_out}.",
+            show=column,
         )
         if self._dates:
             late = f"{column} {{value}} is after 2100, as dates are that stand for none. Mend or remove the row."
@@ -122,7 +128,9 @@ class Clock:
         texts = raw.cast(pl.String)
         if self.form is not None:
             try:
-                return _parts(texts.str.strip_chars().str.to_datetime(self.form, time_unit="us", strict=False).dt.epoch("us"))
+                return _parts(
+                    texts.str.strip_chars().str.to_datetime(self.form, time_unit="us", strict=False).dt.epoch("us")
+                )
             except pl.exceptions.PolarsError as error:
                 raise ThinkrankError(f"time_format {self.form!r} is no format of dates ({error})") from error
         micros = _dated(texts, _ISO, (0, 1, 2)).fill_null(_dated(texts, _SLASHED_ISO, (0, 1, 2)))
@@ -132,7 +140,9 @@ class Clock:
             micros = micros.fill_null(dotted)
         slashed = texts.filter(texts.str.contains(_SLASHED.pattern).fill_null(value=False))
         if len(slashed):
-            micros = micros.fill_null(_dated(texts, _SLASHED, (2, 1, 0) if self._is_day_first(file, slashed) else (2, 0, 1)))
+            micros = micros.fill_null(
+                _dated(texts, _SLASHED, (2, 1, 0) if self._is_day_first(file, slashed) else (2, 0, 1))
+            )
         return _parts(micros)
 
     def _is_day_first(self, file: str, texts: pl.Series) -> bool:
@@ -166,9 +176,9 @@ def _in_seconds(table: Table, column: str, unit: TimeUnit) -> Table:
     told = unit if unit != "auto" else _unit_of_dates(numbers)
     if told in ("days", "yyyymmdd"):
         return _from_days(table, column, told, is_given=unit != "auto")
-    looks_like = pl.lit("s")
-    for coarse, fine in pairwise(_UNITS):
-        looks_like = pl.when(pl.col(column) >= _TOO_LARGE[coarse]).then(pl.lit(fine)).otherwise(looks_like)
+    looks_like: pl.Expr = pl.lit("s")
+    for coarse, finer in pairwise(_UNITS):
+        looks_like = pl.when(pl.col(column) >= _TOO_LARGE[coarse]).then(pl.lit(finer)).otherwise(looks_like)
     counts = dict(table.frame.select(looks_like.alias("unit")).to_series().value_counts().iter_rows())
     is_given = unit in _PER_SECOND
     rule = unit if is_given else max(_UNITS, key=lambda name: (counts.get(name, 0), -_UNITS.index(name)))
@@ -264,7 +274,9 @@ def _dated(texts: pl.Series, form: "re.Pattern[str]", order: tuple[int, int, int
         seconds.fill_null(":00").str.replace(",", "."),
         zone.otherwise(offset).fill_null("+00:00"),
     )
-    return part.select(full.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False).dt.epoch("us")).to_series()
+    return part.select(
+        full.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False).dt.epoch("us")
+    ).to_series()
 
 
 def _parts(micros: pl.Series) -> pl.DataFrame:

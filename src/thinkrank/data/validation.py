@@ -1,7 +1,7 @@
 """What a data set must be before anything is learnt from it: faults are reported, losses are counted.
 
-A row that would make results wrong is reported to the open intake (see `thinkrank.data.reading.intake`), or raised where
-none is open. What can be dropped without harm is dropped with a notice: one line with file, count and first row.
+A row that would make results wrong is reported to the open intake (see `thinkrank.data.reading.intake`), or raised
+where none is open. What can be dropped without harm is dropped with a notice: one line with file, count and first row.
 """
 
 from collections.abc import Iterable, Mapping
@@ -218,7 +218,7 @@ def _with_zeros(events: Table, ids: pl.Series, unknown: pl.Series) -> Table:
 
 
 def drop_repeated_events(events: Table) -> tuple[Table, list[str]]:
-    """Sort interactions by user, time and row, and drop those with the same user, item, event and time as an earlier one.
+    """Sort interactions by user, time and row, and drop those that repeat user, item, event and time of another.
 
     Without times they stay as they are: no two are at the same time.
     """

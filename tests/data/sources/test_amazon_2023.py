@@ -65,7 +65,8 @@ def test_ratings_and_metadata_are_read(folder):
         },
     ]
     assert dataset.notices == (
-        "Video_Games.csv.gz: dropped 1 interactions whose item is not in meta_Video_Games.jsonl.gz, such as 'GONE' (first: row 3, line 4)",
+        "Video_Games.csv.gz: dropped 1 interactions whose item is not in meta_Video_Games.jsonl.gz, "
+        "such as 'GONE' (first: row 3, line 4)",
     )
 
 

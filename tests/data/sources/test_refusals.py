@@ -336,7 +336,8 @@ def test_an_item_without_a_title_goes_with_its_interactions(layout, tmp_path):
 
     assert dataset.notices == (
         f"{layout.items_file}: dropped 1 items without a title (first: row 3{line(layout.items_file)})",
-        f"{layout.events_file}: dropped 1 interactions whose item has no title (first: row 3{line(layout.events_file)})",
+        f"{layout.events_file}: dropped 1 interactions whose item has no title "
+        f"(first: row 3{line(layout.events_file)})",
     )
 
 

@@ -97,10 +97,12 @@ def _value(match: "re.Match[str]", escaped: bool) -> str | None:
 def _field(separator: str, escaped: bool) -> "re.Pattern[str]":
     end = re.escape(separator)
     inside = r'(?:[^"\\]|\\.|"")*+' if escaped else r'(?:[^"]|"")*+'
-    return re.compile(rf'(?:[ ]*"(?P<quoted>{inside})"[ ]*|(?P<plain>(?![ ]*")[^{end}\r\n]*))(?={end}|\r?\n)', re.DOTALL)
+    return re.compile(
+        rf'(?:[ ]*"(?P<quoted>{inside})"[ ]*|(?P<plain>(?![ ]*")[^{end}\r\n]*))(?={end}|\r?\n)', re.DOTALL
+    )
 
 
 @lru_cache
 def _quoted_field(separator: str) -> "re.Pattern[bytes]":
     end = re.escape(separator.encode())
-    return re.compile(rb'(?:(?<=[' + end + rb'\n])|\A)"(?:[^"]|"")*+"(?=[' + end + rb"\r\n])")
+    return re.compile(rb"(?:(?<=[" + end + rb'\n])|\A)"(?:[^"]|"")*+"(?=[' + end + rb"\r\n])")

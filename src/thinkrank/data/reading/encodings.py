@@ -83,7 +83,9 @@ class _Settled:
                 kind = "is UTF-8, and the rows before are not. Save the file in one encoding."
                 self._refuse(rows, index, number, kind, None)
             elif self.codec == "cp1252" and (wrong := _UNDEFINED.search(row)):
-                kind = f"byte {{value}} is neither UTF-8 nor Windows-1252. Name the file's {setting('encoding', '...')}."
+                kind = (
+                    f"byte {{value}} is neither UTF-8 nor Windows-1252. Name the file's {setting('encoding', '...')}."
+                )
                 self._refuse(rows, index, number, kind, wrong.start())
             elif self.codec == "cp1252":
                 rows[index] = row.decode("cp1252").encode()

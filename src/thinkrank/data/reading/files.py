@@ -6,7 +6,7 @@ import shlex
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from io import BufferedIOBase, BufferedReader, RawIOBase
 from pathlib import Path, PurePosixPath
@@ -33,7 +33,7 @@ class DataFile:
 
     name: str
     open: Callable[[], BufferedIOBase]
-    inside: PurePosixPath = PurePosixPath()
+    inside: PurePosixPath = field(default_factory=PurePosixPath)
 
     @classmethod
     def at(cls, path: Path, folder: Path | None = None) -> "DataFile":
@@ -125,7 +125,9 @@ class Files:
             nearest = [file for file in found if len(file.inside.parts) == len(found[0].inside.parts)]
             if len(nearest) > 1:
                 names = ", ".join(str(file.inside) for file in nearest[:5])
-                raise ThinkrankError(f"{self.where}: holds {len(nearest)} files for {pattern} ({names}). Leave one there.")
+                raise ThinkrankError(
+                    f"{self.where}: holds {len(nearest)} files for {pattern} ({names}). Leave one there."
+                )
             others = [str(file.inside) for file in self.find(*patterns) if found and file is not found[0]]
             if others:
                 note(f"{self.where}: {found[0].inside} was read, and not {', '.join(others[:5])}")

@@ -5,11 +5,11 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
+from thinkrank.data.columns import paragraph, price, text_list
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.download import download
 from thinkrank.data.reading import ROW, DataFile, Files, Table, read_json_lines, read_records
 from thinkrank.data.sources._assemble_events import assemble
-from thinkrank.data.columns import paragraph, price, text_list
 from thinkrank.data.validation import Untitled, read_events
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options

@@ -42,7 +42,9 @@ class LongLists:
 
     Attributes:
         lists: one row per list: ``user`` (text), ``time`` (seconds since 1970), the context columns, if the lists have
-            names ``id`` (text), if times are finer than seconds ``fine``, if rows are not in the order in which lists came ``order`` and, if feedback is complete only later, ``known`` (seconds since 1970).
+            names ``id`` (text), if times are finer than seconds ``fine`` (nanoseconds behind them), if rows are not in
+            the order in which lists came ``order`` and, if feedback is complete only later, ``known`` (seconds since
+            1970).
         slots: one row per slot, those of a list in displayed order: ``list`` (its row in `lists`), ``item`` (text), and
             the columns of signals, numeric features and categories (any values; null is unknown) and, where it was
             logged, ``propensity``.

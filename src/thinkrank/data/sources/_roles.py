@@ -16,7 +16,19 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "item": (
         *("item", "itemid", "product", "productid", "sku", "article", "articleid", "asin", "isbn", "movie", "movieid"),
-        *("video", "videoid", "track", "trackid", "book", "bookid", "game", "gameid", "hotel", "hotelid", "productcode"),
+        *(
+            "video",
+            "videoid",
+            "track",
+            "trackid",
+            "book",
+            "bookid",
+            "game",
+            "gameid",
+            "hotel",
+            "hotelid",
+            "productcode",
+        ),
     ),
     "timestamp": (
         *("timestamp", "time", "datetime", "date", "ts", "unixtime", "eventtime", "purchasedat", "boughtat"),
@@ -175,5 +187,3 @@ def refuse_shared(file: str, columns: Mapping[str, str]) -> None:
         if column in first:
             raise ThinkrankError(f"{file}: the column {column!r} cannot be both {first[column]} and {role}. Name one.")
         first[column] = role
-
-

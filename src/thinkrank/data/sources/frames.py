@@ -50,10 +50,12 @@ def _as_polars(frame: Any, role: str) -> pl.DataFrame:
         return frame.collect()
     if isinstance(frame, pl.DataFrame):
         return frame
-    if type(frame).__module__.startswith("pandas.") and hasattr(frame, "columns"):
+    if type(frame).__module__.split(".")[0] == "pandas" and hasattr(frame, "columns"):
         # Column by column: pandas itself needs pyarrow to hand out Arrow.
         columns = {str(name): frame[name].astype(object).where(frame[name].notna(), None) for name in frame.columns}
         return pl.DataFrame({name: pl.Series(name, values.tolist(), strict=False) for name, values in columns.items()})
     if hasattr(frame, "__arrow_c_stream__"):
         return pl.DataFrame(frame)
-    raise ThinkrankError(f"{role}: {type(frame).__name__} is no frame. Give one of polars or pandas, or a path to a file.")
+    raise ThinkrankError(
+        f"{role}: {type(frame).__name__} is no frame. Give one of polars or pandas, or a path to a file."
+    )

@@ -75,12 +75,16 @@ def load_kuairand(path: Path, options: KuaiRandOptions) -> ImpressionDataset:
     videos = _read_videos(video_file) if video_file else None
     blocks = _cut(log, options.length)
     left_over = log.height - blocks.height
-    notices = (f"dropped {left_over:,} exposures of users' last, fewer than {options.length} (see the option length)",) * (left_over > 0)
+    notices = (
+        f"dropped {left_over:,} exposures of users' last, fewer than {options.length} (see the option length)",
+    ) * (left_over > 0)
     mixed = (pl.col("click") > 0).any() & (pl.col("click") == 0).any()
     if options.keep == "mixed":
         kept = blocks.filter(mixed.over(LIST))
         gone = (blocks.height - kept.height) // options.length
-        notices += (f"dropped {gone:,} lists without a click or without another slot (see the option keep)",) * (gone > 0)
+        notices += (f"dropped {gone:,} lists without a click or without another slot (see the option keep)",) * (
+            gone > 0
+        )
         blocks = kept
     blocks = blocks.with_columns(pl.col(LIST).rle_id().cast(pl.Int64).alias(LIST))
     catalogue = catalogue_of([log["item"]])

@@ -57,8 +57,8 @@ class TableListOptions(ListOptions):
     context: tuple[str, ...] = Field((), description="columns of numbers known of the list; equal in all its rows")
     propensity: str | None = Field(
         None,
-        description="column of the probability, above 0 and at most 1, with which the system that displayed a list puts "
-        "this item at this place for such a request; it gives off-policy estimates",
+        description="column of the probability, above 0 and at most 1, with which the system that displayed a list "
+        "puts this item at this place for such a request; it gives off-policy estimates",
     )
     time_unit: TimeUnit = Field(
         "auto", description="unit of the times: s, ms, us, ns, days, yyyymmdd, or iso for dates; auto finds out"
@@ -137,7 +137,9 @@ def _read_slots(table: Table, options: TableListOptions) -> Table:
     features = (*feedback, *options.numeric, *options.categorical, *options.context, *propensity)
     table.require(*features)
     further = [column for column in features if column not in _ROLES]
-    table = table.with_frame(table.frame.select(*(pl.col(there).alias(here) for here, there in roles.items()), *further, ROW))
+    table = table.with_frame(
+        table.frame.select(*(pl.col(there).alias(here) for here, there in roles.items()), *further, ROW)
+    )
     for column in ("list", "user", "item"):
         table = parse_ids(table, column)
     table = read_times(table, "time", options.time_unit, options.time_format)
@@ -168,7 +170,11 @@ def _feedback(table: Table, options: TableListOptions) -> tuple[str, ...]:
 def _long(table: Table, options: TableListOptions) -> LongLists:
     frame = table.frame.with_columns(pl.col("list").alias("id")).sort("list", "position", maintain_order=True)
     frame = frame.with_columns(pl.col("list").rle_id().cast(pl.Int64).alias(LIST))
-    described = pl.col("id", "user", "time", *options.context).first(), pl.col(FINE).first().alias("fine"), pl.col(ROW).min().alias("order")
+    described = (
+        pl.col("id", "user", "time", *options.context).first(),
+        pl.col(FINE).first().alias("fine"),
+        pl.col(ROW).min().alias("order"),
+    )
     feedback = _feedback(table, options)
     notice = "no column 'click': these lists can be answered, but not learnt from or judged by"
     if options.propensity:

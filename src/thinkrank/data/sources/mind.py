@@ -43,8 +43,9 @@ class MindOptions(ListOptions):
 def load_mind(path: Path, options: MindOptions) -> ImpressionDataset:
     """Read one list per impression; its signal is ``click``. Several folders (train and dev) are read as one.
 
-    Lists of the test part do not say what was clicked: alone they are lists that are only to be answered. Histories have no times. Times are taken as UTC. Where there is `news.tsv`, category and subcategory are categories
-    of a candidate, and headline and abstract go into the catalogue.
+    Lists of the test part do not say what was clicked: alone they are lists that are only to be answered. Histories
+    have no times. Times are taken as UTC. Where there is `news.tsv`, category and subcategory are categories of a
+    candidate, and headline and abstract go into the catalogue.
     """
     files = Files.at(path)
     found = files.find("lists.parquet") or files.find("behaviors.tsv", "behaviors.tsv.gz")
@@ -65,7 +66,7 @@ def _read_lists(file: DataFile) -> pl.DataFrame:
     table = parse_ids(table.with_frame(table.frame.rename({"user_id": "user"})), "user")
     table = id_lists(id_lists(table, "hist"), "items")
     clicks = table.frame.schema["clicks"]
-    if not isinstance(clicks, pl.List) or not (clicks.inner.is_numeric() or clicks.inner == pl.Boolean):  # type: ignore[union-attr]
+    if not isinstance(clicks, pl.List) or not (clicks.inner.is_numeric() or clicks.inner == pl.Boolean):
         raise ThinkrankError(f"{file.name}: clicks is {clicks}. Give lists of numbers.")
     unequal = pl.col("items").list.len() != pl.col("clicks").list.len()
     table = table.without(unequal, "has not as many clicks as items. Mend or remove the row.")
@@ -102,7 +103,9 @@ def _read_behaviors(file: DataFile) -> pl.DataFrame:
         "user_id",
         seconds,
         pl.col("hist").fill_null("").str.strip_chars(),
-        (shown.list.eval(pl.element().str.slice(0, pl.element().str.len_chars() - 2)) if told else shown).alias("items"),
+        (shown.list.eval(pl.element().str.slice(0, pl.element().str.len_chars() - 2)) if told else shown).alias(
+            "items"
+        ),
         shown.list.eval(pl.element().str.ends_with("-1").cast(pl.Float32) if told else pl.lit(None, pl.Float32)).alias(
             "clicks"
         ),

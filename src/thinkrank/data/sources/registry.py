@@ -91,6 +91,13 @@ def load_dataset(
     Raises:
         ThinkrankError: if the source or an option is unknown, or a file is at fault; one line that names file and row.
     """
+    given = options.get("interactions")
+    if source == "table" and given is not None and not isinstance(given, str | Path | list | tuple):
+        from thinkrank.data.sources.frames import from_frames
+
+        if path is not None:
+            raise ThinkrankError("interactions are given as a frame, so there is no path to read; leave it out")
+        return from_frames(on_bad=on_bad, bad_rows=bad_rows, **options)
     dataset: Dataset = _load("events", source, path, options, on_bad, bad_rows)
     return dataset
 
@@ -161,7 +168,9 @@ def _load(
     on_bad: OnBad,
     bad_rows: str | Path | None,
 ) -> Any:
-    return collected(lambda: read(gives, name, path, options), on_bad, bad_rows, how_to_check(gives, name, path, options))
+    return collected(
+        lambda: read(gives, name, path, options), on_bad, bad_rows, how_to_check(gives, name, path, options)
+    )
 
 
 def collected(reading: Callable[[], DataT], on_bad: OnBad, bad_rows: str | Path | None, how_to_list: str) -> DataT:
@@ -178,7 +187,8 @@ def collected(reading: Callable[[], DataT], on_bad: OnBad, bad_rows: str | Path 
     """
     if on_bad not in ("refuse", "drop"):
         raise ThinkrankError(f"on_bad must be refuse or drop, not {on_bad!r}")
-    intake = Intake(on_bad)
+    intake: Intake = Intake(on_bad)
+    data: DataT
     try:
         with opened(intake):
             data = reading()
@@ -188,7 +198,7 @@ def collected(reading: Callable[[], DataT], on_bad: OnBad, bad_rows: str | Path 
         raise
     if intake.faults and on_bad == "refuse":
         raise intake.error(how_to_list)
-    notices = [*intake.notices, *write_bad_rows(intake, bad_rows)]
+    notices: tuple[str, ...] = (*intake.notices, *write_bad_rows(intake, bad_rows))
     return replace(data, notices=(*notices, *data.notices)) if notices else data
 
 

@@ -100,13 +100,14 @@ def load_table(path: Path | None, options: TableOptions) -> Dataset:
     found = _found(files, options)
     name = options.name or _name_of(path, found)
     return assemble_records(
-        name, [_records(it, options) for it in found["interactions"]], [_records(it, options) for it in found["items"]], options
+        name,
+        [_records(it, options) for it in found["interactions"]],
+        [_records(it, options) for it in found["items"]],
+        options,
     )
 
 
-def assemble_records(
-    name: str, interactions: list[Records], items: list[Records], options: TableOptions
-) -> Dataset:
+def assemble_records(name: str, interactions: list[Records], items: list[Records], options: TableOptions) -> Dataset:
     """Read what files or frames hold and put it together.
 
     Args:
@@ -137,7 +138,9 @@ def _found(files: Files | None, options: TableOptions) -> dict[str, list[DataFil
     """Find the files of both tables, or say how to name them."""
     told = {"interactions": _names(options.interactions), "items": _names(options.items)}
     found = {role: locate(files, role, names) for role, names in told.items()}
-    missing = [role for role, there in found.items() if not there and not (role == "items" and options.untitled == "id")]
+    missing = [
+        role for role, there in found.items() if not there and not (role == "items" and options.untitled == "id")
+    ]
     if not missing or files is None:
         return found
     fitting = suggested(files, _WANTED, missing)

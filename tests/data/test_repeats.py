@@ -1,0 +1,45 @@
+"""Where people take things again, one setting lets items of the history compete everywhere."""
+
+import polars as pl
+import pytest
+
+from thinkrank.data import Catalogue, Dataset, split_dataset
+from thinkrank.evaluate import evaluate_retrieval
+from thinkrank.recipes.data import DataSettings
+from thinkrank.retrieve import Popularity
+
+
+@pytest.fixture
+def again():
+    """Everybody takes a, b, a, b, ..., so that every target but two stands in its history."""
+    rows = [(f"u{user}", "ab"[turn % 2], 100 * turn + user) for user in range(30) for turn in range(10)]
+    events = pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
+    return Dataset("again", events, Catalogue(pl.DataFrame({"item": ["a", "b", "c"], "title": ["A", "B", "C"]})))
+
+
+@pytest.mark.parametrize(("repeats", "unreachable"), [(False, True), (True, False)])
+def test_evaluation_reads_the_setting_of_the_data(again, repeats, unreachable):
+    from dataclasses import replace
+
+    split = split_dataset(replace(again, repeats=repeats))
+    found = evaluate_retrieval({"popularity": Popularity().fit(split)}, split.test)
+    assert found.unreachable_S.all() == unreachable
+    assert found.filter_seen == (not repeats)
+
+
+def test_it_is_saved_with_the_data_and_is_not_what_the_data_says(again, tmp_path):
+    from dataclasses import replace
+
+    other = replace(again, repeats=True)
+    assert other.fingerprint == again.fingerprint
+    other.save(tmp_path)
+    assert Dataset.load(tmp_path).repeats
+
+
+def test_who_does_not_set_it_is_told(again, tmp_path):
+    again.save(tmp_path)
+    told = DataSettings(source=str(tmp_path)).load()
+    assert [notice for notice in told.notices if "99% of all choices" in notice or "89% of all choices" in notice]
+    asked = DataSettings(source=str(tmp_path), repeats=True).load()
+    assert asked.repeats
+    assert not [notice for notice in asked.notices if "of all choices" in notice]
