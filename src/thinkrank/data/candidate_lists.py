@@ -73,7 +73,9 @@ class CandidateLists:
             if self.events_L is not None:
                 event = int(self.events_L[number])
                 if event > len(past):
-                    raise ThinkrankError(f"{self.name}: user {user!r} has {len(past)} events, so none is number {event}")
+                    raise ThinkrankError(
+                        f"{self.name}: user {user!r} has {len(past)} events, so none is number {event}"
+                    )
                 past = past[:event]
             histories.append(past)
         return Requests(histories, self.users, self.times_L)
@@ -109,9 +111,11 @@ class CandidateLists:
         """
         kept_S = np.flatnonzero(self.serving(samples) >= 0)
         if not len(kept_S):
+            theirs = [samples.dataset.users[user] for user in dict.fromkeys(samples.users.tolist())][:3]
             raise ThinkrankError(
-                f"{self.name}: no list is of one of the {len(samples):,} samples; its users are "
-                f"{', '.join(self.users[:3])} and the data's {', '.join(samples.dataset.users[:3])}"
+                f"{self.name}: no list is of one of the {len(samples):,} samples: its first users are "
+                f"{', '.join(dict.fromkeys(self.users[:3]))}, and the samples' {', '.join(theirs)}; a list with a time "
+                "serves what its user does from then on"
             )
         if len(kept_S) < len(samples):
             logger.warning(
@@ -122,7 +126,9 @@ class CandidateLists:
         kept = kept if most is None else kept.subset(most, seed)
         catalogue = samples.dataset.catalogue
         rows, scores = zip(*(self._found(number, catalogue) for number in self.serving(kept).tolist()), strict=True)
-        orders = [order_of(seed, position, len(row)) for row, position in zip(rows, kept.positions.tolist(), strict=True)]
+        orders = [
+            order_of(seed, position, len(row)) for row, position in zip(rows, kept.positions.tolist(), strict=True)
+        ]
         shown = [row[order] for row, order in zip(rows, orders, strict=True)]
         width = max(2, *(len(row) for row in rows))
         sets = assembled(kept, shown, width, self.kind, seed)
@@ -179,7 +185,7 @@ class CandidateLists:
         return rows_N[rows_N >= 0], np.asarray(scores, dtype=np.float32)[rows_N >= 0]
 
     def _rows(self, catalogue: Catalogue) -> list[Int32[np.ndarray, "N"]]:
-        kept: dict[int, list[Int32[np.ndarray, "N"]]] = self.__dict__.setdefault("_kept_rows", {})
+        kept: dict[int, list[Int32[np.ndarray, N]]] = self.__dict__.setdefault("_kept_rows", {})
         if id(catalogue) not in kept:
             row_of = {item: row for row, item in enumerate(catalogue.ids)}
             kept[id(catalogue)] = [np.array([row_of.get(i, -1) for i in row], dtype=np.int32) for row in self.items]
@@ -218,7 +224,9 @@ def read_candidate_lists(path: str | Path) -> CandidateLists:
     twice = frame.filter(pl.struct(*by, "item").is_duplicated())
     if len(twice):
         raise ThinkrankError(f"{path}: user {twice['user'][0]!r} has item {twice['item'][0]!r} twice")
-    lists = frame.group_by(by, maintain_order=True).agg(pl.col("item", *(["score"] if "score" in frame.columns else [])))
+    lists = frame.group_by(by, maintain_order=True).agg(
+        pl.col("item", *(["score"] if "score" in frame.columns else []))
+    )
 
     def whole(column: str) -> Int64[np.ndarray, "L"] | None:
         return lists[column].cast(pl.Int64).to_numpy().copy() if column in lists.columns else None
