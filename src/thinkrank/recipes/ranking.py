@@ -225,7 +225,9 @@ class RankingRecipe:
     def verdict(self, settings: RankSettings, evaluation: Evaluation) -> str:
         """Say in words how the last of the systems, which is the run's, compares with the others, then in figures."""
         *others, own = evaluation.systems
-        told = in_words(evaluation, own, others, does=f"sorts lists of {settings.candidates.size} candidates")
+        drawn = (evaluation.candidates or "").startswith(f"{settings.candidates.size}:")
+        lists = f"lists of {settings.candidates.size} candidates" if drawn else "the first stage's lists"
+        told = in_words(evaluation, own, others, does=f"sorts {lists}")
         return f"{told}\n{verdict(evaluation, own, others)}"
 
     def rows(
