@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Float32, Int64, Integer
 
 from thinkrank.data.candidates import Candidates, CandidateSets
 from thinkrank.data.history import History
-from thinkrank.evaluate._asking import checked_cutoffs, detached, named, ordered_columns, tokens_of
+from thinkrank.evaluate._asking import check_items, checked_cutoffs, detached, named, ordered_columns, tokens_of
 from thinkrank.evaluate.results import ResultRow
 from thinkrank.evaluate.retrieval import Answers, Evaluation
 from thinkrank.stages.answers import Cost, Ranking
@@ -98,6 +98,7 @@ def evaluate_ranking(
                     scores_BN, cost = system, Cost(0.0)
                     advance(len(sets), note=name)
                 else:
+                    check_items(system, sets.samples.dataset.catalogue)
                     scores_BN, cost = _scores(name, system, sets, batch_size, advance)
                 masked_BN = _masked(scores_BN, sets)
                 items_BK = order_candidates(sets.candidates, masked_BN, cutoffs[-1]).items_BK

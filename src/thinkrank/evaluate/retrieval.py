@@ -26,7 +26,7 @@ from thinkrank import metrics
 from thinkrank.data.requests import Requests
 from thinkrank.data.splits import Samples
 from thinkrank.evaluate import beyond
-from thinkrank.evaluate._asking import checked_cutoffs, detached, named, tokens_of
+from thinkrank.evaluate._asking import check_items, checked_cutoffs, detached, named, tokens_of
 from thinkrank.evaluate._figures import Figures
 from thinkrank.evaluate.results import TIES, ResultRow, Ties
 from thinkrank.stages.answers import Cost, Ranking
@@ -215,6 +215,9 @@ def evaluate_retrieval(
     """
     cutoffs = checked_cutoffs(systems, len(samples), "sample", cutoffs)
     requests, targets_S = samples.requests(), np.asarray(samples.targets)
+    for name, system in systems.items():
+        with named(name):
+            check_items(system, samples.dataset.catalogue)
     seen_S = np.array([target in past.items for target, past in zip(targets_S, requests.histories, strict=True)])
     asking = _Asking(requests, targets_S, len(samples.dataset.catalogue), cutoffs[-1], filter_seen, batch_size)
     with progress("evaluating", len(samples) * len(systems)) as advance:
