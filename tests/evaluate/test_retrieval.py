@@ -150,7 +150,7 @@ def test_progress_counts_the_samples_of_all_systems(samples):
     systems = {"noise": Scoring(noise), "other": Scoring(noise)}
     evaluate_retrieval(systems, samples, batch_size=4, progress=progress)
     batches = [min(4, len(samples) - start) for start in range(0, len(samples), 4)]
-    assert seen == [("evaluating", 2 * len(samples)), *((n, name) for name in systems for n in batches)]
+    assert seen == [("evaluating", 2 * len(samples)), *((n, name) for n in batches for name in systems)]
 
 
 @dataclass
@@ -301,3 +301,13 @@ def test_an_empty_request_is_refused(samples):
             evaluate_retrieval(systems, part, cutoffs=cutoffs)
     with pytest.raises(ValueError, match="cut-offs"):
         evaluate_retrieval({"noise": Scoring(noise)}, samples, cutoffs=(0, 5))
+
+
+def test_a_system_that_knows_other_items_is_refused_by_name(samples):
+    data = samples.dataset
+    fewer = Catalogue(data.catalogue.frame[1:])
+    other = ItemKNN().fit(split_dataset(Dataset("fewer", data.interactions, fewer)))
+    with pytest.raises(ThinkrankError, match=r"stale: it knows other items \(10\)"):
+        evaluate_retrieval({"stale": other}, samples)
+    with pytest.raises(ThinkrankError, match="stale: it knows other items"):
+        evaluate_retrieval({"stale": Configured(other)}, samples)
