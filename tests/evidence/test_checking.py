@@ -75,12 +75,34 @@ def test_a_circle_is_told_from_a_phrase_that_returns(words, found):
     assert found is None or found in told
 
 
+def test_what_an_item_is_not_is_judged_by_the_item_and_its_bare_name_is_no_reason(checker):
+    assert checker.check("It is not a drama, but war.", HISTORY, 1).may_be_shown
+    assert checker.check("It's not a classic war film.", HISTORY, 1).faults == ("not true, attribute: war",)
+    assert checker.check("It isn't a war film.", HISTORY, 1).true == 0
+    assert checker.check("Alpha Station is highly acclaimed.", HISTORY, 0).faults == (
+        "says nothing that could be checked",
+    )
+    assert checker.check("As Alpha Station is.", HISTORY, 1).may_be_shown
+    thrice = checker.check("Prefers Gamma Ray to that of Gamma Ray, or Gamma Ray's.", HISTORY)
+    assert thrice.faults == ("repeats itself: gamma ray",)
+
+
 def test_a_title_with_its_article_behind_is_known_as_people_say_it(cinema):
     _, catalogue = cinema
     titles = ["Shining, The (1980)", *catalogue.titles[1:]]
     checker = TextChecker.of_catalogue(Catalogue(catalogue.frame.with_columns(title=pl.Series(titles))))
     assert checker.check("Likes The Shining.", History.of([0])) == Check(1, 1)
     assert checker.check("Likes The Shining.", History.of([1])).faults == ("not true, title: The Shining",)
+
+
+def test_titles_are_known_without_what_stands_in_parentheses_and_common_words_are_no_titles(cinema):
+    _, catalogue = cinema
+    titles = ["Independence Day (ID4) (1996)", "unknown", "Shadow Conspiracy", *catalogue.titles[3:]]
+    checker = TextChecker.of_catalogue(Catalogue(catalogue.frame.with_columns(title=pl.Series(titles))))
+    assert checker.check("Likes Independence Day.", History.of([0])) == Check(1, 1)
+    assert checker.check("Likes drama and the unknown.", History.of([3])) == Check(1, 1)
+    cut = checker.check('Likes drama, as in "Epsilon" and "The Shadows Conspiracy', History.of([3, 4]))
+    assert cut.faults == ("names no item of the catalogue: Shadows Conspiracy",)
 
 
 def test_without_counts_popularity_is_judged_by_the_catalogue_or_not_at_all(cinema):

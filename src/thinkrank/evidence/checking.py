@@ -5,7 +5,8 @@ A text may be shown if all of this is so:
 - it says something in words, to the end of a sentence, and not the same again and again (`thinkrank.evidence.loops`);
 - what it names as a title is an item: a quoted phrase, or a run of capitalised words and numbers, stands in the texts
   of the history, of the item, or of the catalogue at least;
-- it claims something that can be checked, and every such claim holds (`thinkrank.evidence.claims`).
+- it claims something that can be checked, more than the name of the item, and every such claim holds
+  (`thinkrank.evidence.claims`).
 
 Names are found by their looks, so a place ("Hong Kong") may be taken for a title: the check is meant to hide a harmless
 text now and then rather than to show a bad one. Scripts without capital letters are checked by quotation marks alone.
@@ -90,7 +91,7 @@ class TextChecker:
             faults.append(f"repeats itself: {repeated}")
         faults += [f"names no item of the catalogue: {name}" for name in self._invented(text, history, item)]
         faults += [f"not true, {claim.kind}: {claim.said}" for claim in claims if not claim.is_true]
-        if not claims and not faults:
+        if not faults and all(self.claims.is_name_of(claim, item) for claim in claims):
             faults.append(UNCHECKED)
         return Check(len(claims), num_true(claims), tuple(dict.fromkeys(faults)))
 
@@ -197,8 +198,8 @@ def _quoted(text: str) -> Iterator[str]:
 def _runs(text: str) -> Iterator[str]:
     """Yield runs of at least two capitalised words or numbers, what a sentence begins with left out."""
     run: list[str] = []
-    end, is_start = 0, True
-    for token in [*_TOKEN.finditer(_QUOTED.sub(" . ", text)), None]:
+    end, is_start, text = 0, True, _QUOTED.sub(lambda match: "|" * len(match.group()), text)
+    for token in [*_TOKEN.finditer(text), None]:
         word = "" if token is None else token.group()
         apart = token is None or bool(text[end : token.start()].strip()) or word in ".!?"
         if apart:

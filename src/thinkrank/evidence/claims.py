@@ -8,8 +8,8 @@ be wrong. Each claim is compared with the data:
 - together, next, people: both counts, and the ratio where one is told, without the user who is left out.
 - share: so many of the last items have all attributes that stand beside it.
 - attribute, year: behind the teacher's "This one:" the item has it, else an item of the history has, or the item; after
-  no and none nothing in the history has, after few, little and only a quarter at most; after mostly half, or a third
-  where only one other attribute is as common.
+  "is not" the item has it not; after no and none nothing in the history has, after few, little and only a quarter at
+  most; after mostly half, or a third where only one other attribute is as common.
 - popularity: the item's train count is of that level.
 """
 
@@ -33,9 +33,11 @@ ClaimKind = Literal["title", "together", "next", "people", "share", "attribute",
 
 _YEAR = re.compile(r"(?<!\d)((?:1[89]|20)\d\d)(s?)(?!\w)")
 _ARTICLE = re.compile(r"(.+), (The|A|An|Les?|La|Der|Die|Das|El|Il)")
+_PARENTHESES = re.compile(r"(.{3,}?)\s*\(([^()]{3,})\)")
 _LEAD = re.compile("|".join(map(re.escape, LEADS)))
 _SENTENCE = re.compile(r"[^.!?]+[.!?]*")
 _NONE = re.compile(r"\b(?:no|none|not)\b[^,;:]*$", re.IGNORECASE)
+_NOT_IT = re.compile(r"\b(?:is|it['’]s|was) not\b[^,;:]*$|\b(?:is|was)n['’]t\b[^,;:]*$", re.IGNORECASE)
 _FEW = re.compile(r"\b(?:few|little|only)\b[^,;:]*$", re.IGNORECASE)
 _MOST = re.compile(r"\b(?:mostly|mainly|largely)\b[^,;:]*$", re.IGNORECASE)
 _POPULARITY = re.compile(
@@ -99,6 +101,10 @@ class ClaimChecker:
         """List where a text, without control characters, names titles and attributes of the catalogue."""
         found = [*self._titles.find(text, sentence_starts=False), *self._brands.find(text), *self._kinds.find(text)]
         return [(begin, end) for begin, end, _ in found]
+
+    def is_name_of(self, claim: Claim, item: int | None) -> bool:
+        """Tell whether a claim only names the item that the text is about."""
+        return item is not None and claim.kind == "title" and words_of(claim.said) in self._forms[item]
 
     def attributes(self, text: str) -> set[str]:
         """Return the attributes of the catalogue that a text names."""
@@ -215,7 +221,9 @@ class _Reading:
         for first, last, has in self._tests(begin, end):
             before = self._text[begin:first]
             held, num = sum(map(has, self._rows)), len(self._rows)
-            if _NONE.search(before):
+            if self._item is not None and _NOT_IT.search(before):
+                is_true = not has(self._item)
+            elif _NONE.search(before):
                 is_true = held == 0
             elif _FEW.search(before):
                 is_true = 4 * held <= num
@@ -251,11 +259,17 @@ class _Reading:
 
 
 def _spoken(title: str) -> set[Form]:
-    """Return the words of a title in the ways it is named: in full, cut short, "The Shining" of "Shining, The"."""
+    """Return the words of a title in the ways it is named.
+
+    In full, cut short, "The Shining" of "Shining, The", and what stands before and in parentheses; no single word in
+    small letters, which could be any word of a sentence.
+    """
     forms = title_forms(title)
     if behind := _ARTICLE.fullmatch(short_title(title)):
         forms |= title_forms(f"{behind[2]} {behind[1]}")
-    return forms
+    if inside := _PARENTHESES.fullmatch(short_title(title)):
+        forms |= title_forms(inside[1]) | title_forms(inside[2])
+    return {form for form in forms if len(form) > 1 or not form[0].islower()}
 
 
 def _has_value(values: Sequence[Sequence[str]], value: str) -> Callable[[int], bool]:

@@ -7,6 +7,8 @@ _LONG = 5
 """Words that no short text says twice in the same order by chance."""
 _LONGEST_CIRCLE = 8
 _MANY, _FEWEST_DISTINCT = 12, 0.5
+_TOO_OFTEN = 3
+"""Times that one title of several words is too much for a short text."""
 _JOINING = frozenset(["and", "or", "the", "a", "an", "then"])
 _MAY_FOLLOW_ITSELF = frozenset(["again", "had", "more", "on", "over", "really", "so", "that", "very"])
 STOP = "."
@@ -16,8 +18,8 @@ STOP = "."
 def circle(words: Sequence[str]) -> str | None:
     """Find what a text says again and again, in its own words; None if it does not.
 
-    That is: the same words twice in a row, joining words apart; five words without a number that return anywhere; or a
-    text of twelve words of which half are repetitions. Reconstructed: no source defines when a thought loops.
+    That is: the same words twice in a row, joining words apart; five words without a number that return anywhere; one
+    title of several words three times; or a text of twelve words of which half are repetitions. Reconstructed: no source defines when a thought loops.
 
     Args:
         words: of the text in one case, a title or an attribute counting as one word, `STOP` at the end of a sentence.
@@ -33,6 +35,10 @@ def circle(words: Sequence[str]) -> str | None:
     returning = next((gram for gram, count in grams.items() if count > 1 and not any(map(str.isdigit, gram))), None)
     if returning:
         return " ".join(returning)
+    names = Counter(word for word in spoken if " " in word)
+    named = next((name for name, count in names.items() if count >= _TOO_OFTEN), None)
+    if named:
+        return named
     if len(spoken) >= _MANY and len(set(spoken)) < _FEWEST_DISTINCT * len(spoken):
         return Counter(spoken).most_common(1)[0][0]
     return None
