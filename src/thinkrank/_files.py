@@ -36,6 +36,24 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path, *, otherwise: str) -> None:
+    """Refuse a folder that cannot be written into, before anything is computed for it; it is made if missing.
+
+    Args:
+        folder: for results.
+        otherwise: what to do instead, in the words of whoever asked.
+
+    Raises:
+        ThinkrankError: naming it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ThinkrankError(f"{folder} cannot be written into ({error.strerror}): {otherwise}") from error
+
+
 def cache_folder() -> Path:
     """Return where downloads and converted weights are kept: ``THINKRANK_CACHE``, else the platform's cache folder.
 

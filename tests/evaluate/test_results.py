@@ -157,3 +157,17 @@ def test_markdown_is_one_table():
         "| ml | test | popularity | .0311 [.0200–.0400] | 12.50 |",
         r"| ml | test | a\|b | .0311 [.0200–.0400] |  |",
     ]
+
+
+def test_a_narrow_terminal_names_every_system_and_metric_whole():
+    rows = [
+        ResultRow(dataset="d", split="test", system=s, metric=m, value=0.4, low=0.3, high=0.5, n=5, seeds=())
+        for s in ("popularity", "R²ec and the crowd")
+        for m in ("hit@10", "ndcg@10", "mrr", "coverage@10")
+    ]
+    for width in (30, 40, 60, 100):
+        console = Console(width=width, record=True, file=StringIO())
+        console.print(results_table(rows))
+        shown = console.export_text()
+        for word in ("popularity", "hit@10", "ndcg@10", "coverage@10", ".4000", ".3000–.5000"):
+            assert word in shown, (width, word)

@@ -14,7 +14,7 @@ from thinkrank.recipes.ranking import RankSettings, rank_settings
 from thinkrank.recipes.reranking import RerankSettings, rerank_settings
 from thinkrank.recipes.retrieval import RetrieveSettings, retrieve_settings
 from thinkrank.rerank import EGLRConfig, GrpoOptions
-from thinkrank.training.run import _without_none
+from thinkrank.training.run import without_none
 
 
 def test_each_layer_lies_over_the_one_before(tmp_path):
@@ -44,7 +44,7 @@ def test_the_data_decides_how_items_are_called():
 def test_settings_are_what_their_file_says_and_name_no_class_unless_one_is_chosen(settings):
     kept = settings.model_dump(mode="json")
     assert not {"retriever", "ranker", "reranker"} & kept.keys()
-    text = tomli_w.dumps(_without_none(kept))
+    text = tomli_w.dumps(without_none(kept))
     assert validated(type(settings), tomllib.loads(text)) == settings
 
 
@@ -88,7 +88,7 @@ def test_values_are_read_as_toml_and_else_as_text():
 
 def begun(folder, settings, *, without=(), **manifest):
     """A run's folder as a training of these settings leaves it, some of them unknown then."""
-    table = _without_none(settings.model_dump(mode="json"))
+    table = without_none(settings.model_dump(mode="json"))
     for key in without:
         *path, name = key.split(".")
         inner = table

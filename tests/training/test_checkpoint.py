@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_half_written(tmp_p
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
     try:
-        with pytest.raises(ThinkrankError, match="checkpoint of step 2 .*cannot be written.*make room"):
+        with pytest.raises(ThinkrankError, match=r"checkpoint of step 2 .*cannot be written.*make room"):
             write_checkpoint(tmp_path, 2, {"w": torch.ones(100_000)}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

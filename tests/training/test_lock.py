@@ -24,7 +24,7 @@ def test_a_folder_is_held_by_one_alone_and_given_back(tmp_path):
 
 
 def test_another_process_holds_it_too(tmp_path):
-    code = "import sys, pathlib; from thinkrank.training.lock import locked\nwith locked(pathlib.Path(sys.argv[1])): pass"
+    code = "import sys, pathlib, thinkrank.training.lock as l\nwith l.locked(pathlib.Path(sys.argv[1])): pass"
     with locked(tmp_path):
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert "is being trained by process" in done.stderr

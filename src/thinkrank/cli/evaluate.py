@@ -6,12 +6,20 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from thinkrank._files import check_writable
 from thinkrank.cli import options, tables
+from thinkrank.errors import ThinkrankError
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
-    part: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.", callback=options.a_run)],
+    part: Annotated[
+        str,
+        typer.Option(
+            help="Which held-out samples to judge on: valid or test.",
+            callback=options.one_of("--part", "valid", "test"),
+        ),
+    ] = "test",
     samples: Annotated[
         int | None,
         typer.Option(
@@ -28,9 +36,12 @@ def evaluate(
         bool, typer.Option("--parts", help="Also measure what a fused retriever loses without each part.")
     ] = False,
     seen: Annotated[bool, typer.Option("--seen", help="Leave items of the history in the ranking.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the drawn samples.")] = 0,
     candidates: options.CandidateFile = None,
     path: options.MovedPath = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for results and report. [default: the run's folder]")
+    ] = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
 ) -> None:
@@ -42,16 +53,17 @@ def evaluate(
 
     Example: `thinkrank evaluate runs/demo --samples 2000 --think`
     """
-    from thinkrank.errors import ThinkrankError
-    from thinkrank.recipes.base import THINKING_SAMPLES, EvaluationOptions, open_run, recipe_of
-    from thinkrank.recipes.evaluation import evaluate as judge
+    from thinkrank.recipes.kinds import stage_of
     from thinkrank.training import console_progress
 
-    if part not in ("valid", "test"):
-        raise ThinkrankError(f"--part must be valid or test, not {part!r}")
-    if candidates is not None and recipe_of(run).stage != "rank":
+    if candidates is not None and stage_of(run) != "rank":
         raise ThinkrankError(f"--candidates are lists that a ranker sorts, and {run} is no ranker's run")
-    opened = open_run(run, path=path, device=device)
+    check_writable(out or run, otherwise="name another folder for results and report with --out")
+    with console_progress("loading the run", 0):
+        from thinkrank.recipes.base import THINKING_SAMPLES, EvaluationOptions, open_run
+        from thinkrank.recipes.evaluation import evaluate as judge
+
+        opened = open_run(run, path=path, device=device)
     compared = EvaluationOptions(
         part=cast(Literal["valid", "test"], part),
         samples=samples or (THINKING_SAMPLES if think else opened.recipe.samples(opened.settings)),
@@ -63,10 +75,10 @@ def evaluate(
         candidates=None if candidates is None else str(candidates),
         seed=seed,
     )
-    judged = judge(opened, compared, progress=console_progress)
+    judged = judge(opened, compared, out=out, progress=console_progress)
     if json_output:
         tables.print_json([row.model_dump(mode="json") for row in judged.rows], indent=1)
         return
-    tables.print_results(run, split=part)
+    tables.print_results(out or run, split=part)
     sys.stdout.write(f"{judged.verdict}\n" if judged.verdict else "")
     sys.stdout.write("; ".join(f"{key}: {value}" for key, value in judged.evaluation.policy.items()) + "\n")

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from thinkrank.cli import baselines, data, demo, doctor, evaluate, rank, recommend, rerank, serve, train
+from thinkrank.cli import (
+    baselines,
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    rank,
+    recommend,
+    rerank,
+    serve,
+    settings,
+    train,
+    tune,
+)
 from thinkrank.errors import ThinkrankError
 
 app = typer.Typer(
@@ -22,6 +36,9 @@ app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 app.command("baselines")(baselines.baselines)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("tune")(tune.tune)
+app.command("settings")(settings.settings)
 app.command("recommend")(recommend.recommend)
 app.command("rank")(rank.rank)
 app.command("rerank")(rerank.rerank)
@@ -40,12 +57,16 @@ def _version(show: bool) -> bool:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Recommenders that reason: a language model reads histories, thinks, and ranks the whole catalogue.
 
     Start with `thinkrank demo`. Data: `thinkrank data describe movielens-100k`. Train on your own:
     `thinkrank train retrieve table --path my_folder --out runs/mine`. Ask: `thinkrank recommend runs/mine --user 42`.
+
+    What can be set: `thinkrank settings`. Words completed by the Tab key: `thinkrank --install-completion`, once.
     """
     messages = logging.StreamHandler(sys.stderr)
     messages.setFormatter(logging.Formatter("%(message)s"))

@@ -1,12 +1,65 @@
 """Options that several commands have, and what they come to."""
 
+import difflib
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thinkrank.errors import ThinkrankError
+
 if TYPE_CHECKING:
     from thinkrank.recipes.layers import Layers
+
+
+def one_of(option: str, *values: str) -> Callable[[str | None], str | None]:
+    """Make a check of an option's value that runs before anything is imported or loaded."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in values:
+            near = difflib.get_close_matches(value, values, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ThinkrankError(f"{option} must be {' or '.join(values)}, not {value!r}{hint}")
+        return value
+
+    return check
+
+
+def a_device(value: str) -> str:
+    """Refuse what is no device's name; whether this machine has it is seen when it is needed."""
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", value):
+        raise ThinkrankError(f"--device must be auto, cpu, cuda, cuda:1 or mps, not {value!r}")
+    return value
+
+
+def run_of(*stages: str) -> Callable[[Path], Path]:
+    """Make a check that a folder is no run of another stage, before anything is imported or loaded."""
+
+    def check(folder: Path) -> Path:
+        from thinkrank.recipes.kinds import stage_of
+
+        stage = stage_of(folder)
+        if stage is not None and stage not in stages:
+            asked = "recommend" if stage == "retrieve" else stage
+            raise ThinkrankError(
+                f"{folder} is a run of `thinkrank train {stage}`, not of {' or '.join(stages)}: "
+                f"ask it with `thinkrank {asked} {folder}`"
+            )
+        return folder
+
+    return check
+
+
+def a_run(folder: Path) -> Path:
+    """Refuse a folder that holds no run, before anything is imported or loaded."""
+    from thinkrank.recipes.kinds import stage_of
+
+    if stage_of(folder) is None:
+        raise ThinkrankError(f"{folder}: no run here. Give the --out folder of a training run.")
+    return folder
+
 
 Source = Annotated[str | None, typer.Argument(help="Data source or prepared folder. [default: movielens-100k]")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run there goes on.")]
@@ -14,7 +67,8 @@ DataPath = Annotated[
     str | None, typer.Option("--path", help="File or folder to read; nothing is downloaded then. [default: find it]")
 ]
 MovedPath = Annotated[
-    str | None, typer.Option("--path", help="Where the run's data is now. [default: where it was when the run was made]")
+    str | None,
+    typer.Option("--path", help="Where the run's data is now. [default: where it was when the run was made]"),
 ]
 CandidateFile = Annotated[
     Path | None,
@@ -47,12 +101,26 @@ Repeats = Annotated[
         show_default=False,
     ),
 ]
-Split = Annotated[str | None, typer.Option(help="temporal or leave-last-out. [default: temporal]")]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        help="How train, valid and test are cut: temporal or leave-last-out. [default: temporal]",
+        callback=one_of("--split", "temporal", "leave-last-out"),
+    ),
+]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings, laid over the defaults.")]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="One setting as key=value, such as model.backbone=tiny. Repeatable.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Device = Annotated[
+    str, typer.Option(help="Where models are computed: auto, cpu, cuda, cuda:1 or mps.", callback=a_device)
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print every setting as TOML and the plan with its minutes and memory; write nothing."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 AllTexts = Annotated[
     bool,

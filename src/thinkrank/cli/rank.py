@@ -9,7 +9,7 @@ from thinkrank.cli import options, tables
 
 
 def rank(
-    run: Annotated[Path, typer.Argument(help="Folder of a ranking run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a ranking run.", callback=options.run_of("rank"))],
     pairs: Annotated[
         Path | None,
         typer.Argument(help="Table with the columns user and item and, if there are any, score and time or event."),

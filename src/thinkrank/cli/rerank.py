@@ -9,7 +9,7 @@ from thinkrank.cli import options, tables
 
 
 def rerank(
-    run: Annotated[Path, typer.Argument(help="Folder of a re-ranking run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a re-ranking run.", callback=options.run_of("rerank"))],
     source: Annotated[str, typer.Argument(help="Format of the lists: table, trivago, mind, kuairand, ebnerd.")],
     path: Annotated[Path, typer.Argument(help="Folder or zip archive of the lists.")],
     out: options.TableFile = None,
@@ -33,7 +33,5 @@ def rerank(
     from thinkrank.training.progress import console_progress
 
     out, of_source = tables.check_table_file(out), dict(map(parse_assignment, option or ()))
-    written = rerank_lists(
-        run, source, path, of_source, k=k, samples=samples, device=device, progress=console_progress
-    )
+    written = rerank_lists(run, source, path, of_source, k=k, samples=samples, device=device, progress=console_progress)
     tables.write_table(written, out)

@@ -9,11 +9,21 @@ import typer
 
 from thinkrank.cli import options, tables
 from thinkrank.cli.training import trained
+from thinkrank.errors import ThinkrankError
+from thinkrank.training.progress import console_progress
 
 if TYPE_CHECKING:
     from thinkrank.recipes.base import Recipe
 
 app = typer.Typer(no_args_is_help=True, help="Train a stage of the cascade.")
+
+
+def _a_preset(name: str) -> str:
+    """Refuse what is no preset, before anything is imported that takes time."""
+    from thinkrank.recipes.presets import Preset
+
+    options.one_of("--preset", *Preset)(name)
+    return name
 
 
 @app.command()
@@ -24,7 +34,8 @@ def retrieve(
     option: options.SourceOption = None,
     split: options.Split = None,
     preset: Annotated[
-        str, typer.Option(help="thinkrank, thoughts, paper or released: where the settings start from.")
+        str,
+        typer.Option(help="Where the settings start from: thinkrank, thoughts, paper or released.", callback=_a_preset),
     ] = "thinkrank",
     minutes: Annotated[
         float | None,
@@ -36,6 +47,7 @@ def retrieve(
     on_bad: options.OnBad = None,
     repeats: options.Repeats = None,
     device: options.Device = "auto",
+    dry_run: options.DryRun = False,
     json_output: options.Json = False,
 ) -> None:
     """Train R²ec, which reads item texts, and fuse it with what the crowd did.
@@ -53,12 +65,11 @@ def retrieve(
 
     A retriever of your own: `thinkrank train retrieve --set retriever.class=my.module:MyRetriever --out runs/mine`
     """
-    from thinkrank.errors import ThinkrankError
     from thinkrank.recipes.presets import Preset
-    from thinkrank.recipes.retrieval import RECIPE, retrieve_settings
 
-    if preset not in list(Preset):
-        raise ThinkrankError(f"unknown preset {preset!r}: there are {', '.join(Preset)}")
+    with console_progress("starting", 0):
+        from thinkrank.recipes.retrieval import RECIPE, retrieve_settings
+
     if minutes is not None:
         assignments = [*(assignments or ()), f"training.max_minutes={minutes}"]
     given = options.layers(
@@ -70,7 +81,7 @@ def retrieve(
             "--minutes bounds R²ec's training without thoughts, and this run has another: "
             "set training.max_minutes and recpo.max_minutes by --set"
         )
-    _train(RECIPE, settings, out, device, json_output=json_output)
+    _train(RECIPE, settings, out, device, dry_run=dry_run, json_output=json_output)
 
 
 @app.command()
@@ -87,6 +98,7 @@ def rank(
     on_bad: options.OnBad = None,
     repeats: options.Repeats = None,
     device: options.Device = "auto",
+    dry_run: options.DryRun = False,
     json_output: options.Json = False,
 ) -> None:
     """Train R2Rank: traces by a teacher, a cold start on them, then the reward of lists.
@@ -98,14 +110,15 @@ def rank(
 
     A ranker of your own: `thinkrank train rank --set ranker.class=my.module:MyRanker --out runs/mine`
     """
-    from thinkrank.recipes.ranking import RECIPE, rank_settings
+    with console_progress("starting", 0):
+        from thinkrank.recipes.ranking import RECIPE, rank_settings
 
     given = options.layers(
         source, path, option, config, assignments, filters=filters, split=split, on_bad=on_bad, repeats=repeats
     )
     if candidates is not None:
         given = replace(given, tables=[*given.tables, {"candidates": {"file": str(candidates)}}])
-    _train(RECIPE, rank_settings(given), out, device, json_output=json_output)
+    _train(RECIPE, rank_settings(given), out, device, dry_run=dry_run, json_output=json_output)
 
 
 @app.command()
@@ -120,6 +133,7 @@ def rerank(
     assignments: options.Assignments = None,
     on_bad: options.OnBad = None,
     device: options.Device = "auto",
+    dry_run: options.DryRun = False,
     json_output: options.Json = False,
 ) -> None:
     """Train EGLR on displayed lists: the evaluator, the generator's warm start, then reinforcement with thinking.
@@ -131,27 +145,100 @@ def rerank(
 
     A re-ranker of your own: `thinkrank train rerank --set reranker.class=my.module:MyReranker --out runs/mine`
     """
-    from thinkrank.recipes.reranking import RECIPE, rerank_settings
+    with console_progress("starting", 0):
+        from thinkrank.recipes.reranking import RECIPE, rerank_settings
 
     given = options.layers(source, path, option, config, assignments, on_bad=on_bad)
-    _train(RECIPE, rerank_settings(given), out, device, json_output=json_output)
+    _train(RECIPE, rerank_settings(given), out, device, dry_run=dry_run, json_output=json_output)
 
 
-def _train(recipe: "Recipe", settings: Any, out: Path, device: str, *, json_output: bool) -> None:
+@app.command()
+def cascade(
+    source: options.Source = None,
+    out: options.Out = Path("runs/cascade"),
+    path: options.DataPath = None,
+    option: options.SourceOption = None,
+    split: options.Split = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Where the retriever's settings start from: thinkrank, thoughts, paper or released.",
+            callback=_a_preset,
+        ),
+    ] = "thinkrank",
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Train R²ec no longer than this. [default: what the data's size needs]"),
+    ] = None,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    filters: options.Filter = None,
+    on_bad: options.OnBad = None,
+    repeats: options.Repeats = None,
+    device: options.Device = "auto",
+    dry_run: options.DryRun = False,
+    json_output: options.Json = False,
+) -> None:
+    """Train a retriever as `train retrieve` does, then a ranker that weighs evidence on what it finds.
+
+    Later stages learn on validation samples, from lists that were made without the users they are of; a stage that adds
+    less than its standard error there is not asked. What each added and what it takes is in the model's config.json.
+
+    Ctrl-C or a power cut loses nothing: the same command goes on from the last checkpoint.
+
+    Examples: `thinkrank train cascade movielens-100k --minutes 10 --out runs/cascade`,
+    `thinkrank train cascade movielens-100k --set stages.rerank=runs/rerank`
+
+    Stages of your own: `thinkrank train cascade --set retriever.class=my.module:MyRetriever --set
+    stages.ranker.class=my.module:MyRanker`
+    """
+    from thinkrank.recipes.presets import Preset
+
+    with console_progress("starting", 0):
+        from thinkrank.recipes.cascade import RECIPE, cascade_settings
+
+    if minutes is not None:
+        assignments = [*(assignments or ()), f"training.max_minutes={minutes}"]
+    given = options.layers(
+        source, path, option, config, assignments, filters=filters, split=split, on_bad=on_bad, repeats=repeats
+    )
+    _train(RECIPE, cascade_settings(Preset(preset), given), out, device, dry_run=dry_run, json_output=json_output)
+
+
+def _train(recipe: "Recipe", settings: Any, out: Path, device: str, *, dry_run: bool, json_output: bool) -> None:
     """Train, write the report unless a finished run has one, and say how good it is and where things are."""
     from thinkrank.recipes.base import MODEL, is_trained, validations_of
     from thinkrank.recipes.evaluation import report_training
 
+    if dry_run:
+        _show_plan(recipe, settings, device)
+        return
     report = out / "report.html"
     is_reported = is_trained(out) and report.is_file()
-    split = settings.data.load_split(out)
+    with console_progress("reading the data", 0):
+        split = settings.data.load_split(out)
     opened = trained(recipe, settings, out, split, device=device)
     if not is_reported:
-        report_training(opened)
+        report_training(opened, progress=console_progress)
     validations = validations_of(opened)
     if json_output:
         files = {"run": str(out), "model": str(out / MODEL), "report": str(report)}
         tables.print_json({**files, **{validation.key: validation.value for validation in validations}})
         return
-    figures = ", ".join(f"{validation.label} {validation.value:.4f}" for validation in validations)
-    sys.stdout.write(f"{f'{figures}; ' if figures else ''}the model is in {out / MODEL}\nreport: {report}\n")
+    labels = dict.fromkeys(validation.label for validation in validations)
+    for label in labels:
+        found = [f"{one.value:.4f} {one.how}".strip() for one in validations if one.label == label]
+        sys.stdout.write(f"{label}: {', '.join(found)}\n")
+    sys.stdout.write(f"the model is in {out / MODEL}\nreport: {report}\n")
+
+
+def _show_plan(recipe: "Recipe", settings: Any, device: str) -> None:
+    """Print what a run would be: its settings on stdout, so that --config takes them, and the plan on stderr."""
+    from thinkrank.recipes.layers import toml_of
+    from thinkrank.recipes.running import planned
+
+    with console_progress("reading the data", 0):
+        split = settings.data.load_split()
+    settings, plan = planned(recipe, settings, split, device=device, progress=console_progress)
+    sys.stdout.write(toml_of(settings))
+    sys.stderr.write(f"{plan}\nnothing was written: --dry-run\n")

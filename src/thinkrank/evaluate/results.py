@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import FiniteFloat, TypeAdapter, ValidationError, model_validator
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,6 +22,9 @@ TIES: dict[Ties, str] = {
     "pessimistic": "pessimistic: an equal score stands before the target",
 }
 """What is said of it beside figures."""
+
+_ANY_WIDTH = 1000
+"""Columns of a terminal on which every table has room."""
 
 
 class ResultRow(Options):
@@ -161,15 +165,40 @@ def results_table(rows: Sequence[ResultRow]) -> Table:
     counts = {row.n for row in rows}
     title = ", ".join([*shared, *(f"{n:,} samples" for n in counts if len(counts) == 1)])
     caption = ties_note(rows)
-    table = Table(title=escape(title) or None, title_justify="left", title_style="bold", caption=caption or None)
+    table = _Results(title=escape(title) or None, title_justify="left", title_style="bold", caption=caption or None)
     for place in varying:
         table.add_column(("dataset", "split", "system")[place], overflow="fold", min_width=12)
     for metric in metrics:
         table.add_column(escape(metric), justify="right", no_wrap=True)
     for labels, cells in lines.items():
-        figures = [_figure(cells[m], "\n[dim]{}[/dim]") if m in cells else "" for m in metrics]
-        table.add_row(*(escape(labels[place]) for place in varying), *figures)
+        names = [escape(labels[place]) for place in varying]
+        table.add_row(*names, *(_figure(cells[m], "\n[dim]{}[/dim]") if m in cells else "" for m in metrics))
+        table.figures[", ".join(names)] = {m: _figure(cells[m], " [dim]{}[/dim]") for m in metrics if m in cells}
     return table
+
+
+class _Results(Table):
+    """Table that keeps every word on a narrow terminal: there each figure has a line of its own.
+
+    `figures` holds them by system and metric.
+    """
+
+    figures: dict[str, dict[str, str]]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.figures = {}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the table if every column has its room."""
+        if self.__rich_measure__(console, options.update(max_width=_ANY_WIDTH)).minimum <= options.max_width:
+            yield from super().__rich_console__(console, options)
+            return
+        yield from ([f"[bold]{self.title}[/bold]"] if self.title else [])
+        for system, figures in self.figures.items():
+            yield f"[bold]{system}[/bold]"
+            yield from (f"  {escape(metric)} {figure}" for metric, figure in figures.items())
+        yield from ([f"[dim]{self.caption}[/dim]"] if self.caption else [])
 
 
 def results_markdown(rows: Sequence[ResultRow]) -> str:

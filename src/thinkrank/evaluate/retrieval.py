@@ -193,7 +193,7 @@ def evaluate_retrieval(
     samples: Samples,
     *,
     cutoffs: Sequence[int] = (5, 10, 20),
-    filter_seen: bool = True,
+    filter_seen: bool | None = None,
     batch_size: int = 256,
     progress: Progress = no_progress,
 ) -> Evaluation:
@@ -204,7 +204,8 @@ def evaluate_retrieval(
             is given as `thinkrank.stages.Configured`.
         samples: histories and the item that came next.
         cutoffs: the k of hit@k and ndcg@k.
-        filter_seen: leave the items of a sample's history out of its ranking.
+        filter_seen: leave the items of a sample's history out of its ranking; None for what the data set says (see
+            `Dataset.repeats`).
         batch_size: samples per question.
         progress: shows the samples of all systems.
 
@@ -214,6 +215,7 @@ def evaluate_retrieval(
             names the system.
     """
     cutoffs = checked_cutoffs(systems, len(samples), "sample", cutoffs)
+    filter_seen = not samples.dataset.repeats if filter_seen is None else filter_seen
     requests, targets_S = samples.requests(), np.asarray(samples.targets)
     for name, system in systems.items():
         with named(name):
@@ -221,7 +223,7 @@ def evaluate_retrieval(
     seen_S = np.array([target in past.items for target, past in zip(targets_S, requests.histories, strict=True)])
     asking = _Asking(requests, targets_S, len(samples.dataset.catalogue), cutoffs[-1], filter_seen, batch_size)
     with progress("evaluating", len(samples) * len(systems)) as advance:
-        answers = {name: asking.ask(name, system, advance) for name, system in systems.items()}
+        answers = asking.ask(systems, advance)
     return Evaluation(
         answers=answers,
         users_S=np.asarray(samples.users),
@@ -243,23 +245,29 @@ class _Asking:
     filter_seen: bool
     batch_size: int
 
-    def ask(self, name: str, system: Retriever, advance: Advance) -> Answers:
-        """Put the samples to one system, batch by batch."""
-        items, ranks, seconds, tokens = [], [], 0.0, 0
+    def ask(self, systems: Mapping[str, Retriever], advance: Advance) -> dict[str, Answers]:
+        """Put the samples to all systems, batch by batch in turn, so that the first batch tells what all will take."""
+        found: dict[str, list[tuple[Ranking, Int64[np.ndarray, B], float]]] = {name: [] for name in systems}
         for part, batch in self.requests.batches(self.batch_size):
             requests, targets_B = detached(batch), self.targets_S[part]
-            began = time.perf_counter()
-            with named(name):
-                ranking, ranks_B = answer_with_ranks(
-                    system, requests, self.width, targets_B, filter_seen=self.filter_seen
-                )
-                seconds += time.perf_counter() - began
-                self._check(ranking, ranks_B, targets_B)
-            items.append(ranking.items_BK)
-            ranks.append(ranks_B)
-            tokens += tokens_of(ranking)
-            advance(len(requests), note=name)
-        return Answers(np.concatenate(ranks), np.concatenate(items), Cost(seconds, tokens))
+            for name, system in systems.items():
+                began = time.perf_counter()
+                with named(name):
+                    ranking, ranks_B = answer_with_ranks(
+                        system, requests, self.width, targets_B, filter_seen=self.filter_seen
+                    )
+                    seconds = time.perf_counter() - began
+                    self._check(ranking, ranks_B, targets_B)
+                found[name].append((ranking, ranks_B, seconds))
+                advance(len(requests), note=name)
+        return {
+            name: Answers(
+                np.concatenate([ranks_B for _, ranks_B, _ in parts]),
+                np.concatenate([ranking.items_BK for ranking, _, _ in parts]),
+                Cost(sum(seconds for _, _, seconds in parts), sum(tokens_of(ranking) for ranking, _, _ in parts)),
+            )
+            for name, parts in found.items()
+        }
 
     def _check(
         self, ranking: Ranking, ranks_B: Integer[np.ndarray, "..."], targets_B: Integer[np.ndarray, "B"]

@@ -21,6 +21,7 @@ from thinkrank.options import Options
 from thinkrank.pretrained import CONFIG_FILE, imported
 from thinkrank.recipes import own
 from thinkrank.recipes.data import moved
+from thinkrank.recipes.kinds import TABLES
 from thinkrank.recipes.layers import run_config
 from thinkrank.report import Report
 from thinkrank.training import Progress, Run, no_progress
@@ -35,11 +36,12 @@ MODEL = "model"
 """Folder of the trained model inside a run."""
 
 RECIPES = {
-    "rank": ("cold_start", "thinkrank.recipes.ranking:RECIPE"),
-    "rerank": ("evaluator", "thinkrank.recipes.reranking:RECIPE"),
-    "retrieve": ("training", "thinkrank.recipes.retrieval:RECIPE"),
+    "cascade": "thinkrank.recipes.cascade:RECIPE",
+    "rank": "thinkrank.recipes.ranking:RECIPE",
+    "rerank": "thinkrank.recipes.reranking:RECIPE",
+    "retrieve": "thinkrank.recipes.retrieval:RECIPE",
 }
-"""Per stage, the table of settings by which a run is known to be of it, and its recipe."""
+"""The recipe of each stage."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,13 @@ class Validation:
         key: of the log.
         value: of that validation; 0 without any.
         label: for people.
+        how: the model answered; empty where it answers in one way only.
     """
 
     key: str
     value: float
     label: str
+    how: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,8 +254,8 @@ def recipe_of(folder: str | Path) -> Recipe:
         ThinkrankError: if the folder is no run, or one of no known stage.
     """
     config = run_config(folder)
-    for table, recipe in RECIPES.values():
-        if table in config:
+    for stage, recipe in RECIPES.items():
+        if TABLES[stage] in config:
             found: Recipe = imported(recipe)
             return found
     raise ThinkrankError(f"{folder}: its config.toml is of none of the stages {', '.join(RECIPES)}")

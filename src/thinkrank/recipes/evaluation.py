@@ -1,8 +1,12 @@
 """Judge a run: one way from its model to figures, tests and the report, whatever its stage."""
 
+from pathlib import Path
+
+from thinkrank._files import check_writable
 from thinkrank.evaluate import write_comparisons, write_results
 from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun
 from thinkrank.recipes.baselines import SYSTEMS, chosen_settings
+from thinkrank.recipes.comparing import per_sample
 from thinkrank.recipes.faithful import FILE, measured
 from thinkrank.recipes.reporting import write_run_report
 from thinkrank.training import Progress, no_progress
@@ -16,21 +20,31 @@ WITHOUT_SEED = (
 """Systems that no seed of the run had a part in."""
 
 
-def evaluate(opened: OpenRun, options: EvaluationOptions | None = None, *, progress: Progress = no_progress) -> Judged:
+def evaluate(
+    opened: OpenRun,
+    options: EvaluationOptions | None = None,
+    *,
+    out: str | Path | None = None,
+    progress: Progress = no_progress,
+) -> Judged:
     """Ask a run's model and its baselines the same questions; write results.json, comparisons.json and report.html.
 
-    Where the model writes thoughts or reasons, faithfulness.json tells whether they are true and decide the answer.
+    The figures of every sample are kept too, for `thinkrank.recipes.comparing`. Where the model writes thoughts or
+    reasons, faithfulness.json tells whether they are true and decide the answer.
 
     Args:
-        opened: the run; the files are written into its folder.
+        opened: the run.
         options: what to compare, and on what; the defaults if None.
+        out: folder for the files; the run's if None.
         progress: how to show the work.
 
     Raises:
-        ThinkrankError: if the part holds nothing, or an option belongs to another stage.
+        ThinkrankError: if the part holds nothing, an option belongs to another stage, or the folder cannot be written.
     """
     options = options or EvaluationOptions()
-    recipe, settings, split, folder = opened.recipe, opened.settings, opened.split, opened.run.folder
+    recipe, settings, split = opened.recipe, opened.settings, opened.split
+    folder = opened.run.folder if out is None else Path(out)
+    check_writable(folder, otherwise="name another folder for results and report")
     questions = recipe.questions(settings, split, options)
     systems = recipe.systems(settings, split, opened.model, options, progress)
     evaluation = recipe.judge(systems, questions, options, progress)
@@ -45,10 +59,11 @@ def evaluate(opened: OpenRun, options: EvaluationOptions | None = None, *, progr
     told = recipe.verdict(settings, evaluation) if options.part == "test" else ""  # validation has chosen weights
     faithful = measured(opened, questions, options)
     judged = Judged(evaluation, questions, rows, comparisons, told, faithful)
-    write_run_report(opened, judged)
+    write_run_report(opened, judged, folder=folder)
     protocol = {**evaluation.protocol, "baseline settings": chosen_settings(systems)}
     write_comparisons(folder / "comparisons.json", comparisons, protocol)
     write_results(folder / "results.json", rows)
+    per_sample(opened, questions, evaluation, options).save(folder)
     if faithful:
         write_results(folder / FILE, faithful)
     return judged

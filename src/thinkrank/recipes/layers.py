@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import tomli_w
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_serializer
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.options import INSTALLED_MODELS
 from thinkrank.options import Options
-from thinkrank.training.run import another_run, read_manifest
+from thinkrank.training.run import another_run, read_manifest, without_none
 from thinkrank.training.tracking import require_trackers
 
 PRESET = "--preset "
@@ -217,6 +218,11 @@ def make_absolute(tables: dict[str, Any], base: Path) -> None:
             named = key in ("path", "backbone", "encoder") and value not in INSTALLED_MODELS
             if (named and path.exists()) or (path.suffix and path.is_file()) or (path / "dataset.json").is_file():
                 tables[key] = str(path.resolve())
+
+
+def toml_of(settings: BaseModel) -> str:
+    """Write settings as the TOML that `Layers.config` takes."""
+    return tomli_w.dumps(without_none(_dumped(settings)))
 
 
 def defaults_of(settings: type[BaseModel]) -> dict[str, Any]:

@@ -82,19 +82,20 @@ CREDITS = {
 Rows = Sequence[Mapping[str, Any]]
 
 
-def write_run_report(opened: OpenRun, judged: Judged | None = None) -> Path:
-    """Write report.html into a run's folder; return where.
+def write_run_report(opened: OpenRun, judged: Judged | None = None, *, folder: Path | None = None) -> Path:
+    """Write report.html into a run's folder, or into another; return where.
 
     A finished re-ranker's run in a folder of the run is part of it.
 
     Args:
         opened: the run.
         judged: what an evaluation found; None tells of the training alone.
+        folder: where to write; None for the run's own.
     """
     report = opened.recipe.report(opened, judged)
     if report.writing is None:
         report = replace(report, writing=_writing_inside(opened))
-    path = opened.run.folder / "report.html"
+    path = (folder or opened.run.folder) / "report.html"
     write_report(path, report)
     return path
 

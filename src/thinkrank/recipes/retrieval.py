@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -97,19 +98,20 @@ class RetrieveSettings(TrainingSettings):
         return self.retriever
 
 
+def default_tables(which: Preset, source: str | None) -> dict[str, Any]:
+    """Return the lowest layer of settings: a preset over the defaults, but for what is fitted to the data's size."""
+    whole: dict[str, Any] = {
+        "model": R2ecConfig().model_dump(exclude={"prompt"}),
+        "training": {},
+        "recpo": RecpoOptions().model_dump(),
+    }
+    merge(whole, preset_tables(which, noun=NOUNS.get(origin(source), "item")))
+    return whole
+
+
 def retrieve_settings(which: Preset, layers: Layers) -> RetrieveSettings:
     """Lay settings over a preset; see `Layers.over`."""
-
-    def defaults(source: str | None) -> dict[str, Any]:
-        whole: dict[str, Any] = {  # but for what is fitted to the data's size where nobody sets it
-            "model": R2ecConfig().model_dump(exclude={"prompt"}),
-            "training": {},
-            "recpo": RecpoOptions().model_dump(),
-        }
-        merge(whole, preset_tables(which, noun=NOUNS.get(origin(source), "item")))
-        return whole
-
-    settings = layers.over(RetrieveSettings, defaults)
+    settings = layers.over(RetrieveSettings, partial(default_tables, which))
     settings.__dict__["given"] = settings.given | {f"{PRESET}{which}"}
     return settings
 

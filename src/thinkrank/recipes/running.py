@@ -1,6 +1,6 @@
 """How a run goes: settings and data, trainings one after the other, a saved model.
 
-    run, model = train(retrieval.RECIPE, settings, "runs/mine", progress=console_progress)
+run, model = train(retrieval.RECIPE, settings, "runs/mine", progress=console_progress)
 """
 
 import logging
@@ -59,8 +59,8 @@ def train(
         work = _Work(recipe, settings, folder, split, device, world, progress)
         if is_trained(folder):
             logger.info("%s holds the finished training of these settings: reusing it", folder)
-            return work.opened(), load_model(recipe, work.settings, folder / MODEL, device=device)
-        return work.trained(measure=measure)
+            return work.opened(folder), load_model(recipe, work.settings, folder / MODEL, device=device)
+        return work.trained(folder, measure=measure)
 
 
 def planned(
@@ -132,21 +132,19 @@ class _Work:
             finishing = self.recipe.finishing(self.settings, self.split)
         return Plan(counts_of(self.settings, self.split), found, finishing)
 
-    def opened(self, inside: Phase | None = None) -> Run:
+    def opened(self, folder: Path, inside: Phase | None = None) -> Run:
         """Open the folder of the run, or of a later training inside it."""
-        assert self.folder is not None
-        folder, values = self.folder, self.settings
+        values = self.settings
         if inside is not None:
-            folder, values = self.folder / inside.folder, inside.options
+            folder, values = folder / inside.folder, inside.options
         made_from = {**self.manifest, "seed": getattr(values, "seed", self.manifest["seed"])}
         config = run_config(folder) if is_begun(folder) else values.model_dump(mode="json", exclude={"report_to"})
         report_to = self.settings.report_to or () if self.world.is_first else ()
         return Run(folder, config, made_from, report_to=report_to)
 
-    def trained(self, *, measure: bool) -> tuple[Run, Any]:
+    def trained(self, folder: Path, *, measure: bool) -> tuple[Run, Any]:
         """Bring every training to its end, and save what answers."""
-        assert self.folder is not None
-        folder, chosen = self.folder, self.settings.stage_class
+        chosen = self.settings.stage_class
         starts = [n for n, phase in enumerate(self.phases) if phase.start and _is_saved(folder / phase.start)]
         first = starts[-1] if starts else 0
         told = {} if self.is_new else read_manifest(folder).get("measured", {})
@@ -164,12 +162,12 @@ class _Work:
         phases = self.phases
         if measure:
             logger.info("%s", plan.told(phases[first:]))
-        run = self.opened()
+        run = self.opened(folder)
         with estimated(plan.pieces(phases[first:]) if plan.measured else {}):
             for phase in phases[first:]:
                 if phase.start and not _is_saved(folder / phase.start) and self.world.is_first:
                     model.save_pretrained(folder / phase.start)
-                log = self.opened(phase) if phase.folder else run
+                log = self.opened(folder, phase) if phase.folder else run
                 if phase.title in plan.measured:
                     log.ending = plan.measured[phase.title].ending
                 phase.train(model, log, retitled(self.progress, work_title(phase)))

@@ -25,6 +25,20 @@ _READ_SHARE = 0.5
 """Tokens of titles that are read anew while training, against predictions: reading costs a third of learning."""
 _LETTERS = 4
 """Of a token, about."""
+FITTED = (
+    "stretch",
+    "batch_size",
+    "steps",
+    "head_learning_rate",
+    "item_dropout",
+    "warmup_steps",
+    "validate_every",
+    "validation_samples",
+    "refresh_every",
+    "train_in_file_order",
+    "checkpoint_every",
+)
+"""Names of what `sized` fills in of a training."""
 
 
 def sized(model: R2ecConfig, training: ContrastiveOptions, split: Split) -> tuple[R2ecConfig, ContrastiveOptions]:

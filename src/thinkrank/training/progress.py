@@ -133,7 +133,8 @@ class _Display:
     def tell(self, work: "_Work", ending: str = "") -> None:
         """Write one line about a piece of work into the log."""
         self._printed = time.monotonic()
-        count = f"{work.done:,.0f} of {work.total:,}" if work.total else f"{duration(self._printed - work.started)} so far"
+        so_far = f"{duration(self._printed - work.started)} so far"
+        count = f"{work.done:,.0f} of {work.total:,}" if work.total else so_far
         text = f"{work.title}: {' · '.join(part for part in (count, work.note, ending or self._left(work)) if part)}"
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 

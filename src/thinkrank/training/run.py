@@ -57,7 +57,7 @@ class Run:
         report_to: Sequence[str] = (),
     ) -> None:
         self.folder = Path(folder)
-        self.config = _without_none(config)
+        self.config = without_none(config)
         self._following = Following(report_to, self.folder, self.config)
         self.folder.mkdir(parents=True, exist_ok=True)
         config_file = self.folder / CONFIG
@@ -214,12 +214,12 @@ def _write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def _without_none(value: Any) -> Any:
+def without_none(value: Any) -> Any:
     """Turn a value into plain TOML: TOML has no null, so a setting without a value is absent."""
     if isinstance(value, Mapping):
-        return {str(key): _without_none(inner) for key, inner in value.items() if inner is not None}
+        return {str(key): without_none(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):
-        return [_without_none(inner) for inner in value]
+        return [without_none(inner) for inner in value]
     return value
 
 

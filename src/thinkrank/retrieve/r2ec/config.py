@@ -49,7 +49,7 @@ class R2ecConfig(Options):
     )
 
     def for_layers(self, num_layers: int) -> "R2ecConfig":
-        """Return the configuration for a model of so many layers: late reading leaves one at least below the adapter."""
+        """Return the configuration for so many layers: late reading leaves one at least below the adapter."""
         top = self.lora.top_layers
         if self.reading != "late" or top is None or top < num_layers or num_layers < 2:
             return self
