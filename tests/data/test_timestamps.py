@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -36,6 +36,9 @@ def test_small_numbers_are_seconds():
         "2017-12-1 0:00",
         "2017/12/01 00:00:00",
         "01.12.2017",
+        "20171201 00:00",
+        "20171201T000000Z",
+        "20171201 00:00:00.5",
         "1.12.2017 00:00:00,5",
     ],
 )
@@ -46,12 +49,25 @@ def test_dates_are_utc_unless_they_say_otherwise(date):
 def test_whole_numbers_may_be_days_or_dates():
     assert seconds(["20171201", "20171202"]) == [1512086400, 1512172800]
     assert seconds([17501, 17502]) == [17501 * 86400, 17502 * 86400]
+    assert seconds(["43070", "43070.5"]) == [1512086400, 1512129600]
     assert seconds([5, 6], "days") == [5 * 86400, 6 * 86400]
 
 
 def test_the_order_of_day_and_month_is_told_by_the_column():
     assert seconds(["01/12/2017", "13/12/2017"]) == [1512086400, 1513123200]
+    assert seconds(["01-12-2017", "13-12-2017"]) == [1512086400, 1513123200]
     assert seconds(["12/01/2017", "12/13/2017"]) == [1512086400, 1513123200]
+
+
+@pytest.mark.parametrize(
+    "text", ["01.12.17", "13/12/17 10:00", "Dec 1, 2017", "1 Dec 2017 10:00:00", "1-Dec-17", "12/31/17, 11:59 PM"]
+)
+def test_the_format_that_an_error_names_reads_the_column(text):
+    with pytest.raises(ThinkrankError) as caught:
+        seconds([text])
+    form = str(caught.value).split("time_format=")[1].split("'")[1]
+    table = Table("x.csv", pl.DataFrame({"time": [text]}).with_row_index(ROW, offset=1))
+    assert datetime.fromtimestamp(read_times(table, "time", form=form).frame["time"][0], UTC).year == 2017
 
 
 def test_any_format_of_dates_can_be_named():

@@ -87,8 +87,10 @@ def number(values: pl.Series) -> pl.Series:
     A comma or point before exactly three digits may be either mark; it is what the other values of the column say,
     and where they say nothing a comma groups and a point is decimal.
     """
-    if values.dtype == pl.Boolean or values.dtype.is_nested():
-        return values.cast(pl.Float64, strict=False) if values.dtype == pl.Boolean else _nothing(values)
+    if values.dtype in (pl.Categorical, pl.Enum):
+        values = values.cast(pl.String)
+    if values.dtype.is_nested() or values.dtype.is_temporal():
+        return _nothing(values)
     if values.dtype != pl.String:
         return values.cast(pl.Float64, strict=False).fill_nan(None)
     text = pl.col("text")
@@ -120,9 +122,11 @@ def number(values: pl.Series) -> pl.Series:
 
 def price(values: pl.Series) -> pl.Series:
     """Read prices as numbers; ``$1,299.00`` and ``17,11 €`` are some, ``from 14.99`` and other sentences are null."""
+    if values.dtype in (pl.Categorical, pl.Enum):
+        values = values.cast(pl.String)
     if values.dtype == pl.String:
         values = values.str.replace_all(_CURRENCY, "")
-    found = number(values)
+    found = _nothing(values) if values.dtype == pl.Boolean else number(values)
     return pl.select(pl.when(found >= 0).then(found)).to_series().alias(values.name)
 
 
@@ -152,8 +156,9 @@ def text_list(values: pl.Series, separator: str | None = None) -> pl.Series:
 
 def categories(values: pl.Series) -> pl.Series:
     """Read categories from lists, from texts that a bar or semicolon separates, or that are a JSON or Python list."""
-    if values.dtype != pl.String:
+    if isinstance(values.dtype, pl.List | pl.Array):
         return text_list(values)
+    values = values.cast(pl.String)
     separator = next((mark for mark in _LOOSE if values.str.contains(mark, literal=True).any()), "|")
     plain = values.str.split(separator)
     is_python = values.str.contains(_PYTHON_LIST).fill_null(value=False)

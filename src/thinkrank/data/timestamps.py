@@ -14,7 +14,7 @@ from thinkrank.data.reading import Table
 from thinkrank.data.reading.intake import note, setting
 from thinkrank.errors import ThinkrankError
 
-TimeUnit = Literal["auto", "s", "ms", "us", "ns", "days", "yyyymmdd", "iso"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "days", "excel", "yyyymmdd", "iso"]
 """What a number means, or ``iso`` for dates as text. ``auto`` tells them apart by their size."""
 
 FINE = "__fine__"
@@ -26,6 +26,7 @@ _NAMES = {
     "us": "microseconds",
     "ns": "microseconds",
     "days": "days since 1970",
+    "excel": "days as Excel counts them",
     "yyyymmdd": "dates such as 20200131",
 }
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -34,17 +35,34 @@ _UNITS = list(_PER_SECOND)  # from coarse to fine
 _TOO_LARGE = {"s": 10**11, "ms": 10**14, "us": 10**17}
 # From 1990 to 2050; as seconds these are hours of the first day of 1970.
 _DAYS = (7_305, 29_220)
+_EXCEL = (32_874, 54_789)
+_EXCEL_1970 = 25_569
 _SMALL = 10**8
 _LATEST = 4_133_980_799  # the end of 2100
 _DAY, _NANO = 86_400, 1_000_000_000
 
+_BASIC = r"^\s*(\d{4})(\d{2})(\d{2})[T ]\s*(\d{2}):?(\d{2})"
+_BASIC_SECONDS = r"^(\d{4}-\d{2}-\d{2} \d{2}:\d{2})(\d{2})"
 _CLOCK = r"(?:[T ]\s*(\d{1,2}:\d{2})(:\d{2}(?:[.,]\d+)?)?\s*(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?\s*$"
 _ISO = re.compile(r"^\s*(\d{4})-(\d{1,2})-(\d{1,2})" + _CLOCK)
 _SLASHED_ISO = re.compile(r"^\s*(\d{4})/(\d{1,2})/(\d{1,2})" + _CLOCK)
 _DOTTED = re.compile(r"^\s*(\d{1,2})\.(\d{1,2})\.(\d{4})" + _CLOCK)
-_SLASHED = re.compile(r"^\s*(\d{1,2})/(\d{1,2})/(\d{4})" + _CLOCK)
-_DATE = r"^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
-_FIRST, _SECOND = r"^\s*(\d{1,2})/", r"^\s*\d{1,2}/(\d{1,2})/"
+_SLASHED = re.compile(r"^\s*(\d{1,2})[/-](\d{1,2})[/-](\d{4})" + _CLOCK)
+_FORMS = (
+    (r"\d{1,2}\.\d{1,2}\.\d{2}(?!\d)", "%d.%m.%y"),
+    (r"(?:1[3-9]|2\d|3[01])/\d{1,2}/\d{2}(?!\d)", "%d/%m/%y"),
+    (r"\d{1,2}/\d{1,2}/\d{2}(?!\d)", "%m/%d/%y"),
+    (r"\d{1,2}/\d{1,2}/\d{4}", "%m/%d/%Y"),
+    (r"[A-Za-z]{3} \d{1,2},? \d{4}", "%b %d, %Y"),
+    (r"[A-Za-z]{4,} \d{1,2},? \d{4}", "%B %d, %Y"),
+    (r"\d{1,2} [A-Za-z]{3} \d{4}", "%d %b %Y"),
+    (r"\d{1,2}-[A-Za-z]{3}-\d{4}", "%d-%b-%Y"),
+    (r"\d{1,2}-[A-Za-z]{3}-\d{2}(?!\d)", "%d-%b-%y"),
+    (r"\d{1,2} [A-Za-z]{4,} \d{4}", "%d %B %Y"),
+)
+"""What dates look like, and their format."""
+_DATE = r"^\s*\d{8}[T ]\s*\d|^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
+_FIRST, _SECOND = r"^\s*(\d{1,2})[/-]", r"^\s*\d{1,2}[/-](\d{1,2})[/-]"
 
 
 def holds_dates(times: pl.Series) -> bool:
@@ -96,14 +114,12 @@ class Clock:
         kind = "a number, nor a date such as 2020-01-31 10:00"
         if self._dates:
             kind = f"a date such as {self.form}" if self.form else "an ISO date, such as 2020-01-31 10:00"
-        way_out = (
-            "" if self._dates and self.form else f", or say how dates are written: {setting('time_format', '%d/%m/%y')}"
-        )
-        both = both.without(
-            pl.col("_whole").is_null(),
-            f"{column} {{value}} is not {kind}. Mend or remove the row{way_out}.",
-            show=column,
-        )
+        unread = pl.col("_whole").is_null()
+        values = both.frame.lazy().filter(unread).select(column).head(1).collect().to_series()
+        form = _form_like(values[0]) if len(values) and not self.form else ""
+        way_out = f", or say how dates are written: {setting('time_format', form)}" if form else ""
+        problem = f"{column} {{value}} is not {kind}. Mend or remove the row{way_out}."
+        both = both.without(unread, problem, show=column)
         if self._dates:
             late = f"{column} {{value}} is after 2100, as dates are that stand for none. Mend or remove the row."
             both = both.without(pl.col("_whole") > _LATEST, late, show=column)
@@ -125,7 +141,9 @@ class Clock:
         if raw.dtype == pl.Datetime:
             fine = raw.dt.epoch("ns") % 1000 if raw.dtype.time_unit == "ns" else 0  # type: ignore[attr-defined]
             return _parts(raw.dt.epoch("us")).with_columns(pl.col("fine") + fine)
-        texts = raw.cast(pl.String)
+        texts = (
+            raw.cast(pl.String).str.replace(_BASIC, "${1}-${2}-${3} ${4}:${5}").str.replace(_BASIC_SECONDS, "${1}:${2}")
+        )
         if self.form is not None:
             try:
                 return _parts(
@@ -157,7 +175,7 @@ class Clock:
                 )
             self._day_first = first > 0
             order = "day/month/year" if self._day_first else "month/day/year"
-            note(f"{file}: {self.column} was read as {order} where it has slashes")
+            note(f"{file}: {self.column} was read as {order} where the year comes last")
         return self._day_first
 
 
@@ -171,10 +189,26 @@ def read_times(table: Table, column: str, unit: TimeUnit = "auto", form: str | N
     return clock.in_seconds(clock.read(table))
 
 
+def _form_like(text: str) -> str:
+    """Guess the format of a date that is not read by itself; an empty text if it looks like none."""
+    for pattern, form in _FORMS:
+        match = re.match(pattern, text.strip())
+        if match:
+            clock = re.fullmatch(r"(?:([T ,]+)\d{1,2}:\d{2}(:\d{2})?( ?[APap][Mm])?)?", text.strip()[match.end() :])
+            if clock is None:
+                return ""
+            if clock[1] is None:
+                return form
+            return (
+                f"{form}{clock[1]}{'%I' if clock[3] else '%H'}:%M{':%S' if clock[2] else ''}{' %p' if clock[3] else ''}"
+            )
+    return ""
+
+
 def _in_seconds(table: Table, column: str, unit: TimeUnit) -> Table:
     numbers = table.frame[column]
     told = unit if unit != "auto" else _unit_of_dates(numbers)
-    if told in ("days", "yyyymmdd"):
+    if told in ("days", "excel", "yyyymmdd"):
         return _from_days(table, column, told, is_given=unit != "auto")
     looks_like: pl.Expr = pl.lit("s")
     for coarse, finer in pairwise(_UNITS):
@@ -209,21 +243,22 @@ def _unit_of_dates(numbers: pl.Series) -> str:
     # A few rows may be something else; they are then at fault.
     if near.sum() > 0.9 * len(numbers) and _calendar(numbers).is_not_null().sum() > 0.9 * len(numbers):
         return "yyyymmdd"
+    if numbers.is_between(*_EXCEL).all():
+        return "excel"
     return "days" if numbers.is_between(*_DAYS).all() else ""
 
 
 def _from_days(table: Table, column: str, unit: str, *, is_given: bool) -> Table:
-    numbers = table.frame[column]
-    seconds = numbers * _DAY if unit == "days" else _calendar(numbers)
-    marked = table.with_frame(table.frame.with_columns(seconds.alias("_seconds")))
+    numbers, within = table.frame[column], table.frame[FINE] * _DAY  # billionths of the day
+    first = _EXCEL_1970 if unit == "excel" else 0
+    seconds = _calendar(numbers) if unit == "yyyymmdd" else (numbers - first) * _DAY + within // _NANO
+    marked = table.with_frame(table.frame.with_columns(seconds.alias("_seconds"), (within % _NANO).alias(FINE)))
     rest = setting("time_unit", unit) if is_given else f"the other rows are {_NAMES[unit]}"
     problem = f"{column} {{value}} is no such date; {rest}. Mend or remove the row."
     marked = marked.without(pl.col("_seconds").is_null(), problem, show=column)
     if not is_given:
         note(f"{table.file}: {column} was read as {_NAMES[unit]}; otherwise say {setting('time_unit', 's')}")
-    return table.with_frame(
-        marked.frame.with_columns(pl.col("_seconds").alias(column), pl.lit(0, pl.Int64).alias(FINE)).drop("_seconds")
-    )
+    return table.with_frame(marked.frame.with_columns(pl.col("_seconds").alias(column)).drop("_seconds"))
 
 
 def _calendar(numbers: pl.Series) -> pl.Series:

@@ -72,7 +72,7 @@ def test_the_order_of_rows_makes_no_difference(write, tmp_path):
         ("bob,z,2,90", "bob,z,2,91", r"row 4 \(line 5\): time 91 is not that of the list's other rows"),
         ("0,0,2.5,red", "0,0,,red", r"row 1 \(line 2\): price is missing"),
         ("ann,x,2,", "ann,,2,", r"row 1 \(line 2\): item is missing"),
-        (",position,", ",zzz,", r"no column 'position'.*Name yours: columns=\{'position'"),
+        (",position,", ",zzz,", r"no column 'position'.*Name yours, as in columns=\{'position'"),
         ("list,user", "list,usr", "no column 'user'; nearest: usr"),
     ],
 )

@@ -157,7 +157,7 @@ def name_columns(
         elif is_needed:
             missing[role] = role
     if missing:
-        raise _no_columns(file, present, missing, told)
+        raise _no_columns(file, [name for name in present if name not in columns.values()], missing, told)
     if recognised:
         read = ", ".join(f"{column} as {role}" for role, column in recognised.items())
         note(f"{file}: read {read}; name others with {setting('columns', recognised)}")
@@ -170,10 +170,18 @@ def _no_columns(
     there = [name for name in present if name != ROW]
     name = next(iter(missing.values()))
     near = did_you_mean(name, there) if len(missing) == 1 else ""
-    near = near or f"; it has: {', '.join(there[:12])}"
+    near = near or (f"; it also has: {', '.join(there[:12])}" if there else "; it has no other")
     names = " and no column ".join(repr(wanted) for wanted in missing.values())
-    guess = {role: (nearest(wanted, there, 1) or ["..."])[0] for role, wanted in missing.items()}
-    return ThinkrankError(f"{file}: no column {names}{near}. Name yours: {setting('columns', {**told, **guess})}.")
+    guess: dict[str, str] = {}
+    for role, wanted in missing.items():
+        free = [name for name in there if name not in guess.values()]
+        guess[role] = (nearest(wanted, free, 1) or free or ["..."])[0]
+    way_out = f"Name yours, as in {setting('columns', {**told, **guess})}"
+    if "title" in missing:
+        way_out += f", or let ids stand for titles: {setting('untitled', 'id')}"
+    if "timestamp" in missing:
+        way_out += f", or say that rows stand in their order: {setting('order_only', True)}"
+    return ThinkrankError(f"{file}: no column {names}{near}. {way_out}.")
 
 
 def refuse_shared(file: str, columns: Mapping[str, str]) -> None:

@@ -25,6 +25,10 @@ OptionsT = TypeVar("OptionsT", bound=BaseModel)
 DataT = TypeVar("DataT", Dataset, ImpressionDataset)
 
 
+_NOT_THERE = {"event_weights": "nothing here weighs events. Choose types by the filter event, as in -f event=purchase."}
+"""What people look for and why it is not there."""
+
+
 @dataclass(frozen=True)
 class _Source:
     options: type[BaseModel]
@@ -210,6 +214,8 @@ def parsed_options(source: str, model: type[OptionsT], options: Mapping[str, Any
     """
     known = sorted(model.model_fields)
     for name in options:
+        if name in _NOT_THERE and name not in known:
+            raise ThinkrankError(f"{source}: there is no option {name!r}: {_NOT_THERE[name]}")
         if name not in known:
             rest = f". It takes: {', '.join(known)}." if known else ". It takes none."
             raise ThinkrankError(f"{source}: unknown option {name!r}{did_you_mean(name, known)}{rest}")
@@ -219,7 +225,8 @@ def parsed_options(source: str, model: type[OptionsT], options: Mapping[str, Any
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         why = fault["msg"].removeprefix("Value error, ")
-        raise ThinkrankError(f"{source}: option {where}={fault['input']!r}: {why}") from error
+        named = f"option {where}={fault['input']!r}: " if where else ""
+        raise ThinkrankError(f"{source}: {named}{why}") from error
 
 
 def _definition(reader: Callable[..., Any]) -> tuple[str, str]:
