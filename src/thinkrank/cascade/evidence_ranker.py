@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Bool, Float32, Int, Int32
 from pydantic import Field, NonNegativeFloat
 from safetensors.numpy import load_file
 
@@ -72,7 +72,7 @@ class EvidenceRanker:
     def fit(
         self, requests: Any, candidates: Any, taken_B: Int[np.ndarray, "B"], crowd: Crowd, catalogue: Catalogue
     ) -> "EvidenceRanker":
-        """Learn the weights, and return self.
+        """Count, learn the weights, and return a ranker that has both.
 
         Neither the crowd nor the stage that offers the candidates may have learnt from these choices.
 
@@ -87,20 +87,40 @@ class EvidenceRanker:
             ThinkrankError: if there are no requests, or a column that was taken holds no candidate.
         """
         candidates = checked_candidates(candidates, catalogue, len(taken_B))
-        if not len(taken_B) or not candidates.mask_BN[np.arange(len(taken_B)), taken_B].all():
-            raise ThinkrankError("there is no list to learn from in which what was taken is a candidate")
-        self.config = self.config.model_copy(update={"offered": candidates.numeric_names})
-        self.learn(crowd, catalogue, np.zeros(len(self.column_names), np.float32))
+        self.prepare(crowd, catalogue, candidates.numeric_names)
         columns_BNK = self.columns(checked_requests(requests, catalogue), candidates)
+        return self.weigh(columns_BNK, candidates.mask_BN, taken_B)
+
+    def prepare(self, crowd: Crowd, catalogue: Catalogue, offered: tuple[str, ...]) -> "EvidenceRanker":
+        """Count, and leave all weights 0; `weigh` learns them from `columns`."""
+        self.config = self.config.model_copy(update={"offered": offered})
+        return self.learn(crowd, catalogue, np.zeros(len(self.column_names), np.float32))
+
+    def weigh(
+        self,
+        columns_BNK: Float32[np.ndarray, "B N K"],
+        mask_BN: Bool[np.ndarray, "B N"],
+        taken_B: Int[np.ndarray, "B"],
+    ) -> "EvidenceRanker":
+        """Return one that counts the same and has the likeliest weights of these lists; this one stays as it is.
+
+        Raises:
+            ThinkrankError: if there are no lists, or a column that was taken holds no candidate.
+        """
+        if not len(taken_B) or not mask_BN[np.arange(len(taken_B)), taken_B].all():
+            raise ThinkrankError("there is no list to learn from in which what was taken is a candidate")
         weights_2K, _ = conditional_logit(
             np.ascontiguousarray(columns_BNK.transpose(0, 2, 1)),
-            candidates.mask_BN,
+            mask_BN,
             np.asarray(taken_B),
             np.zeros(len(taken_B), dtype=bool),
             ridge=self.config.ridge,
             newcomer_ridge=0.0,
         )
-        return self.learn(crowd, catalogue, weights_2K[0])
+        features, catalogue, _ = self._known()
+        weighed = EvidenceRanker(self.config)
+        weighed._learnt = features, catalogue, weights_2K[0]
+        return weighed
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -111,6 +131,11 @@ class EvidenceRanker:
     def weights(self) -> dict[str, float]:
         """Return the weight of each column, for a difference of one standard deviation within a list."""
         return dict(zip(self.column_names, self._known()[2].tolist(), strict=True))
+
+    @property
+    def weights_K(self) -> Float32[np.ndarray, "K"]:
+        """Return the weights in the order of `column_names`."""
+        return self._known()[2]
 
     @property
     def catalogue(self) -> Catalogue:

@@ -24,6 +24,16 @@ def stacked(parts: Sequence[Candidates]) -> Candidates:
     return replace(first, items_BN=items_BN, numeric_BNF=np.concatenate(numeric))
 
 
+def picked_candidates(candidates: Candidates, rows: Int64[np.ndarray, "_"]) -> Candidates:
+    """Take what some requests are offered."""
+    numeric_BNF = candidates.numeric_BNF
+    return replace(
+        candidates,
+        items_BN=candidates.items_BN[rows],
+        numeric_BNF=None if numeric_BNF is None else numeric_BNF[rows],
+    )
+
+
 def final(
     items_BW: Int32[np.ndarray, "B W"], scores_BW: Float64[np.ndarray, "B W"], answers: Mapping[str, Ranking], k: int
 ) -> Ranking:

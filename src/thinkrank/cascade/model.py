@@ -324,8 +324,12 @@ class Cascade:
         ]
         return Candidates(items_BN, self.catalogue, np.stack(columns, axis=2), tuple(lists.said), name="cascade")
 
-    def candidates(self, requests: Any, verb: Literal["rank", "rerank"], *, filter_seen: bool = True) -> Candidates:
-        """Return what a stage is given to choose from: what it is to be trained on, column by column.
+    def offered(
+        self, requests: Any, verb: Literal["rank", "rerank"], *, filter_seen: bool = True
+    ) -> tuple[Candidates, Float64[np.ndarray, "B N"]]:
+        """Return what a stage is given to choose from, and the scores that the items come with.
+
+        It is what the stage is to be trained on, and what weights that join its scores with those are learnt from.
 
         Args:
             requests: see `Requests.of`.
@@ -333,15 +337,16 @@ class Cascade:
             filter_seen: leave the items of the history out.
         """
         requests = checked_requests(requests, self.catalogue)
-        size = self.config.candidates if verb == "rank" else self.config.slate
+        size = min(self.config.candidates if verb == "rank" else self.config.slate, len(self.catalogue))
         before = Cascade(*(self.stages.get(name) for name in STAGES[: STAGES.index(verb)]), config=self.config)
-        parts = []
+        thinks = self.config.think == "always" and bool(before.thinking_stages)
+        parts, scores = [], []
         for _, part in requests.batches(self.config.batch_size):
             nobody = [np.zeros(0, np.int64)] * len(part)
-            wish = _Wish(size, self.config.think == "always", Budget(), filter_seen, 1)
-            lists, _, _ = before._run(part, nobody, wish)
+            lists, _, _ = before._run(part, nobody, _Wish(size, thinks, Budget(), filter_seen, 1))
             parts.append(before._offered(lists, size))
-        return stacked(parts)
+            scores.append(lists.scores_BW[:, :size])
+        return stacked(parts), np.concatenate(scores)
 
     def _measured(self, name: str, units: int, answer: Ranking, wish: _Wish) -> None:
         assert answer.cost is not None  # noqa: S101 - it was timed
@@ -352,6 +357,7 @@ class Cascade:
         """Write every stage into a folder of its own, `retrieve`, `rank`, `rerank`, each loadable alone."""
         folder = Path(folder)
         for name, stage in self.stages.items():
+            (folder / name).mkdir(parents=True, exist_ok=True)
             stage.save_pretrained(folder / name)
         classes = {
             name: f"{type(stage).__module__}:{type(stage).__qualname__}"

@@ -47,6 +47,16 @@ class Blend(Options):
     own: float = Field(1.0, description="weight of the stage's score; at 0 the stage is not asked")
 
 
+class StageGain(Options):
+    """Tell what a stage added to the order it was given, on validation lists that it had not learnt from."""
+
+    before: float = Field(description="NDCG@10 of the order given; what was lost on the way counts 0")
+    after: float = Field(description="NDCG@10 of the order that is kept")
+    error: float = Field(description="standard error of what the stage would add, users drawn independently")
+    ceiling: float = Field(description="share of the samples whose choice was on the list at all")
+    samples: int = Field(description="samples that this was measured on")
+
+
 class CascadeConfig(Options):
     """Hold the options of `Cascade`."""
 
@@ -64,6 +74,9 @@ class CascadeConfig(Options):
     )
     costs: dict[Literal["retrieve", "rank", "rerank"], StageCost] = Field(
         default_factory=dict, description="what each stage took when it was measured"
+    )
+    gains: dict[Literal["rank", "rerank"], StageGain] = Field(
+        default_factory=dict, description="what each later stage added when its weight was chosen"
     )
     batch_size: PositiveInt = Field(64, description="requests answered together")
     classes: dict[Literal["retrieve", "rank", "rerank"], str] = Field(

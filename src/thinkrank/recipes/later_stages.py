@@ -1,0 +1,175 @@
+"""What stands behind a retriever: stages learnt on lists out of fold, their weights, and what they cost.
+
+Shape legend: S samples, N candidates.
+"""
+
+import logging
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float64
+from pydantic import Field
+
+from thinkrank.cascade import Cascade, CascadeConfig, EvidenceRanker
+from thinkrank.cascade.answers import joined
+from thinkrank.cascade.crossfit import Offered, folds_of, gain_of, offered_out_of_fold
+from thinkrank.cascade.gate import entropies, threshold_for
+from thinkrank.cascade.order import own_scores
+from thinkrank.data import Samples, Split
+from thinkrank.evidence import Crowd
+from thinkrank.options import Options
+from thinkrank.pretrained import load
+from thinkrank.recipes import own
+from thinkrank.recipes.own import StageClass
+from thinkrank.retrieve import Fused
+from thinkrank.training import Progress, UnsavedRun, no_progress
+
+logger = logging.getLogger(__name__)
+
+BUILDING = "later stages"
+_NAMES = {"rank": "ranker", "rerank": "re-ranker"}
+_MEASURED, _THOUGHT_ABOUT = 256, 8
+"""Validation requests by which it is measured what stages take, and how many of them are thought about."""
+_AT_ONCE = 64
+
+
+class LaterStages(Options):
+    """Say what stands behind the retriever, and what it learns from."""
+
+    rank: str = Field(
+        "evidence",
+        description="the ranker: evidence, which is learnt here in seconds; none; or the folder of a trained one",
+    )
+    rerank: str = Field("none", description="the re-ranker: none, or the folder of a trained one")
+    samples: int = Field(3000, ge=1, description="validation samples that later stages and weights learn from, at most")
+    folds: int = Field(3, ge=2, description="parts of the validation users; each is asked about by what the others fit")
+    thinking_share: float = Field(
+        0.2, ge=0, le=1, description="share of validation requests that the threshold of think auto lets think"
+    )
+    seed: int = Field(0, ge=0, description="seed of the samples and the folds")
+    ranker: StageClass | None = Field(None, description="a ranker of your own in the place of rank")
+    reranker: StageClass | None = Field(None, description="a re-ranker of your own in the place of rerank")
+
+
+class Building:
+    """Later stages in the making.
+
+    Args:
+        options: what is wanted.
+        config: how the cascade answers.
+        split: whose validation part is learnt from.
+        retriever: as it will answer.
+        device: where stages that compute with torch answer.
+    """
+
+    def __init__(
+        self, options: LaterStages, config: CascadeConfig, split: Split, retriever: Any, *, device: str
+    ) -> None:
+        self.options, self.config, self.split, self.retriever = options, config, split, retriever
+        self.device = device
+        self.samples: Samples = split.valid.subset(options.samples, options.seed)
+        self.folds_S = folds_of(self.samples, options.folds, seed=options.seed)
+        self._retrievers: dict[int, Any] = {}
+        self._rankers: dict[int, Any] = {}
+
+    def built(self, progress: Progress = no_progress) -> Cascade:
+        """Make the later stages one after the other, each kept if it adds more than its standard error."""
+        with progress(BUILDING, 3) as advance:
+            ranker = self._ranker()
+            advance(1)
+            reranker = self._later("rerank", self.options.rerank, self.options.reranker)
+            if reranker is not None:
+                offered = self._offered("rerank")
+                self._keep("rerank", offered, self._scores("rerank", reranker, offered))
+            advance(1)
+            cascade = Cascade(self.retriever, ranker, reranker, config=self.config)
+            cascade.config = self._calibrated(cascade)
+            advance(1)
+        return cascade
+
+    def _ranker(self) -> Any:
+        if self.options.rank == "evidence" and self.options.ranker is None:
+            return self._evidence_ranker()
+        ranker = self._later("rank", self.options.rank, self.options.ranker)
+        if ranker is not None:
+            offered = self._offered("rank")
+            self._keep("rank", offered, self._scores("rank", ranker, offered))
+            self._rankers = dict.fromkeys(np.unique(self.folds_S).tolist(), ranker)
+        return ranker
+
+    def _evidence_ranker(self) -> EvidenceRanker:
+        """Learn the weights of evidence, for each fold from the others' lists, at last from all."""
+        offered = self._offered("rank")
+        candidates, found_S = offered.candidates, offered.found_S
+        ranker = EvidenceRanker().prepare(Crowd.of(self.split), self.retriever.catalogue, candidates.numeric_names)
+        columns_SNK = ranker.columns(self.samples.requests(), candidates)
+
+        def weighed(rows_S: np.ndarray) -> EvidenceRanker:
+            return ranker.weigh(columns_SNK[rows_S], candidates.mask_BN[rows_S], offered.taken_S[rows_S])
+
+        own_SN = np.zeros(candidates.items_BN.shape)
+        for fold, learnt_S, asked_S in offered.folds():
+            self._rankers[fold] = weighed(learnt_S)
+            own_SN[asked_S] = columns_SNK[asked_S] @ self._rankers[fold].weights_K
+        self._keep("rank", offered, own_SN)
+        return weighed(found_S)
+
+    def _later(self, verb: Literal["rank", "rerank"], chosen: str, own_class: StageClass | None) -> Any:
+        """Return a trained stage: one of your own, which learns now, or one that was trained before."""
+        if own_class is not None:
+            stage = own.create(own_class, verb)
+            own.learn(own_class, stage, self.split, UnsavedRun())
+            return stage
+        if chosen == "none":
+            return None
+        stage = load(chosen, device=self.device)
+        Cascade(self.retriever, **{_NAMES[verb].replace("-", ""): stage})  # refuses what cannot be asked
+        return stage
+
+    def _before(self, fold: int, others: Samples) -> Cascade:
+        """Return the stages so far, fitted without the users of a fold."""
+        if fold not in self._retrievers:
+            fused = self.retriever
+            self._retrievers[fold] = (
+                Fused(fused.parts, fused.config).fit_on(others, self.split.train_counts)
+                if isinstance(fused, Fused)
+                else fused
+            )
+        return Cascade(self._retrievers[fold], self._rankers.get(fold), config=self.config)
+
+    def _offered(self, verb: Literal["rank", "rerank"]) -> Offered:
+        return offered_out_of_fold(self.samples, self.folds_S, self._before, verb)
+
+    def _scores(self, verb: str, stage: Any, offered: Offered) -> Float64[np.ndarray, "S N"]:
+        """Ask a trained stage about every list."""
+        requests, candidates = self.samples.requests(), offered.candidates
+        width = candidates.items_BN.shape[1]
+        more = () if verb == "rank" else (width,)
+        answers = [getattr(stage, verb)(part, candidates[rows], *more) for rows, part in requests.batches(_AT_ONCE)]
+        return own_scores(joined(answers), width)
+
+    def _keep(self, verb: Literal["rank", "rerank"], offered: Offered, own_SN: Float64[np.ndarray, "S N"]) -> None:
+        """Find a stage's weight, and answer with it from now on."""
+        blend, gain = gain_of(offered, own_SN)
+        kept = "it is kept" if blend.own else "it adds less than the error and is not asked"
+        logger.info(
+            "%s: NDCG@10 %.4f -> %.4f on %s validation samples, standard error of the difference %.4f: %s",
+            _NAMES[verb], gain.before, gain.after, f"{gain.samples:,}", gain.error, kept,
+        )  # fmt: skip
+        update = {"blends": {**self.config.blends, verb: blend}, "gains": {**self.config.gains, verb: gain}}
+        self.config = self.config.model_copy(update=update)
+
+    def _calibrated(self, cascade: Cascade) -> CascadeConfig:
+        """Measure what stages take, and from which entropy on the wanted share of requests thinks."""
+        able, filter_seen = cascade.thinking_stages, not self.split.dataset.repeats
+        requests = self.samples.subset(_MEASURED, self.options.seed).requests()
+        answer = cascade.recommend(requests, think=False if able else None, filter_seen=filter_seen)
+        threshold = None
+        if able:
+            cascade.recommend(requests[:_THOUGHT_ABOUT], think=True, filter_seen=filter_seen)
+            scores_BN = answer.stages["retrieve"].scores_BK[:, : self.config.candidates]
+            threshold = threshold_for(entropies(scores_BN), self.options.thinking_share)
+        update: dict[str, Any] = {"costs": cascade.costs.known}
+        if self.config.threshold is None and threshold is not None and np.isfinite(threshold):
+            update["threshold"] = threshold
+        return self.config.model_copy(update=update)

@@ -1,0 +1,139 @@
+"""The run of a cascade, from settings to answers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from thinkrank.cascade import Cascade, EvidenceRanker
+from thinkrank.data import World, WorldOptions
+from thinkrank.recipes.base import EvaluationOptions, open_run, recipe_of
+from thinkrank.recipes.cascade import CASCADE, RECIPE, cascade_settings, stage_table
+from thinkrank.recipes.evaluation import evaluate
+from thinkrank.recipes.layers import Layers
+from thinkrank.recipes.opening import opened
+from thinkrank.recipes.presets import Preset
+from thinkrank.recipes.running import train
+from thinkrank.retrieve import Fused
+
+SMALL = {
+    "model": {"backbone": "tiny", "dtype": "float32"},
+    "training": {"steps": 2, "batch_size": 4, "validate_every": 2, "validation_samples": 20},
+    "crowd": ["popularity", "item-kNN"],
+    "stages": {"samples": 100, "folds": 2},
+    "cascade": {"candidates": 12},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "world"
+    World(WorldOptions(users=80, items=40, events=10, days=6)).dataset().save(folder)
+    return {"data": {"source": str(folder)}}
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "cascade"
+    settings = cascade_settings(Preset.thinkrank, Layers(tables=[data, SMALL]))
+    train(RECIPE, settings, folder, device="cpu")
+    return folder
+
+
+def test_a_run_ends_with_a_cascade_whose_stages_are_loadable_alone(run):
+    assert recipe_of(run).stage == "cascade"
+    made = open_run(run, device="cpu")
+    cascade = made.model
+    assert [type(stage) for stage in cascade.stages.values()] == [Fused, EvidenceRanker]
+    ranker = cascade.stages["rank"]
+    assert ranker.config.offered == ("retriever.score", "retriever.popularity", "retriever.item-kNN", "retriever.R²ec")
+    gain = cascade.config.gains["rank"]
+    assert gain.samples == min(100, len(made.split.valid))
+    assert 0 < gain.before <= gain.ceiling <= 1
+    assert (gain.after - gain.before > gain.error) == bool(cascade.config.blend("rank").own)
+    assert {*cascade.config.costs} >= {"retrieve"}
+    rows = {row["stage"]: row for row in stage_table(cascade)}
+    assert rows["rank"]["ndcg_before"] == gain.before
+    assert rows["retrieve"]["milliseconds"] > 0
+
+
+def test_training_again_gives_the_same_weights(data, run, tmp_path):
+    settings = cascade_settings(Preset.thinkrank, Layers(tables=[data, SMALL]))
+    _, again = train(RECIPE, settings, tmp_path / "again", device="cpu")
+    first = open_run(run, device="cpu").model
+    np.testing.assert_array_equal(again.stages["rank"].weights_K, first.stages["rank"].weights_K)
+    assert again.config.blends == first.config.blends
+
+
+def test_a_run_is_judged_beside_its_stages(run):
+    judged = evaluate(open_run(run, device="cpu"), EvaluationOptions(samples=40))
+    systems = {*judged.evaluation.systems}
+    assert {CASCADE, "popularity", "item-kNN", "R²ec, no thought", "R²ec and the crowd"} <= systems
+    seconds = {row.system: row.value for row in judged.rows if row.metric == "seconds"}
+    assert {*seconds} == systems
+    assert all(value > 0 for value in seconds.values())
+    assert judged.verdict
+    assert json.loads((run / "results.json").read_text())
+
+
+class Shelf:
+    """A retriever and ranker of one's own: what stands further back in the catalogue is better."""
+
+    def __init__(self, step: int = 1) -> None:
+        self.step = step
+
+    def fit(self, split):
+        self.catalogue = split.dataset.catalogue
+        return self
+
+    def retrieve(self, requests, k, *, filter_seen=True):
+        from thinkrank.stages import top_k
+
+        scores = np.tile(np.arange(len(self.catalogue), dtype=np.float32) * self.step, (len(requests), 1))
+        return top_k(scores, requests.histories, k, filter_seen=filter_seen)
+
+    def rank(self, requests, candidates):
+        from thinkrank.stages import order_candidates
+
+        return order_candidates(candidates, candidates.items_BN.astype(np.float32) * self.step)
+
+    def save_pretrained(self, folder):
+        self.catalogue.save(folder / "items.parquet")
+        (folder / "step").write_text(str(self.step))
+
+    @classmethod
+    def from_pretrained(cls, folder):
+        from thinkrank.data import Catalogue
+
+        made = cls(int((folder / "step").read_text()))
+        made.catalogue = Catalogue.load(folder / "items.parquet")
+        return made
+
+
+def test_stages_of_ones_own_are_named_by_the_settings_and_found_when_the_run_is_asked(data, tmp_path):
+    own = {
+        "retriever": {"class": f"{__name__}:Shelf"},
+        "stages": {**SMALL["stages"], "ranker": {"class": f"{__name__}:Shelf", "options": {"step": -1}}},
+        "cascade": {"candidates": 12},
+    }
+    settings = cascade_settings(Preset.thinkrank, Layers(tables=[data, own]))
+    train(RECIPE, settings, tmp_path / "own", device="cpu")
+    cascade = open_run(tmp_path / "own", device="cpu").model
+    assert [type(stage).__name__ for stage in cascade.stages.values()] == ["Shelf", "Shelf"]
+    assert cascade.stages["rank"].step == -1
+    asked = opened(tmp_path / "own", "retrieve").load(device="cpu")
+    assert isinstance(asked, Cascade)
+    assert asked.config.gains == cascade.config.gains
+    assert {*asked.config.gains} == {"rank"}
+    judged = evaluate(open_run(tmp_path / "own", device="cpu"), EvaluationOptions(samples=30))
+    assert {CASCADE, "Shelf"} <= {*judged.evaluation.systems}
+
+
+def test_a_trained_run_may_be_the_ranker_and_nothing_stands_behind_where_nothing_validates(data, run, tmp_path):
+    given = {**SMALL, "stages": {**SMALL["stages"], "rank": str(run / "model" / "rank")}}
+    settings = cascade_settings(Preset.thinkrank, Layers(tables=[data, given]))
+    _, cascade = train(RECIPE, settings, tmp_path / "other", device="cpu")
+    assert isinstance(cascade.stages["rank"], EvidenceRanker)
+    none = {**SMALL, "stages": {**SMALL["stages"], "rank": "none"}}
+    _, alone = train(RECIPE, cascade_settings(Preset.thinkrank, Layers(tables=[data, none])), tmp_path / "none")
+    assert [*alone.stages] == ["retrieve"]
