@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from thinkrank.cascade import Cascade
 from thinkrank.data import split_dataset
 from thinkrank.evidence import Reasons
+from thinkrank.language import tiny_backbone
 from thinkrank.retrieve import ItemKNN, R2ec, R2ecConfig
 from thinkrank.serve import ServeOptions, create_app
 from thinkrank.serve.served import Served
@@ -27,7 +28,8 @@ def thinker(dataset):
     """A retriever that writes thoughts of 24 tokens at most; nobody trained it."""
     thought = {"max_new_tokens": 24}
     config = R2ecConfig(backbone="tiny", dtype="float32", thought=thought, lora={"rank": 2})
-    return R2ec.create(config, dataset.catalogue, seed=1)
+    backbone = tiny_backbone(dataset.catalogue.titles, seed=6)  # whose greedy text can be read
+    return R2ec.create(config, dataset.catalogue, backbone=backbone, seed=1)
 
 
 def served_thinker(thinker, dataset, **options):
