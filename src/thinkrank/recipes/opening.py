@@ -131,6 +131,10 @@ class Opened:
         Raises:
             ThinkrankError: if it cannot be asked so.
         """
+        if self.kind == "cascade" and self.config:  # its stages may be of classes that the run's settings name
+            from thinkrank.recipes.cascade import RECIPE
+
+            return RECIPE.load(self.saved, device=device)
         chosen = next((self.config[table] for table in _OWN if table in self.config), None)
         if chosen is not None:
             from thinkrank.recipes import own
