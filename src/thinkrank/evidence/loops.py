@@ -19,7 +19,8 @@ def circle(words: Sequence[str]) -> str | None:
     """Find what a text says again and again, in its own words; None if it does not.
 
     That is: the same words twice in a row, joining words apart; five words without a number that return anywhere; one
-    title of several words three times; or a text of twelve words of which half are repetitions. Reconstructed: no source defines when a thought loops.
+    title of several words three times; or a text of twelve words of which half are repetitions. Reconstructed: no
+    source defines when a thought loops.
 
     Args:
         words: of the text in one case, a title or an attribute counting as one word, `STOP` at the end of a sentence.

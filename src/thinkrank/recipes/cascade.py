@@ -23,6 +23,7 @@ from thinkrank.evaluate.verdict import in_words, verdict
 from thinkrank.pretrained import kind_of, load
 from thinkrank.recipes import own, reporting, retrieval
 from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun, Phase
+from thinkrank.recipes.cascade_story import with_story
 from thinkrank.recipes.later_stages import Building, LaterStages
 from thinkrank.recipes.layers import PRESET, Layers
 from thinkrank.recipes.own import StageClass
@@ -156,9 +157,9 @@ class CascadeRecipe(retrieval.RetrievalRecipe):
         return rows
 
     def report(self, opened: OpenRun, judged: Judged | None) -> Report:
-        """Collect what a retriever's report has, of the cascade's retriever."""
-        retriever = opened.model.stages["retrieve"]
-        return reporting.retrieval_report(replace(opened, model=retriever), judged)
+        """Collect what a retriever's report has, of the cascade's retriever, and what each stage finds and costs."""
+        report = reporting.retrieval_report(replace(opened, model=opened.model.stages["retrieve"]), judged)
+        return report if judged is None else with_story(report, opened, judged)
 
 
 RECIPE = CascadeRecipe()
