@@ -45,7 +45,9 @@ def _orders(random_: random.Random) -> list[str]:
                 at += timedelta(minutes=1)
                 lines.append(f"{customer};{sku};{at:%Y-%m-%d %H:%M:%S};1;{event}")
     for row in range(40, 60):  # Excel ate the zeros
-        lines[row] = ";".join(part.lstrip("0") if place == 1 else part for place, part in enumerate(lines[row].split(";")))
+        lines[row] = ";".join(
+            part.lstrip("0") if place == 1 else part for place, part in enumerate(lines[row].split(";"))
+        )
     for row in (100, 200):  # double clicks
         lines.insert(row, lines[row])
     for row, date in ((300, "03.02.2024 10:15"), (301, "")):  # an old form of dates, and none

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 REPEATS_WORTH_A_WORD = 0.03
 """Share of repeated choices above which it is said that they cannot be recommended."""
 
+_BOUGHT = ("purchase", "order", "buy", "bought", "sale", "transaction", "checkout")
 _FEW, _MANY, _SHARE_OF_ONE = 20, 100, 0.05
 _TEXTS = ("description", "categories", "price", "brand", "year")
 
@@ -85,15 +86,16 @@ def remarks(dataset: "Dataset", *, repeats: bool = False) -> list[str]:
     events = event_counts(dataset)
     if len(events) > 1:
         counts = ", ".join(f"{event or 'without'} {count:,}" for event, count in events.items())
-        rarest = min((event for event in events if event), key=lambda event: events[event])
+        named = sorted((event for event in events if event), key=lambda event: events[event])
+        wanted = next((event for event in named if any(word in event.casefold() for word in _BOUGHT)), named[0])
         found.append(
-            f"{name}: events of {len(events)} types count alike ({counts}); choose some: {filter_by('event', rarest)}"
+            f"{name}: events of {len(events)} types count alike ({counts}); choose some: {filter_by('event', wanted)}"
         )
     share = repeated_share(dataset)
     if share > REPEATS_WORTH_A_WORD and not repeats:
         found.append(
             f"{name}: {share:.0%} of all choices are of something the user took before, which is never recommended "
-            f"unless you say {setting('repeats', True, of_source=False)}"
+            f"again; in training, evaluation and answers alike it is with {setting('repeats', True, of_source=False)}"
         )
     titles = dataset.catalogue.frame
     equal = titles.filter(titles["title"].is_duplicated())

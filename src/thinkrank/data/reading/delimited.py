@@ -121,8 +121,6 @@ def _parse(
     if b'"' not in skeleton or not quoted:
         height = skeleton.count(b"\n")
         blanks = _count_blank_lines(skeleton)
-        if block.count(b"\n") != height:
-            _note_breaks(file, block, separator, rows_before)
         if blanks == height:
             return pl.DataFrame(schema=schema | {ROW: pl.UInt32}), height
         # Polars fills short rows with nulls without a word, so the fields are counted first: cheap for a block, and a
@@ -130,6 +128,8 @@ def _parse(
         if skeleton.count(separator.encode()) == (height - blanks) * (len(names) - 1):
             frame = _plain(block, schema, separator, quoted, rows_before, blanks)
             if frame is not None:
+                if block.count(b"\n") != height:
+                    _note_breaks(file, block, separator, rows_before)
                 return frame, height
     return _row_by_row(file, block, names, separator, quoted, rows_before)
 
