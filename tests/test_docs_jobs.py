@@ -132,6 +132,7 @@ def test_a_page_runs_from_top_to_bottom(page, here, monkeypatch, capsys):
                 continue  # the one changes a shell's own files; what the other says depends on the machine
             stand_in(here, line)
             done = thinkrank(*small(line), cwd=here)
-            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            expected = (0, 2) if line.startswith("thinkrank data check") else (0,)  # 2 where it finds a fault
+            assert done.returncode in expected, f"{line}\n{done.stdout}\n{done.stderr}"
             ran += 1
     assert ran

