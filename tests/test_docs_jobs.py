@@ -7,7 +7,9 @@ import re
 import shlex
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ from thinkrank.options import Options
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "jobs").glob("*.md"))]
-MADE = {"runs/demo": fused, "runs/think": reader}
+MADE: dict[str, Callable[[], Any]] = {"runs/demo": fused, "runs/think": reader}
 """What a page reads that no line of its own has trained."""
 
 SMALL = {

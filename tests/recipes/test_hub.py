@@ -20,11 +20,20 @@ from thinkrank.retrieve import Fused, ItemKNN, Popularity, R2ec, R2ecConfig
 from thinkrank.training import Run
 
 
+class Server(ThreadingHTTPServer):
+    """Keeps what it was sent: requests for repositories, and files by their paths."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Hub)
+        self.made: list[dict] = []
+        self.files: dict[str, bytes] = {}
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
 class Hub(BaseHTTPRequestHandler):
     """Takes what a hub is sent when a model is published; every file travels inside the commit."""
 
-    made: dict
-    files: dict[str, bytes]
+    server: Server
     refuses = False
 
     def do_POST(self):
@@ -61,9 +70,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.made, server.files = [], {}
-    server.address = f"http://127.0.0.1:{server.server_port}"
+    server = Server()
     monkeypatch.setattr(Hub, "refuses", False)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -101,7 +101,7 @@ def test_an_unknown_tracker_is_refused_before_there_is_a_folder(tmp_path, name, 
 
 
 def test_a_tracker_that_is_not_installed_or_broken_is_named_with_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ThinkrankError, match="report_to mlflow needs a package: pip install mlflow-skinny"):
         tracking.require_trackers(["mlflow"])
     monkeypatch.undo()
