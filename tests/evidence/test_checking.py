@@ -79,6 +79,7 @@ def test_what_an_item_is_not_is_judged_by_the_item_and_its_bare_name_is_no_reaso
     assert checker.check("It is not a drama, but war.", HISTORY, 1).may_be_shown
     assert checker.check("It's not a classic war film.", HISTORY, 1).faults == ("not true, attribute: war",)
     assert checker.check("It isn't a war film.", HISTORY, 1).true == 0
+    assert checker.check("It is not only a war film.", HISTORY, 1).may_be_shown
     assert checker.check("Alpha Station is highly acclaimed.", HISTORY, 0).faults == (
         "says nothing that could be checked",
     )
