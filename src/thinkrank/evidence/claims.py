@@ -39,7 +39,7 @@ _SENTENCE = re.compile(r"[^.!?]+[.!?]*")
 _NOT = r"not\b(?! (?:only|just|merely)\b)"
 _NONE = re.compile(rf"\b(?:no\b|none\b|{_NOT})[^,;:]*$", re.IGNORECASE)
 _NOT_IT = re.compile(rf"\b(?:is|it['’]s|was) {_NOT}[^,;:]*$|\b(?:is|was)n['’]t\b[^,;:]*$", re.IGNORECASE)
-_FEW = re.compile(r"\b(?:few|little|only)\b[^,;:]*$", re.IGNORECASE)
+_FEW = re.compile(r"\b(?:few|little|(?<!not )only)\b[^,;:]*$", re.IGNORECASE)
 _MOST = re.compile(r"\b(?:mostly|mainly|largely)\b[^,;:]*$", re.IGNORECASE)
 _POPULARITY = re.compile(
     r"\b(?:" + "|".join(sorted((way for _, ways in LEVELS for way in ways), key=len, reverse=True)) + r")\b",
