@@ -54,7 +54,7 @@ def recommend(
     from thinkrank.errors import ThinkrankError
 
     if (user is not None) + bool(history) + (users is not None) != 1:
-        raise ThinkrankError("give either --user ID or --history TITLE (repeat it for each item), or --users all or a file")
+        raise ThinkrankError("give either --user ID or --history TITLE (repeatable), or --users all, or --users FILE")
     if users is None and (out is not None or reasons):
         raise ThinkrankError("--out and --reasons are for many users: give --users all, or --users and a file")
     if users is not None and json_output:

@@ -192,7 +192,8 @@ class CandidateSets:
         """Return what the candidates are, for the protocol of a table."""
         if self.negatives in ("uniform", "popularity", "list"):
             return f"{self.items_BN.shape[1]}: the true item and negatives ({self.negatives}, seed {self.seed})"
-        return f"{self.negatives}, up to {self.items_BN.shape[1]}; they miss {int(self.missed_B.sum())} of {len(self)} targets"
+        missed = f"they miss {int(self.missed_B.sum())} of {len(self)} targets"
+        return f"{self.negatives}, up to {self.items_BN.shape[1]}; {missed}"
 
     def shuffled(self, seed: int) -> "CandidateSets":
         """Return the same sets, each in another random order; what is filled up stays behind.

@@ -101,10 +101,8 @@ def recommend(
     """
     run = opened(folder, "retrieve")
     catalogue = run.catalogue(path)
-    if user is None:
-        past = History.of([catalogue.find(title) for title in titles])
-    else:
-        past = run.dataset(path).history(user)
+    typed = History.of([catalogue.find(title) for title in titles])
+    past = typed if user is None else run.dataset(path).history(user)
     requests = Requests([past], None if user is None else (user,)).within(catalogue)
     (past,) = requests.histories
     if begin is not None:
@@ -147,8 +145,8 @@ def recommend_many(
         progress: shows the users.
 
     Returns:
-        The columns user, place, item, title, score and, where there are any, thought (and what came of its check) and
-        reason.
+        The columns user, place, item, title, score and, where there are any, thought and reason, with what came of
+        checking them.
 
     Raises:
         ThinkrankError: without a trained retriever, or for a file at fault.
@@ -166,7 +164,7 @@ def recommend_many(
             ranking = model.retrieve(part, k, filter_seen=run.filters(filter_seen), **ways)
             ranking = _checked(ranking, model, catalogue, part.histories)
             table = ranking.table(catalogue, part, every_text=every_text).drop("request")
-            tables.append(table if why is None else table.with_columns(why(ranking, part)))
+            tables.append(table if why is None else table.hstack(why(ranking, part)))
             advance(len(part))
     logger.info("answered %s users %s", f"{len(requests):,}", mode.told)
     unanswered = len(requests) - sum(table["user"].n_unique() for table in tables)
@@ -261,11 +259,15 @@ def rerank_lists(
 
     run = opened(folder, "rerank")
     if samples > 1 and run.kind != "eglr":
-        raise ThinkrankError(f"{folder}: a stage of kind {run.kind!r} has no evaluator that could pick one of {samples} lists")
+        raise ThinkrankError(
+            f"{folder}: a stage of kind {run.kind!r} has no evaluator that could pick one of {samples} lists"
+        )
     judge: dict[str, Any] = {}
     if samples > 1:
         if not run.config:
-            raise ThinkrankError(f"{folder}: what the evaluator rewarded stands in the run's settings; give the run's folder")
+            raise ThinkrankError(
+                f"{folder}: what the evaluator rewarded stands in the run's settings; give the run's folder"
+            )
         grpo = run.config["grpo"]
         judge = {"samples": samples, "reward": grpo["reward"], "places": grpo["length"]}
     one_is_enough = {} if source == "synthetic" else {"min_candidates": 1}
@@ -300,7 +302,9 @@ def _ways(run: Opened, model: Any, mode: Mode, think: bool | None, temperature: 
         return {} if think is None else {"think": think}
     if mode.think is None:
         if temperature is not None:
-            raise ThinkrankError(f"{run.folder}: {type(model).__name__} writes no thoughts that a temperature could change")
+            raise ThinkrankError(
+                f"{run.folder}: {type(model).__name__} writes no thoughts that a temperature could change"
+            )
         return {}
     thought = model.config.thought
     if temperature is not None:

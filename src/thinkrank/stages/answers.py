@@ -166,10 +166,10 @@ class Ranking:
     def table(self, catalogue: Catalogue, requests: Requests | None = None, *, every_text: bool = True) -> pl.DataFrame:
         """Return one row per answered place, with the user's own ids and titles.
 
-        Columns are request (from 0), list (what the request is called) and user where known, place (from 1), item, title and score; shown_at (from 1) where
-        there were candidates; entropy_before, entropy_after (nats) and steps where something was thought without
-        words; reason and thought where they were written, each with the columns claims_checked, claims_true and
-        may_be_shown behind its name where it was checked.
+        Columns are request (from 0), list (what the request is called) and user where known, place (from 1), item,
+        title and score; shown_at (from 1) where there were candidates; entropy_before, entropy_after (nats) and steps
+        where something was thought without words; reason and thought where they were written, each with the columns
+        claims_checked, claims_true and may_be_shown behind its name where it was checked.
 
         Args:
             catalogue: whose rows the items are.

@@ -44,9 +44,7 @@ class TrainingGroups(Sequence[TrainingGroup]):
         lists: of a first stage: where one serves a sample, its items are drawn before others; None for none.
     """
 
-    def __init__(
-        self, samples: Samples, *, negatives: int, seed: int, lists: CandidateLists | None = None
-    ) -> None:
+    def __init__(self, samples: Samples, *, negatives: int, seed: int, lists: CandidateLists | None = None) -> None:
         self.samples, self.negatives, self.seed, self.lists = samples, negatives, seed, lists
 
     def __len__(self) -> int:
