@@ -312,7 +312,9 @@ def _check_shapes(data: ImpressionDataset) -> None:
     if data.ids is not None and len(data.ids) != lists:
         raise ThinkrankError(f"{data.name}: {len(data.ids)} ids for {lists} lists")
     if data.propensities_LN is not None and data.propensities_LN.shape != data.items_LN.shape:
-        raise ThinkrankError(f"{data.name}: propensities of shape {data.propensities_LN.shape}, not {data.items_LN.shape}")
+        raise ThinkrankError(
+            f"{data.name}: propensities of shape {data.propensities_LN.shape}, not {data.items_LN.shape}"
+        )
     for names in (data.signals, data.numeric_names, data.categorical_names, data.context_names):
         if len(set(names)) < len(names):
             raise ThinkrankError(f"{data.name}: a name occurs twice in {', '.join(names)}")

@@ -108,7 +108,7 @@ class Requests:
             if rows_I is not None and history.catalogue is not None:
                 events += len(history)
                 lost.update(history.catalogue.ids[row] for row in history.items[rows_I[history.items] < 0].tolist())
-                history = _moved(history, rows_I, catalogue)  # noqa: PLW2901
+                history = _moved(history, rows_I, catalogue)
             moved.append(history)
         if lost:
             logger.warning(

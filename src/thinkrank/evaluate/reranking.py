@@ -28,8 +28,8 @@ from jaxtyping import Bool, Float32, Float64, Int32, Integer
 
 from thinkrank import metrics
 from thinkrank.data.impressions import ImpressionDataset
-from thinkrank.evaluate._asking import checked_cutoffs, detached, named, ordered_columns, tokens_of
 from thinkrank.evaluate import off_policy
+from thinkrank.evaluate._asking import checked_cutoffs, detached, named, ordered_columns, tokens_of
 from thinkrank.evaluate._figures import Figures
 from thinkrank.evaluate.results import TIES, ResultRow, Ties
 from thinkrank.metrics import Divisor
