@@ -96,7 +96,7 @@ class PerSample:
             raise ThinkrankError(f"{path}: damaged ({error}): judge the run again") from error
 
 
-def tests_against(
+def paired_with(
     reference_S: Float64[np.ndarray, "S"],
     others: Sequence[Float64[np.ndarray, "S"]],
     users_S: Integer[np.ndarray, "S"],

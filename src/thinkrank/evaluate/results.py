@@ -1,13 +1,14 @@
 """Result rows: the one table format of every command, as a file, on the terminal and in Markdown."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import FiniteFloat, TypeAdapter, ValidationError, model_validator
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
 from thinkrank._files import atomic_write
@@ -189,7 +190,7 @@ class _Results(Table):
         super().__init__(**options)
         self.figures = {}
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> "Iterator[RenderableType | Segment]":
         """Draw the table if every column has its room."""
         if self.__rich_measure__(console, options.update(max_width=_ANY_WIDTH)).minimum <= options.max_width:
             yield from super().__rich_console__(console, options)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from thinkrank.errors import ThinkrankError
-from thinkrank.evaluate.per_sample import PerSample, tests_against
+from thinkrank.evaluate.per_sample import PerSample, paired_with
 from thinkrank.recipes.base import EvaluationOptions, OpenRun
 
 OWN = ("R²ec and the crowd", "R²ec, no thought", "EGLR", "R2Rank", "R2Rank, no thought")
@@ -68,7 +68,7 @@ def compared(runs: Sequence[str], metric: str = "ndcg@10") -> tuple[list[Compare
                     f"{found.about.get(what)}): evaluate both with the same options"
                 )
     columns = [side.values(system, metric) for _, side, system in sides]
-    tests = tests_against(columns[0], columns[1:], found.users_S)
+    tests = paired_with(columns[0], columns[1:], found.users_S)
     lines = [Compared(str(first), sides[0][2], float(np.nanmean(columns[0])))]
     for (folder, _, system), values_S, (test, corrected) in zip(sides[1:], columns[1:], tests, strict=True):
         interval = test.difference

@@ -99,7 +99,7 @@ def _bounds(info: FieldInfo) -> str:
     return ", ".join(f"{_SIGNS[key]} {value:g}" for key, value in told.items())
 
 
-def _numbers(note: Any) -> list[tuple[str, float]]:
+def _numbers(note: Any) -> list[tuple[str, int | float]]:
     return [(key, getattr(note, key)) for key in _SIGNS if isinstance(getattr(note, key, None), int | float)]
 
 

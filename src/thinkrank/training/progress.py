@@ -51,11 +51,11 @@ class Expected:
         limit: seconds after which it ends early; None for no limit.
     """
 
-    units: float
+    units: int | float
     rate: float
     limit: float | None = None
-    done: float = field(default=0.0, init=False)
-    counted: float = field(default=0.0, init=False)
+    done: int | float = field(default=0.0, init=False)
+    counted: int | float = field(default=0.0, init=False)
     spent: float = field(default=0.0, init=False)
 
     def seconds(self) -> float:
@@ -91,7 +91,7 @@ class _Display:
         if self._bars is not None:
             work.task = self._bars.add_task(work.title, total=work.total or None, note="", left="")
 
-    def advance(self, work: "_Work", n: float, note: str | None) -> None:
+    def advance(self, work: "_Work", n: int | float, note: str | None) -> None:
         """Count units of a piece of work."""
         self._account()
         work.done += n
@@ -108,7 +108,7 @@ class _Display:
         work.fresh = 0.0
         if self._bars is not None and work.task is not None:
             self._bars.update(work.task, advance=n, note=work.note, left=self._left(work))
-        elif time.monotonic() - self._printed >= SILENCE:
+        elif time.monotonic() - self._printed >= SILENCE and work.done != work.total:  # else its end is told at once
             self.tell(work)
 
     def end(self, work: "_Work", *, is_whole: bool) -> None:
@@ -201,9 +201,9 @@ class _Work:
 
     title: str
     total: int
-    started: float = field(default_factory=time.monotonic)
-    done: float = 0
-    counted: float = 0
+    started: float = field(default_factory=lambda: time.monotonic())
+    done: int | float = 0
+    counted: int | float = 0
     spent: float = 0.0
     fresh: float = 0.0
     note: str = ""

@@ -339,7 +339,7 @@ def train(trainer: Trainer[Any], progress: Progress = no_progress) -> Run:
     return trainer.run
 
 
-def _uncounted(n: float = 1, note: str = "") -> None:
+def _uncounted(n: int | float = 1, note: str = "") -> None:
     """Count nothing: nobody looks."""
 
 
