@@ -83,7 +83,9 @@ def test_reasons_stand_beside_each_item(run, tmp_path):
     ]
     (tmp_path / "shop" / "interactions.csv").write_text("user,item,timestamp\n" + "".join(rows))
     table = recommend_many(run, "all", k=10, reasons=True, filter_seen=False)
-    assert table.columns[-1] == "reason"
+    assert table.columns[-3:] == ["reason", "reason_claims_checked", "reason_claims_true"]
+    assert (table["reason_claims_checked"] == table["reason_claims_true"]).all()
+    assert ((table["reason"] == "") == (table["reason_claims_checked"] == 0)).all()
     explained = table.filter(pl.col("user") == "v0", pl.col("reason").str.len_chars() > 0)
     assert set(explained["item"]) == {ITEMS[0], ITEMS[1]}
 
@@ -163,12 +165,18 @@ def test_what_cannot_think_is_not_asked_to(run):
 def test_displayed_lists_are_answered_under_their_ids_without_feedback(tmp_path):
     model = Pointwise()
     (tmp_path / "old").mkdir()
-    rows = [f"{number},u{number % 3},i{item},{item},{100 + number},{int(item == 0)}" for number in range(8) for item in range(3)]
+    rows = [
+        f"{number},u{number % 3},i{item},{item},{100 + number},{int(item == 0)}"
+        for number in range(8)
+        for item in range(3)
+    ]
     (tmp_path / "old" / "lists.csv").write_text("list,user,item,position,time,click\n" + "\n".join(rows) + "\n")
     train_network(model, load_impressions("table", tmp_path / "old").split())
     model.save_pretrained(tmp_path / "model")
     (tmp_path / "new").mkdir()
-    new = "list,user,item,position,time\nB,u1,i1,1,900\nB,u1,i0,2,900\nalone,u2,i2,1,700\nA,u1,i2,1,800\nA,u1,i9,2,800\n"
+    new = (
+        "list,user,item,position,time\nB,u1,i1,1,900\nB,u1,i0,2,900\nalone,u2,i2,1,700\nA,u1,i2,1,800\nA,u1,i9,2,800\n"
+    )
     (tmp_path / "new" / "lists.csv").write_text(new)
     table = rerank_lists(tmp_path, "table", tmp_path / "new", {}, k=10**9)
     assert table["list"].unique(maintain_order=True).to_list() == ["B", "alone", "A"]

@@ -80,7 +80,9 @@ class Opened:
             raise ThinkrankError(f"{self.folder} is a saved stage without a run, so it has no data: type the history")
         from thinkrank.recipes.data import DataSettings, moved
 
-        read: Dataset = self._kept(f"dataset {path}", lambda: moved(validated(DataSettings, self.config["data"]), path).load())
+        read: Dataset = self._kept(
+            f"dataset {path}", lambda: moved(validated(DataSettings, self.config["data"]), path).load()
+        )
         return read
 
     def catalogue(self, path: str | None = None) -> Catalogue:
@@ -109,7 +111,9 @@ class Opened:
         """
         if self.kind not in ("r2ec", "cascade"):
             if think:
-                raise ThinkrankError(f"{self.folder}: a stage of kind {self.kind!r} writes no thoughts, so it can't think first")
+                raise ThinkrankError(
+                    f"{self.folder}: a stage of kind {self.kind!r} writes no thoughts, so it can't think first"
+                )
             return Mode()
         if think is not None:
             return Mode(think, "as asked for")
@@ -145,7 +149,7 @@ class Opened:
             raise ThinkrankError(f"{self.folder} holds no {_NOUNS[self.verb]}, but a {type(model).__name__}")
         return model
 
-    def counted_reasons(self, path: str | None, catalogue: Catalogue) -> Callable[[Ranking, Requests], pl.Series]:
+    def counted_reasons(self, path: str | None, catalogue: Catalogue) -> Callable[[Ranking, Requests], pl.DataFrame]:
         """Count the run's train part, to say beside each item what speaks for it.
 
         Args:
@@ -153,12 +157,13 @@ class Opened:
             catalogue: in whose rows answers and histories are.
 
         Returns:
-            What makes the column ``reason`` of an answer to some requests.
+            What makes the columns ``reason``, ``reason_claims_checked`` and ``reason_claims_true`` of an answer to some
+            requests; a reason whose claims did not hold would not be given.
 
         Raises:
             ThinkrankError: if nothing can be counted.
         """
-        from thinkrank.evidence import Reasons
+        from thinkrank.evidence import Reasons, TextChecker
         from thinkrank.recipes.data import NOUNS, DataSettings, moved, origin
 
         if "data" not in self.config:
@@ -170,15 +175,21 @@ class Opened:
         counted, theirs = Reasons.of(split, NOUNS.get(origin(data.source), "item")), split.dataset.catalogue
         row_of, users = {item: row for row, item in enumerate(theirs.ids)}, split.dataset.users
         number_of = {user: number for number, user in enumerate(users)}
+        checker = TextChecker(counted)
 
-        def why(ranking: Ranking, requests: Requests) -> pl.Series:
-            past, texts = requests.within(theirs).histories, []
+        def why(ranking: Ranking, requests: Requests) -> pl.DataFrame:
+            past, told = requests.within(theirs).histories, []
             for row, place in np.argwhere(ranking.items_BK >= 0).tolist():
                 item = row_of.get(catalogue.ids[ranking.items_BK[row, place]])
                 user = None if requests.users is None else number_of.get(requests.users[row])
                 found = [] if item is None else counted.reasons(past[row], item, user, most=_NUM_REASONS)
-                texts.append("; ".join(reason.text for reason in found))
-            return pl.Series("reason", texts, dtype=pl.String)
+                checks = [checker.check(reason.text, past[row], item, user) for reason in found]
+                texts = [reason.text for reason, check in zip(found, checks, strict=True) if check.may_be_shown]
+                told.append(("; ".join(texts), sum(one.checked for one in checks), sum(one.true for one in checks)))
+            names = ("reason", "reason_claims_checked", "reason_claims_true")
+            return pl.DataFrame(
+                told, schema=dict(zip(names, (pl.String, pl.Int64, pl.Int64), strict=True)), orient="row"
+            )
 
         return why
 
