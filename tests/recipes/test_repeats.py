@@ -1,12 +1,17 @@
 """Where people take things again, one setting lets items of the history compete everywhere."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
 from thinkrank.data import Catalogue, Dataset, split_dataset
+from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import evaluate_retrieval
+from thinkrank.language.options import LoraOptions
 from thinkrank.recipes.data import DataSettings
-from thinkrank.retrieve import Popularity
+from thinkrank.retrieve import Fused, ItemKNN, Popularity, R2ec, R2ecConfig
+from thinkrank.retrieve.r2ec.trainer import sample_ranks
 
 
 @pytest.fixture
@@ -19,8 +24,6 @@ def again():
 
 @pytest.mark.parametrize(("repeats", "unreachable"), [(False, True), (True, False)])
 def test_evaluation_reads_the_setting_of_the_data(again, repeats, unreachable):
-    from dataclasses import replace
-
     split = split_dataset(replace(again, repeats=repeats))
     found = evaluate_retrieval({"popularity": Popularity().fit(split)}, split.test)
     assert found.unreachable_S.all() == unreachable
@@ -28,8 +31,6 @@ def test_evaluation_reads_the_setting_of_the_data(again, repeats, unreachable):
 
 
 def test_it_is_saved_with_the_data_and_is_not_what_the_data_says(again, tmp_path):
-    from dataclasses import replace
-
     other = replace(again, repeats=True)
     assert other.fingerprint == again.fingerprint
     other.save(tmp_path)
@@ -43,3 +44,22 @@ def test_who_does_not_set_it_is_told(again, tmp_path):
     asked = DataSettings(source=str(tmp_path), repeats=True).load()
     assert asked.repeats
     assert not [notice for notice in asked.notices if "of all choices" in notice]
+
+
+def test_a_fused_retriever_learns_from_what_is_taken_again(again):
+    def parts(split):
+        return Fused({"popularity": Popularity().fit(split), "kNN": ItemKNN().fit(split)})
+
+    split = split_dataset(again)
+    with pytest.raises(ThinkrankError, match="all targets were seen"):
+        parts(split).fit(split)
+    split = split_dataset(replace(again, repeats=True))
+    assert parts(split).fit(split).weights
+
+
+def test_training_and_validation_let_it_compete(again):
+    """R²ec's validation places the targets, all taken before: behind everything, or among all."""
+    model = R2ec.create(R2ecConfig(backbone="tiny", dtype="float32", lora=LoraOptions(rank=2)), again.catalogue)
+    ranks = [sample_ranks(model, split_dataset(replace(again, repeats=told)).valid) for told in (False, True)]
+    assert (ranks[0] == len(again.catalogue) + 1).all()
+    assert (ranks[1] <= len(again.catalogue)).all()
