@@ -86,3 +86,30 @@ def test_a_fault_names_its_row(write, tmp_path, old, new, message):
 def test_an_unknown_role_is_refused(tmp_path):
     with pytest.raises(ThinkrankError, match="there is no 'rank'"):
         load_impressions("table", tmp_path, columns={"rank": "x"})
+
+
+def test_lists_keep_their_ids_and_their_order_and_need_no_feedback(write, tmp_path):
+    write("lists.csv", "list,user,item,position,time\nB,u,a,1,200\nB,u,b,2,200\nA,v,a,1,100\nA,v,b,2,100\n")
+    lists = load_impressions("table", tmp_path)
+    assert (lists.ids, lists.in_source_order().ids, lists.signals) == (("A", "B"), ("B", "A"), ())
+    assert any("no column 'click'" in notice for notice in lists.notices)
+    assert lists.numeric_names == RUNNING_NAMES
+    with pytest.raises(ThinkrankError, match="no column 'like'"):
+        load_impressions("table", tmp_path, feedback=("like",))
+
+
+def test_an_item_shown_twice_keeps_the_greatest_feedback(write, tmp_path):
+    rows = "1,u,a,1,100,0\n1,u,a,2,100,1\n1,u,b,3,100,0\n"
+    write("lists.csv", "list,user,item,position,time,click\n" + rows)
+    assert load_impressions("table", tmp_path).feedback().tolist() == [[1, 0]]
+
+
+def test_propensities_are_read_and_checked(write, tmp_path):
+    header = "list,user,item,position,time,click,p\n"
+    write("lists.csv", header + "1,u,a,1,100,0,.5\n1,u,b,2,100,1,.25\n")
+    lists = load_impressions("table", tmp_path, propensity="p")
+    assert lists.propensities_LN.tolist() == [[0.5, 0.25]]
+    assert lists.describe()["propensities"]["min"] == 0.25
+    write("lists.csv", header + "1,u,a,1,100,0,.5\n1,u,b,2,100,1,0\n")
+    with pytest.raises(ThinkrankError, match=r"row 2 .*p 0.0 is not above 0 and at most 1"):
+        load_impressions("table", tmp_path, propensity="p")

@@ -84,3 +84,13 @@ def test_a_fault_names_its_row(write, tmp_path, wrong, message):
 def test_a_folder_without_behaviors_says_so(tmp_path):
     with pytest.raises(ThinkrankError, match=r"holds no behaviors\.tsv"):
         load_impressions("mind", tmp_path)
+
+
+def test_the_test_part_gives_lists_that_are_to_be_answered_under_their_ids(write, tmp_path):
+    write("behaviors.tsv", "7\tU2\t11/14/2019 11:05:58 PM\tN9\tN4 N3\n5\tU1\t11/14/2019 10:05:58 PM\t\tN1 N2 N3\n")
+    lists = load_impressions("mind", tmp_path)
+    assert (lists.signals, lists.ids) == ((), ("5", "7"))
+    assert lists.in_source_order().ids == ("7", "5")
+    assert [lists.catalogue.ids[row] for row in lists.histories[1].items] == ["N9"]
+    with pytest.raises(ThinkrankError, match="can be answered, not learnt from"):
+        lists.feedback()

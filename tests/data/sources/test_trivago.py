@@ -110,3 +110,21 @@ def test_a_fault_names_its_row(write, tmp_path, wrong, message):
     write("train.csv", wrong)
     with pytest.raises(ThinkrankError, match=message):
         load_impressions("trivago", tmp_path)
+
+
+def test_the_test_part_gives_the_lists_that_are_to_be_answered(write, tmp_path):
+    asked = (
+        LOG.splitlines()[0]
+        + "\nu1,s1,110,1,interaction item info,30,DE,Rome,mobile,,,"
+        + "\nu1,s1,120,2,clickout item,20,DE,Rome,mobile,,10|20|30,50|60|70"
+        + "\nu1,s1,130,3,clickout item,,DE,Rome,mobile,,10|20,50|60"
+        + "\nu2,s2,140,1,clickout item,,DE,Rome,desktop,,40|10,80|55\n"
+    )
+    write("test.csv", asked)
+    lists = load_impressions("trivago", tmp_path, running_features=False)
+    assert [ids(lists, row) for row in lists.items_LN] == [["10", "20"], ["40", "10"]]
+    assert lists.ids == ("s1/3", "s2/1")
+    assert [ids(lists, history.items) for history in lists.histories] == [["30", "20"], []]
+    assert lists.signals == ()
+    with pytest.raises(ThinkrankError, match="can be answered, not learnt from"):
+        lists.feedback()

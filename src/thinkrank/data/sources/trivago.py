@@ -47,6 +47,8 @@ def load_trivago(path: Path, options: TrivagoOptions) -> ImpressionDataset:
 
     A history is what the user did with hotels earlier in the same session. A numeric feature is ``log_price``; the
     context is the device and the hour (UTC). Lists whose clicked hotel is not among those shown are dropped.
+    A folder that has `test.csv` alone gives the click-outs whose hotel is left out there: lists that are only to be
+    answered.
     """
     files = Files.at(path)
     if files.find("lists.parquet"):
@@ -76,7 +78,8 @@ def _load_lists(files: Files, options: TrivagoOptions) -> ImpressionDataset:
 
 
 def _load_log(files: Files, options: TrivagoOptions) -> ImpressionDataset:
-    file = files.require("train.csv", "train.csv.gz")
+    train, test = (files.one(f"{part}.csv", f"{part}.csv.gz") for part in ("train", "test"))
+    file, told = train or test or files.require("train.csv", "train.csv.gz"), train is not None
     blocks = []
     for block in read_delimited(file):
         Table(file.name, block).require(*_LOG)
@@ -87,14 +90,20 @@ def _load_log(files: Files, options: TrivagoOptions) -> ImpressionDataset:
     table = table.without(step.is_null(), "step {value} is not a number. Mend or remove the row.", show="step")
     log = table.frame.with_columns(step).sort("user_id", "session_id", "timestamp", "step", maintain_order=True)
     named = pl.col("reference").str.contains(r"^\d+$").fill_null(value=False)
-    unnamed = log.filter(~named & (pl.col("impressions").str.len_bytes() > 0)).height
-    notices = (f"dropped {unnamed:,} lists that do not say what was clicked",) if unnamed else ()
-    log = log.filter(named)
-    lists = log.with_row_index("event").filter(pl.col("impressions").str.len_bytes() > 0)
+    shown = pl.col("impressions").str.len_bytes() > 0
+    unnamed = log.filter(~named & shown).height
+    notices = (f"dropped {unnamed:,} lists that do not say what was clicked",) if unnamed and told else ()
+    log = log.with_columns(
+        event=named.cast(pl.Int64).cum_sum() - named.cast(pl.Int64), session=pl.struct("user_id", "session_id").rle_id()
+    )
+    lists, log = log.filter(shown & (named if told else ~named)), log.filter(named)
+    if lists.is_empty():
+        raise ThinkrankError(f"{file.name}: no click-out to answer: none is without a reference")
     lists = lists.with_columns(
         pl.col("impressions").str.split("|").alias("items"),
         pl.col("prices").str.split("|"),
-        pl.col("reference").alias("clicked"),
+        pl.when(named).then(pl.col("reference")).alias("clicked"),
+        pl.concat_str("session_id", pl.col("step").cast(pl.String), separator="/").alias("id"),
     )
     unequal = pl.col("items").list.len() != pl.col("prices").list.len()
     wrong = "has not as many prices as impressions. Mend or remove the row."
@@ -106,22 +115,24 @@ def _load_log(files: Files, options: TrivagoOptions) -> ImpressionDataset:
         properties.require("item_id", "properties")
         items = properties.frame.select(item="item_id", categories=pl.col("properties").str.split("|"))
     catalogue = catalogue_of([lists["items"].explode(), log["reference"]], items)
-    long = _long(lists)
+    long = _long(lists, told=told)
     long = replace(long, notices=(*notices, *long.notices))
-    histories = _session_histories(catalogue, log, lists["event"])
+    histories = _session_histories(catalogue, log, lists)
     return assemble(NAME, long, catalogue, histories, options, [file, *([metadata] if metadata else [])])
 
 
-def _session_histories(catalogue: Catalogue, log: pl.DataFrame, events: pl.Series) -> Histories:
+def _session_histories(catalogue: Catalogue, log: pl.DataFrame, lists: pl.DataFrame) -> Histories:
     """Find for each list the events of its session before it, as views of the log."""
-    sessions = log.select(pl.struct("user_id", "session_id").rle_id()).to_series().to_numpy()
-    ends_L = events.to_numpy().astype(np.int64)
-    starts_L = np.searchsorted(sessions, sessions[ends_L]).astype(np.int64)
+    ends_L = lists["event"].to_numpy().astype(np.int64)
+    starts_L = np.searchsorted(log["session"].to_numpy(), lists["session"].to_numpy()).astype(np.int64)
     return Histories(rows_of(catalogue, log["reference"]), log["timestamp"].to_numpy().copy(), starts_L, ends_L)
 
 
-def _long(lists: pl.DataFrame) -> LongLists:
-    """Make slots from one row per list, with ``items``, ``prices`` (lists of text) and the id that was ``clicked``."""
+def _long(lists: pl.DataFrame, *, told: bool = True) -> LongLists:
+    """Make slots from one row per list, with ``items``, ``prices`` (lists of text) and the id that was ``clicked``.
+
+    Unless it is `told` what was clicked, the lists have no feedback.
+    """
     lists = lists.with_row_index(LIST)
     slots = lists.select(LIST, "clicked", item="items", price="prices").explode("item", "price")
     slots = slots.select(
@@ -135,14 +146,17 @@ def _long(lists: pl.DataFrame) -> LongLists:
         pl.col("timestamp").alias("time"),
         *((pl.col("device") == device).fill_null(value=False).alias(f"device_{device}") for device in _DEVICES),
         *hour_columns(pl.col("timestamp")),
+        *(["id"] if "id" in lists.columns else []),
     )
     long = LongLists(
         lists=described,
         slots=slots,
-        signals=("click",),
+        signals=("click",) if told else (),
         numeric=("log_price",),
         context=(*(f"device_{device}" for device in _DEVICES), *HOUR),
     )
+    if not told:
+        return long
     clicked = slots.group_by(LIST).agg(pl.col("click").any())
     missed = clicked.filter(~pl.col("click"))[LIST].sort()
     return without_lists(long, missed, "whose clicked item was not shown")
