@@ -1,6 +1,7 @@
 """Runs of every stage: trained, interrupted and gone on, reused, opened, judged."""
 
 import json
+import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,12 +11,17 @@ import pytest
 from thinkrank.data import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import read_comparisons, read_results
+from thinkrank.evaluate.per_sample import FILE
 from thinkrank.recipes import EvaluationOptions, Layers, Preset, evaluate, open_run, report_training, train
 from thinkrank.recipes.answering import recommend
 from thinkrank.recipes.base import recipe_of, validations_of
+from thinkrank.recipes.comparing import compared
+from thinkrank.recipes.layers import toml_of, validated
 from thinkrank.recipes.ranking import rank_settings
 from thinkrank.recipes.reranking import rerank_settings
 from thinkrank.recipes.retrieval import retrieve_settings
+from thinkrank.recipes.running import planned
+from thinkrank.training.lock import locked
 
 SHOP = ["users=30", "items=40", "styles=8", "kinds=8", "events=8"]
 TINY = ["model.backbone=tiny", "model.dtype=float32"]
@@ -243,3 +249,57 @@ def test_a_fused_run_recommends_without_a_thought(fused_run):
     assert not answer.ranking.thoughts
     with pytest.raises(ThinkrankError, match="writes no thoughts"):
         recommend(fused_run, user=str(open_run(fused_run).split.dataset.users[0]), think=True)
+
+
+def test_a_measured_run_is_told_its_plan_and_keeps_what_was_chosen(tmp_path, caplog):
+    """What nobody gave may change; the run holds it, goes on with it, and ends as one that was not measured."""
+    settings = SETTINGS["retrieve"]
+    with caplog.at_level("INFO", logger="thinkrank"), pytest.raises(KeyboardInterrupt):
+        train(recipe("retrieve"), settings, tmp_path / "run", device="cpu", progress=interrupting, measure=True)
+    (plan,) = [line for line in caplog.messages if " GB" in line]
+    assert plan.startswith("30 users, 40 movies, ") or plan.startswith("30 users, 40 items, ")
+    assert "warm start 3 steps ≈ " in plan and "RecPO 2 steps ≈ " in plan and " validations ≈ " in plan
+    kept = recipe("retrieve").settings.from_run(tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["measured"].keys() == {"Warm start", "RecPO"}
+    assert "training.steps" in manifest["given"]
+    train(recipe("retrieve"), settings, tmp_path / "run", device="cpu")
+    train(recipe("retrieve"), kept, tmp_path / "plain", device="cpu")
+    assert weights(tmp_path / "run") == weights(tmp_path / "plain")  # measuring left the model as it was
+
+
+@stages
+def test_a_plan_writes_nothing(stage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = SETTINGS[stage]
+    planned_settings, plan = planned(recipe(stage), settings, settings.data.load_split(), device="cpu")
+    assert " steps ≈ " in plan and " GB" in plan
+    assert validated(type(settings), tomllib.loads(toml_of(planned_settings))) == planned_settings
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_start_that_failed_leaves_the_folder_to_the_next_command(tmp_path):
+    wrong = SETTINGS["retrieve"].model_copy(
+        update={"model": SETTINGS["retrieve"].model.model_copy(update={"backbone": "no/such/folder/here"})}
+    )
+    with pytest.raises(ThinkrankError, match="no such model folder"):
+        train(recipe("retrieve"), wrong, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe("retrieve"), SETTINGS["retrieve"], tmp_path / "run", device="cpu", progress=interrupting)
+
+
+def test_a_second_training_in_a_folder_is_refused_at_once(tmp_path):
+    with locked(tmp_path), pytest.raises(ThinkrankError, match="is being trained by process"):
+        train(recipe("retrieve"), SETTINGS["retrieve"], tmp_path, device="cpu")
+
+
+def test_an_evaluation_can_be_written_elsewhere_and_is_refused_before_it_begins_where_it_cannot(runs, tmp_path):
+    opened = open_run(runs("rank"), device="cpu")
+    (tmp_path / "file").touch()
+    with pytest.raises(ThinkrankError, match="cannot be written into"):
+        evaluate(opened, out=tmp_path / "file" / "inside")
+    evaluate(opened, EvaluationOptions(samples=4), out=tmp_path / "elsewhere")
+    assert {"results.json", "report.html", FILE} <= {path.name for path in (tmp_path / "elsewhere").iterdir()}
+    lines, _ = compared([f"{tmp_path / 'elsewhere'}:popularity", str(tmp_path / "elsewhere")])
+    assert [line.system for line in lines] == ["popularity", "R2Rank"]
