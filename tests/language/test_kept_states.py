@@ -47,9 +47,13 @@ def test_items_are_read_behind_items_and_text_beside_them_anew(architecture):
 def test_the_oldest_are_dropped_first_and_memory_is_bounded():
     plain = tiny_backbone(["abc"])
     keeping = replace(plain, kept=KeptStates(8))
-    assert_same_states(plain, keeping, [[5, 6, 7], [8, 9, 10], [5, 6, 7, 4], [8, 9, 10, 4], [1] * 20, [8, 9]])
-    assert keeping.kept.num_tokens <= 8
-    assert keeping.kept.hits == 1  # [5, 6, 7, 4] needed room: [8, 9, 10] had gone
+    kept = keeping.kept
+    assert_same_states(plain, keeping, [[5, 6, 7], [8, 9, 10], [5, 6, 7, 4], [8, 9, 10, 4]])
+    assert (kept.num_tokens, kept.hits) == (8, 2)  # what has grown is kept once
+    assert_same_states(plain, keeping, [[1] * 20, [8, 9]])
+    assert (kept.num_tokens, kept.hits) == (6, 3)  # too long to be kept; [8, 9] took room from the older one
+    assert_same_states(plain, keeping, [[5, 6], [8, 9, 3]])
+    assert (kept.num_tokens <= 8, kept.hits) == (True, 4)
 
 
 def test_threads_may_read_at_once():

@@ -57,7 +57,7 @@ def test_settings_of_thoughts_and_a_thought_of_ones_own_change_the_answer(client
 
 
 def test_a_known_user_has_his_history_and_counted_reasons(client, dataset):
-    answer = client.post("/v1/recommend", json={"user": "u003", "k": 5, "think": False}).json()
+    answer = client.post("/v1/recommend", json={"user": "u003", "k": 20, "think": False}).json()
     past = [dataset.catalogue.ids[row] for row in dataset.history("u003").items]
     assert [one["item"] for one in answer["history"]] == past
     assert answer["user"] == "u003"

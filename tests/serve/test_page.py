@@ -140,7 +140,7 @@ def test_a_thought_is_seen_while_it_is_written_and_may_be_changed(page):
     picture(page, "writing-1280")
     page.locator("#status", has_text="Answered").wait_for()
     before = page.locator("#now bdi").all_inner_texts()
-    assert page.locator("#now .more p").count() >= 1
+    assert page.locator("#now .more li").count() >= 1
     assert page.locator("#now .claims .true").count() >= 1
     page.get_by_text("Change the thought").click()
     page.get_by_role("textbox", name="The thought to answer from").fill("Space film 1 and nothing else.")

@@ -24,6 +24,9 @@ from thinkrank.language.prefix_tree import PrefixTree
 
 Ids = tuple[int, ...]
 
+_OUTGROWN = 0.9
+"""A sequence is dropped when another one goes on from this share of it: its history has grown."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
@@ -73,7 +76,7 @@ class KeptStates:
             batch_tokens: tokens read in one pass, unless one sequence alone has more.
         """
         wanted = [tuple(ids) for ids in sequences]
-        beginnings = {ids: self._beginning(backbone, ids) for ids in dict.fromkeys(wanted)}
+        beginnings = {ids: self._begin(backbone, ids) for ids in dict.fromkeys(wanted)}
         found: dict[Ids, Tensor] = {}
         for with_kept in (False, True):
             part = [ids for ids, (_, count) in beginnings.items() if bool(count) == with_kept]
@@ -82,7 +85,20 @@ class KeptStates:
         empty = torch.empty(0, backbone.hidden_size, device=backbone.device)
         return torch.stack([found[ids] for ids in wanted]) if wanted else empty
 
-    def _beginning(self, backbone: Backbone, ids: Ids) -> tuple[_Kept | None, int]:
+    def beginning(self, backbone: Backbone, ids: Ids) -> tuple[int, PrefixKV]:
+        """Find the longest kept beginning of a sequence that is about to be read elsewhere, and count it.
+
+        Returns:
+            its length, at most all but the last token, and its keys and values; 0 and none if none is kept.
+        """
+        kept, count = self._begin(backbone, ids)
+        return (0, ()) if kept is None else (count, _first(kept.layers, count))
+
+    def keep(self, ids: Ids, layers: PrefixKV) -> None:
+        """Keep the keys and values of a sequence that was read elsewhere."""
+        self._keep(_Kept(ids, is_exact(), _hashes(ids), layers))
+
+    def _begin(self, backbone: Backbone, ids: Ids) -> tuple[_Kept | None, int]:
         """Find the longest kept beginning, at most all but the last token, and count it."""
         hashes, exact = _hashes(ids), is_exact()
         found: tuple[_Kept | None, int] = (None, 0)
@@ -124,16 +140,26 @@ class KeptStates:
         return found
 
     def _keep(self, new: _Kept) -> None:
+        if len(new.ids) > self.max_tokens:
+            return
         with self._lock:
+            outgrown = next((self._by_hash[one] for one in reversed(new.hashes) if one in self._by_hash), None)
             self._kept[id(new)] = new
             self._by_hash |= dict.fromkeys(new.hashes, new)
             self._num_tokens += len(new.ids)
+            if outgrown is not None and outgrown.exact == new.exact:
+                count = int(_OUTGROWN * len(outgrown.ids))
+                if outgrown.ids[:count] == new.ids[:count]:
+                    self._drop(outgrown)
             while self._num_tokens > self.max_tokens:
-                _, old = self._kept.popitem(last=False)
-                self._num_tokens -= len(old.ids)
-                for one in old.hashes:
-                    if self._by_hash.get(one) is old:
-                        del self._by_hash[one]
+                self._drop(next(iter(self._kept.values())))
+
+    def _drop(self, old: _Kept) -> None:
+        del self._kept[id(old)]
+        self._num_tokens -= len(old.ids)
+        for one in old.hashes:
+            if self._by_hash.get(one) is old:
+                del self._by_hash[one]
 
 
 class _Recorder:

@@ -25,7 +25,7 @@ class ServeOptions(Options):
     max_new_items: PositiveInt = Field(1_000, description="items that one request may add at most")
     max_writing: PositiveInt = Field(32, description="requests that are written for at once")
     max_waiting_to_write: PositiveInt = Field(
-        16, description="further requests that may wait to be written for; those behind are answered 429"
+        8, description="further requests that may wait to be written for; those behind are answered 429"
     )
     max_reading: PositiveInt = Field(64, description="requests without a written thought that are answered together")
     max_waiting_to_read: PositiveInt = Field(
@@ -34,7 +34,10 @@ class ServeOptions(Options):
     deadline_seconds: PositiveFloat = Field(30.0, description="time after which a request is given up and answered 504")
     max_new_tokens: PositiveInt = Field(256, description="tokens that a request may ask a thought to have at most")
     kept_tokens: int = Field(
-        16_384, ge=0, description="tokens of histories whose states are kept, so that only new events are read"
+        32_768,
+        ge=0,
+        description="tokens of histories whose states are kept, so that only new events are read; one takes 45 KiB "
+        "with SmolLM2-135M in fp32",
     )
     kept_thoughts: int = Field(1_024, ge=0, description="thoughts that are kept, so that the same is not written twice")
     kv_gib: PositiveFloat = Field(

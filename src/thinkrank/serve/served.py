@@ -92,6 +92,7 @@ class Served:
 
     def _equip(self, model: "R2ec | R2Rank", options: ServeOptions) -> None:
         """Let a language model write for all together, and keep what it read and wrote."""
+        kept = None
         if isinstance(model, R2ec) and options.kept_tokens:
             kept = KeptStates(options.kept_tokens)
             model.backbone = replace(model.backbone, kept=kept)
@@ -103,6 +104,7 @@ class Served:
             batch_size=options.max_writing,
             kv_gib=options.kv_gib,
             max_kept=options.kept_thoughts,
+            states=kept,
         )
         self.engines.append(engine)
 

@@ -7,16 +7,18 @@ import pytest
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import GenerationOptions, PrefixCache, PrefixTree, TransformersEngine, tiny_backbone
+from thinkrank.language.engines.base import BASE
 from thinkrank.language.engines.joining import CancelledError, JoiningEngine, Watch, watching
+from thinkrank.language.kept_states import KeptStates
 from thinkrank.language.text import encode_text
 from thinkrank.testing import EngineContract
 from thinkrank.testing.engine import GREEDY, SAMPLED, TREE, assert_same_completions
 
 
 class TestContract(EngineContract):
-    @pytest.fixture(params=[0, 1000], ids=["nothing kept", "prefixes kept"])
+    @pytest.fixture(params=["nothing kept", "prefixes kept"])
     def engine(self, backbone, request):
-        kept = PrefixCache(backbone, request.param) if request.param else None
+        kept = PrefixCache(backbone, 1000) if request.param == "prefixes kept" else None
         return JoiningEngine(backbone, kept, batch_size=4, max_kept=0)
 
 
@@ -80,6 +82,26 @@ def test_a_call_joins_while_another_is_being_written(backbone):
     asker.join()
     assert max(most) == 2
     assert_same_completions(second["written"], TransformersEngine(backbone).sample(PrefixTree.rows([[9, 10]]), GREEDY))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text"])
+def test_prompts_that_go_on_from_others_are_read_from_there(architecture):
+    backbone = tiny_backbone(["a film"], architecture=architecture, seed=2)
+    states = KeptStates(1000)
+    engine, reference = JoiningEngine(backbone, states=states, max_kept=0), TransformersEngine(backbone)
+    grows = [[5, 6, 7, 8], [5, 6, 7, 9, 10], [5, 6, 7, 9, 10, 11], [3, 4], [5, 6, 7, 9, 10, 11]]
+    for prompt in grows:
+        for options in (GREEDY, SAMPLED):
+            tree = PrefixTree.rows([prompt])
+            ours, theirs = (one.sample(tree, options, num_samples=2, suffix=(21,)) for one in (engine, reference))
+            assert_same_completions(ours, theirs, atol=1e-4)
+    together = PrefixTree.rows([*grows, [5, 6, 30]])
+    assert_same_completions(engine.sample(together, SAMPLED), reference.sample(together, SAMPLED), atol=1e-4)
+    assert states.hits == 2 * len(grows) + len(grows) + 1 - 2  # not: the very first, and the other one
+    assert states.tokens_read < states.tokens_kept
+    kept = states.tokens_kept
+    engine.sample(PrefixTree.rows([grows[0]]), GREEDY, writer=BASE)
+    assert states.tokens_kept == kept  # what one writer read is nothing to another
 
 
 def test_what_is_shown_piece_by_piece_is_the_text(backbone):

@@ -25,7 +25,9 @@ from thinkrank.language.engines.base import TRAINED, Completion
 from thinkrank.language.engines.kv_cache import KVCache
 from thinkrank.language.engines.prefix_cache import PrefixCache
 from thinkrank.language.engines.transformers import TransformersEngine, _Row, _uniforms, decode
+from thinkrank.language.kept_states import KeptStates
 from thinkrank.language.options import GenerationOptions
+from thinkrank.language.packing import PrefixKV
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.text import encode_text
 
@@ -82,6 +84,8 @@ class _Job:
 
     def __init__(self, tree: PrefixTree, options: GenerationOptions, writer: str, num_own: int) -> None:
         self.tree, self.options, self.writer, self.num_own = tree, options, writer, num_own
+        self.held: dict[tuple[int, ...], PrefixKV] = {}
+        """Beginnings of its prompts that were read before."""
         self.watch = watching.get()
         self.rows: list[list[_JobRow]] = []
         self.open = 0
@@ -110,6 +114,7 @@ class JoiningEngine(TransformersEngine):
         batch_size: texts written together at most.
         kv_gib: memory that keys and values take at most, in GiB.
         max_kept: calls whose texts are kept.
+        states: keeps what was read of prompts, so that one that goes on from another is read from there.
     """
 
     def __init__(
@@ -120,9 +125,10 @@ class JoiningEngine(TransformersEngine):
         batch_size: int = 32,
         kv_gib: float = 1.0,
         max_kept: int = 1024,
+        states: KeptStates | None = None,
     ) -> None:
         super().__init__(backbone, prefixes)
-        self.batch_size, self.kv_gib, self.max_kept = batch_size, kv_gib, max_kept
+        self.batch_size, self.kv_gib, self.max_kept, self.states = batch_size, kv_gib, max_kept, states
         self.hits = self.misses = self.tokens = 0
         self._kept: OrderedDict[Any, list[list[Completion]]] = OrderedDict()
         self._changed = threading.Condition()
@@ -167,7 +173,9 @@ class JoiningEngine(TransformersEngine):
                     watch.wrote(place, samples[0].text)
             return kept
         job = _Job(prompts, options, writer, options.max_new_tokens + len(suffix))
-        for place, (leaf, seed) in enumerate(zip(prompts.leaves, seeds, strict=True)):
+        if self.states is not None and writer == TRAINED and max(prompts.parents, default=0) < 0:
+            job.tree = self._with_beginnings(prompts, job.held)
+        for place, (leaf, seed) in enumerate(zip(job.tree.leaves, seeds, strict=True)):
             shared = (self.backbone, leaf, stop, tuple(suffix))
             job.rows.append(
                 [
@@ -183,6 +191,34 @@ class JoiningEngine(TransformersEngine):
             while len(self._kept) > self.max_kept:
                 self._kept.popitem(last=False)
         return found
+
+    def _with_beginnings(self, prompts: PrefixTree, held: dict[tuple[int, ...], PrefixKV]) -> PrefixTree:
+        """Cut prompts behind what was read of them before."""
+        assert self.states is not None  # noqa: S101 - or nothing is kept
+        groups: list[tuple[Sequence[int], list[Sequence[int]]]] = []
+        for ids in prompts.ids:
+            count, layers = self.states.beginning(self.backbone, ids)
+            if count:
+                held[ids[:count]] = layers
+            groups.append((ids[:count], [ids[count:]]) if count else (ids, []))
+        return PrefixTree.groups(groups)
+
+    def _prefix(self, beginnings: Sequence[tuple[int, ...]], *, writer: str) -> list[PrefixKV | None]:
+        """Return what was read before of the beginnings of prompts."""
+        known = {ids: layers for job in self._jobs for ids, layers in job.held.items()}
+        rest = [ids for ids in beginnings if ids not in known]
+        read = dict(zip(rest, self.prefixes.read(rest, writer=writer), strict=True)) if self.prefixes and rest else {}
+        return [known.get(ids) or read.get(ids) for ids in beginnings]
+
+    def _keep_prompts(self, joined: Sequence[_JobRow]) -> None:
+        """Keep the states of prompts that were just read."""
+        if self.states is None or self._memory is None:
+            return
+        for row in joined:
+            if row.job.writer == TRAINED and row.place is not None:
+                layers = self._memory.layers_of(row.job.first + row.leaf)
+                if layers is not None:
+                    self.states.keep(row.job.tree.sequence(row.leaf), layers)
 
     def _remembered(self, key: Any) -> list[list[Completion]] | None:
         with self._changed:
@@ -252,6 +288,7 @@ class JoiningEngine(TransformersEngine):
             assert self._memory is not None  # noqa: S101 - made for the first row that joined
             states_JD = self._memory.rebuild(kept, [row.job.first + row.leaf for row in joining])
             self._rows = going + joining
+            self._keep_prompts(joining)
             self._choose(joining, states_JD)
         else:
             assert self._memory is not None  # noqa: S101
@@ -327,7 +364,7 @@ class JoiningEngine(TransformersEngine):
                 moved |= {other.first + node: first + node for node in range(len(other.tree.ids))}
         forest = PrefixTree(tuple(ids), tuple(parents))
         if self._memory is None:
-            prefixes = None if self.prefixes is None else partial(self.prefixes.read, writer=job.writer)
+            prefixes = partial(self._prefix, writer=job.writer)
             self._memory = KVCache(self.backbone, forest, job.num_own, self.kv_gib * 2**30, prefixes)
         elif not self._memory.replant(forest, moved, job.num_own):
             return False

@@ -37,7 +37,7 @@ class KVCache:
         forest: the prompts.
         num_own: tokens each row may add.
         limit: bytes of keys and values held at most.
-        prefixes: gives the keys and values of roots, by their ids; None reads them here.
+        prefixes: gives the keys and values of roots, by their ids, or None for those to read here; None gives none.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class KVCache:
         forest: PrefixTree,
         num_own: int,
         limit: float,
-        prefixes: Callable[[Sequence[tuple[int, ...]]], list[PrefixKV]] | None = None,
+        prefixes: Callable[[Sequence[tuple[int, ...]]], Sequence[PrefixKV | None]] | None = None,
     ) -> None:
         self.backbone, self.forest, self.num_own, self.limit = backbone, forest, num_own, limit
         self.prefixes = prefixes
@@ -202,7 +202,25 @@ class KVCache:
             return {}
         above = set(part.parents)
         roots = [node for node, parent in enumerate(part.parents) if parent < 0 and node in above]
-        return dict(zip(roots, self.prefixes([part.ids[root] for root in roots]), strict=True))
+        found = zip(roots, self.prefixes([part.ids[root] for root in roots]), strict=True)
+        return {root: kept for root, kept in found if kept is not None}
+
+    def layers_of(self, leaf: int) -> PrefixKV | None:
+        """Return the keys and values of a whole prompt that was read; None where layers below items saw only text."""
+        if len(self.sides) > 1:
+            return None
+        (side,) = self.sides
+        places = [
+            (level.layers, level.index[node], len(side.forest.ids[node]))
+            for level, node in zip(side.levels, side.forest.path(leaf), strict=False)
+        ]
+        return tuple(
+            (
+                torch.cat([layers[layer][0][n, :, :length] for layers, n, length in places], dim=1)[None],
+                torch.cat([layers[layer][1][n, :, :length] for layers, n, length in places], dim=1)[None],
+            )
+            for layer in side.layers
+        )
 
     def read(self, tokens: Sequence[int], written: Sequence[int]) -> Float[Tensor, "R D"]:
         """Read one token per row and return its state.
