@@ -1,0 +1,111 @@
+"""Run one arm of a study with one seed, or all that are missing, and write what came out as JSON.
+
+    python studies/cascade/study.py studies/cascade/movielens-100k.toml --arm cascade --seed 0
+
+A study is a settings file of `thinkrank train cascade` with a table `[study]`, which says which seeds, how many test
+samples (all without a number) and how many minutes the tuning of all baselines has. The arm `baselines` tunes and
+trains every system without a language model; the arm `cascade` trains a cascade and judges it beside each of its
+stages alone, and beside the tuned baselines fused, without and with the same ranker behind them. Seeds are whole
+trainings. What is done is not done again; an arm whose result file is there is left alone.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))  # what studies share
+
+from late.study import LateStudy
+
+from thinkrank.cascade import Cascade
+from thinkrank.data import Candidates
+from thinkrank.recipes.cascade import RECIPE, CascadeSettings, cascade_settings, stage_table
+from thinkrank.recipes.later_stages import Building
+from thinkrank.recipes.layers import Layers
+from thinkrank.recipes.presets import Preset
+from thinkrank.recipes.reader import reader_of
+from thinkrank.recipes.remembered import Remembered
+from thinkrank.recipes.running import train
+from thinkrank.recipes.studies import kept_of
+from thinkrank.retrieve import Fused
+from thinkrank.stages import mask_seen, target_ranks
+
+RESULTS = Path(__file__).parent / "results"
+_AT_ONCE = 64
+
+
+class CascadeStudy(LateStudy):
+    """A study of a cascade beside its stages and the crowd."""
+
+    group = "cascade"
+
+    def settings(self, over: dict[str, Any]) -> CascadeSettings:
+        """Lay others over the common settings."""
+        return cascade_settings(Preset.thinkrank, Layers(tables=[self.tables, over]))
+
+    def arm(self, name: str, seed: int) -> CascadeSettings:
+        """Return the settings with a seed, fitted to the data's size."""
+        tables = ("model", "training", "crowd", "cascade", "stages")
+        over = {key: self.arms[name][key] for key in tables if key in self.arms[name]}
+        over["training"] = {**over.get("training", {}), "seed": seed}
+        over["stages"] = {**over.get("stages", {}), "seed": seed}
+        return RECIPE.sized(self.settings(over), self.split)
+
+    def run_arm(self, name: str, seed: int) -> dict[str, Any]:
+        """Train and judge an arm."""
+        if name == "baselines":
+            return super().run_arm(name, seed)
+        started = time.perf_counter()
+        settings = self.arm(name, seed)
+        run, cascade = train(RECIPE, settings, self.folder / f"{name}-{seed}", split=self.split, progress=self.progress)
+        seconds, rows, retriever = time.perf_counter() - started, run.metrics(), cascade.stages["retrieve"]
+        crowd = Fused({n: Remembered(m) for n, m in self.baselines(seed).items()}).fit(self.split)
+        behind = Building(settings.stages, settings.cascade, self.split, crowd, device="auto").built(self.progress)
+        systems = {
+            "retriever": retriever,
+            "reader": reader_of(retriever),
+            "ranker": RankerAlone(cascade.stages["rank"]),
+            "cascade": cascade,
+            "baselines fused": crowd,
+            "baselines fused, ranker behind": behind,
+        }
+        return {
+            "about": self.arms[name]["about"],
+            "seconds": seconds,
+            "predictions": rows[-1]["examples"],
+            "kept_step": kept_of(rows, settings.training.keep),
+            "ranks": {mode: self.ranks(system) for mode, system in systems.items()},
+            "stages": {mode: stage_table(one) for mode, one in (("cascade", cascade), ("behind", behind))},
+            "weights": {mode: weights_of(one) for mode, one in (("cascade", cascade), ("behind", behind))},
+        }
+
+
+class RankerAlone:
+    """Retriever that lets a ranker sort the whole catalogue, with nothing said of it before."""
+
+    def __init__(self, ranker: Any) -> None:
+        self.ranker = ranker
+
+    def target_ranks(self, requests: Any, targets_B: np.ndarray) -> np.ndarray:
+        """Return the places of the targets, what was seen left out."""
+        everything, found = np.arange(len(self.ranker.catalogue), dtype=np.int32), []
+        for part, batch in requests.batches(_AT_ONCE):
+            answer = self.ranker.rank(batch, Candidates(np.tile(everything, (len(batch), 1))))
+            scores_BI = mask_seen(answer.scores_given(len(everything)), batch.histories)
+            found.append(target_ranks(scores_BI, targets_B[part]))
+        return np.concatenate(found)
+
+
+def weights_of(cascade: Cascade) -> dict[str, float]:
+    """Return the weights of a ranker that weighs evidence."""
+    weights: dict[str, float] = cascade.stages["rank"].weights
+    return weights
+
+
+if __name__ == "__main__":
+    from command import main
+
+    main(__doc__, RESULTS, CascadeStudy)
