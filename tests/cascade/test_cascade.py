@@ -9,7 +9,8 @@ import pytest
 
 from thinkrank import load
 from thinkrank.cascade import Blend, Cascade, CascadeConfig
-from thinkrank.data import Catalogue
+from thinkrank.data import Candidates, Catalogue, History, Requests
+from thinkrank.data.features import RUNNING_NAMES, FeatureState
 from thinkrank.rerank import InitialOrder
 from thinkrank.retrieve import ItemKNN, Popularity
 from thinkrank.stages import Ranking, order_candidates
@@ -216,3 +217,19 @@ def test_saved_stages_are_loadable_alone_and_a_class_of_ones_own_has_to_be_named
     for named in (Newest, f"{__name__}:Newest", own.stages["retrieve"]):
         loaded = load(tmp_path / "own", stages={"retrieve": named})
         assert loaded.retrieve([[0]], 2).items_BK.tolist() == [[10, 9]]
+
+
+def test_what_is_counted_live_is_offered_as_the_columns_that_lists_are_trained_with(dataset, knn):
+    shown = pl.DataFrame({"time": [5, 6], "user": ["ann", "ann"], "item": ["i03", "i04"], "taken": [True, False]})
+    ranker = Says(np.arange(11.0))
+    cascade = Cascade(knn, ranker, config=CascadeConfig(candidates=4))
+    cascade.counting = FeatureState(dataset.catalogue).update(shown)
+    cascade.recommend(Requests([History.of([0, 1])], ("ann",), np.array([9])), 3)
+    offered = ranker.asked[1]
+    assert offered.numeric_names == ("retriever.score", *RUNNING_NAMES)
+    again = FeatureState(dataset.catalogue).update(shown)
+    bare = Candidates(offered.items_BN, dataset.catalogue)
+    expected = again.features(Requests([History.of([0, 1])], ("ann",), np.array([9])), bare)
+    np.testing.assert_array_equal(offered.numeric_BNF[:, :, 1:], expected.numeric_BNF)
+    column = offered.items_BN[0].tolist().index(3)
+    assert offered.numeric_BNF[0, column, 1 + RUNNING_NAMES.index("taken_before")] == pytest.approx(np.log(2))

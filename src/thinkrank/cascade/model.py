@@ -22,6 +22,7 @@ from thinkrank.cascade.order import own_scores, reordered, taken, without
 from thinkrank.cascade.plan import Costs, Plan
 from thinkrank.data.candidates import Candidates
 from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.features import FeatureState
 from thinkrank.data.requests import Requests, rows_of
 from thinkrank.errors import ThinkrankError
 from thinkrank.pretrained import KINDS, finish, imported, load, local_folder, read_config
@@ -76,6 +77,11 @@ class Cascade:
         reranker: has `rerank(requests, candidates, k)`.
         config: its options.
 
+    Attributes:
+        counting: what was shown and taken so far, kept by whoever runs the system; its columns are then offered to
+            later stages, as of the second of each request, like those of `with_running_features` that they learnt from.
+            It is not saved.
+
     Raises:
         ThinkrankError: if a stage cannot be asked what its place asks.
     """
@@ -91,6 +97,7 @@ class Cascade:
             if not callable(getattr(stage, name, None)):
                 raise ThinkrankError(f"a {type(stage).__name__} has no method {name}, so it is no {_NAMES[name]}")
         self.config = config or CascadeConfig()
+        self.counting: FeatureState | None = None
         self.costs = Costs({str(name): cost for name, cost in self.config.costs.items()})
 
     @property
@@ -322,7 +329,8 @@ class Cascade:
             standardised(np.where(mask_BN, said_BW[:, :size], 0).astype(np.float32), mask_BN)
             for said_BW in lists.said.values()
         ]
-        return Candidates(items_BN, self.catalogue, np.stack(columns, axis=2), tuple(lists.said), name="cascade")
+        offered = Candidates(items_BN, self.catalogue, np.stack(columns, axis=2), tuple(lists.said), name="cascade")
+        return offered if self.counting is None else self.counting.features(lists.requests, offered)
 
     def offered(
         self, requests: Any, verb: Literal["rank", "rerank"], *, filter_seen: bool = True
@@ -339,6 +347,7 @@ class Cascade:
         requests = checked_requests(requests, self.catalogue)
         size = min(self.config.candidates if verb == "rank" else self.config.slate, len(self.catalogue))
         before = Cascade(*(self.stages.get(name) for name in STAGES[: STAGES.index(verb)]), config=self.config)
+        before.counting = self.counting
         thinks = self.config.think == "always" and bool(before.thinking_stages)
         parts, scores = [], []
         for _, part in requests.batches(self.config.batch_size):
