@@ -60,9 +60,10 @@ def told_clicks(evaluation: RerankingEvaluation, lists: ImpressionDataset, own: 
         return ""
     test = paired_test(clicks[own], clicks[other], evaluation.users_S)
     mine, theirs, best = (format_value(float(clicks[name].mean())) for name in (own, other, BEST))
-    way = "more" if test.difference.value > 0 else "fewer"
-    sure = "" if test.p_value is not None and test.p_value < 0.05 else ", which users this few cannot make sure"
+    told = f"no sure difference from the {other}"
+    if test.p_value is not None and test.p_value < 0.05:
+        told = f"{'more' if test.difference.value > 0 else 'fewer'} than the {other}"
     return (
-        f"In this made world the clicks of any list are known: its lists get {mine}, {way} than the {other} ({theirs})"
-        f"{sure}; the best possible get {best}."
+        f"In this made world the clicks to expect of any list are known: {mine} for its lists, {told} ({theirs}); "
+        f"the best possible lists have {best}."
     )

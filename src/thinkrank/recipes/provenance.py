@@ -70,7 +70,7 @@ def _model(opened: OpenRun) -> str:
         return str(chosen.name)
     model = reader_of(opened.model)
     backbone = getattr(opened.settings.model, "backbone", None)
-    weights = getattr(getattr(model, "backbone", None), "model", model)
+    weights = getattr(getattr(model, "backbone", None), "model", getattr(model, "writer", model))
     count = sum(part.numel() for part in weights.parameters()) if hasattr(weights, "parameters") else 0
     size = f"{count / 1e6:,.0f} million parameters" if count >= 1e6 else f"{count:,} parameters" if count else ""
     if backbone is None:

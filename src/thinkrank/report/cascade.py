@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64, Int64, Integer
 from thinkrank.evaluate.results import format_value
 from thinkrank.evaluate.significance import Interval, bootstrap_intervals, paired_test
 from thinkrank.report.facts import share
+from thinkrank.report.figures import p_words
 from thinkrank.report.html import Html, item_text, join, tag
 from thinkrank.report.plots import scatter
 from thinkrank.report.tables import Cell, table
@@ -139,8 +140,8 @@ def stage_summary(story: CascadeStory) -> str:
             way = "makes no sure difference"
         else:
             way = f"{'adds' if test.difference.value > 0 else 'takes'} {shown.lstrip('-')} of NDCG@10"
-        cost = 1000 * float(after.seconds_S.mean())
-        told.append(f"{after.method} ({after.name}) {way}, for {cost:,.0f} ms and {after.tokens_S.mean():,.0f} tokens")
+        cost = _milliseconds(float(after.seconds_S.mean()))
+        told.append(f"{after.method} ({after.name}) {way}, for {cost} ms and {after.tokens_S.mean():,.0f} tokens")
     first = story.stages[0]
     found = float((_within(first, first.candidates)).mean())
     opening = (
@@ -191,7 +192,7 @@ def _gains(story: CascadeStory) -> Html:
         gained: Cell = "–"
         if number:
             test = paired_test(_ndcg(stage), _ndcg(story.stages[number - 1]), story.users_S)
-            p_value = "too few users to test" if test.p_value is None else f"p = {test.p_value:.3f}"
+            p_value = "too few users to test" if test.p_value is None else p_words(test.p_value)
             gained = join(_interval(test.difference, signed=True), tag("small", p_value))
         milliseconds = 1000 * stage.seconds_S
         lines.append(
@@ -212,14 +213,23 @@ def _variants(variants: Sequence[Variant]) -> Html | None:
     if not variants:
         return None
     lines: list[tuple[Cell, list[Cell]]] = [
-        (way.name, [format_value(way.quality), f"{1000 * way.seconds:,.0f}", f"{way.tokens:,.0f}"]) for way in variants
+        (way.name, [format_value(way.quality), _milliseconds(way.seconds), f"{way.tokens:,.0f}"]) for way in variants
     ]
     points = [(1000 * way.seconds, way.quality) for way in variants]
-    names = ", ".join(f"{way.name} {format_value(way.quality)} for {1000 * way.seconds:,.0f} ms" for way in variants)
+    names = ", ".join(f"{way.name} {format_value(way.quality)} for {_milliseconds(way.seconds)} ms" for way in variants)
+    lowest, highest = (format_value(pick(way.quality for way in variants)) for pick in (min, max))
+    slowest = _milliseconds(max(way.seconds for way in variants))
     plot = tag(
         "figure",
         tag("figcaption", tag("b", "NDCG@10 against milliseconds per request")),
-        scatter(points, label=f"quality against cost: {names}"),
+        tag(
+            "div",
+            tag("span", highest, class_="tick top"),
+            tag("span", lowest, class_="tick bottom") if lowest != highest else None,
+            scatter(points, label=f"quality against cost: {names}"),
+            tag("div", tag("span", "0 ms"), tag("span", f"{slowest} ms"), class_="ends"),
+            class_="plot",
+        ),
         class_="card panel cost",
     )
     return join(table("Quality against cost", "asked", ["NDCG@10", "milliseconds", "tokens"], lines), plot)
@@ -272,3 +282,7 @@ def _interval(interval: Interval, *, signed: bool = False) -> Html:
     sign = "" if not signed else "−" if interval.value < 0 else "+"
     between = f"{format_value(interval.low)} to {format_value(interval.high)}"
     return join(tag("span", f"{sign}{value}", class_="number"), tag("small", between))
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:,.0f}" if seconds >= 0.01 else f"{1000 * seconds:.1f}"

@@ -73,6 +73,8 @@ def _block(rows: Sequence[ResultRow], tests: Tests, headline: str, buckets: Sequ
     accuracy = [metric for metric in metrics if any(row.low is not None for row in rows if row.metric == metric)]
     described = _same_cutoff([metric for metric in metrics if metric not in accuracy], headline)
     shown = headline if headline in metrics else metrics[0]
+    shown_first = _same_cutoff(accuracy, headline, uncut=True)
+    others = [metric for metric in accuracy if metric not in shown_first]
     dataset, split, n = rows[0].dataset, rows[0].split, rows[0].n
     reference = next((test.reference for test in tests.values()), None)
     notes = [INTERVALS] if accuracy else []
@@ -84,7 +86,8 @@ def _block(rows: Sequence[ResultRow], tests: Tests, headline: str, buckets: Sequ
     return join(
         tag("h3", f"{dataset}, {split}: {n:,} samples"),
         _forest(cells, tests, shown, reference),
-        _table("Accuracy", cells, accuracy, tests) if accuracy else None,
+        _table("Accuracy", cells, shown_first, tests) if accuracy else None,
+        _folded("Accuracy at other cut-offs", cells, others, tests),
         tag("p", " ".join(notes), class_="facts") if notes else None,
         meanings(accuracy),
         _buckets(buckets, shown) if buckets else None,
@@ -106,9 +109,18 @@ def head(metric: str) -> str:
     return metric_name(metric.replace(name, HEADS.get(name, name), 1)) + UNITS.get(name, "")
 
 
-def _same_cutoff(metrics: Sequence[str], headline: str) -> list[str]:
-    """Keep those with the headline's cut-off, if there are any: how lists look changes little from one to the next."""
-    return [metric for metric in metrics if metric.split("@")[1:] == headline.split("@")[1:]] or list(metrics)
+def _same_cutoff(metrics: Sequence[str], headline: str, *, uncut: bool = False) -> list[str]:
+    """Keep those with the headline's cut-off, if there are any, and on wish those without one."""
+    cut = headline.split("@")[1:]
+    found = [metric for metric in metrics if metric.split("@")[1:] == cut]
+    return [metric for metric in metrics if metric in found or (uncut and "@" not in metric)] if found else [*metrics]
+
+
+def _folded(caption: str, cells: Cells, metrics: Sequence[str], tests: Tests) -> Html | None:
+    """Fold a table away; None without metrics."""
+    if not metrics:
+        return None
+    return tag("details", tag("summary", caption), _table(caption, cells, metrics, tests), class_="more")
 
 
 def _forest(cells: Cells, tests: Tests, metric: str, reference: str | None) -> Html:
@@ -192,8 +204,11 @@ def _p_value(test: Comparison | None) -> Html | None:
 def p_text(test: Comparison) -> str:
     """Print a p-value as papers do, the corrected one if there is one."""
     p_value = test.p_value if test.corrected is None else test.corrected
-    if p_value is None:
-        return f"{test.num_clusters} users: too few to test"
+    return f"{test.num_clusters} users: too few to test" if p_value is None else p_words(p_value)
+
+
+def p_words(p_value: float) -> str:
+    """Print a p-value as papers do."""
     return "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}".replace("0.", ".", 1)
 
 

@@ -35,6 +35,9 @@ GROUPS: Mapping[str, tuple[Panel, ...]] = MappingProxyType(
         "Validation": (
             Panel("NDCG@10", {"valid_ndcg@10": "no thought", "valid_thinking_ndcg@10": "thought first"}),
             Panel("Hit@10", {"valid_hit@10": "no thought", "valid_thinking_hit@10": "thought first"}),
+            *_each({"valid_mrr@10": "MRR@10", "valid_log_likelihood": "log-likelihood of what was clicked"}),
+            Panel("AUC of clicks", {"valid_auc": "over all places", "valid_auc_within_place": "within one place"}),
+            *_each({"valid_calibration_error": "calibration error of clicks"}),
         ),
         "Reward": (
             *_each({"reward": "reward", "reward_ndcg": "NDCG part", "reward_similarity": "similarity part"}),
