@@ -120,6 +120,7 @@ def test_a_retriever_ranks_a_first_stages_lists(run, tmp_path):
         ("r2rank", "retrieve", "holds a ranker, no retriever: ask it with `thinkrank rank`"),
         ("r2ec", "rerank", "holds a retriever, no re-ranker: ask it with `thinkrank recommend`"),
         ("eglr", "rank", "holds a re-ranker, no ranker"),
+        ("cascade", "rank", "holds a cascade, no ranker: ask it with `thinkrank recommend`"),
     ],
 )
 def test_a_run_of_another_stage_is_named_with_the_command_that_asks_it(tmp_path, kind, verb, told):

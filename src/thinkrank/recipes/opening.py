@@ -18,16 +18,15 @@ from thinkrank.data.dataset import Dataset
 from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.pretrained import CONFIG_FILE, imported, kind_of, load
+from thinkrank.recipes.kinds import stage_of
 from thinkrank.recipes.layers import run_config, validated
 from thinkrank.stages.answers import Ranking
 
 MODEL = "model"
 _NUM_REASONS = 2
 _CATALOGUE = "catalogue.parquet"
-_VERBS = {"cold_start": "rank", "evaluator": "rerank", "training": "retrieve"}
-"""By which table of its settings a run is known to be of a stage, and what its model is asked by."""
-_NOUNS = {"retrieve": "retriever", "rank": "ranker", "rerank": "re-ranker"}
-_COMMANDS = {"retrieve": "recommend", "rank": "rank", "rerank": "rerank"}
+_NOUNS = {"retrieve": "retriever", "rank": "ranker", "rerank": "re-ranker", "cascade": "cascade"}
+_COMMANDS = {"retrieve": "recommend", "rank": "rank", "rerank": "rerank", "cascade": "recommend"}
 _OWN = ("retriever", "ranker", "reranker")
 """The tables of settings that name a class of the user's in a stage's place."""
 
@@ -78,10 +77,10 @@ class Opened:
         """
         if "data" not in self.config:
             raise ThinkrankError(f"{self.folder} is a saved stage without a run, so it has no data: type the history")
-        from thinkrank.recipes.data import DataSettings, moved
+        from thinkrank.recipes.data import DataSettings, moved, told
 
         read: Dataset = self._kept(
-            f"dataset {path}", lambda: moved(validated(DataSettings, self.config["data"]), path).load()
+            f"dataset {path}", lambda: told(moved(validated(DataSettings, self.config["data"]), path).load())
         )
         return read
 
@@ -231,7 +230,7 @@ def opened(folder: Path, verb: str) -> Opened:
     inside = folder / MODEL
     saved = inside if (inside / CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file() else folder
     config = run_config(folder) if (folder / "config.toml").is_file() else {}
-    stage = next((verb for sign, verb in _VERBS.items() if sign in config), None)
+    stage = stage_of(folder)
     if not (saved / CONFIG_FILE).is_file():
         if stage is not None:
             raise ThinkrankError(
@@ -241,7 +240,7 @@ def opened(folder: Path, verb: str) -> Opened:
         raise ThinkrankError(f"{folder}: no trained {_NOUNS[verb]} here; run {first} first")
     kind = kind_of(saved)
     if stage != verb and not _asked_by(kind, verb):
-        stage = stage or next((other for other in _NOUNS if _asked_by(kind, other)), verb)
+        stage = stage or ("cascade" if kind == "cascade" else next((o for o in _NOUNS if _asked_by(kind, o)), verb))
         raise ThinkrankError(
             f"{folder} holds a {_NOUNS[stage]}, no {_NOUNS[verb]}: ask it with `thinkrank {_COMMANDS[stage]}`"
         )
@@ -256,11 +255,13 @@ def _asked_by(kind: str, verb: str) -> bool:
     """Tell what a stage of the package is asked by; what scores the whole catalogue can rank, too."""
     if ":" in kind:
         return callable(getattr(imported(kind), verb, None))
+    if kind == "cascade":
+        return verb == "retrieve"
     if kind in _RERANKERS:
         return verb == "rerank"
     if kind in _RANKERS:
         return verb == "rank"
-    return verb != "rerank" or kind == "cascade"
+    return verb != "rerank"
 
 
 def _rows(log: Path) -> list[dict[str, Any]]:
