@@ -12,6 +12,7 @@ from thinkrank.data import Catalogue, Samples, Split
 from thinkrank.data.candidate_lists import read_candidate_lists
 from thinkrank.data.candidates import CandidateSets, candidate_sets
 from thinkrank.data.popularity import with_popularity
+from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import (
     Evaluation,
     ResultRow,
@@ -53,6 +54,7 @@ from thinkrank.teachers import (
     ReflectOptions,
     RuleOptions,
     RuleTeacher,
+    TraceCounts,
     read_traces,
     write_traces,
 )
@@ -334,7 +336,25 @@ def cold_start_lists(
     kept = f"{counts.kept:,} of {len(pairs):,}"
     logger.info("traces: %s kept; dropped %s", kept, dropped or "none")
     reasonings = {(trace.position, trace.item): trace.reasoning for trace in read_traces(traces, catalogue)}
-    return with_traces(lists, reasonings, model.prompts)
+    left = with_traces(lists, reasonings, model.prompts)
+    if not len(left):
+        raise ThinkrankError(f"no list is left to train on: {_way_out(counts, len(pairs), settings)}")
+    return left
+
+
+def _way_out(counts: TraceCounts, asked: int, settings: RankSettings) -> str:
+    """Say why most example thoughts were dropped, and which setting to change."""
+    reason, count = max(counts.dropped.items(), key=lambda pair: pair[1])
+    told = {
+        "too_long": f"raise model.thought.max_new_tokens, which is {settings.model.thought.max_new_tokens}",
+        "inconsistent": "set traces.reflect=false, which keeps first answers whatever the label",
+        "no_answer": "set traces.reflect=false, which asks once, or name a file of more verdicts with traces.path",
+        "leak": "they give the label away: name a file of other verdicts with traces.path",
+        "foreign_title": "they name titles that are not shown: name a file of other verdicts with traces.path",
+    }
+    if not count:
+        return "raise traces.lists"
+    return f"of {asked:,} example thoughts {count:,} were dropped as {reason.replace('_', ' ')}; {told[reason]}"
 
 
 RECIPE = RankingRecipe()

@@ -54,7 +54,7 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
         run: Run,
     ) -> None:
         if not len(groups):
-            raise ThinkrankError("there are no lists to train on; if traces were dropped, raise traces.lists")
+            raise ThinkrankError("there are no lists to train on: give at least one group")
         super().__init__(adapter_state(model.backbone).values(), model.head.parameters(), options, run)
         self.model, self.groups, self.validation = model, groups, validation
         self.validation_size = 0 if validation is None else len(validation)
