@@ -118,6 +118,44 @@ def test_help_names_every_command_and_imports_no_torch():
         assert command in shown.stdout
 
 
+def test_wrong_values_are_refused_before_anything_heavy_is_imported(run, tmp_path):
+    code = (
+        "import sys\nfrom thinkrank.cli import main\n"
+        "try:\n    main()\nfinally:\n    print([name for name in ('torch', 'polars') if name in sys.modules])"
+    )
+    for arguments in (
+        ["evaluate", str(run), "--part", "tset"],
+        ["train", "retrieve", "--preset", "papr"],
+        ["rank", str(run), "pairs.csv"],
+        ["rerank", str(run)],
+        ["tune", "--stage", "retreive"],
+    ):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout.strip()) == (2, "[]"), (arguments, done.stderr)
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_dry_run_prints_settings_that_config_takes_and_writes_nothing(shop, tmp_path):
+    command = ["train", "retrieve", "table", "--path", str(shop), *SETTINGS]
+    done = thinkrank(*command, "--dry-run", "--set", "training.seed=7", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "6 steps ≈ " in done.stderr
+    assert "nothing was written" in done.stderr
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine.toml").write_text(done.stdout, encoding="utf-8")
+    again = thinkrank(*command, "--dry-run", "--config", "mine.toml", cwd=tmp_path)
+    assert again.stdout == done.stdout
+
+
+def test_settings_are_found_by_a_word():
+    shown = thinkrank("settings", "retrieve", "--grep", "gradient's norm")
+    assert shown.returncode == 2
+    shown = thinkrank("settings", "retrieve", "--grep", "grad_clip")
+    assert "training.grad_clip = 1.0  (number, above 0)" in shown.stdout
+    listed = json.loads(thinkrank("settings", "--json").stdout)
+    assert listed.keys() == {"retrieve", "rank", "rerank", "baselines"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
@@ -126,7 +164,13 @@ def test_help_names_every_command_and_imports_no_torch():
         (["train", "retrieve", "--set", "training.stepps=3"], "did you mean training.steps?"),
         (["train", "retrieve", "--set", "training.steps=many"], "setting training.steps"),
         (["train", "retrieve", "--set", "nonsense"], "not of the form key=value"),
-        (["train", "retrieve", "--preset", "papers"], "thinkrank, thoughts, paper"),
+        (["train", "retrieve", "--preset", "papers"], "not 'papers'; did you mean paper?"),
+        (["train", "rank", "--device", "gpu"], "--device must be auto, cpu"),
+        (["train", "rank", "--split", "tempral"], "did you mean temporal?"),
+        (["evaluate", "nowhere", "--part", "tset"], "did you mean test?"),
+        (["compare", "nowhere"], "two runs"),
+        (["settings", "retreive"], "did you mean retrieve?"),
+        (["settings", "rank", "--grep", "no such word"], "'no such word'"),
         (["train", "retrieve", "--config", "absent.toml"], "absent.toml"),
         (["evaluate", "nowhere"], "nowhere"),
         (["recommend", "nowhere", "--user", "1"], "nowhere"),

@@ -1,5 +1,6 @@
 """What a run is made from: its data, how it is cut, and the candidate lists that judge it."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,6 +24,8 @@ from thinkrank.data.synthetic import relay_split
 from thinkrank.data.ties import Ties
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
+
+logger = logging.getLogger(__name__)
 
 NOUNS = {"movielens-100k": "movie", "movielens": "movie", "amazon-2018": "product", "amazon-2023": "product"}
 """What the catalogue of a source holds, in the singular."""
@@ -96,7 +99,7 @@ class DataSettings(Options):
         """Read, filter and split the data set; of a relay only each user's last event can be told."""
         if self.source == "synthetic-relay":
             return relay_split(self.load())
-        return split_dataset(self.load(beside), self.split, ties=self.ties)
+        return split_dataset(told(self.load(beside)), self.split, ties=self.ties)
 
 
 class ListDataSettings(Options):
@@ -123,7 +126,17 @@ class ListDataSettings(Options):
 
     def load_split(self, beside: Path | None = None) -> ImpressionSplit:
         """Read the lists and cut them in time."""
-        return self.load(beside).split(self.valid_share, self.test_share)
+        return told(self.load(beside)).split(self.valid_share, self.test_share)
+
+
+LoadedT = TypeVar("LoadedT", Dataset, ImpressionDataset)
+
+
+def told(data: LoadedT) -> LoadedT:
+    """Say what was dropped or repaired when data was read, to whoever waits for it; return it as it is."""
+    for notice in data.notices:
+        logger.warning("%s: %s", data.name, notice)
+    return data
 
 
 DataT = TypeVar("DataT", DataSettings, ListDataSettings)
