@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 
 import polars as pl
@@ -91,3 +92,20 @@ def test_a_filter_that_leaves_nothing_says_which(rated, options):
 def test_ratings_cannot_be_asked_of_data_without(dataset):
     with pytest.raises(ThinkrankError, match="has no ratings"):
         apply_filters(dataset, FilterOptions(min_rating=4))
+
+
+def test_types_of_events_are_chosen(build_dataset):
+    dataset = build_dataset([("u", "a", 1), ("u", "b", 2), ("v", "a", 3)])
+    events = dataset.interactions.with_columns(event=pl.Series(["view", "buy", "view"]))
+    dataset = replace(dataset, interactions=events)
+    assert apply_filters(dataset, FilterOptions(event="buy")).interactions["item"].to_list() == ["b"]
+    both = apply_filters(dataset, FilterOptions(event="buy, view"))
+    assert both.describe()["events"] == {"view": 2, "buy": 1}
+    assert both.filters == ({"filter": "events", "event": ["buy", "view"]},)
+    with pytest.raises(ThinkrankError, match="no event 'by'; nearest: buy; there are view 2, buy 1"):
+        apply_filters(dataset, FilterOptions(event=("by",)))
+
+
+def test_without_types_there_is_nothing_to_choose(dataset):
+    with pytest.raises(ThinkrankError, match="has no types of event to choose by. Name the column"):
+        apply_filters(dataset, FilterOptions(event="buy"))

@@ -18,16 +18,16 @@ _PRODUCT_COLUMNS = ("item", "title", "categories", "description", "price", "bran
 
 
 class AmazonOptions(Options):
-    """Options of the sources ``amazon-2018`` and ``amazon-2023``.
+    """Options of the sources ``amazon-2018`` and ``amazon-2023``."""
 
-    Attributes:
-        category: which category, as in its file names (``Video_Games``); needed to download, and to choose among
-            several in a folder.
-        untitled: whether products without a title are dropped, or go by their id.
-    """
-
-    category: Annotated[str, Field(pattern=r"^\w+$")] | None = None
-    untitled: Untitled = "drop"
+    category: Annotated[str, Field(pattern=r"^\w+$")] | None = Field(
+        None,
+        description="category, as in its file names, such as Video_Games; to download, and to choose among several "
+        "in a folder",
+    )
+    untitled: Untitled = Field(
+        "drop", description="what becomes of products without a title: dropped, or go by their id"
+    )
 
 
 def fetch_category(source: str, category: str | None, events_url: str, items_url: str) -> tuple[DataFile, DataFile]:

@@ -136,8 +136,9 @@ def name_columns(
         told: what the user said.
 
     Raises:
-        ThinkrankError: naming every role that nobody plays, and what to write.
+        ThinkrankError: naming every role that nobody plays, or two that one column plays, and what to write.
     """
+    refuse_shared(file, told)
     columns, missing, recognised = {}, {}, {}
     for role, is_needed in roles.items():
         if role in told:
@@ -146,7 +147,10 @@ def name_columns(
             else:
                 missing[role] = told[role]
             continue
-        found = [name for name in usual(role, present) if name not in told.values()]
+        named = usual(role, present)
+        found = [name for name in named if name not in told.values()]
+        if named and not found and is_needed:
+            refuse_shared(file, {**told, role: named[0]})
         if len(found) == 1:
             columns[role] = found[0]
             if found[0] not in (role, f"{role}_id"):

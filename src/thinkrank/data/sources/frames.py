@@ -7,7 +7,7 @@ import polars as pl
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.reading import ROW
 from thinkrank.data.reading.intake import OnBad
-from thinkrank.data.sources.registry import collected, parsed_options
+from thinkrank.data.sources._asking import collected, parsed_options
 from thinkrank.data.sources.table import NAME, Records, TableOptions, assemble_records
 from thinkrank.errors import ThinkrankError
 

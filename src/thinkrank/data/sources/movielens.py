@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
+from pydantic import Field
 
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.download import download
@@ -24,13 +25,11 @@ _EVENT_COLUMNS = {"user": "userId", "item": "movieId", "rating": "rating", "time
 
 
 class MovieLensOptions(Options):
-    """Options of the source ``movielens``.
+    """Options of the source ``movielens``."""
 
-    Attributes:
-        variant: which set to download; without effect if a path is given.
-    """
-
-    variant: Literal["ml-latest-small", "ml-1m", "ml-32m"] = "ml-latest-small"
+    variant: Literal["ml-latest-small", "ml-1m", "ml-32m"] = Field(
+        "ml-latest-small", description="which set is downloaded; without effect if a path is given"
+    )
 
 
 def load_movielens(path: Path | None, options: MovieLensOptions) -> Dataset:

@@ -2,17 +2,17 @@
 
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.impressions import ImpressionDataset
-from thinkrank.data.reading.bad_rows import write_bad_rows
-from thinkrank.data.reading.intake import STAND, Intake, OnBad, opened, setting
+from thinkrank.data.reading.intake import STAND, OnBad, setting
+from thinkrank.data.sources._asking import collected, parsed_options
 from thinkrank.errors import ThinkrankError
 
 Gives: TypeAlias = Literal["events", "lists"]
@@ -20,13 +20,6 @@ Gives: TypeAlias = Literal["events", "lists"]
 
 NeedsPath: TypeAlias = Literal["always", "sometimes", "never"]
 """Whether a source reads files; one that does sometimes finds or fetches them where no path is given."""
-
-OptionsT = TypeVar("OptionsT", bound=BaseModel)
-DataT = TypeVar("DataT", Dataset, ImpressionDataset)
-
-
-_NOT_THERE = {"event_weights": "nothing here weighs events. Choose types by the filter event, as in -f event=purchase."}
-"""What people look for and why it is not there."""
 
 
 @dataclass(frozen=True)
@@ -175,58 +168,6 @@ def _load(
     return collected(
         lambda: read(gives, name, path, options), on_bad, bad_rows, how_to_check(gives, name, path, options)
     )
-
-
-def collected(reading: Callable[[], DataT], on_bad: OnBad, bad_rows: str | Path | None, how_to_list: str) -> DataT:
-    """Read data while rows at fault are collected; refuse them in the end, or say that they were dropped.
-
-    Args:
-        reading: reads it.
-        on_bad: refuse or drop.
-        bad_rows: file for dropped rows; None writes none.
-        how_to_list: what lists all faults, for the message.
-
-    Raises:
-        ThinkrankError: if a file cannot be read at all or, if they are refused, rows are at fault.
-    """
-    if on_bad not in ("refuse", "drop"):
-        raise ThinkrankError(f"on_bad must be refuse or drop, not {on_bad!r}")
-    intake: Intake = Intake(on_bad)
-    data: DataT
-    try:
-        with opened(intake):
-            data = reading()
-    except ThinkrankError as error:
-        if intake.faults and on_bad == "refuse":
-            raise intake.error(how_to_list) from error
-        raise
-    if intake.faults and on_bad == "refuse":
-        raise intake.error(how_to_list)
-    notices: tuple[str, ...] = (*intake.notices, *write_bad_rows(intake, bad_rows))
-    return replace(data, notices=(*notices, *data.notices)) if notices else data
-
-
-def parsed_options(source: str, model: type[OptionsT], options: Mapping[str, Any]) -> OptionsT:
-    """Turn the options of a source into its class.
-
-    Raises:
-        ThinkrankError: if one is unknown or does not fit.
-    """
-    known = sorted(model.model_fields)
-    for name in options:
-        if name in _NOT_THERE and name not in known:
-            raise ThinkrankError(f"{source}: there is no option {name!r}: {_NOT_THERE[name]}")
-        if name not in known:
-            rest = f". It takes: {', '.join(known)}." if known else ". It takes none."
-            raise ThinkrankError(f"{source}: unknown option {name!r}{did_you_mean(name, known)}{rest}")
-    try:
-        return model(**options)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        why = fault["msg"].removeprefix("Value error, ")
-        named = f"option {where}={fault['input']!r}: " if where else ""
-        raise ThinkrankError(f"{source}: {named}{why}") from error
 
 
 def _definition(reader: Callable[..., Any]) -> tuple[str, str]:
