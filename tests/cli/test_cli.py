@@ -283,7 +283,7 @@ def test_the_report_of_an_evaluation_tells_the_thoughts_too(reasoned):
     done = thinkrank("evaluate", str(folder), "--samples", "10")
     assert done.returncode == 0, done.stderr
     page = (folder / "report.html").read_text(encoding="utf-8")
-    order = [page.index(f'id="{name}"') for name in ("results", "curves", "thoughts", "users", "data", "notes")]
+    order = [page.index(f'id="{name}"') for name in ("results", "users", "thoughts", "curves", "data", "notes")]
     assert order == sorted(order)
     assert "Before, step 0" in page
     assert "RecPO rewarded thoughts" in page

@@ -61,6 +61,9 @@ LEARNS = {
 AGAINST = {"catalogue": "against the whole catalogue", "in_batch": "against the other targets of a batch"}
 """What contrastive training asks for, by its settings `supervision` and `negatives`."""
 
+NETWORKS = {"gru": "a recurrent network", "attention": "a network with attention"}
+"""What writes lists, by the setting `model.generator.kind`."""
+
 PAUSES = {
     "none": "never pauses to think",
     "entropy": "pauses to think where the entropy of the next choice is high",
@@ -191,9 +194,7 @@ def reranking_report(opened: OpenRun, judged: Judged | None) -> Report:
     if opened.settings.stage_class is not None:
         return _own_report(opened, judged, notes=notes)
     config = opened.model.config
-    subtitle = (
-        f"Writes the final list item by item ({config.generator.kind} generator) and {PAUSES[config.reasoning.mode]}."
-    )
+    subtitle = f"Writes the final list item by item ({NETWORKS.get(config.generator.kind, config.generator.kind)}) and {PAUSES[config.reasoning.mode]}."
     curves = {phase: _numbers(rows) for phase, rows in _logs(opened).items()}
     writing = list_writing(opened)
     report = _report(opened, judged, method="EGLR", subtitle=subtitle, curves=curves, writing=writing, notes=notes)

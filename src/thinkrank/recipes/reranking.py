@@ -196,7 +196,7 @@ class RerankingRecipe:
         """Say in words how the run's own lists compare with the displayed ones by what was clicked there."""
         own = settings.reranker.title if settings.reranker else "EGLR"
         metric = f"ndcg@{max(evaluation.cutoffs)}"
-        told = in_words(evaluation, own, [DISPLAYED], metric, does="puts what was clicked where it was displayed")
+        told = in_words(evaluation, own, [DISPLAYED], metric, does="places what was clicked")
         return f"{told}\n{verdict(evaluation, own, [DISPLAYED], metric)}"
 
     def rows(

@@ -136,7 +136,8 @@ def _forest(cells: Cells, tests: Tests, metric: str, reference: str | None) -> H
             tag("span", *value, class_="value"),
         )
         lines.append(tag("div", *line, class_="row"))
-    against = f"; p-values compare with {reference}" if reference else ""
+    is_tested = any((row.system, metric) in tests for row in rows)
+    against = f"; p-values compare with {reference}" if is_tested else ""
     caption = tag("figcaption", tag("b", metric_name(metric)), f", axis from 0 to {format_value(top)}{against}")
     return tag("figure", caption, *lines, class_="card forest")
 
