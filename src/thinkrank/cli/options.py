@@ -61,8 +61,17 @@ def a_run(folder: Path) -> Path:
     return folder
 
 
+def from_home(path: Path | None) -> Path | None:
+    """Put the home folder in the place of a leading ``~``: shells leave that of ``--out=~/x`` as it is."""
+    from thinkrank._files import expanded
+
+    return None if path is None else expanded(path)
+
+
 Source = Annotated[str | None, typer.Argument(help="Data source or prepared folder. [default: movielens-100k]")]
-Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run there goes on.")]
+Out = Annotated[
+    Path, typer.Option("--out", callback=from_home, help="Folder of the run; an interrupted run there goes on.")
+]
 DataPath = Annotated[
     str | None, typer.Option("--path", help="File or folder to read; nothing is downloaded then. [default: find it]")
 ]
@@ -73,7 +82,9 @@ MovedPath = Annotated[
 CandidateFile = Annotated[
     Path | None,
     typer.Option(
-        "--candidates", help="Table of a first stage's lists: user, item and perhaps score, and time or event."
+        "--candidates",
+        callback=from_home,
+        help="Table of a first stage's lists: user, item and perhaps score, and time or event.",
     ),
 ]
 ListPath = Annotated[str | None, typer.Option("--path", help="Folder or zip archive of the source's files.")]
@@ -91,7 +102,8 @@ OnBad = Annotated[
     ),
 ]
 BadRows = Annotated[
-    Path | None, typer.Option("--bad-rows", help="File to write dropped rows to, CSV or Parquet by its name.")
+    Path | None,
+    typer.Option("--bad-rows", callback=from_home, help="File to write dropped rows to, CSV or Parquet by its name."),
 ]
 Repeats = Annotated[
     bool | None,
@@ -108,7 +120,9 @@ Split = Annotated[
         callback=one_of("--split", "temporal", "leave-last-out"),
     ),
 ]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings, laid over the defaults.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", callback=from_home, help="TOML file of settings, laid over the defaults.")
+]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="One setting as key=value, such as model.backbone=tiny. Repeatable.")
 ]
@@ -130,6 +144,7 @@ TableFile = Annotated[
     Path | None,
     typer.Option(
         "--out",
+        callback=from_home,
         help="File to write: CSV, Parquet or JSON lines, by its name (.csv, .parquet, .jsonl). [default: CSV on the screen]",
     ),
 ]

@@ -222,7 +222,7 @@ def test_usual_names_of_columns_are_recognised(write, tmp_path):
             {},
             "no column 'user' and no column 'item' and no column 'timestamp'; it also has: a, b, c, d. Name",
         ),
-        ("user,item,x,time", {"columns": {"rating": "time"}}, "no column 'timestamp'"),
+        ("user,item,x,time", {"columns": {"rating": "time"}}, "cannot be both rating and timestamp"),
         ("user,item,x,time", {"columns": {"item": "user"}}, "the column 'user' cannot be both item and user"),
         ("user,item,x,time", {"columns": {"event": "y"}}, "no column 'y'"),
     ],
