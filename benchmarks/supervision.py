@@ -23,7 +23,7 @@ from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
 from thinkrank.retrieve.r2ec.examples import Batch, Stretch
 from thinkrank.training import Run, UnsavedRun, train
 
-LATE = {"reading": "late", "prompt": PromptOptions(noun="movie", history_window=32)}
+LATE = {"prompt": PromptOptions(noun="movie", history_window=32)}
 LATE_TRAINING = {"batch_size": 8, "learning_rate": 1e-3, "head_learning_rate": 5e-3, "refresh_every": 300}
 
 
@@ -91,7 +91,7 @@ def main() -> None:
     model = R2ec.create(model_config, split.dataset.catalogue)
     with tempfile.TemporaryDirectory() as folder:
         every = trainer_with(model, split, "every_prefix", Path(folder))
-        late_config = model_config.model_copy(update=LATE)
+        late_config = preset(Preset.thinkrank)[0].model_copy(update=LATE)
         late_model = R2ec.create(late_config, split.dataset.catalogue)
         late = ContrastiveTrainer(late_model, split, options_of(thought_share=0.0, **LATE_TRAINING), UnsavedRun())
         late.prepare()

@@ -5,8 +5,9 @@
 A study is a settings file of `thinkrank train retrieve` with a table `[study]`, which says which seeds, how many test
 samples (all without a number) and how many minutes the tuning of all baselines has. The arm `baselines` tunes and
 trains every system without a language model; the arm `reader` trains R²ec reading late, and judges it alone, fused with
-what counts, and fused with all baselines, beside the same fusions without it. Seeds are whole trainings. What is
-done is not done again; an arm whose result file is there is left alone.
+what counts, with what counts and the likeness of texts (`crowd`: what `thinkrank train retrieve` saves), and with all
+baselines, beside the same fusions without it. Seeds are whole trainings. What is done is not done again; an arm whose
+result file is there is left alone.
 """
 
 import sys
@@ -21,7 +22,7 @@ from thinkrank.data import Samples, Split
 from thinkrank.pretrained import load
 from thinkrank.recipes import retrieval
 from thinkrank.recipes.baseline_run import BaselineSettings, run_baselines
-from thinkrank.recipes.baselines import EASE_R, IALS, ITEM_KNN, POPULARITY, SYSTEMS
+from thinkrank.recipes.baselines import EASE_R, IALS, ITEM_KNN, POPULARITY, SYSTEMS, TEXT
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.reader import READER
@@ -33,6 +34,7 @@ from thinkrank.retrieve import Fused
 
 RESULTS = Path(__file__).parent / "results"
 COUNTS = (POPULARITY, ITEM_KNN, EASE_R, IALS)
+CROWD = (POPULARITY, ITEM_KNN, EASE_R, TEXT, IALS)
 sys.path.append(str(Path(__file__).parents[1]))  # what studies share
 
 
@@ -97,10 +99,12 @@ class LateStudy(Study):
         }
 
     def fused(self, parts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Fuse the reader with what counts and with all baselines, and the same without it."""
+        """Fuse the reader with what counts, with the crowd, and with all baselines, and the same without it."""
         chosen = {
             "counts": COUNTS,
             "counts and reader": (*COUNTS, READER),
+            "crowd": CROWD,
+            "crowd and reader": (*CROWD, READER),
             "baselines": [name for name in parts if name != READER],
             "baselines and reader": list(parts),
         }

