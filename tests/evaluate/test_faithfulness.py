@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from thinkrank.evaluate.faithfulness import attribute_agreement, measure_faithfulness, sentences
+from thinkrank.evaluate.faithfulness import attribute_agreement, in_words, measure_faithfulness, sentences
 from thinkrank.stages import Check
 
 NUM = 6
@@ -71,6 +71,14 @@ def test_claims_are_counted_one_by_one_and_intervals_draw_users():
     assert rows["claims that hold"].n == 8
     assert rows["claims that hold"].low < 7 / 8 < rows["claims that hold"].high
     assert (rows["removed: rank correlation"].low, rows["removed: rank correlation"].high) == (1, 1)
+
+
+def test_the_figures_are_told_in_one_sentence():
+    found = measure_faithfulness(deciding, TEXTS, np.arange(4), USERS, checks=[[Check(2, 1)]] * 4)
+    told = in_words(found.rows(dataset="d", split="test", system="s"))
+    assert told.startswith("50% of 8 claims in its texts hold [50%, 50%]; 100% of 4 texts may be shown;")
+    assert told.endswith("of the first 10 stay.")
+    assert in_words([]) == ""
 
 
 def test_named_attributes_are_compared_with_shuffled_pairs():

@@ -80,6 +80,25 @@ class Faithfulness:
         return rows
 
 
+def in_words(rows: Sequence[ResultRow]) -> str:
+    """Say how much of what was claimed holds, and how much of the answer stays when the text is taken away.
+
+    Args:
+        rows: of one stage, as `Faithfulness.rows` gives them; empty if there are none.
+    """
+    by = {row.metric: row for row in rows}
+    told = []
+    if (hold := by.get(HOLD)) is not None:
+        told.append(f"{hold.value:.0%} of {hold.n:,} claims in its texts hold [{hold.low:.0%}, {hold.high:.0%}]")
+    if (shown := by.get(SHOWN)) is not None:
+        told.append(f"{shown.value:.0%} of {shown.n:,} texts may be shown")
+    stays = next((row for row in rows if row.metric.startswith(f"{REMOVED}: overlap")), None)
+    if stays is not None:
+        k = int(stays.metric.partition("@")[2])
+        told.append(f"without its text {k * stays.value:.1f} of the first {k} stay")
+    return f"{'; '.join(told)}." if told else ""
+
+
 def measure_faithfulness(
     read: Read,
     texts: Sequence[tuple[str, ...]],

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from thinkrank._files import check_writable
 from thinkrank.evaluate import write_comparisons, write_results
+from thinkrank.evaluate.faithfulness import in_words
 from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun
 from thinkrank.recipes.baselines import SYSTEMS, chosen_settings
 from thinkrank.recipes.comparing import per_sample
@@ -58,6 +59,7 @@ def evaluate(
     rows = recipe.rows(evaluation, questions, split, options.part, seeds)
     told = recipe.verdict(settings, evaluation) if options.part == "test" else ""  # validation has chosen weights
     faithful = measured(opened, questions, options)
+    told = "\n".join(filter(None, (told, in_words(faithful))))
     judged = Judged(evaluation, questions, rows, comparisons, told, faithful)
     write_run_report(opened, judged, folder=folder)
     protocol = {**evaluation.protocol, "baseline settings": chosen_settings(systems)}

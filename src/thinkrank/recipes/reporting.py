@@ -61,7 +61,12 @@ LEARNS = {
 AGAINST = {"catalogue": "against the whole catalogue", "in_batch": "against the other targets of a batch"}
 """What contrastive training asks for, by its settings `supervision` and `negatives`."""
 
-NETWORKS = {"gru": "a recurrent network", "attention": "a network with attention"}
+NETWORKS = {
+    "gru": "a recurrent network",
+    "transformer": "a transformer",
+    "mlp": "a recurrent network with a deeper choice",
+    "prefix_sum": "a network that sums up the items before",
+}
 """What writes lists, by the setting `model.generator.kind`."""
 
 PAUSES = {
@@ -194,7 +199,8 @@ def reranking_report(opened: OpenRun, judged: Judged | None) -> Report:
     if opened.settings.stage_class is not None:
         return _own_report(opened, judged, notes=notes)
     config = opened.model.config
-    subtitle = f"Writes the final list item by item ({NETWORKS.get(config.generator.kind, config.generator.kind)}) and {PAUSES[config.reasoning.mode]}."
+    network, pauses = NETWORKS.get(config.generator.kind, config.generator.kind), PAUSES[config.reasoning.mode]
+    subtitle = f"Writes the final list item by item ({network}) and {pauses}."
     curves = {phase: _numbers(rows) for phase, rows in _logs(opened).items()}
     writing = list_writing(opened)
     report = _report(opened, judged, method="EGLR", subtitle=subtitle, curves=curves, writing=writing, notes=notes)
