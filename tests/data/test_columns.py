@@ -74,7 +74,7 @@ def test_lists_of_any_type_are_categories():
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (["1999", "1999.0", "2020-05-01", "01.05.2020", "?", None], [1999, 1999, 2020, 2020, None, None]),
+        (["1999", "1999.0", "2020-05-01", "01.05.2020", "99", None], [1999, 1999, 2020, 2020, None, None]),
         ([1999, None], [1999, None]),
         (pl.Series(["2020-05-01"]).str.to_date(), [2020]),
     ],

@@ -137,7 +137,7 @@ def year(values: pl.Series) -> pl.Series:
     text = values.cast(pl.String).str.strip_chars() if not values.dtype.is_nested() else _nothing(values)
     if text.dtype != pl.String:
         return text.cast(pl.Int32)
-    whole = text.str.extract(r"^(-?\d{1,4})(?:\.0+)?$")
+    whole = text.str.extract(r"^(\d{4})(?:\.0+)?$")
     dated = text.str.extract(r"^(\d{4})[-/]\d{1,2}(?:[-/]\d{1,2}.*)?$")
     ending = text.str.extract(r"^\d{1,2}[./]\d{1,2}[./](\d{4})\b")
     return whole.fill_null(dated).fill_null(ending).cast(pl.Int32, strict=False)

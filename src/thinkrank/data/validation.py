@@ -22,6 +22,7 @@ Untitled = Literal["drop", "id"]
 # What programs write where there is nothing. As an id it would make one person of everybody without one.
 _NOTHING = ("", "null", "nan", "none", "n/a", "#n/a", "\\n", "<na>", "nat")
 _SHORTENED = r"^\d(?:[.,]\d+)?[eE]\+\d+$"
+_RECORD = r"^\s*(?:\[.*\]|\{.*\})\s*$"
 _WHOLE_FLOAT = r"^\d+\.0+$"
 
 
@@ -87,6 +88,8 @@ def parse_ids(table: Table, column: str, *, tidy: bool = True) -> Table:
     bare = pl.col(column).str.strip_chars().str.to_lowercase()
     missing = pl.col(column).is_null() | bare.is_in(_NOTHING)
     table = table.without(missing, f"{column} is missing. Give it a value or remove the row.")
+    record = f"{column} {{value}} is a list or a record. Give one text or number."
+    table = table.without(pl.col(column).str.contains(_RECORD), record, show=column)
     shortened = f"{column} {{value}} was shortened by a spreadsheet. Export it as text."
     table = table.without(pl.col(column).str.contains(_SHORTENED), shortened, show=column)
     return tidy_ids(table, column) if tidy else table

@@ -106,10 +106,18 @@ def test_quotes_may_be_written_with_a_backslash():
     assert rows('a,b\n"C:\\",2\n"D:\\",3\n') == [("C:\\", "2", 1), ("D:\\", "3", 2)]
 
 
+@pytest.mark.parametrize("encoding", ["cp1251", "koi8-r"])
+def test_another_alphabet_is_not_taken_for_western_letters(encoding):
+    content = "a,b\n1,Привет\n2,мир\n".encode(encoding)
+    with pytest.raises(ThinkrankError, match="as Windows-1252 it makes no words"):
+        rows(content)
+    assert rows(content, encoding=encoding) == [("1", "Привет", 1), ("2", "мир", 2)]
+
+
 def test_an_encoding_that_does_not_fit_or_exist_is_refused():
     with pytest.raises(ThinkrankError, match="is not ascii"):
         rows(b"a,b\n1,\xe9\n", encoding="ascii")
-    for name in ("utf-9", "rot13", "base64", "undefined"):
+    for name in ("utf-9", "rot13", "base64", "undefined", "idna"):
         with pytest.raises(ThinkrankError, match=f"unknown encoding '{name}'"):
             rows(b"a,b\n1,2\n", encoding=name)
 

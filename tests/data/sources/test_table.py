@@ -279,6 +279,19 @@ def test_values_that_cannot_be_read_are_counted(write, tmp_path):
     )
 
 
+def test_lists_that_may_be_meant_otherwise_are_told(write, tmp_path):
+    write("interactions.jsonl", '{"user":"u","item":1,"timestamp":1}\n{"user":"v","item":[1],"timestamp":1}\n')
+    write("items.csv", 'item,title,categories\n1,"[""A"", ""B""]","[\'x\', \'y"\n2,B,"x, y"\n')
+    with pytest.raises(ThinkrankError, match=r"row 2: item '\[1\]' is a list or a record"):
+        load_dataset("table", tmp_path)
+    told = load_dataset("table", tmp_path, on_bad="drop").notices
+    assert [notice.split(": ")[1].split(" and were")[0] for notice in told[:3]] == [
+        "1 values of title look like lists or records",
+        "1 values of categories begin like a list",
+        "2 values of categories hold commas",
+    ]
+
+
 def test_moments_below_a_second_order_a_history_and_are_no_repetition(write, tmp_path):
     rows = ("u,2,1587091200003", "u,1,1587091200001", "u,2,1587091200002", "u,2,1587091200002")
     write("interactions.csv", "user,item,timestamp\n" + "\n".join(rows))

@@ -11,6 +11,7 @@ from thinkrank.errors import ThinkrankError
 # A row longer than this is not data but a quote that nobody closed.
 _LONGEST_ROW = 1 << 26
 _QUOTED = re.compile(rb'"[^"]*"')
+_NO_CHARSETS = {"idna", "punycode", "unicode_escape", "raw_unicode_escape"}
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -77,6 +78,8 @@ def _as_utf8(file: DataFile, encoding: str | None) -> Iterator[bytes]:
 def _checked(encoding: str) -> str:
     """Return Python's name of an encoding of text."""
     try:
+        if encoding.casefold().replace("-", "_") in _NO_CHARSETS:
+            raise LookupError
         "".encode(encoding)  # refuses what encodes no text, such as rot13
         return codecs.lookup(encoding).name
     except (LookupError, UnicodeError) as error:

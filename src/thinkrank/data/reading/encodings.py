@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from thinkrank.data.reading.blocks import text_blocks, without_quoted
 from thinkrank.data.reading.files import DataFile
 from thinkrank.data.reading.intake import note, report_row, setting
+from thinkrank.errors import ThinkrankError
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_FOREIGN_WORD = re.compile(rb"[\x80-\xff]{3}")
 # Where text is read as Windows-1252, these bytes mean nothing.
 _UNDEFINED = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 _QUOTED_ROW = re.compile(rb'(?:[^"\n]|"[^"]*")*\n')
@@ -72,6 +74,7 @@ class _Settled:
         if not self.codec:
             self.codec = "utf-8" if unicode else "cp1252"
             if self.codec == "cp1252":
+                self._refuse_other_alphabets([rows[index] for index in foreign])
                 self._say(rows[foreign[0]])
         for index in foreign:
             row, number = rows[index], rows_before + index + 1
@@ -96,6 +99,16 @@ class _Settled:
         value = None if at is None else _Byte(row[at])
         report_row(self.file, number, kind, value, values=row.decode("latin-1").rstrip("\r\n"))
         rows[index] = blank(row)
+
+    def _refuse_other_alphabets(self, rows: list[bytes]) -> None:
+        """Refuse text whose words are made of nothing but foreign letters: Western Europe has single ones."""
+        other = [row for row in rows if _FOREIGN_WORD.search(row)]
+        if 2 * len(other) > len(rows):
+            shown = other[0].decode("cp1252", errors="replace").strip()[:40]
+            raise ThinkrankError(
+                f"{self.file}: is not UTF-8, and as Windows-1252 it makes no words ({shown!r}). "
+                f"Name its encoding, as in {setting('encoding', 'cp1251')}, or save it as UTF-8."
+            )
 
     def _say(self, row: bytes) -> None:
         at = _NOT_ASCII.search(row)

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from thinkrank.data.catalogue import TEXT_COLUMNS
-from thinkrank.data.columns import categories, paragraph, price, read_as, refuse_type, year
+from thinkrank.data.columns import categories, paragraph, price, read_as, refuse_type, tell, year
 from thinkrank.data.reading import ROW, Table
 from thinkrank.data.reading.intake import note
 from thinkrank.data.sources._roles import name_columns, refuse_shared
 from thinkrank.data.validation import parse_ids
 
+_LIST_OR_RECORD = r'^\s*(?:\[\s*".*"\s*\]|\{\s*".*\})\s*$'
 ITEM_ROLES = {role: role in ("item", "title") for role in TEXT_COLUMNS}
 """What columns of items may be, and whether they have to."""
 
@@ -49,7 +50,7 @@ def _typed(table: Table, column: str) -> Table:
     match column:
         case "categories":
             refuse_type(table, column, lists=True)
-            return read_as(table, column, categories, "texts")
+            return _read_categories(table)
         case "description":
             refuse_type(table, column, lists=True)
             return read_as(table, column, paragraph, "texts")
@@ -61,8 +62,24 @@ def _typed(table: Table, column: str) -> Table:
             return read_as(table, column, year, "years")
         case "title" | "brand":
             refuse_type(table, column)
-            return table.with_frame(table.frame.with_columns(pl.col(column).cast(pl.String)))
+            table = table.with_frame(table.frame.with_columns(pl.col(column).cast(pl.String)))
+            looks = pl.col(column).str.contains(_LIST_OR_RECORD)
+            tell(table, looks, f"values of {column} look like lists or records and were taken as texts")
     return table
+
+
+def _read_categories(table: Table) -> Table:
+    """Read categories, and say where they may be meant in another way."""
+    raw = table.frame["categories"]
+    if raw.dtype == pl.String:
+        text = pl.col("categories")
+        broken = (
+            text.str.contains(r"^\s*[\[{(].*") & (categories(raw).list.len() == 1) & ~text.str.contains(r"[\])]\s*$")
+        )
+        tell(table, broken, "values of categories begin like a list and were taken as one text each")
+        commas = text.str.contains(", ") & (categories(raw).list.len() == 1)
+        tell(table, commas, "values of categories hold commas and were taken as one text each; separate them by |")
+    return read_as(table, "categories", categories, "texts")
 
 
 def _plain(table: Table, further: Iterable[str]) -> Table:
