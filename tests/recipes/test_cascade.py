@@ -72,6 +72,8 @@ def test_a_run_is_judged_beside_its_stages(run):
     seconds = {row.system: row.value for row in judged.rows if row.metric == "seconds"}
     assert {*seconds} == systems
     assert all(value > 0 for value in seconds.values())
+    ceilings = {row.system: row.value for row in judged.rows if row.metric == "ceiling"}
+    assert ceilings[CASCADE] == ceilings["R²ec and the crowd"], "what is found is not changed by sorting it"
     assert judged.verdict
     assert json.loads((run / "results.json").read_text())
 

@@ -147,13 +147,18 @@ class CascadeRecipe(retrieval.RetrievalRecipe):
     def rows(
         self, evaluation: Evaluation, questions: Samples, split: Split, part: str, seeds: Mapping[str, Sequence[int]]
     ) -> list[ResultRow]:
-        """Return the rows of a retriever, and what answers of each system took: seconds and tokens per request."""
+        """Return the rows of a retriever and, per system, what a cascade is judged by besides.
+
+        That is the ceiling of whatever would stand behind the system, which is the share of samples whose true item is
+        among its first hundred, and seconds and tokens per request.
+        """
         rows, count = super().rows(evaluation, questions, split, part, seeds), len(evaluation.users_S)
         of = partial(ResultRow, dataset=split.dataset.name, split=part, low=None, high=None, n=count)
         for system, cost in evaluation.cost.items():
-            for metric, total in (("seconds", cost.seconds), ("tokens", float(cost.tokens))):
-                seeds_of = tuple(seeds.get(system, ()))
-                rows.append(of(system=system, metric=metric, value=total / count, seeds=seeds_of))
+            ceiling = float(evaluation.values(system, f"hit@{evaluation.cutoffs[-1]}").mean())
+            told = {"ceiling": ceiling, "seconds": cost.seconds / count, "tokens": cost.tokens / count}
+            seeds_of = tuple(seeds.get(system, ()))
+            rows += [of(system=system, metric=metric, value=value, seeds=seeds_of) for metric, value in told.items()]
         return rows
 
     def report(self, opened: OpenRun, judged: Judged | None) -> Report:
