@@ -31,7 +31,8 @@ SMALL = {
         recpo.validation_samples=2 model.thought.max_new_tokens=4""",
     "train retrieve thinks": """recpo.steps=1 recpo.users=2 recpo.group_size=2 recpo.rollout.max_new_tokens=4
         recpo.warmup_steps=1 training.batch_size=2""",
-    "train rank": """model.backbone=tiny model.dtype=float32 model.thought.max_new_tokens=160 traces.lists=6 traces.reflect=false
+    "train rank": """model.backbone=tiny model.dtype=float32 model.thought.max_new_tokens=160 traces.lists=6
+        traces.reflect=false
         candidates.size=4 cold_start.steps=1 cold_start.users=2 cold_start.validation_samples=2 reinforce.steps=1
         reinforce.users=2 reinforce.negatives=2 reinforce.group_size=2 reinforce.rollout.max_new_tokens=4
         reinforce.validation_samples=2""",
