@@ -113,7 +113,7 @@ def test_a_training_and_what_is_in_it_go_by_the_name_of_the_phase(clock, log):
 
 def test_times_are_written_for_people():
     written = [duration(seconds) for seconds in (0.0, 4.26, 42.4, 125.0, 5000.0, 7200.0)]
-    assert written == ["0.1 s", "4.3 s", "42 s", "2 min", "83 min", "2.0 h"]
+    assert written == ["0.1 s", "4.3 s", "42 s", "2.1 min", "83 min", "2.0 h"]
 
 
 def test_no_progress_shows_nothing(capsys):

@@ -2,12 +2,15 @@
 
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thinkrank.cli import options, tables
 from thinkrank.training.progress import console_progress
+
+if TYPE_CHECKING:
+    from thinkrank.recipes.comparing import Compared
 
 
 def compare(
@@ -21,9 +24,8 @@ def compare(
     """Test whether runs differ from the first one, by users, on the same samples.
 
     Every run must have been judged by `thinkrank evaluate` with the same options: other data, another part or other
-    samples are refused. p values are of a paired test that flips the signs of users, corrected by Holm for the number of
-    runs; "visible" is the smallest difference that such a test sees with 80 % power, so a difference below it can be
-    there and not show.
+    samples are refused. p values are of a paired test that flips the signs of users, corrected by Holm for the runs;
+    "visible" is the smallest difference that such a test sees with 80 % power: one below it may be there unseen.
 
     Examples: `thinkrank compare runs/plain runs/thoughts runs/wide`, `thinkrank compare runs/ml:EASE runs/ml --json`
     """
@@ -57,11 +59,10 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _sentence(line: object, metric: str) -> str:
+def _sentence(line: "Compared", metric: str) -> str:
     """Say in words what a test found."""
-    p, difference, visible = (getattr(line, name) for name in ("corrected", "difference", "visible"))
-    run = line.run
+    p, difference = line.corrected, line.difference or 0.0
     if p is not None and p < 0.05:
-        return f"{run} is {'better' if difference > 0 else 'worse'} in {metric} (p = {p:.3f})"
-    seen = "" if visible is None else f": differences below {visible:.4f} cannot be seen on so few users"
-    return f"{run}: no difference in {metric} is shown{seen}"
+        return f"{line.run} is {'better' if difference > 0 else 'worse'} in {metric} (p = {p:.3f})"
+    seen = "" if line.visible is None else f": differences below {line.visible:.4f} cannot be seen on so few users"
+    return f"{line.run}: no difference in {metric} is shown{seen}"

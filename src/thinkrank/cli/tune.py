@@ -35,8 +35,8 @@ def tune(
 ) -> None:
     """Search learning rates, sizes and the like on the validation part, and write the best as settings.
 
-    Every trial is a line of trials.jsonl in the folder, the first one with the defaults. The same command goes on after
-    an interruption. Ends with best.toml, which `thinkrank train STAGE --config` takes. What --set gives is not searched.
+    Every trial is a line of trials.jsonl in the folder, the first with the defaults. The same command goes on after an
+    interruption. Ends with best.toml, which `thinkrank train STAGE --config` takes. What --set gives is not searched.
 
     Needs Optuna: `pip install 'thinkrank[tune]'`.
 

@@ -12,13 +12,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.recipes.base import Phase
+from thinkrank.training.options import TrainerOptions
 from thinkrank.training.progress import INSIDE, Expected, duration, no_progress
 from thinkrank.training.rehearsal import Measured, Rehearsal
 
@@ -49,14 +50,14 @@ class Plan:
         for phase in phases:
             measured = self.measured.get(phase.title, likely)
             if measured is not None:
-                found |= measured.expected(work_title(phase), phase.options)
+                found |= measured.expected(work_title(phase), _training(phase))
         return found | dict(self.finishing)
 
     def told(self, phases: Sequence[Phase]) -> str:
         """Write the plan in one line."""
         parts, pieces = [self.counts], self.pieces(phases)
-        for phase in phases:
-            title, options = work_title(phase), phase.options
+        for phase in phases if self.measured or self.finishing else ():
+            title, options = work_title(phase), _training(phase)
             is_known = phase.title in self.measured
             seconds = pieces[title].seconds() if title in pieces else 0.0
             parts.append(f"{title} {options.steps:,} steps ≈ {duration(seconds) if is_known else UNKNOWN}")
@@ -73,6 +74,11 @@ class Plan:
 def work_title(phase: Phase) -> str:
     """Return what progress calls a training."""
     return phase.title if phase.title[1:] != phase.title[1:].lower() else phase.title.lower()
+
+
+def _training(phase: Phase) -> TrainerOptions:
+    """Return how a phase trains; a class of the user's own has no options that could be foreseen."""
+    return cast(TrainerOptions, phase.options)
 
 
 def rehearsed(phases: Sequence[Phase], model: Any) -> dict[str, Measured]:
@@ -93,15 +99,13 @@ def lean(settings: Any, phases: Sequence[Phase], measured: Mapping[str, Measured
     """Return the settings with validations that take no more than their share, where nobody set them."""
     changed, given = {}, settings.given
     for phase in phases:
-        name = next(name for name in type(settings).model_fields if getattr(settings, name) is phase.options)
         if phase.title not in measured:
             continue
-        known = type(phase.options).model_fields
-        found = measured[phase.title].lean(
-            phase.options, lambda key, name=name, known=known: key in known and f"{name}.{key}" not in given
-        )
+        table = next(name for name in type(settings).model_fields if getattr(settings, name) is phase.options)
+        known = {key for key in type(phase.options).model_fields if f"{table}.{key}" not in given}
+        found = measured[phase.title].lean(_training(phase), known.__contains__)
         if found:
-            changed[name] = phase.options.model_copy(update=found)
+            changed[table] = phase.options.model_copy(update=found)
     return settings.model_copy(update=changed)
 
 
