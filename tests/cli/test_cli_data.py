@@ -121,6 +121,8 @@ def test_displayed_lists_are_checked_and_described(tmp_path):
     checked = thinkrank("data", "check", "table", "--lists", "--path", ".", cwd=tmp_path)
     assert checked.returncode == 2
     assert "lists.csv: 1 row, line 3: click 'maybe' is not a number" in checked.stdout
+    made = thinkrank("data", "check", "synthetic", "--lists", "-o", "lists=30", "-o", "users=5", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
     words = ["data", "describe", "table", "--lists", "--path", ".", "--on-bad", "drop", "--json"]
     done = thinkrank(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -80,7 +80,7 @@ def check(
     checked = check_source(
         settings.source,
         settings.path,
-        lists=not isinstance(settings, DataSettings),
+        gives="events" if isinstance(settings, DataSettings) else "lists",
         on_bad=settings.on_bad,
         bad_rows=settings.bad_rows,
         filters=settings.filters if isinstance(settings, DataSettings) else None,

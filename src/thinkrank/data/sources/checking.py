@@ -61,7 +61,7 @@ def check_source(
     source: str,
     path: str | Path | None = None,
     *,
-    lists: bool = False,
+    gives: Gives = "events",
     on_bad: OnBad = "refuse",
     bad_rows: str | Path | None = None,
     filters: FilterOptions | Mapping[str, Any] | None = None,
@@ -73,7 +73,7 @@ def check_source(
     Args:
         source: one of `SOURCES`, or of `LIST_SOURCES`.
         path: a folder or zip archive.
-        lists: read displayed lists, where a source of both kinds has this name.
+        gives: events, what users did, or lists that were displayed to them.
         on_bad: refuse, or drop to see what is left without the rows at fault.
         bad_rows: file for dropped rows; None writes none.
         filters: what to keep of interactions.
@@ -83,7 +83,6 @@ def check_source(
     Raises:
         ThinkrankError: if the source or an option is unknown.
     """
-    gives: Gives = "lists" if lists else "events"
     # Rows at fault are left out while reading either way: what is wrong with the others is seen as well.
     intake = Intake(on_bad, goes_on=True)
     data, failures = None, list[str]()

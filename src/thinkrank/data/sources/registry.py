@@ -149,7 +149,8 @@ def how_to_check(gives: Gives, name: str, path: str | Path | None, options: Mapp
     if STAND.get() == "python":
         given = "".join(f", {key}={value!r}" for key, value in options.items())
         where = "" if path is None else f", {str(path)!r}"
-        return f"thinkrank.data.check_source({name!r}{where}{', lists=True' if gives == 'lists' else ''}{given})"
+        kind = ", gives='lists'" if gives == "lists" else ""
+        return f"thinkrank.data.check_source({name!r}{where}{kind}{given})"
     token = STAND.set("command line")
     given = "".join(f" {setting(key, value)}" for key, value in options.items())
     STAND.reset(token)
