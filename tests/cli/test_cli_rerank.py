@@ -143,7 +143,7 @@ def test_the_evaluator_picks_by_the_reward_that_the_run_trained(run, tmp_path, m
         return original(self, requests, candidates, k, **options)
 
     monkeypatch.setattr(EGLR, "rerank", noted)
-    monkeypatch.setattr("thinkrank.recipes.answering.load_impressions", lambda *_, **__: lists)
+    monkeypatch.setattr("thinkrank.data.sources.load_impressions", lambda *_, **__: lists)
     for folder in (run, other):
         command.rerank(Path(folder), "synthetic", Path(), out=tmp_path / "slates.csv", k=3, samples=2, device="cpu")
     assert asked == ["sum", "discounted"]
@@ -154,7 +154,7 @@ def test_lists_like_those_it_was_trained_on_are_answered_place_by_place(run, mon
     from thinkrank.recipes.answering import rerank_lists
 
     lists = load_impressions("synthetic", **WORLD)
-    monkeypatch.setattr("thinkrank.recipes.answering.load_impressions", lambda *_, **__: lists)
+    monkeypatch.setattr("thinkrank.data.sources.load_impressions", lambda *_, **__: lists)
     table = rerank_lists(Path(run), "synthetic", Path(), {}, k=3, device="cpu")
     assert table.columns == [
         "request", "user", "place", "item", "title", "score", "shown_at", "entropy_before", "entropy_after", "steps",
