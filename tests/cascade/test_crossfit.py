@@ -73,16 +73,16 @@ def test_what_a_retriever_remembers_of_a_choice_is_not_in_the_list_that_teaches_
 
 def test_lists_hold_what_the_stages_before_answer_live(split):
     samples = split.valid
-    fused = Fused({"popularity": Popularity().fit(split), "item-kNN": ItemKNN().fit(split)})
+    fused = Fused({"popularity": Popularity().fit(split), "item-kNN": ItemKNN().fit(split)}).fit(split)
 
     def without(fold, others):
-        return Cascade(Fused(fused.parts).fit_on(others, split.train_counts), config=CONFIG)
+        return Cascade(fused.weighed_on(others), config=CONFIG)
 
     folds_S = folds_of(samples, 2)
     offered = offered_out_of_fold(samples, folds_S, without, "rank")
     assert offered.candidates.numeric_names == ("retriever.score", "retriever.popularity", "retriever.item-kNN")
     for row in (0, len(samples) // 2, len(samples) - 1):
-        retriever = Fused(fused.parts).fit_on(samples.take(np.flatnonzero(folds_S != folds_S[row])), split.train_counts)
+        retriever = fused.weighed_on(samples.take(np.flatnonzero(folds_S != folds_S[row])))
         asked = Asked()
         Cascade(retriever, asked, config=CONFIG).recommend(samples[row : row + 1].requests(), 3)
         np.testing.assert_array_equal(asked.candidates.items_BN[0], offered.candidates.items_BN[row])
@@ -113,6 +113,6 @@ def test_a_stage_that_knows_the_choice_decides_and_noise_gets_no_weight(split):
     assert good.after <= good.ceiling == offered.found_S.mean()
     blend, none = gain_of(offered, noise_SN)
     assert blend == Blend(before=1.0, own=0.0)
-    assert none.after == none.before
+    assert good.likelihood > 3 * good.likelihood_error > 0
     discounts = [1 / np.log2(place + 2) if place >= 0 else 0 for place in offered.taken_S]
     assert none.before == pytest.approx(np.mean(discounts))

@@ -125,47 +125,54 @@ def offered_out_of_fold(
 def gain_of(offered: Offered, own_SN: Float64[np.ndarray, "S N"]) -> tuple[Blend, StageGain]:
     """Find how a stage's scores are best joined with those before, and whether they are worth it.
 
-    The stage may decide alone, or its scores are added to those before with the likeliest weights; what has the higher
-    NDCG@10 is kept, if the difference to the order given is above its standard error. If not, the stage has weight 0.
+    Both are added with the weights under which the choices are likeliest. The stage is kept if that raises the
+    likelihood of a choice by more than its standard error, which tells small gains that NDCG@10 cannot, and if NDCG@10
+    does not fall; else it has weight 0.
 
     Args:
         offered: what the stage was given.
         own_SN: its scores of the candidates, each from a stage that has not learnt from that sample.
     """
     before_SN = np.where(offered.candidates.mask_BN, offered.scores_SN, 0.0)
-    tried = [Blend(), _likeliest(offered, before_SN, own_SN)]
-    before_S = _ndcg(offered, before_SN)
-    found = [(_ndcg(offered, blend.before * before_SN + blend.own * own_SN), blend) for blend in tried if blend.own > 0]
-    after_S, blend = max(found, key=lambda pair: float(pair[0].mean()))
-    error = _error_by_user(after_S - before_S, offered.samples.users)
-    if float((after_S - before_S).mean()) <= error:
-        blend, after_S = Blend(before=1.0, own=0.0), before_S
-    return blend, StageGain(
+    _, alone_S = _likeliest(offered, before_SN)
+    (before, own), both_S = _likeliest(offered, before_SN, own_SN)
+    users_S, found_S = offered.samples.users, offered.found_S
+    before_S, after_S = (_ndcg(offered, scores_SN) for scores_SN in (before_SN, before * before_SN + own * own_SN))
+    likelihood = float((both_S - alone_S).mean()) if len(both_S) else 0.0
+    gain = StageGain(
         before=float(before_S.mean()),
         after=float(after_S.mean()),
-        error=error,
-        ceiling=float(offered.found_S.mean()),
+        error=_error_by_user(after_S - before_S, users_S),
+        likelihood=likelihood,
+        likelihood_error=_error_by_user(both_S - alone_S, users_S[found_S]),
+        ceiling=float(found_S.mean()),
         samples=len(offered.samples),
     )
+    is_kept = own > 0 and likelihood > gain.likelihood_error and gain.after >= gain.before
+    return (Blend(before=before, own=own) if is_kept else Blend(before=1.0, own=0.0)), gain
 
 
-def _likeliest(offered: Offered, before_SN: Float64[np.ndarray, "S N"], own_SN: Float64[np.ndarray, "S N"]) -> Blend:
-    """Find the weights of both scores under which what was chosen is likeliest."""
+def _likeliest(offered: Offered, *scores: Float64[np.ndarray, "S N"]) -> tuple[list[float], Float64[np.ndarray, "F"]]:
+    """Find the weights of scores under which what was found is likeliest, and its log-likelihood for each."""
     found_S, mask_SN = offered.found_S, offered.candidates.mask_BN
     if not found_S.any():
-        return Blend()
-    scales = [float(scores_SN[mask_SN].std()) or 1.0 for scores_SN in (before_SN, own_SN)]
-    columns = [scores_SN[found_S] / scale for scores_SN, scale in zip((before_SN, own_SN), scales, strict=True)]
+        return [1.0] * len(scores), np.zeros(0)
+    scales = [float(scores_SN[mask_SN].std()) or 1.0 for scores_SN in scores]
+    columns_FKN = np.stack([one[found_S] / scale for one, scale in zip(scores, scales, strict=True)], axis=1)
+    mask_FN, taken_F = mask_SN[found_S], offered.taken_S[found_S]
     weights_2K, _ = conditional_logit(
-        np.stack(columns, axis=1).astype(np.float32),
-        mask_SN[found_S],
-        offered.taken_S[found_S],
-        np.zeros(int(found_S.sum()), dtype=bool),
+        columns_FKN.astype(np.float32),
+        mask_FN,
+        taken_F,
+        np.zeros(len(taken_F), dtype=bool),
         ridge=_RIDGE,
         newcomer_ridge=0.0,
     )
-    before, own = (float(weight) / scale for weight, scale in zip(weights_2K[0], scales, strict=True))
-    return Blend(before=before, own=own)
+    logits_FN = np.where(mask_FN, np.einsum("fkn,k->fn", columns_FKN, weights_2K[0].astype(np.float64)), -np.inf)
+    highest_F1 = logits_FN.max(axis=1, keepdims=True)
+    total_F = np.log(np.exp(logits_FN - highest_F1).sum(axis=1)) + highest_F1[:, 0]
+    likelihood_F = logits_FN[np.arange(len(taken_F)), taken_F] - total_F
+    return [float(one) / scale for one, scale in zip(weights_2K[0], scales, strict=True)], likelihood_F
 
 
 def _ndcg(offered: Offered, scores_SN: Float64[np.ndarray, "S N"]) -> Float64[np.ndarray, "S"]:
@@ -180,6 +187,6 @@ def _ndcg(offered: Offered, scores_SN: Float64[np.ndarray, "S N"]) -> Float64[np
 def _error_by_user(values_S: Float64[np.ndarray, "S"], users_S: Any) -> float:
     """Estimate the standard error of a mean over samples, users drawn independently."""
     _, which_S = np.unique(users_S, return_inverse=True)
-    sums_U = np.bincount(which_S, values_S - values_S.mean())
+    sums_U = np.bincount(which_S, values_S - (values_S.mean() if len(values_S) else 0.0))
     count = len(sums_U)
-    return float(np.sqrt((sums_U**2).sum() * count / max(count - 1, 1)) / len(values_S))
+    return 0.0 if not count else float(np.sqrt((sums_U**2).sum() * count / max(count - 1, 1)) / len(values_S))

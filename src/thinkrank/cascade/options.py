@@ -51,8 +51,10 @@ class StageGain(Options):
     """Tell what a stage added to the order it was given, on validation lists that it had not learnt from."""
 
     before: float = Field(description="NDCG@10 of the order given; what was lost on the way counts 0")
-    after: float = Field(description="NDCG@10 of the order that is kept")
-    error: float = Field(description="standard error of what the stage would add, users drawn independently")
+    after: float = Field(description="NDCG@10 with the stage, whether it is kept or not")
+    error: float = Field(description="standard error of their difference, users drawn independently")
+    likelihood: float = Field(description="what the stage adds to the log-likelihood of a choice, in nats")
+    likelihood_error: float = Field(description="standard error of that, users drawn independently")
     ceiling: float = Field(description="share of the samples whose choice was on the list at all")
     samples: int = Field(description="samples that this was measured on")
 

@@ -130,11 +130,7 @@ class Building:
         """Return the stages so far, fitted without the users of a fold."""
         if fold not in self._retrievers:
             fused = self.retriever
-            self._retrievers[fold] = (
-                Fused(fused.parts, fused.config).fit_on(others, self.split.train_counts)
-                if isinstance(fused, Fused)
-                else fused
-            )
+            self._retrievers[fold] = fused.weighed_on(others) if isinstance(fused, Fused) else fused
         return Cascade(self._retrievers[fold], self._rankers.get(fold), config=self.config)
 
     def _offered(self, verb: Literal["rank", "rerank"]) -> Offered:
@@ -151,10 +147,10 @@ class Building:
     def _keep(self, verb: Literal["rank", "rerank"], offered: Offered, own_SN: Float64[np.ndarray, "S N"]) -> None:
         """Find a stage's weight, and answer with it from now on."""
         blend, gain = gain_of(offered, own_SN)
-        kept = "it is kept" if blend.own else "it adds less than the error and is not asked"
         logger.info(
-            "%s: NDCG@10 %.4f -> %.4f on %s validation samples, standard error of the difference %.4f: %s",
-            _NAMES[verb], gain.before, gain.after, f"{gain.samples:,}", gain.error, kept,
+            "%s: NDCG@10 %.4f -> %.4f (± %.4f), likelihood %+.4f (± %.4f) on %s validation samples: %s",
+            _NAMES[verb], gain.before, gain.after, gain.error, gain.likelihood, gain.likelihood_error,
+            f"{gain.samples:,}", "it is kept" if blend.own else "it adds nothing and is not asked",
         )  # fmt: skip
         update = {"blends": {**self.config.blends, verb: blend}, "gains": {**self.config.gains, verb: gain}}
         self.config = self.config.model_copy(update=update)

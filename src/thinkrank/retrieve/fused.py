@@ -14,7 +14,7 @@ Shape legend: B requests, I items of the catalogue, K columns.
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +64,16 @@ class FusedConfig(Options):
         "targets come further up",
     )
     filter_seen: bool = Field(True, description="whether items of the history do not compete while weights are learnt")
+
+
+@dataclass(frozen=True, eq=False)
+class _Learning:
+    """What weights are learnt from: scores of every part, what competes, what was chosen, and by whom."""
+
+    scores: list[Float32[np.ndarray, "B I"]]
+    competes_BI: Bool[np.ndarray, "B I"]
+    targets_B: Int[np.ndarray, "B"]
+    newcomers_B: Bool[np.ndarray, "B"]
 
 
 class Fused(DenseRetriever[FusedConfig]):
@@ -133,21 +143,12 @@ class Fused(DenseRetriever[FusedConfig]):
         Raises:
             ThinkrankError: if no sample can be used: all their targets stand in their histories.
         """
-        catalogue: Catalogue = next(iter(self.parts.values())).catalogue
-        num_items, num_columns = len(catalogue), len(self.column_names)
-        samples = samples.subset(min(self.config.samples, max(1, _MOST_CELLS // (num_columns * num_items))), seed=0)
-        requests, is_new_I = samples.requests(), np.asarray(counts_I) == 0
-        scores = [_scores(part, requests, num_items) for part in self.parts.values()]
-        competes_BI = np.isfinite(np.stack(scores)).all(axis=0)
-        if self.config.filter_seen and not samples.dataset.repeats:
-            competes_BI &= np.isfinite(mask_seen(np.zeros(competes_BI.shape, np.float32), requests.histories))
-        usable_B = competes_BI[np.arange(len(samples)), samples.targets]
-        if not usable_B.any():
-            raise ThinkrankError("no validation sample can be learnt from: none is left, or all targets were seen")
-        scores, competes_BI = [scores_BI[usable_B] for scores_BI in scores], competes_BI[usable_B]
-        targets_B = samples.targets[usable_B]
-        newcomers_B = _is_newcomer(requests, self.config.newcomers)[usable_B]
-        shapes = [_shape(scores_BI, competes_BI, targets_B, is_new_I, self.config) for scores_BI in scores]
+        learning = self._learning(samples)
+        is_new_I = np.asarray(counts_I) == 0
+        shapes = [
+            _shape(scores_BI, learning.competes_BI, learning.targets_B, is_new_I, self.config)
+            for scores_BI in learning.scores
+        ]
         shared = {
             "scales_P": np.array([scale for scale, _, _ in shapes], np.float32),
             "bends_P": np.array([bends for _, bends, _ in shapes], bool),
@@ -157,27 +158,50 @@ class Fused(DenseRetriever[FusedConfig]):
         best, found = -1.0, shared
         for splits in dict.fromkeys((False, bool(shared["bends_P"].any()))):
             arrays = {**shared, "splits_1": np.array([splits])}
-            weights_2K = self._weights(scores, arrays, competes_BI, targets_B, newcomers_B)
-            total_BI = _summed(scores, {**arrays, "weights_2K": weights_2K}, newcomers_B)
-            total_BI[~competes_BI] = -np.inf
-            ranks_B = target_ranks(total_BI, targets_B)
+            weights_2K = self._weights(learning, arrays)
+            total_BI = _summed(learning.scores, {**arrays, "weights_2K": weights_2K}, learning.newcomers_B)
+            total_BI[~learning.competes_BI] = -np.inf
+            ranks_B = target_ranks(total_BI, learning.targets_B)
             reached = float(ndcg(relevance_from_ranks(ranks_B, _CUTOFF), _CUTOFF).mean())
             if reached > best:
                 best, found = reached, {**arrays, "weights_2K": weights_2K}
-        self.learn(catalogue, found)
+        self.learn(next(iter(self.parts.values())).catalogue, found)
         return self
 
-    def _weights(
-        self,
-        scores: Sequence[Float32[np.ndarray, "B I"]],
-        arrays: Mapping[str, np.ndarray],
-        competes_BI: Bool[np.ndarray, "B I"],
-        targets_B: Int[np.ndarray, "B"],
-        newcomers_B: Bool[np.ndarray, "B"],
-    ) -> Float32[np.ndarray, "2 K"]:
+    def weighed_on(self, samples: Samples) -> "Fused":
+        """Return the same columns with weights that are learnt from other samples; see `fit_on`.
+
+        Scales, and whether scores are bent or split, stay as they are: this is the quicker way to weights that have not
+        seen some users.
+        """
+        arrays = {name: array for name, array in self.arrays.items() if name != "weights_2K"}
+        same = Fused(self.parts, self.config)
+        same.learn(self.catalogue, {**arrays, "weights_2K": self._weights(self._learning(samples), arrays)})
+        return same
+
+    def _learning(self, samples: Samples) -> "_Learning":
+        """Score some samples, and find out what competes with their targets."""
+        num_items, num_columns = len(next(iter(self.parts.values())).catalogue), len(self.column_names)
+        samples = samples.subset(min(self.config.samples, max(1, _MOST_CELLS // (num_columns * num_items))), seed=0)
+        requests = samples.requests()
+        scores = [_scores(part, requests, num_items) for part in self.parts.values()]
+        competes_BI = np.isfinite(np.stack(scores)).all(axis=0)
+        if self.config.filter_seen and not samples.dataset.repeats:
+            competes_BI &= np.isfinite(mask_seen(np.zeros(competes_BI.shape, np.float32), requests.histories))
+        usable_B = competes_BI[np.arange(len(samples)), samples.targets]
+        if not usable_B.any():
+            raise ThinkrankError("no validation sample can be learnt from: none is left, or all targets were seen")
+        return _Learning(
+            [scores_BI[usable_B] for scores_BI in scores],
+            competes_BI[usable_B],
+            samples.targets[usable_B],
+            _is_newcomer(requests, self.config.newcomers)[usable_B],
+        )
+
+    def _weights(self, learning: "_Learning", arrays: Mapping[str, np.ndarray]) -> Float32[np.ndarray, "2 K"]:
         """Find the weights of the columns that these arrays make; 0 for those that they leave out."""
-        made = dict(_columns(scores, arrays))
-        given = np.stack(list(made.values()), axis=1), competes_BI, targets_B, newcomers_B
+        made = dict(_columns(learning.scores, arrays))
+        given = np.stack(list(made.values()), axis=1), learning.competes_BI, learning.targets_B, learning.newcomers_B
         used_2K, _ = conditional_logit(*given, ridge=self.config.ridge, newcomer_ridge=self.config.newcomer_ridge)
         if self.config.objective == "ndcg":
             used_2K = sharpened(*given, used_2K)
