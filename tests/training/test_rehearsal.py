@@ -42,7 +42,7 @@ def test_a_training_by_the_clock_counts_what_it_may_take():
     now = options.model_copy(update=measured.lean(options, lambda name: True))
     assert 3 * (1.0 + 0.1 * now.validation_samples) <= SHARE * 60 or now.validate_every == 100_000
     pieces = measured.expected("training", options)
-    assert pieces["training"].seconds() == 30.0  # validations would leave less than half of the minute
+    assert pieces["training"].seconds() == 20.0  # validations would leave less than a third of the minute
     assert pieces[f"training{INSIDE}"].seconds() == pytest.approx(3 * 31.0)
 
 

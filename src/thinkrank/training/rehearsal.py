@@ -52,7 +52,7 @@ class Measured:
         count, limit = self.validations(options), None
         if options.max_minutes is not None:
             limit = 60 * options.max_minutes - count * self.ending
-            limit = max(limit, 30 * options.max_minutes)
+            limit = max(limit, 20 * options.max_minutes)
         rate = self.ending / max(1, self.samples)
         return {
             title: Expected(options.steps, self.step, limit),

@@ -220,7 +220,7 @@ class Trainer(ABC, Generic[OptionsT]):
         minutes, counters = self.options.max_minutes, self.counters
         if minutes is None:
             return 0.0
-        least = counters.first + 30 * minutes  # where validations alone would take it all, half of it is for learning
+        least = counters.first + 20 * minutes  # where validations alone would take it all, a third is for learning
         return counters.seconds / max(least, 60 * minutes - counters.ending)
 
     def learning_rate(self) -> float:
