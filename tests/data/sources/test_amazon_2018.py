@@ -54,6 +54,8 @@ def test_raw_files_are_read(folder):
     ]
     assert dataset.interactions.rows() == [("A1", "B1", 1475280000, 5.0), ("A1", "B2", 1475366400, 3.0)]
     assert dataset.notices == (
+        "meta_Office_Products.json.gz: 1 values of price are not prices and count as unknown, such as '$5.00 - $9.00' "
+        "(first: row 2)",
         "meta_Office_Products.json.gz: dropped 1 rows that repeat an item id (first: row 3)",
         "meta_Office_Products.json.gz: dropped 1 items without a title (first: row 4)",
         "Office_Products.json.gz: dropped 1 interactions whose item has no title (first: row 3)",

@@ -65,6 +65,8 @@ def test_ratings_and_metadata_are_read(folder):
         },
     ]
     assert dataset.notices == (
+        "meta_Video_Games.jsonl.gz: 1 values of price are not prices and count as unknown, such as 'from 14.99' "
+        "(first: row 2)",
         "Video_Games.csv.gz: dropped 1 interactions whose item is not in meta_Video_Games.jsonl.gz, "
         "such as 'GONE' (first: row 3, line 4)",
     )

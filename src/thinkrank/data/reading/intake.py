@@ -9,7 +9,7 @@ import contextvars
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -231,6 +231,11 @@ def setting(name: str, value: object, *, of_source: bool = True) -> str:
     if not of_source:
         return f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
     return f"-o {shlex.quote(f'{name}={value if isinstance(value, str) else _toml(value)}')}"
+
+
+def all_settings(values: Mapping[str, object]) -> str:
+    """Write several options of a source, as `setting` does each of them."""
+    return (" " if STAND.get() == "command line" else ", ").join(setting(name, value) for name, value in values.items())
 
 
 def filter_by(name: str, value: object) -> str:

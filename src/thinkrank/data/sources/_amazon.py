@@ -5,7 +5,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
-from thinkrank.data.columns import paragraph, price, text_list
+from thinkrank.data.columns import paragraph, price, read_as, text_list
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.download import download
 from thinkrank.data.reading import ROW, DataFile, Files, Table, read_json_lines, read_records
@@ -107,7 +107,5 @@ def _read_products(file: DataFile, fields: dict[str, str]) -> Table:
     blocks = []
     for block in read_json_lines(file, list(columns.values()), required=[columns["item"]]):
         frame = block.select(*(pl.col(there).alias(here) for here, there in columns.items()), ROW)
-        blocks.append(
-            frame.with_columns(text_list(frame["categories"]), paragraph(frame["description"]), price(frame["price"]))
-        )
-    return Table.gather(file.name, blocks)
+        blocks.append(frame.with_columns(text_list(frame["categories"]), paragraph(frame["description"])))
+    return read_as(Table.gather(file.name, blocks), "price", price, "prices")

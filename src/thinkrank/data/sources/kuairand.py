@@ -18,6 +18,7 @@ import polars as pl
 from pydantic import Field
 
 from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.columns import number, read_as
 from thinkrank.data.features import histories_before
 from thinkrank.data.histories import Histories
 from thinkrank.data.impressions import ImpressionDataset
@@ -112,12 +113,14 @@ def _read_log(file: DataFile) -> pl.DataFrame:
 def _read_videos(file: DataFile) -> pl.DataFrame:
     table = Table.gather(file.name, read_delimited(file))
     table.require("video_id", "video_duration", "upload_dt", *_CATEGORIES)
+    table = read_as(table, "video_duration", number, "numbers")
+    table = read_as(
+        table, "upload_dt", lambda days: days.str.to_date("%Y-%m-%d", strict=False), "dates like 2022-04-08"
+    )
     return table.frame.select(
         pl.col("video_id").alias("item"),
-        (pl.col("video_duration").cast(pl.Float64, strict=False).clip(lower_bound=0) / 1000)
-        .log1p()
-        .alias("log_duration"),
-        pl.col("upload_dt").str.to_date("%Y-%m-%d", strict=False).dt.epoch("s").alias("uploaded"),
+        (pl.col("video_duration").clip(lower_bound=0) / 1000).log1p().alias("log_duration"),
+        pl.col("upload_dt").dt.epoch("s").alias("uploaded"),
         *_CATEGORIES[:-1],
         pl.col("tag").str.split(",").list.first(),
     ).unique("item", keep="first")

@@ -12,7 +12,7 @@ from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.catalogue import TEXT_COLUMNS
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.reading import ROW, DataFile, Files, Table, read_records
-from thinkrank.data.reading.intake import attempt, setting
+from thinkrank.data.reading.intake import all_settings, attempt
 from thinkrank.data.sources._assemble_events import assemble
 from thinkrank.data.sources._items import ITEM_ROLES, items_table
 from thinkrank.data.sources._roles import locate, name_columns, refuse_shared, suggested
@@ -149,7 +149,7 @@ def _found(files: Files | None, options: TableOptions) -> dict[str, list[DataFil
     with attempt():
         raise ThinkrankError(
             f"{files.where}: holds no {' and no '.join(f'{role}.*' for role in missing)}; it has: {there}. "
-            f"Name yours: {' '.join(setting(role, name) for role, name in names.items())}."
+            f"Name yours: {all_settings(names)}."
         )
     return found | {role: [file] for role, file in fitting.items()}
 

@@ -16,6 +16,7 @@ from thinkrank.data.columns import id_lists
 from thinkrank.data.histories import Histories
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.reading import ROW, Files, Table, read_delimited, read_records
+from thinkrank.data.reading.intake import note
 from thinkrank.data.sources._assemble_lists import (
     HOUR,
     LIST,
@@ -140,7 +141,10 @@ def _long(lists: pl.DataFrame, *, told: bool = True) -> LongLists:
         "item",
         (pl.col("item") == pl.col("clicked")).fill_null(value=False).alias("click"),
         pl.col("price").cast(pl.Float64, strict=False).clip(lower_bound=0).log1p().alias("log_price"),
+        unread=pl.col("price").is_not_null() & pl.col("price").cast(pl.Float64, strict=False).is_null(),
     )
+    if unread := int(slots["unread"].sum()):
+        note(f"{NAME}: {unread:,} prices are not numbers and count as unknown")
     described = lists.select(
         pl.col("user_id").cast(pl.String).alias("user"),
         pl.col("timestamp").alias("time"),
