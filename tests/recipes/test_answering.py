@@ -3,6 +3,7 @@
 import json
 import logging
 
+import numpy as np
 import polars as pl
 import pytest
 import tomli_w
@@ -10,11 +11,13 @@ import tomli_w
 from thinkrank.data import History, load_dataset, load_impressions, split_dataset
 from thinkrank.data.candidate_lists import read_candidate_lists
 from thinkrank.errors import ThinkrankError
+from thinkrank.language import GenerationOptions, LoraOptions
 from thinkrank.pretrained import FORMAT
 from thinkrank.recipes.answering import rank_pairs, recommend, recommend_many, rerank_lists
+from thinkrank.recipes.data import DataSettings, moved
 from thinkrank.recipes.opening import opened
 from thinkrank.rerank import Pointwise, train_network
-from thinkrank.retrieve import ItemKNN
+from thinkrank.retrieve import ItemKNN, R2ec, R2ecConfig
 
 ITEMS = [f"i{number}" for number in range(10, 20)]
 
@@ -197,3 +200,37 @@ def test_a_history_of_another_catalogue_is_read_by_id_in_python_too(run, tmp_pat
 def write_config(folder, kind, config=None):
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"kind": kind, "format": FORMAT, "config": config or {}}))
+
+
+def test_drawn_thoughts_of_many_are_those_of_each_asked_alone(tmp_path):
+    shop = write_events(tmp_path / "shop")
+    dataset = load_dataset("table", shop)
+    thought = GenerationOptions(max_new_tokens=4)
+    config = R2ecConfig(backbone="tiny", dtype="float32", lora=LoraOptions(rank=2), thought=thought)
+    R2ec.create(config, dataset.catalogue, device="cpu").save_pretrained(tmp_path / "run" / "model")
+    settings = {"data": {"source": "table", "path": str(shop)}, "training": {"steps": 1}}
+    (tmp_path / "run" / "config.toml").write_text(tomli_w.dumps(settings))
+    (tmp_path / "who.csv").write_text("user\nu1\nu2\nu3\n")
+    for temperature in (None, 1.0):
+        options = {"k": 3, "think": True, "temperature": temperature}
+        many = recommend_many(tmp_path / "run", tmp_path / "who.csv", every_text=True, **options)
+        for user in ("u1", "u3"):
+            alone = recommend(tmp_path / "run", user=user, **options)
+            mine = many.filter(pl.col("user") == user)
+            assert set(mine["thought"]) == {alone.ranking.thoughts[0].text}
+            assert mine["item"].to_list() == alone.table()["item"].to_list()
+            np.testing.assert_allclose(mine["score"], alone.table()["score"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_prepared_data_set_may_have_moved_too(tmp_path):
+    prepared = load_dataset("table", write_events(tmp_path / "shop"))
+    prepared.save(tmp_path / "here")
+    data = DataSettings(source=str(tmp_path / "gone"))
+    assert moved(data, None) is data
+    assert moved(data, tmp_path / "here").load().fingerprint == prepared.fingerprint
+    with pytest.raises(ThinkrankError, match="is no prepared data set"):
+        moved(data, tmp_path / "shop")
+    with pytest.raises(ThinkrankError, match="no such file or folder"):
+        moved(data, tmp_path / "nowhere")
+    raw = DataSettings(source="table", path=str(tmp_path / "gone"))
+    assert moved(raw, tmp_path / "shop").load().fingerprint == prepared.fingerprint

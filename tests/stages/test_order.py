@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkrank.stages.order import target_ranks
+from thinkrank.data import Candidates, History
+from thinkrank.errors import ThinkrankError
+from thinkrank.stages.order import order_candidates, target_ranks, top_k
 
 
 @given(st.data())
@@ -31,3 +33,10 @@ def test_nan_and_unknown_targets_are_refused():
     for target in (-1, 2):
         with pytest.raises(ValueError, match="catalogue rows 0 to 1"):
             target_ranks(np.zeros((1, 2), dtype=np.float32), np.array([target]))
+
+
+def test_an_answer_is_no_wider_than_the_catalogue_and_lists_of_any_width_are_refused():
+    ranking = top_k(np.zeros((1, 3), np.float32), [History.of([0])], 10**12)
+    assert ranking.items_BK.tolist() == [[1, 2, -1]]
+    with pytest.raises(ThinkrankError, match="at most 1,000,000"):
+        order_candidates(Candidates(np.zeros((1, 1), np.int32)), np.zeros((1, 1)), 10**12)

@@ -157,10 +157,11 @@ def recommend_many(
     mode = run.mode(think)
     model = run.load(device)
     ways = _ways(run, model, mode, think, temperature)
+    draws = mode.think and ways["thought_options"].temperature > 0  # by place in the batch, so each is asked alone
     why = run.counted_reasons(path, catalogue) if reasons else None
     tables = []
     with progress("answering", len(requests)) as advance:
-        for _, part in requests.batches(_AT_ONCE):
+        for _, part in requests.batches(1 if draws else _AT_ONCE):
             ranking = model.retrieve(part, k, filter_seen=run.filters(filter_seen), **ways)
             ranking = _checked(ranking, model, catalogue, part.histories)
             table = ranking.table(catalogue, part, every_text=every_text).drop("request")
@@ -256,6 +257,7 @@ def rerank_lists(
         ThinkrankError: without a trained re-ranker, or if the lists are of another make than those it was trained on.
     """
     from thinkrank.data.sources import load_impressions
+    from thinkrank.recipes.data import told
 
     run = opened(folder, "rerank")
     if samples > 1 and run.kind != "eglr":
@@ -271,9 +273,7 @@ def rerank_lists(
         grpo = run.config["grpo"]
         judge = {"samples": samples, "reward": grpo["reward"], "places": grpo["length"]}
     one_is_enough = {} if source == "synthetic" else {"min_candidates": 1}
-    lists = load_impressions(source, path, **{**one_is_enough, **options}).in_source_order()
-    for notice in lists.notices:
-        logger.info("%s", notice)
+    lists = told(load_impressions(source, path, **{**one_is_enough, **options})).in_source_order()
     k = min(k, lists.items_LN.shape[1])
     model, requests, candidates = run.load(device), lists.requests, lists.candidates
     tables = []

@@ -11,7 +11,12 @@ from jaxtyping import Float, Float32, Int64, Integer
 
 from thinkrank.data.candidates import Candidates
 from thinkrank.data.history import History
+from thinkrank.errors import ThinkrankError
 from thinkrank.stages.answers import Ranking, Thought
+
+
+MOST_PLACES = 1_000_000
+"""An answer of lists is as wide as it is asked to be, whatever the longest list of the batch is; up to this."""
 
 
 def mask_seen(scores_BI: Float32[np.ndarray, "B I"], histories: Sequence[History]) -> Float32[np.ndarray, "B I"]:
@@ -77,8 +82,10 @@ def order_candidates(
             says which they are.
 
     Raises:
-        ValueError: if k is below 1, or the score of a candidate is NaN.
+        ValueError: if k is below 1 or above `MOST_PLACES`, or the score of a candidate is NaN.
     """
+    if k is not None and k > MOST_PLACES:
+        raise ThinkrankError(f"k must be at most {MOST_PLACES:,}, got {k:,}: an answer of lists is k places wide")
     k = scores_BN.shape[1] if k is None else k
     items_BN, mask_BN = candidates.items_BN, candidates.mask_BN
     scores_BN = np.where(mask_BN, scores_BN, -np.inf).astype(np.float32)

@@ -33,7 +33,7 @@ from thinkrank.rerank.eglr.writer import ListWriter
 from thinkrank.rerank.lists import ListBatch, ListEncoder, ListSchema, batches, checked_lists
 from thinkrank.rerank.lists.encoder import VECTORS
 from thinkrank.stages.answers import Cost, Latent, Ranking
-from thinkrank.stages.order import order_candidates
+from thinkrank.stages.order import MOST_PLACES, order_candidates
 
 
 class EGLR:
@@ -148,6 +148,8 @@ class EGLR:
         requests, candidates = checked_lists(requests, candidates, self.catalogue)
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
+        if k > MOST_PLACES:
+            raise ThinkrankError(f"k must be at most {MOST_PLACES:,}, got {k:,}: an answer of lists is k places wide")
         if samples > 1 and self.report is None:
             raise ThinkrankError(
                 "picking among samples needs an evaluator that was trained: train it, or take one sample"
