@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from thinkrank.data import Catalogue, Dataset, History, split_dataset
+from thinkrank.data import Candidates, Catalogue, Dataset, History, split_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.options import LoraOptions
 from thinkrank.retrieve import ALS, EASE, ALSConfig, Fused, ItemKNN, Popularity, R2ec, R2ecConfig
@@ -204,3 +204,29 @@ def test_a_part_that_cannot_grow_is_named():
     with refused("network: a ItemKNN learns a place of its own for every item"):
         fused.add_items(pl.DataFrame({"item": ["new2"], "title": ["new2"]}))
     assert len(fused.parts["popularity"].catalogue) == 8
+
+
+def test_weights_of_the_same_samples_are_those_of_the_fit_and_of_others_differ():
+    split = split_dataset(shop_with_arrivals(), "leave-last-out")
+    fused = Fused(parts(split)).fit(split)
+    again = fused.weighed_on(split.valid)
+    assert again.weights == fused.weights
+    others = fused.weighed_on(split.valid.take(np.arange(len(split.valid) // 2)))
+    assert others.weights.keys() == fused.weights.keys()
+    assert others.weights != fused.weights
+    assert [others.arrays[name].tolist() for name in ("scales_P", "bends_P", "splits_1")] == [
+        fused.arrays[name].tolist() for name in ("scales_P", "bends_P", "splits_1")
+    ]
+
+
+def test_each_part_says_of_each_candidate_what_it_says_of_the_item():
+    split = split_dataset(two_tribes(), "leave-last-out")
+    fused = Fused(parts(split)).fit(split)
+    asked, lists = [[0, 1], []], Candidates(np.array([[3, 7, 10], [5, 2, -1]], np.int32), fused.catalogue)
+    given = Candidates(lists.items_BN, numeric_BNF=np.ones((2, 3, 1), np.float32), numeric_names=("price",))
+    described = fused.features(asked, given)
+    assert described.numeric_names == ("price", "popularity", "item-kNN", "EASE")
+    for place, part in enumerate(fused.parts.values()):
+        expected = np.take_along_axis(part.scores(asked), np.maximum(lists.items_BN, 0), axis=1) * lists.mask_BN
+        np.testing.assert_array_equal(described.numeric_BNF[:, :, place + 1], expected)
+    assert fused.features(asked, lists).numeric_names == ("popularity", "item-kNN", "EASE")

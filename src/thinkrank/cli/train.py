@@ -182,7 +182,7 @@ def cascade(
     """Train a retriever as `train retrieve` does, then a ranker that weighs evidence on what it finds.
 
     Later stages learn on validation samples, from lists that were made without the users they are of; a stage that adds
-    less than its standard error there is not asked. What each added and what it takes is in the model's config.json.
+    nothing there is not asked. What each added and what it takes is in the model's config.json.
 
     Ctrl-C or a power cut loses nothing: the same command goes on from the last checkpoint.
 
