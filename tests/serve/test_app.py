@@ -6,7 +6,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from serve.conftest import HOSTS, served_thinker
-from thinkrank.serve import ServeOptions, auth, create_app
+from thinkrank.cascade import Cascade
+from thinkrank.rerank import EGLR, EGLRConfig, EvaluatorOptions, GeneratorOptions, ReasoningOptions
+from thinkrank.rerank.lists import ListEncoderOptions
+from thinkrank.retrieve import ItemKNN, Popularity
+from thinkrank.serve import Served, ServeOptions, auth, create_app
+from thinkrank.testing import random_lists
 
 ASKED = {"history": ["i00", "Cook book 1"], "k": 3, "think": False}
 
@@ -295,3 +300,58 @@ def test_hosts_may_be_any_behind_a_proxy(thinker, dataset):
     with TestClient(create_app(served, ServeOptions(hosts=("*",)))) as client:
         assert client.get("/healthz", headers={"host": "shop.example"}).status_code == 200
     assert HOSTS[0] == "testserver"
+
+
+def test_a_list_writer_writes_slates_and_says_where_it_thought():
+    lists = random_lists(num_lists=40)
+    small = ListEncoderOptions(width=8, embedding_width=3, max_history=3)
+    config = EGLRConfig(
+        lists=small,
+        generator=GeneratorOptions(width=8, encoder_width=8, heads=2, pointer_width=4),
+        reasoning=ReasoningOptions(max_steps=2, threshold=0.5),
+        evaluator=EvaluatorOptions(lists=small, width=8, heads=2, length=6),
+    )
+    model = EGLR.create(config, lists, device="cpu")
+    (part,) = [lists.candidates[:1]]
+    count = int(part.lengths_B[0])
+    candidates = [
+        {
+            "item": lists.catalogue.ids[part.items_BN[0, n]],
+            "numeric": dict(zip(part.numeric_names, part.numeric_BNF[0, n].tolist(), strict=True)),
+            "categorical": {"kind": ("", *part.categorical_values[0])[part.categorical_BNC[0, n, 0]]},
+        }
+        for n in range(count)
+    ]
+    hour = float(lists.requests.context_BX[0, 0])
+    history = [lists.catalogue.ids[row] for row in lists.requests.histories[0].items]
+    asked = {"candidates": candidates, "context": {"hour": hour}, "history": history, "k": 3}
+    expected = model.rerank(lists.requests[:1], part, 3)
+    with TestClient(create_app(Served.of(model, name="lists"), ServeOptions(hosts=HOSTS))) as client:
+        answer = client.post("/v1/slates", json=asked).json()
+        assert [item["item"] for item in answer["items"]] == [lists.catalogue.ids[row] for row in expected.items_BK[0]]
+        assert [item["steps"] for item in answer["items"]] == expected.latent.steps_BK[0].tolist()
+        entropies = [item["entropy_before"] for item in answer["items"]]
+        assert entropies == pytest.approx(expected.latent.entropies_before_BK[0].tolist(), abs=1e-5)
+        never = client.post("/v1/slates", json={**asked, "think": False}).json()
+        assert {item["steps"] for item in never["items"]} == {0}
+        for wrong, says in (
+            ({"context": {}}, "no 'hour'"),
+            ({"candidates": [{"item": "i00"}]}, "no numeric 'price'"),
+            ({"candidates": candidates[:1] * 2}, "i"),
+            ({"samples": 4}, "needs an evaluator that was trained"),
+        ):
+            refused = client.post("/v1/slates", json={**asked, **wrong})
+            assert (refused.status_code, says in refused.json()["error"]) == (422, True)
+        assert client.post("/v1/recommend", json={}).status_code == 409
+        assert client.get("/").status_code == 200
+
+
+def test_a_cascade_of_stages_ranks_documents_as_it_recommends(dataset):
+    cascade = Cascade(ItemKNN().fit(dataset), Popularity().fit(dataset))
+    with TestClient(create_app(Served.of(cascade, dataset=dataset), ServeOptions(hosts=HOSTS))) as client:
+        asked = {"history": ["i00", "i01"], "k": 11, "filter_seen": False}
+        whole = [item["item"] for item in client.post("/v1/recommend", json=asked).json()["items"]]
+        documents = ["i09", "i03", "i06", "i00"]
+        answer = client.post("/v1/rerank", json={"query": "i00\ni01", "documents": documents}).json()
+    ranked = [documents[result["index"]] for result in answer["results"]]
+    assert ranked == [item for item in whole if item in documents]

@@ -18,6 +18,9 @@ from thinkrank.serve.served import Served
 from thinkrank.stages.answers import Ranking, Thought
 from thinkrank.stages.order import order_candidates
 
+RankBy = Literal["retrieve", "rank", "rerank", "cascade"]
+"""Which stage puts candidates in order; the whole cascade does where there are several."""
+
 
 @dataclass(frozen=True, eq=False)
 class Ask:
@@ -64,7 +67,7 @@ class RankAsk:
     served: Served
     history: History
     user: str | None
-    stage: Literal["rank", "rerank"]
+    stage: RankBy
     candidates: Candidates
     k: int
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -86,6 +89,8 @@ def answer(jobs: Sequence[Job]) -> list[Any]:
         left = None if asked.budget_ms is None else max(1.0, asked.budget_ms - waited)
         budget = Budget(milliseconds=left, tokens=asked.budget_tokens)
     think = True if asked.thought is not None else asked.think
+    repeats = served.dataset is not None and served.dataset.repeats
+    leave_out = not repeats if asked.filter_seen is None else asked.filter_seen
 
     def recommended() -> Recommendation:
         return served.cascade.recommend(  # type: ignore[union-attr]
@@ -95,7 +100,7 @@ def answer(jobs: Sequence[Job]) -> list[Any]:
             asked.k,
             think=think,
             budget=budget,
-            filter_seen=asked.filter_seen,
+            filter_seen=leave_out,
             exclude=[ask.exclude for ask in asks],
             samples=asked.samples,
         )
@@ -116,7 +121,13 @@ def _watched(job: Job, ask: Callable[[], Any], changes: Mapping[str, Any]) -> An
 
 def _ranked(ask: RankAsk) -> Ranking:
     """Ask one stage about candidates."""
-    stage, requests = ask.served.stages[ask.stage], _requests_of(ask)
+    requests = _requests_of(ask)
+    if ask.stage == "cascade":
+        assert ask.served.cascade is not None  # noqa: S101 - or it would not have been asked
+        wanted = set(ask.candidates.items_BN[0].tolist())
+        others = [row for row in range(len(ask.served.catalogue)) if row not in wanted]
+        return ask.served.cascade.recommend(requests, ask.k, filter_seen=False, exclude=[others], **ask.options).ranking
+    stage = ask.served.stages[ask.stage]
     if ask.stage == "rerank":
         ranking: Ranking = stage.rerank(requests, ask.candidates, ask.k, **ask.options)
         return ranking

@@ -188,9 +188,8 @@ async def rerank(request: Request, asked: schemas.RerankRequest, state: Admitted
         there = ranking.items_BK[0] >= 0
         scores = ranking.scores_BK[0][there].astype(np.float64)
         scaled = (scores - scores.mean()) / (scores.std() or 1.0)
-        columns = [] if ranking.columns_BK is None else ranking.columns_BK[0][there].tolist()
-        for column, value in zip(columns, scaled.tolist(), strict=True):
-            results.append((places[column], 1 / (1 + math.exp(-value))))
+        rows = ranking.items_BK[0][there].tolist()
+        results = [(places[row], 1 / (1 + math.exp(-value))) for row, value in zip(rows, scaled.tolist(), strict=True)]
     known = {index for index, _ in results}
     by_row = [index for index in range(len(asked.documents)) if index not in known]
     results += [(index, 0.0) for index in by_row]

@@ -1,7 +1,6 @@
 """From a request to a question that is understood, into the queue, and to its answer; or to a refusal that says why."""
 
 import asyncio
-import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +9,13 @@ import numpy as np
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
+from thinkrank.cascade.asking import options_of
 from thinkrank.data import Candidates, History
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.engines.joining import CancelledError
 from thinkrank.serve import schemas
-from thinkrank.serve.answering import Ask, RankAsk, slate_candidates
+from thinkrank.serve.answering import Ask, RankAsk, RankBy, slate_candidates
 from thinkrank.serve.batcher import ClosedError, FullError, Job
-from thinkrank.serve.served import Served
 from thinkrank.serve.state import State
 
 
@@ -125,11 +124,13 @@ def result_of(state: State, job: Job, future: "asyncio.Future[Any]") -> Any:
     return answer
 
 
-def rerank_ask(state: State, asked: schemas.RerankRequest) -> tuple[RankAsk, list[int]]:
-    """Understand a request in the shape of rerankers; also the places of the documents that are items."""
+def rerank_ask(state: State, asked: schemas.RerankRequest) -> tuple[RankAsk, dict[int, int]]:
+    """Understand a request in the shape of rerankers; also the place of each catalogue row among the documents."""
     served = state.served
-    stage = served.stages.get("rank") or served.stages.get("retrieve")
-    if stage is None or not (hasattr(stage, "rank") or hasattr(stage, "scores")):
+    whole = served.cascade is not None and len(served.stages) > 1
+    by: RankBy = "cascade" if whole else "rank" if "rank" in served.stages else "retrieve"
+    stage = served.cascade if whole else served.stages.get(by)
+    if not whole and not hasattr(stage, "rank") and not hasattr(stage, "scores"):
         raise HTTPException(409, f"{served.name} holds nothing that ranks candidates")
     if len(asked.documents) > state.options.max_documents:
         raise ThinkrankError(f"documents: more than the {state.options.max_documents} that one request may have ranked")
@@ -144,19 +145,16 @@ def rerank_ask(state: State, asked: schemas.RerankRequest) -> tuple[RankAsk, lis
         except ThinkrankError:
             continue  # no item: it comes last
         places.setdefault(row, index)
-    verb = "rank" if "rank" in served.stages else "retrieve"
-    options = {} if asked.think is None or verb == "rank" else {"think": asked.think}
+    options = {"think": asked.think} if asked.think is not None and can_think(stage, "rank", whole) else {}
     offered = Candidates(np.array([list(places)], dtype=np.int32).reshape(1, -1), served.catalogue, name="documents")
-    if verb == "retrieve":
-        served = _ranking_by(served)
-    return RankAsk(served, history, user, "rank", offered, len(places), options), list(places.values())
+    return RankAsk(served, history, user, by, offered, len(places), options), places
 
 
-def _ranking_by(served: Served) -> Served:
-    """Let the retriever rank where there is no ranker."""
-    by = copy.copy(served)
-    by.stages = {**served.stages, "rank": served.stages["retrieve"]}
-    return by
+def can_think(stage: Any, verb: str, whole: bool) -> bool:
+    """Tell whether what ranks can be told to think."""
+    if whole:
+        return bool(stage.thinking_stages)
+    return "think" in options_of(stage, verb) if hasattr(stage, verb) else False
 
 
 def slate_ask(state: State, asked: schemas.SlateRequest) -> RankAsk:

@@ -48,7 +48,9 @@ class RecommendRequest(Who):
     )
     budget_tokens: int | None = Field(None, ge=0, description="tokens that language models may write")
     exclude: list[Id] = Field([], max_length=10_000, description="items to leave out, by id or title")
-    filter_seen: bool = Field(True, description="leave out the items of the history")
+    filter_seen: bool | None = Field(
+        None, description="leave out the items of the history; null for yes, unless the run's data repeats"
+    )
     temperature: float | None = Field(
         None, ge=0, le=10, description="temperature of thoughts; 0 is greedy; null as the run's settings say"
     )
