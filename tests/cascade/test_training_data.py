@@ -164,7 +164,7 @@ def test_senseless_sets_are_refused():
     with pytest.raises(ThinkrankError, match="at least one negative"):
         candidates_from_retriever(samples, Popularity(), 1)
     larger = Fixed(range(13), Catalogue(pl.DataFrame({"item": [str(row) for row in range(13)], "title": "x"})))
-    with pytest.raises(ThinkrankError, match="trained on this data set"):
+    with pytest.raises(ThinkrankError, match="knows other items"):
         candidates_from_retriever(samples, larger, 4)
     with pytest.raises(ValueError, match="NaN"):
         candidates_from_retriever(samples, Fixed([np.nan] * 12, samples.dataset.catalogue), 4)

@@ -15,6 +15,7 @@ from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.splits import Samples
 from thinkrank.errors import ThinkrankError
 from thinkrank.stages.answers import Ranking
+from thinkrank.stages.checks import check_items
 from thinkrank.stages.protocols import Retriever
 
 Targets = Literal["found", "all"]
@@ -109,6 +110,7 @@ def lists_from_retriever(
 
 def _retrieved(samples: Samples, retriever: Retriever, k: int, *, filter_seen: bool) -> Ranking:
     """Find the k best items of every sample, asking for some at a time."""
+    check_items(retriever, samples.dataset.catalogue)
     asked = [*samples.requests().batches(_ASKED_AT_ONCE)] or [(slice(0), samples.requests())]
     found = joined([retriever.retrieve(part, k, filter_seen=filter_seen) for _, part in asked])
     if found.items_BK.max(initial=-1) >= len(samples.dataset.catalogue):

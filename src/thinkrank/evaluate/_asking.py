@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Int32
 
 from thinkrank.data.candidates import Candidates
-from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.histories import Histories
 from thinkrank.data.history import History
 from thinkrank.data.requests import Requests
@@ -61,26 +60,6 @@ def named(system: str) -> Iterator[None]:
     except ValueError as error:
         fault = ThinkrankError if isinstance(error, ThinkrankError) else ValueError
         raise fault(f"{system}: {error}") from error
-
-
-def check_items(system: Any, catalogue: Catalogue) -> None:
-    """Refuse a system that knows other items than those it is to be judged on: places of targets are told by row.
-
-    Raises:
-        ThinkrankError: naming the first item that differs.
-    """
-    theirs = getattr(getattr(system, "stage", system), "catalogue", None)
-    if theirs is None or theirs is catalogue or theirs.frame["item"].equals(catalogue.frame["item"]):
-        return
-    differs = next(
-        (row for row, (one, other) in enumerate(zip(theirs.ids, catalogue.ids, strict=False)) if one != other),
-        min(len(theirs), len(catalogue)),
-    )
-    first = (catalogue.ids[differs : differs + 1] or theirs.ids[differs : differs + 1])[0]
-    raise ThinkrankError(
-        f"it knows other items ({len(theirs):,}) than the data it is to be judged on ({len(catalogue):,}), from "
-        f"{first!r} on: judge it on the data that it was trained on"
-    )
 
 
 def tokens_of(ranking: Ranking) -> int:

@@ -23,10 +23,11 @@ from jaxtyping import Bool, Float, Float32, Int64, Integer
 
 from thinkrank.data.candidates import Candidates, CandidateSets
 from thinkrank.data.history import History
-from thinkrank.evaluate._asking import check_items, checked_cutoffs, detached, named, ordered_columns, tokens_of
+from thinkrank.evaluate._asking import checked_cutoffs, detached, named, ordered_columns, tokens_of
 from thinkrank.evaluate.results import ResultRow
 from thinkrank.evaluate.retrieval import Answers, Evaluation
 from thinkrank.stages.answers import Cost, Ranking
+from thinkrank.stages.checks import check_items
 from thinkrank.stages.order import order_candidates, target_ranks
 from thinkrank.stages.protocols import Ranker
 from thinkrank.training.progress import Advance, Progress, no_progress

@@ -26,10 +26,11 @@ from thinkrank import metrics
 from thinkrank.data.requests import Requests
 from thinkrank.data.splits import Samples
 from thinkrank.evaluate import beyond
-from thinkrank.evaluate._asking import check_items, checked_cutoffs, detached, named, tokens_of
+from thinkrank.evaluate._asking import checked_cutoffs, detached, named, tokens_of
 from thinkrank.evaluate._figures import Figures
 from thinkrank.evaluate.results import TIES, ResultRow, Ties
 from thinkrank.stages.answers import Cost, Ranking
+from thinkrank.stages.checks import check_items
 from thinkrank.stages.protocols import Retriever, answer_with_ranks
 from thinkrank.training.progress import Advance, Progress, no_progress
 

@@ -5,6 +5,7 @@ from .answers import Ranking as Ranking
 from .answers import Thought as Thought
 from .checks import check_candidates as check_candidates
 from .checks import check_histories as check_histories
+from .checks import check_items as check_items
 from .checks import checked_candidates as checked_candidates
 from .checks import checked_requests as checked_requests
 from .order import mask_seen as mask_seen

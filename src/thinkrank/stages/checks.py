@@ -53,6 +53,26 @@ def checked_candidates(candidates: Any, catalogue: Catalogue, num_requests: int)
     return replace(candidates, items_BN=rows_I[candidates.items_BN], catalogue=catalogue)
 
 
+def check_items(stage: Any, catalogue: Catalogue) -> None:
+    """Refuse a stage that knows other items than the data it is asked about, where answers and targets are told by row.
+
+    Raises:
+        ThinkrankError: naming the first item that differs.
+    """
+    theirs = getattr(getattr(stage, "stage", stage), "catalogue", None)
+    if theirs is None or theirs is catalogue or theirs.frame["item"].equals(catalogue.frame["item"]):
+        return
+    differs = next(
+        (row for row, (one, other) in enumerate(zip(theirs.ids, catalogue.ids, strict=False)) if one != other),
+        min(len(theirs), len(catalogue)),
+    )
+    first = (catalogue.ids[differs : differs + 1] or theirs.ids[differs : differs + 1])[0]
+    raise ThinkrankError(
+        f"it knows other items ({len(theirs):,}) than the data it is asked about ({len(catalogue):,}), from {first!r} "
+        "on: ask it about the data that it was trained on"
+    )
+
+
 def check_candidates(candidates_BN: Int32[np.ndarray, "B N"], num_items: int) -> None:
     """Refuse candidates that are neither catalogue rows nor padding, and lists that name an item twice.
 

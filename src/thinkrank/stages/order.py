@@ -14,7 +14,6 @@ from thinkrank.data.history import History
 from thinkrank.errors import ThinkrankError
 from thinkrank.stages.answers import Ranking, Thought
 
-
 MOST_PLACES = 1_000_000
 """An answer of lists is as wide as it is asked to be, whatever the longest list of the batch is; up to this."""
 
