@@ -1,6 +1,7 @@
 """The commands of ranking as a user meets them."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -61,6 +62,13 @@ def test_evaluate_ranks_the_same_sets_with_every_system(run):
     systems = {row["system"] for row in rows}
     assert {"random", "popularity", "item-kNN", "R2Rank"} <= systems
     assert any(row["split"].startswith("test, history") for row in rows)
+    faithful = {row["metric"]: row for row in json.loads((Path(run) / "faithfulness.json").read_text(encoding="utf-8"))}
+    assert {"removed: rank correlation", "another user's: overlap@10", "texts that may be shown"} <= {*faithful}
+    assert all(row["low"] - 1e-9 <= row["value"] <= row["high"] + 1e-9 for row in faithful.values())
+    page = (Path(run) / "report.html").read_text(encoding="utf-8")
+    assert "thinkrank train rank table" in page
+    assert "The whole list, 4 candidates" in page
+    assert "What the answer owes to the text" in page
 
 
 def test_rank_sorts_a_table_and_gives_reasons(run, tmp_path):
