@@ -27,6 +27,11 @@ def test_systems_are_tuned_judged_and_shown_and_the_second_time_only_shown(tmp_p
     assert [record["system"] for record in told["systems"]] == ["popularity", "item-kNN"]
     protocol = json.loads((tmp_path / "comparisons.json").read_text())["protocol"]
     assert protocol["baseline settings"]["popularity"] == told["systems"][0]["chosen"]
+    compared = CliRunner().invoke(app, ["compare", f"{tmp_path}:popularity", f"{tmp_path}:item-kNN", "--json"])
+    assert compared.exit_code == 0, repr(compared.exception)
+    values = {row["system"]: row["value"] for row in json.loads(again.stdout) if row["metric"] == "ndcg@10"}
+    for line in json.loads(compared.stdout)["runs"]:
+        assert abs(line["value"] - values[line["system"]]) < 1e-12
 
 
 def test_an_unknown_system_is_refused_by_its_name(tmp_path):

@@ -19,9 +19,11 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import ResultRow, evaluate_retrieval, write_comparisons, write_results
 from thinkrank.pretrained import CONFIG_FILE, load
 from thinkrank.recipes.baselines import REFERENCES, SYSTEMS, VALIDATION_SAMPLES, Tuning, system_named, tuned_baselines
+from thinkrank.recipes.comparing import per_sample
 from thinkrank.recipes.data import DataSettings
 from thinkrank.recipes.layers import Layers, RunSettings
 from thinkrank.training import Progress, Run, no_progress
+from thinkrank.training.lock import locked
 
 TUNING_FILE = "tuning.json"
 
@@ -73,6 +75,20 @@ def run_baselines(
     folder, split = Path(folder), settings.data.load_split() if split is None else split
     if not len(split.test):
         raise ThinkrankError(f"{split.dataset.name}: the test part holds no sample to judge on")
+    with locked(folder):
+        return _run(settings, folder, [system.name for system in systems], split, minutes, device, progress)
+
+
+def _run(
+    settings: BaselineSettings,
+    folder: Path,
+    names: list[str],
+    split: Split,
+    minutes: float,
+    device: str,
+    progress: Progress,
+) -> list[ResultRow]:
+    """Tune, keep and judge in a folder that is held."""
     Run(folder, settings.model_dump(mode="json"), {"split": split.manifest(), "seed": settings.seed, "device": device})
     done = {
         record.system: record
@@ -80,10 +96,10 @@ def run_baselines(
         if (folder / system_named(record.system).slug / CONFIG_FILE).is_file()
     }
     models: dict[str, Any] = {}
-    wanted = {system.name for system in systems}
+    wanted = set(names)
     tuned = tuned_baselines(
         split,
-        [system.name for system in systems],
+        names,
         minutes=minutes,
         samples=settings.samples,
         seed=settings.seed,
@@ -146,4 +162,6 @@ def _judged(
     chosen = {name: done[name].chosen for name in models}
     write_comparisons(folder / "comparisons.json", comparisons, {**evaluation.protocol, "baseline settings": chosen})
     write_results(folder / "results.json", rows)
+    best = max(models, key=lambda name: float(evaluation.values(name, "ndcg@10").mean()))
+    per_sample(split, samples, evaluation, own=best, part="test").save(folder)
     return rows

@@ -10,10 +10,6 @@ import numpy as np
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate.per_sample import PerSample, paired_with
-from thinkrank.recipes.base import EvaluationOptions, OpenRun
-
-OWN = ("R²ec and the crowd", "R²ec, no thought", "EGLR", "R2Rank", "R2Rank, no thought")
-"""Names in tables of what a run trained and answers with, the first of them that is there."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +84,25 @@ def compared(runs: Sequence[str], metric: str = "ndcg@10") -> tuple[list[Compare
     return lines, {**found.about, "metric": metric, "users": len(np.unique(found.users_S))}
 
 
-def per_sample(opened: OpenRun, questions: Any, evaluation: Any, options: EvaluationOptions) -> PerSample:
-    """Collect what an evaluation of a run found for every sample, and on which samples."""
-    chosen = opened.settings.stage_class
-    own = next((name for name in OWN if name in evaluation.systems), evaluation.systems[-1])
-    split = opened.split.manifest()
+def per_sample(split: Any, questions: Any, evaluation: Any, *, own: str, part: str) -> PerSample:
+    """Collect what an evaluation found for every sample, and on which samples.
+
+    Args:
+        split: the data.
+        questions: what systems were asked.
+        evaluation: what they answered.
+        own: the system that is meant where none is named.
+        part: of the split.
+    """
+    told = split.manifest()
     about = {
-        "data": f"{split['dataset']} {split['fingerprint'][:16]}",
-        "part": options.part,
+        "data": f"{told['dataset']} {told['fingerprint'][:16]}",
+        "part": part,
         "samples": f"{len(evaluation.users_S):,} ({_digest(questions)})",
         "candidates": str(evaluation.policy.get("candidates", "displayed lists")),
         "seen items left out": bool(evaluation.policy.get("seen items left out", False)),
     }
-    return PerSample.of(evaluation, own if chosen is None else chosen.title, about)
+    return PerSample.of(evaluation, own, about)
 
 
 def _side(run: str) -> tuple[Path, PerSample, str]:

@@ -21,6 +21,10 @@ WITHOUT_SEED = (
 """Systems that no seed of the run had a part in."""
 
 
+OWN = ("cascade", "R²ec and the crowd", "R²ec, no thought", "EGLR", "R2Rank", "R2Rank, no thought")
+"""Names in tables of what a run trained and answers with, the first of them that is there."""
+
+
 def evaluate(
     opened: OpenRun,
     options: EvaluationOptions | None = None,
@@ -65,7 +69,10 @@ def evaluate(
     protocol = {**evaluation.protocol, "baseline settings": chosen_settings(systems)}
     write_comparisons(folder / "comparisons.json", comparisons, protocol)
     write_results(folder / "results.json", rows)
-    per_sample(opened, questions, evaluation, options).save(folder)
+    chosen = settings.stage_class
+    own = next((name for name in OWN if name in evaluation.systems), evaluation.systems[-1])
+    own = own if chosen is None else chosen.title
+    per_sample(split, questions, evaluation, own=own, part=options.part).save(folder)
     if faithful:
         write_results(folder / FILE, faithful)
     return judged

@@ -24,7 +24,7 @@ from thinkrank.retrieve.r2ec.weights import set_weights, weights
 from thinkrank.training import AdapterTrainer, Run
 from thinkrank.training.rehearsal import seconds_of
 
-_REHEARSED = 16
+_REHEARSED = 8
 """Samples on which the cost of a validation is measured."""
 _SHOWN_THOUGHTS = 20
 """Thoughts that a validation keeps in the log, always of the same samples."""
