@@ -9,6 +9,9 @@ from jaxtyping import Bool, Float64, Int64
 from thinkrank.cascade.options import Blend
 from thinkrank.stages.answers import Ranking
 
+_GAP = 1e-5
+"""Between the last that a stage sorted and what stands behind, so that rounding makes no tie of them."""
+
 
 def own_scores(answer: Ranking, num_candidates: int) -> Float64[np.ndarray, "B N"]:
     """Return a stage's scores of its candidates, in the order given.
@@ -61,7 +64,8 @@ def reordered(
         there = np.flatnonzero(np.isfinite(scores_W[:width]))
         new_BW[row, there] = np.interp(there, slots, joined[best])
         behind = np.isfinite(scores_W) & (np.arange(len(scores_W)) >= width)
-        new_BW[row, behind] += new_BW[row, there[-1]] - scores_W[there[-1]]
+        last = new_BW[row, there[-1]]
+        new_BW[row, behind] += last - _GAP * max(1.0, abs(last)) - scores_W[there[-1]]
     return order_BW, new_BW
 
 
