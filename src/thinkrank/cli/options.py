@@ -145,7 +145,8 @@ TableFile = Annotated[
     typer.Option(
         "--out",
         callback=from_home,
-        help="File to write: CSV, Parquet or JSON lines, by its name (.csv, .parquet, .jsonl). [default: CSV on the screen]",
+        help="File to write: CSV, Parquet or JSON lines, by its name (.csv, .parquet, .jsonl). "
+        "[default: CSV on the screen]",
     ),
 ]
 
