@@ -79,7 +79,9 @@ def served(folder: Path) -> Iterator[tuple[str, int]]:
     """Serve a saved model in a process of its own; its address and process id."""
     program = [sys.executable, "-c", "from thinkrank.cli import main; main()", "serve", str(folder), "--port", "0"]
     log = (folder / "log.txt").open("w+")
-    started = subprocess.Popen([*program, "--set", "deadline_seconds=600"], stderr=log, env=os.environ)
+    started = subprocess.Popen(
+        [*program, "--set", "deadline_seconds=600", "--set", "kept_tokens=24000"], stderr=log, env=os.environ
+    )
     try:
         while "http://" not in (folder / "log.txt").read_text():
             if started.poll() is not None:

@@ -34,7 +34,7 @@ class ServeOptions(Options):
     deadline_seconds: PositiveFloat = Field(30.0, description="time after which a request is given up and answered 504")
     max_new_tokens: PositiveInt = Field(256, description="tokens that a request may ask a thought to have at most")
     kept_tokens: int = Field(
-        32_768,
+        16_384,
         ge=0,
         description="tokens of histories whose states are kept, so that only new events are read; one takes 45 KiB "
         "with SmolLM2-135M in fp32",

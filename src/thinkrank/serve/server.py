@@ -1,6 +1,8 @@
 """Run the application with uvicorn: it ends when it has answered what it accepted, and loads the run anew on SIGHUP."""
 
+import ctypes
 import logging
+import platform
 import signal
 import threading
 from collections.abc import Callable
@@ -13,6 +15,9 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.serve.state import State
 
 logger = logging.getLogger(__name__)
+
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8
+"""Parameters of glibc's mallopt."""
 
 
 class _Server(uvicorn.Server):
@@ -45,10 +50,19 @@ def run(app: FastAPI, host: str, port: int, *, ready: Callable[[str], None] = la
         ready: is told the address when questions are answered.
     """
     state: State = app.state.thinkrank
+    _give_memory_back()
     config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(state,), daemon=True).start())
     _Server(config, state, ready).run()
+
+
+def _give_memory_back() -> None:
+    """Let glibc return large blocks when they are freed; by default each of many threads keeps its own for later."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_ARENA_MAX, 2)
+        libc.mallopt(_MMAP_THRESHOLD, 4 * 2**20)
 
 
 def _reload(state: State) -> None:

@@ -219,6 +219,11 @@ class JoiningEngine(TransformersEngine):
                 layers = self._memory.layers_of(row.job.first + row.leaf)
                 if layers is not None:
                     self.states.keep(row.job.tree.sequence(row.leaf), layers)
+        with self._changed:
+            still = {id(row.job) for row in self._waiting}
+        for row in joined:
+            if id(row.job) not in still:
+                row.job.held = {}  # the memory has them now
 
     def _remembered(self, key: Any) -> list[list[Completion]] | None:
         with self._changed:
