@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from thinkrank.recipes.answering import Asked, Recommended
     from thinkrank.stages import Check
 
-COSTS = ("ceiling", "seconds", "tokens")
+COSTS = ("ceiling", "milliseconds", "tokens")
 """What the table of a cascade has more: the share found among its candidates, and what an answer takes."""
 SHOWN_METRICS = ("hit@10", "ndcg@10", "mrr", "coverage@10", "ips@10", "snips@10", "dr@10", *COSTS)
 

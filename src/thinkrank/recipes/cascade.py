@@ -150,13 +150,13 @@ class CascadeRecipe(retrieval.RetrievalRecipe):
         """Return the rows of a retriever and, per system, what a cascade is judged by besides.
 
         That is the ceiling of whatever would stand behind the system, which is the share of samples whose true item is
-        among its first hundred, and seconds and tokens per request.
+        among its first hundred, and milliseconds and tokens per request.
         """
         rows, count = super().rows(evaluation, questions, split, part, seeds), len(evaluation.users_S)
         of = partial(ResultRow, dataset=split.dataset.name, split=part, low=None, high=None, n=count)
         for system, cost in evaluation.cost.items():
             ceiling = float(evaluation.values(system, f"hit@{evaluation.cutoffs[-1]}").mean())
-            told = {"ceiling": ceiling, "seconds": cost.seconds / count, "tokens": cost.tokens / count}
+            told = {"ceiling": ceiling, "milliseconds": 1000 * cost.seconds / count, "tokens": cost.tokens / count}
             seeds_of = tuple(seeds.get(system, ()))
             rows += [of(system=system, metric=metric, value=value, seeds=seeds_of) for metric, value in told.items()]
         return rows
