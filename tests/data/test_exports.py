@@ -8,6 +8,7 @@ def test_the_public_names_are_these():
     assert set(dir(thinkrank.data)) == {
         "LIST_SOURCES",
         "SOURCES",
+        "CandidateLists",
         "CandidateSets",
         "Candidates",
         "Catalogue",
@@ -39,6 +40,7 @@ def test_the_public_names_are_these():
         "k_core",
         "load_dataset",
         "load_impressions",
+        "read_candidate_lists",
         "register_source",
         "relay_split",
         "split_dataset",

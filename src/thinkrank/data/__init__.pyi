@@ -1,3 +1,5 @@
+from .candidate_lists import CandidateLists as CandidateLists
+from .candidate_lists import read_candidate_lists as read_candidate_lists
 from .candidates import Candidates as Candidates
 from .candidates import CandidateSets as CandidateSets
 from .candidates import NegativeKind as NegativeKind
