@@ -19,7 +19,7 @@ from typing import Any
 
 import safetensors
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from thinkrank._files import cache_folder
@@ -68,7 +68,10 @@ def load_backbone(
         tokenizer = AutoTokenizer.from_pretrained(folder_or_id, trust_remote_code=False)
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(folder_or_id, attn_implementation=IMPLEMENTATION, **options)
-    except (OSError, ValueError, KeyError, AttributeError, ImportError, safetensors.SafetensorError) as error:
+    except KeyError as error:  # a model that looks its attention up in a table of its own
+        kind = AutoConfig.from_pretrained(folder_or_id, trust_remote_code=False).model_type
+        raise _unsupported(name, kind) from error
+    except (OSError, ValueError, AttributeError, ImportError, safetensors.SafetensorError) as error:
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ThinkrankError(
             f"cannot load the language model {name!r}: {first_line} "
@@ -85,10 +88,14 @@ def _refuse_unsupported(model: Any, name: str) -> None:
     layers = {*(getattr(config, "layer_types", None) or ["full_attention"])}
     whole = model._supports_attention_backend and hasattr(config, "num_key_value_heads")
     if not whole or not layers <= {"full_attention", "sliding_attention"}:
-        raise ThinkrankError(
-            f"the language model {name!r} is a {config.model_type}, whose attention cannot be shared between prompts: "
-            "use a decoder such as Llama, SmolLM2, Qwen2, Qwen3, Mistral, Phi-3 or OLMo"
-        )
+        raise _unsupported(name, config.model_type)
+
+
+def _unsupported(name: str, kind: str) -> ThinkrankError:
+    return ThinkrankError(
+        f"the language model {name!r} is a {kind}, whose attention cannot be shared between prompts: "
+        "use a decoder such as Llama, SmolLM2, Qwen2, Qwen3, Mistral, Phi-3 or OLMo"
+    )
 
 
 def _locate(name: str) -> str:
