@@ -5,15 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from thinkrank.cascade import Cascade, EvidenceRanker
+from thinkrank.cascade import Cascade, CascadeConfig, EvidenceRanker
 from thinkrank.data import World, WorldOptions
 from thinkrank.recipes.base import EvaluationOptions, open_run, recipe_of
 from thinkrank.recipes.cascade import CASCADE, RECIPE, cascade_settings, stage_table
 from thinkrank.recipes.evaluation import evaluate
+from thinkrank.recipes.later_stages import Building, LaterStages
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.opening import opened
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.running import train
+from thinkrank.rerank import Pointwise
 from thinkrank.retrieve import Fused
 
 SMALL = {
@@ -140,3 +142,17 @@ def test_a_trained_run_may_be_the_ranker_and_nothing_stands_behind_where_nothing
     none = {**SMALL, "stages": {**SMALL["stages"], "rank": "none"}}
     _, alone = train(RECIPE, cascade_settings(Preset.thinkrank, Layers(tables=[data, none])), tmp_path / "none")
     assert [*alone.stages] == ["retrieve"]
+
+
+def test_a_network_learns_on_the_rankers_lists(data, run):
+    opened = open_run(run, device="cpu")
+    fused = opened.model.stages["retrieve"]
+    options = LaterStages(samples=100, folds=2, rerank="pointwise")
+    cascade = Building(options, CascadeConfig(candidates=12, slate=6), opened.split, fused, device="cpu").built()
+    writer = cascade.stages["rerank"]
+    assert isinstance(writer, Pointwise)
+    names = {"retriever.score", "ranker.score"} if cascade.config.blend("rank").own else {"retriever.score"}
+    assert names <= {*writer.network.encoder.schema.numeric_names}
+    assert cascade.config.gains["rerank"].ceiling <= cascade.config.gains["rank"].ceiling
+    answer = cascade.recommend(opened.split.test.requests()[:3], 5)
+    assert ("rerank" in answer.stages) == bool(cascade.config.blend("rerank").own)

@@ -19,7 +19,9 @@ from jaxtyping import Bool, Float64, Int64
 from thinkrank.cascade.gathering import picked_candidates, stacked
 from thinkrank.cascade.model import Cascade
 from thinkrank.cascade.options import Blend, StageGain
+from thinkrank.cascade.training_data import lists_of
 from thinkrank.data.candidates import Candidates
+from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.requests import Requests
 from thinkrank.data.splits import Samples
 from thinkrank.errors import ThinkrankError
@@ -88,6 +90,12 @@ class Offered:
         """Return who asks, and what there is to choose from, of some samples."""
         rows = np.flatnonzero(chosen_S)
         return self.samples.take(rows).requests(), picked_candidates(self.candidates, rows)
+
+    def lists(self, chosen_S: Bool[np.ndarray, "S"]) -> ImpressionDataset:
+        """Return the lists of some samples for a network that learns to order them."""
+        rows = np.flatnonzero(chosen_S)
+        candidates = picked_candidates(self.candidates, rows)
+        return lists_of(self.samples, rows, candidates.items_BN, candidates.numeric_BNF, candidates.numeric_names)
 
 
 def offered_out_of_fold(

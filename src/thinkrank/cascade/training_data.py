@@ -102,10 +102,10 @@ def lists_from_retriever(
     if targets == "all":
         lots_SN = np.random.default_rng(seed).random(items_SN.shape)
         items_SN = np.take_along_axis(items_SN, np.argsort(lots_SN, axis=1), axis=1)
-        return _lists(samples, kept_S, items_SN, None, ())
+        return lists_of(samples, kept_S, items_SN, None, ())
     offered = ranking.candidates(name)
     assert offered.numeric_BNF is not None  # noqa: S101 - the score
-    return _lists(samples, kept_S, items_SN, offered.numeric_BNF[kept_S], offered.numeric_names)
+    return lists_of(samples, kept_S, items_SN, offered.numeric_BNF[kept_S], offered.numeric_names)
 
 
 def _retrieved(samples: Samples, retriever: Retriever, k: int, *, filter_seen: bool) -> Ranking:
@@ -121,13 +121,22 @@ def _retrieved(samples: Samples, retriever: Retriever, k: int, *, filter_seen: b
     return Ranking(found.items_BK, found.scores_BK)
 
 
-def _lists(
+def lists_of(
     samples: Samples,
     kept_S: Int64[np.ndarray, "S"],
     items_SN: Int32[np.ndarray, "S N"],
     numeric_SNF: Float32[np.ndarray, "S N F"] | None,
     numeric_names: tuple[str, ...],
 ) -> ImpressionDataset:
+    """Make lists of what some samples are offered, the item that was taken next being clicked.
+
+    Args:
+        samples: all there are.
+        kept_S: which of them have a list.
+        items_SN: what each list holds, in its order.
+        numeric_SNF: what is known of each item; None for nothing.
+        numeric_names: what these columns are.
+    """
     dataset = samples.dataset
     lists, width = items_SN.shape
     starts_S, ends_S = dataset.offsets[samples.users[kept_S]], samples.history_ends[kept_S]

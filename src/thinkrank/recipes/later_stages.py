@@ -14,13 +14,15 @@ from thinkrank.cascade import Cascade, CascadeConfig, EvidenceRanker
 from thinkrank.cascade.answers import joined
 from thinkrank.cascade.crossfit import Offered, folds_of, gain_of, offered_out_of_fold
 from thinkrank.cascade.gate import entropies, threshold_for
+from thinkrank.cascade.gathering import picked_candidates
 from thinkrank.cascade.order import own_scores
 from thinkrank.data import Samples, Split
 from thinkrank.evidence import Crowd
 from thinkrank.options import Options
-from thinkrank.pretrained import load
+from thinkrank.pretrained import KINDS, imported, load
 from thinkrank.recipes import own
 from thinkrank.recipes.own import StageClass
+from thinkrank.rerank import train_network
 from thinkrank.retrieve import Fused
 from thinkrank.training import Progress, UnsavedRun, no_progress
 
@@ -31,6 +33,10 @@ _NAMES = {"rank": "ranker", "rerank": "re-ranker"}
 _MEASURED, _THOUGHT_ABOUT = 256, 8
 """Validation requests by which it is measured what stages take, and how many of them are thought about."""
 _AT_ONCE = 64
+_EPOCHS = 10
+"""Passes of a network over the ranker's lists, of which none is left to choose an epoch by."""
+NETWORKS = ("pointwise", "dlcm", "prm", "setrank", "seq2slate")
+"""Kinds of re-rankers that learn here."""
 
 
 class LaterStages(Options):
@@ -40,7 +46,11 @@ class LaterStages(Options):
         "evidence",
         description="the ranker: evidence, which is learnt here in seconds; none; or the folder of a trained one",
     )
-    rerank: str = Field("none", description="the re-ranker: none, or the folder of a trained one")
+    rerank: str = Field(
+        "none",
+        description="the re-ranker: none; pointwise, dlcm, prm, setrank or seq2slate, a network that learns here on "
+        "the ranker's lists; or the folder of a trained one",
+    )
     samples: int = Field(3000, ge=1, description="validation samples that later stages and weights learn from, at most")
     folds: int = Field(3, ge=2, description="parts of the validation users; each is asked about by what the others fit")
     thinking_share: float = Field(
@@ -77,10 +87,7 @@ class Building:
         with progress(BUILDING, 3) as advance:
             ranker = self._ranker()
             advance(1)
-            reranker = self._later("rerank", self.options.rerank, self.options.reranker)
-            if reranker is not None:
-                offered = self._offered("rerank")
-                self._keep("rerank", offered, self._scores("rerank", reranker, offered))
+            reranker = self._reranker()
             advance(1)
             cascade = Cascade(self.retriever, ranker, reranker, config=self.config)
             cascade.config = self._calibrated(cascade)
@@ -96,6 +103,35 @@ class Building:
             self._keep("rank", offered, self._scores("rank", ranker, offered))
             self._rankers = dict.fromkeys(np.unique(self.folds_S).tolist(), ranker)
         return ranker
+
+    def _reranker(self) -> Any:
+        chosen, is_own = self.options.rerank, self.options.reranker is not None
+        if chosen in NETWORKS and not is_own:
+            return self._network(chosen)
+        reranker = self._later("rerank", chosen, self.options.reranker)
+        if reranker is not None:
+            offered = self._offered("rerank")
+            self._keep("rerank", offered, self._scores("rerank", reranker, offered))
+        return reranker
+
+    def _network(self, kind: str) -> Any:
+        """Train a network on the ranker's lists, for each fold on the others', at last on all."""
+        offered = self._offered("rerank")
+        own_SN = np.zeros(offered.candidates.items_BN.shape)
+
+        def trained(rows_S: np.ndarray) -> Any:
+            made_of = imported(KINDS[kind])
+            model = made_of(made_of.config_class(max_epochs=_EPOCHS, seed=self.options.seed), device=self.device)
+            train_network(model, offered.lists(rows_S))
+            return model
+
+        for _, learnt_S, asked_S in offered.folds():
+            rows = np.flatnonzero(asked_S)
+            network, part = trained(learnt_S), self.samples.take(rows)
+            scores_SN = network.scores(part.requests(), picked_candidates(offered.candidates, rows))
+            own_SN[rows] = np.where(np.isfinite(scores_SN), scores_SN, 0.0)
+        self._keep("rerank", offered, own_SN)
+        return trained(offered.found_S)
 
     def _evidence_ranker(self) -> EvidenceRanker:
         """Learn the weights of evidence, for each fold from the others' lists, at last from all."""
