@@ -44,7 +44,8 @@ def measured(opened: OpenRun, questions: Any, options: EvaluationOptions) -> lis
     model = reader_of(opened.model)
     seed = opened.recipe.seed(opened.settings)
     if isinstance(model, R2ec) and isinstance(questions, Samples) and options.think:
-        system, found = THOUGHTS, _of_thoughts(model, questions, checker_of(opened), filter_seen=not (options.seen or questions.dataset.repeats))
+        leaves_out = not (options.seen or questions.dataset.repeats)
+        system, found = THOUGHTS, _of_thoughts(model, questions, checker_of(opened), filter_seen=leaves_out)
     elif isinstance(model, R2Rank) and isinstance(questions, CandidateSets) and model.config.thinks:
         system, found = REASONS, _of_reasons(model, questions, checker_of(opened))
     else:
