@@ -81,9 +81,10 @@ def verdict(figures: Figures, system: str, others: Sequence[str], metric: str = 
     test = figures.compare(system, best, metric)
     way = "above" if test.difference.value >= 0 else "below"
     share = f"{abs(test.difference.value) / means[best]:.0%} " if means[best] else ""
+    ours, theirs = (format_value(means[name]) for name in (system, best))
     sentence = (
-        f"{system}: {metric_name(metric)} {format_value(means[system])}, {share}{way} {best} ({format_value(means[best])}), the best "
-        f"of {len(others)} others; difference {_signed(test.difference.value)} "
+        f"{system}: {metric_name(metric)} {ours}, {share}{way} {best} ({theirs}), the best of {len(others)} others; "
+        f"difference {_signed(test.difference.value)} "
         f"[{_signed(test.difference.low)}, {_signed(test.difference.high)}]"
     )
     if test.p_value is None:
