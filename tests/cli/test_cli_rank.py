@@ -123,3 +123,19 @@ def test_histories_show_categories_where_the_source_has_short_ones():
     assert rank_settings(Layers()).model.prompt == films
     shop = rank_settings(Layers(source="amazon-2018")).model.prompt
     assert (shop.noun, shop.line) == ("product", "{title}")
+
+
+def test_a_first_stages_own_lists_are_judged_beside_its_own_order(run, tmp_path):
+    rows = [f"c{user},w{(user + step) % 12},{step}" for user in range(30) for step in range(6, 9)]
+    (tmp_path / "found.csv").write_text("\n".join(["user,item,score", *rows]) + "\n", encoding="utf-8")
+    found = str(tmp_path / "found.csv")
+    done = thinkrank("evaluate", run, "--samples", "4", "--candidates", found, "--json")
+    assert done.returncode == 0, done.stderr
+    systems = {row["system"] for row in json.loads(done.stdout)}
+    assert {"random", "first stage (found.csv)", "popularity", "R2Rank"} <= systems
+    plain = [*SETTINGS, "--set", "model.thinks=false", "--set", "reinforce.steps=0", "--candidates", found]
+    (tmp_path / "shop").mkdir()
+    shop = write_shop(tmp_path / "shop", WINES)
+    trained = thinkrank("train", "rank", "table", "--path", str(shop), "--out", str(tmp_path / "run"), *plain)
+    assert trained.returncode == 0, trained.stderr
+    assert f'file = "{found}"' in (tmp_path / "run" / "config.toml").read_text(encoding="utf-8")
