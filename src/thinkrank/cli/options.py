@@ -42,7 +42,7 @@ def run_of(*stages: str) -> Callable[[Path], Path]:
 
         stage = stage_of(folder)
         if stage is not None and stage not in stages:
-            asked = "recommend" if stage == "retrieve" else stage
+            asked = "recommend" if stage in ("retrieve", "cascade") else stage
             raise ThinkrankError(
                 f"{folder} is a run of `thinkrank train {stage}`, not of {' or '.join(stages)}: "
                 f"ask it with `thinkrank {asked} {folder}`"

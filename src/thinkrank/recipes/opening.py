@@ -247,7 +247,7 @@ def opened(folder: Path, verb: str) -> Opened:
     return Opened(folder, saved, verb, kind, config)
 
 
-_RANKERS = ("r2rank",)
+_RANKERS = ("r2rank", "evidence")
 _RERANKERS = ("eglr", "pointwise", "dlcm", "prm", "setrank", "seq2slate")
 
 
