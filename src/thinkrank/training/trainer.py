@@ -29,7 +29,7 @@ from thinkrank.training.schedule import warmup_factor
 OptionsT = TypeVar("OptionsT", bound=TrainerOptions)
 AdapterOptionsT = TypeVar("AdapterOptionsT", bound=AdapterTrainerOptions)
 
-_QUICK = 5.0
+_QUICK = 2.0
 """Seconds of a step below which a second one is measured."""
 
 logger = logging.getLogger(__name__)
@@ -166,12 +166,14 @@ class Trainer(ABC, Generic[OptionsT]):
         """Do what is left to do with the final weights."""
 
     def rehearse(self) -> Measured:
-        """Measure what steps and validations take here; weights and chance are afterwards as they were before."""
+        """Measure what steps and validations take here; weights and chance are afterwards as they were before.
+
+        What `prepare` decides once costs as much as several steps and changes none of their times, so it is left out.
+        """
         kept = {name: tensor.clone() for name, tensor in self.weights().items()}
         chance = torch.get_rng_state()
         try:
             torch.manual_seed(self.options.seed)
-            self.prepare()
             step = seconds_of(self.step)
             if step < _QUICK:  # the first one also pays for what is made only once
                 step = seconds_of(self.step)
