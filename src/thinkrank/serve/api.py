@@ -21,8 +21,9 @@ from thinkrank.serve.questions import answered, recommend_ask, rerank_ask, resul
 from thinkrank.serve.state import State
 from thinkrank.stages.answers import Ranking
 
+_FAULT = {"$ref": "#/components/schemas/Fault"}  # JSON for streams, too
 _FAULTS: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.Fault, "description": about}
+    status: {"model": schemas.Fault, "description": about, "content": {"application/json": {"schema": _FAULT}}}
     for status, about in {
         400: "The request is no HTTP or no JSON that can be read.",
         401: "No key opens this server.",
