@@ -54,6 +54,10 @@ class LateStudy(Study):
         over["training"] = {**over.get("training", {}), "seed": seed}
         return retrieval.RECIPE.sized(self.settings(over), self.split)
 
+    def decisive(self, name: str, settings: RetrieveSettings) -> Any:
+        """Return what of an arm's settings its result depends on: baselines know no language model."""
+        return settings.data if name in self.always else settings
+
     def samples(self) -> Samples:
         """Return what every arm is judged on: all test samples, or as many as the study says."""
         test, samples = self.split.test, self.options.get("samples")

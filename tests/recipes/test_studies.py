@@ -104,6 +104,17 @@ def test_a_result_of_other_settings_is_not_taken_for_one_of_these(opened, tmp_pa
         run_study(opened, tmp_path / "results", arms=["longest"])
 
 
+def test_a_result_outlives_settings_that_it_does_not_depend_on(opened, tmp_path, monkeypatch):
+    run_study(opened, tmp_path / "results", arms=["baselines"], seeds=[0])
+    (tmp_path / "made.toml").write_text(TOML + "\n[training]\nlearning_rate = 1e-4\n", encoding="utf-8")
+    changed = Counting(tmp_path / "made.toml", tmp_path / "runs")
+    with pytest.raises(ThinkrankError, match="made with other settings"):
+        run_study(changed, tmp_path / "results", arms=["baselines"], seeds=[0])
+    monkeypatch.setattr(Counting, "decisive", lambda self, name, settings: settings.data)
+    run_study(changed, tmp_path / "results", arms=["baselines"], seeds=[0])
+    assert opened.runs == 1
+
+
 def test_a_study_says_what_was_chosen_on_its_test_samples(tmp_path):
     (tmp_path / "made.toml").write_text(TOML.replace("chosen_on_test = []\n", ""), encoding="utf-8")
     with pytest.raises(ThinkrankError, match=r"made.toml: \[study\] lacks chosen_on_test"):
@@ -189,7 +200,7 @@ class Even:
         ),
         (
             "eglr",
-            '[study]\nchosen_on_test = []\nseeds = [0]\n'
+            "[study]\nchosen_on_test = []\nseeds = [0]\n"
             '[data]\nsource = "synthetic"\n[data.options]\nlists = 200\nusers = 9\n'
             '[arms.plain]\nabout = "mine"\nreranker = { class = "mine:Even" }\n',
             "answer",

@@ -92,6 +92,10 @@ class Study(ABC):
     def arm(self, name: str, seed: int) -> Any:
         """Return an arm's settings with a seed."""
 
+    def decisive(self, name: str, settings: Any) -> Any:
+        """Return what of an arm's settings its result depends on."""
+        return settings
+
     @abstractmethod
     def run_arm(self, name: str, seed: int) -> dict[str, Any]:
         """Train and judge an arm.
@@ -167,7 +171,7 @@ def run_study(
             file = results / study.name / f"{arm}-{seed}.json"
             settings = _without_path(study.settings({}) if arm in study.always else study.arm(arm, seed))
             if file.exists():
-                if not _made_with(settings, options, file):
+                if not _made_with(study, arm, settings, options, file):
                     raise ThinkrankError(f"{file} was made with other settings: delete it, or restore them")
                 logger.info("%s is there already", file)
                 continue
@@ -245,11 +249,12 @@ def _without_path(settings: Any) -> Any:
     return settings.model_copy(update={"data": settings.data.model_copy(update={"path": None})})
 
 
-def _made_with(settings: BaseModel, options: dict[str, Any], file: Path) -> bool:
+def _made_with(study: Study, arm: str, settings: BaseModel, options: dict[str, Any], file: Path) -> bool:
     """Tell whether a result has these settings, and the defaults of later ones; what it does not tell may be."""
     result = json.loads(file.read_text(encoding="utf-8"))
     try:
         stored = type(settings).model_validate(result["settings"]) if "settings" in result else settings
-        return stored == settings and result.get("options", options) == options
     except ValidationError:
         return False
+    is_same: bool = study.decisive(arm, stored) == study.decisive(arm, settings)
+    return is_same and result.get("options", options) == options
