@@ -160,7 +160,7 @@ def test_a_command_line_is_understood(page, line):
     command, words = typer.main.get_command(app), shlex.split(line, comments=True)[1:]
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         command = command.commands[words.pop(0)]
-    if hasattr(command, "commands"):  # a group that is only named, or an option of the whole program
+    if hasattr(command, "commands") or not words:  # what is only named, or an option of the whole program
         assert set(words) <= {name for parameter in command.params for name in parameter.opts}
     else:
         try:
