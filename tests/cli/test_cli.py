@@ -248,7 +248,7 @@ def test_a_training_without_thoughts_ends_with_a_report_of_its_curves(shop, tmp_
 
 def test_recpo_ends_with_a_report_of_both_trainings_and_the_thoughts(reasoned):
     folder, _, done = reasoned
-    assert "in RecPO" in done.stdout
+    assert "with a thought (RecPO)" in done.stdout
     assert done.stdout.splitlines()[-1] == f"report: {folder / 'report.html'}"
     page = (folder / "report.html").read_text(encoding="utf-8")
     for part in ("Warm start", "tied groups", "tokens per thought", "share of a step&#x27;s time", "thought first"):
