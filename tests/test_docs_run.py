@@ -166,7 +166,8 @@ def test_a_command_line_is_understood(page, line):
         try:
             command.make_context(command.name, words)
         except ThinkrankError as error:
-            assert "no run here" in str(error)  # the page has one; here there is none
+            if "no run here" not in str(error):  # the page has one; here there is none
+                raise
 
 
 def test_the_pages_hold_what_these_tests_look_for():
