@@ -61,7 +61,7 @@ class RecommendRequest(Who):
     )
     reasons: int = Field(2, ge=0, le=5, description="counted reasons for each item at most")
     every_text: bool = Field(False, description="also give written reasons that failed the check of their claims")
-    timeout_ms: PositiveFloat | None = Field(None, description="give the request up after this time")
+    timeout_ms: float | None = Field(None, ge=1, description="give the request up after this time")
 
 
 class ItemFacts(_Told):
