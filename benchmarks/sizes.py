@@ -6,6 +6,7 @@ was chosen on a first run of this measurement, so `formula_over_measured` tells 
 larger models.
 """
 
+import itertools
 import resource
 import time
 
@@ -51,7 +52,7 @@ def main() -> None:
     run = UnsavedRun()
     train_contrastive(model, split, training, run)
     rows = [row for row in run.metrics() if "loss" in row]
-    seconds = sorted(after["seconds"] - before["seconds"] for before, after in zip(rows, rows[1:], strict=False))
+    seconds = sorted(after["seconds"] - before["seconds"] for before, after in itertools.pairwise(rows))
     weights = list(model.backbone.model.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     width, layers = model.head.residual_ID.shape[1], settings.model.lora.top_layers or 30
