@@ -79,6 +79,9 @@ def test_a_gate_lets_those_think_whose_answer_is_uncertain(cascade):
     assert [bool(thought.token_ids.size) for thought in answer.ranking.thoughts] == thinks.tolist()
     assert [any(reason.token_ids.size for reason in row) for row in answer.ranking.reasons] == thinks.tolist()
     np.testing.assert_array_equal(answer.ranking.items_BK[~thinks], plain.ranking.items_BK[~thinks])
+    hurried = gated.recommend(REQUESTS, 4, budget=Budget(milliseconds=1e-6))
+    assert "retriever without a thought" in hurried.degraded, "the gate's own time is spent, too"
+    assert hurried.ranking.cost.tokens == 0
     with refused("think auto needs a threshold"):
         cascade.recommend(REQUESTS, 4, think="auto")
 

@@ -4,7 +4,7 @@ Shape legend: B requests, K places.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,12 @@ def picked(answer: Ranking, rows: Int64[np.ndarray, "_"]) -> Ranking:
         elif isinstance(value, Latent):
             chosen[field.name] = Latent(*(getattr(value, one.name)[rows] for one in fields(Latent)))
     return Ranking(**chosen)
+
+
+def longer(answer: Ranking, seconds: float) -> Ranking:
+    """Return an answer that took so much longer."""
+    cost = answer.cost or Cost(0.0)
+    return replace(answer, cost=replace(cost, seconds=cost.seconds + seconds))
 
 
 def nothing(k: int) -> Ranking:

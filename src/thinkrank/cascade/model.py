@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int32, Int64, Integer
 
-from thinkrank.cascade.answers import Recommendation, assembled, joined, nothing
+from thinkrank.cascade.answers import Recommendation, assembled, joined, longer, nothing
 from thinkrank.cascade.asking import Rows, can_think, how, in_our_rows, timed
 from thinkrank.cascade.gate import entropies
 from thinkrank.cascade.gathering import final, some, stacked
@@ -238,8 +238,14 @@ class Cascade:
         return found
 
     def _gated(self, requests: Requests, dropped: list[Int64[np.ndarray, "_"]], wish: _Wish) -> Recommendation:
-        """Answer a few requests, thinking where the retriever's answer without a thought is uncertain."""
+        """Answer a few requests, thinking where the retriever's answer without a thought is uncertain.
+
+        What the gate takes counts as the retriever's.
+        """
         found = self._found(requests, dropped, replace(wish, think=False))
+        assert found.cost is not None  # noqa: S101 - it was timed
+        spent = found.cost.seconds
+        wish = replace(wish, budget=wish.budget.left(1000 * spent / len(requests), 0.0))
         thinks_B = entropies(found.scores_BK[:, : self.config.candidates]) >= (self.config.threshold or 0.0)
         parts, rows = [], []
         for think in (False, True):
@@ -248,7 +254,9 @@ class Cascade:
                 group = some(requests, rows_G)
                 parts.append(self._answered(group, [dropped[row] for row in rows_G], replace(wish, think=think)))
                 rows.append(rows_G)
-        return assembled(parts, np.argsort(np.concatenate(rows)))
+        answer = assembled(parts, np.argsort(np.concatenate(rows)))
+        retrieved = longer(answer.stages["retrieve"], spent)
+        return replace(answer, ranking=longer(answer.ranking, spent), stages={**answer.stages, "retrieve": retrieved})
 
     def _answered(self, requests: Requests, dropped: list[Int64[np.ndarray, "_"]], wish: _Wish) -> Recommendation:
         """Answer a few requests, and tell what was left out."""
