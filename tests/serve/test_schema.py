@@ -23,7 +23,7 @@ def schema(thinker, dataset):
 
 
 LEFT_OUT = {"unsupported_method", "missing_required_header", "ignored_auth", "positive_data_acceptance"}
-"""Checks of what is no part of a description without keys; and of made-up requests, whose ids nobody has, being taken."""
+"""Checks of what no description without keys holds; and of made-up requests, whose ids nobody has, being taken."""
 
 
 @pytest.mark.filterwarnings(
