@@ -92,6 +92,11 @@ def recipe(stage: str):
     return {"retrieve": retrieval, "rank": ranking, "rerank": reranking}[stage].RECIPE
 
 
+def sized(stage):
+    """Return the settings of a run, fitted to its data."""
+    return recipe(stage).sized(SETTINGS[stage], SETTINGS[stage].data.load_split())
+
+
 def weights(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted((folder / "model").glob("*.safetensors"))}
 
@@ -111,7 +116,7 @@ def interrupting(title: str, total: int):
 def test_a_run_holds_its_settings_its_phases_and_its_model(runs, stage):
     folder = runs(stage)
     assert {path.name for path in folder.iterdir()} == {"config.toml", "manifest.json", "model"} | INSIDE[stage]
-    assert recipe(stage).settings.from_run(folder) == SETTINGS[stage]
+    assert recipe(stage).settings.from_run(folder) == sized(stage)
     assert recipe_of(folder) is recipe(stage)
 
 
@@ -155,7 +160,7 @@ def test_a_run_that_was_stopped_is_not_opened_but_told_how_to_go_on(stage, tmp_p
 @stages
 def test_an_opened_run_is_judged_and_the_figures_do_not_change(runs, stage):
     opened = open_run(runs(stage), device="cpu")
-    assert opened.settings == SETTINGS[stage]
+    assert opened.settings == sized(stage)
     options = EvaluationOptions(samples=12, best_of=2)
     judged = evaluate(opened, options)
     again = evaluate(open_run(runs(stage), device="cpu"), options)

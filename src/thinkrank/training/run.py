@@ -58,6 +58,7 @@ class Run:
     ) -> None:
         self.folder = Path(folder)
         self.config = without_none(config)
+        self._row: dict[str, Any] = {}
         self._following = Following(report_to, self.folder, self.config)
         self.folder.mkdir(parents=True, exist_ok=True)
         config_file = self.folder / CONFIG
@@ -93,32 +94,41 @@ class Run:
         """Return the path of the log."""
         return self.folder / METRICS
 
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Append one row to the log; each row has a `step`."""
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Add figures to the row of their `step`; a row is written when the next one begins, or by `flush`."""
+        if self._row and self._row["step"] != values["step"]:
+            self.flush()
+        self._row |= values
+
+    def flush(self) -> None:
+        """Append the row that is being gathered to the log."""
+        if not self._row:
+            return
         with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self._following.log(row)
+            file.write(json.dumps(self._row) + "\n")
+        self._following.log(self._row)
+        self._row = {}
 
     def close(self) -> None:
-        """End the trackers that follow this run; a later row starts them again."""
+        """Write what was gathered, and end the trackers that follow this run; a later row starts them again."""
+        self.flush()
         self._following.end()
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read the log; a last line that a kill cut short is left out."""
-        if not self.metrics_file.exists():
-            return []
-        lines = self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
+        """Read the log, a row for each step; a last line that a kill cut short is left out."""
+        is_there = self.metrics_file.exists()
+        lines = self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True) if is_there else []
         rows = []
         for number, line in enumerate(lines, 1):
             try:
                 rows += [json.loads(line)] if line.endswith("\n") else []
             except ValueError as error:
                 raise ThinkrankError(f"{self.metrics_file}: line {number} is damaged: delete that line") from error
-        return rows
+        return [*rows, dict(self._row)] if self._row else rows
 
     def rewind(self, step: int) -> None:
         """Drop log rows of updates after this step: a resumed run makes them again."""
-        kept = [row for row in self.metrics() if row["step"] <= step]
+        kept, self._row = [row for row in self.metrics() if row["step"] <= step], {}
         _write_text(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
 
     def _kept_manifest(self, made: dict[str, Any]) -> dict[str, Any]:
@@ -146,9 +156,15 @@ class UnsavedRun(Run):
         self.config, self.manifest = {}, {}
         self._rows: list[dict[str, Any]] = []
 
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Keep one row."""
-        self._rows.append(dict(row))
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Add figures to the row of their step."""
+        if self._rows and self._rows[-1]["step"] == values["step"]:
+            self._rows[-1] |= values
+        else:
+            self._rows.append(dict(values))
+
+    def flush(self) -> None:
+        """Do nothing: there is no file."""
 
     def close(self) -> None:
         """Do nothing: no tracker follows."""

@@ -287,12 +287,13 @@ class Trainer(ABC, Generic[OptionsT]):
             **optimizer_tensors(self.optimizer),
             "torch_rng": torch.get_rng_state(),
         }
+        self.run.flush()  # a resumed run makes no row again of a step that is behind it
         extra = self.extra_state()
         state = {**vars(self.counters), **({"extra": extra} if extra else {})}
         write_checkpoint(self.run.checkpoints, self.counters.step, tensors, state)
 
     def log(self, **values: Any) -> None:
-        """Append a row to the run's log."""
+        """Add figures to this step's row of the run's log."""
         counters = self.counters
         if not self.world.is_first:
             return
