@@ -70,8 +70,9 @@ class OfNewest(Cascade):
     kind = "of-newest"
 
     @classmethod
-    def from_pretrained(cls, where):
-        return super().from_pretrained(where, stages={"retrieve": f"{__name__}:Newest"})
+    def from_pretrained(cls, where, *, device="auto", stages=None):
+        named = {"retrieve": f"{__name__}:Newest", **(stages or {})}
+        return super().from_pretrained(where, device=device, stages=named)
 
 
 @pytest.fixture(scope="module")

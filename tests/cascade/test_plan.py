@@ -72,4 +72,4 @@ def test_costs_are_means_that_lean_to_the_newest_and_unknown_ones_are_nothing():
     assert "rank" not in costs.known
     costs.measured("rank", 100, 0.2, 0, thoughts=0)
     silent = FULL.without_thought("rank")
-    assert costs.of(silent, ("rank",)) == (pytest.approx(80), 0.0)
+    assert costs.of(silent, ("rank",)) == pytest.approx((80, 0))

@@ -3,17 +3,14 @@
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from cli.test_cli import thinkrank
+from data.dirty_shop import write_dirty_shop
 from thinkrank.data import Dataset
-
-sys.path.append(str(Path(__file__).parents[1] / "data"))
-from dirty_shop import write_dirty_shop
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "data.md"
 

@@ -45,5 +45,5 @@ def test_each_test_is_the_paired_test_and_holm_corrects_for_all_of_them():
     for (test, _), expected in zip(together, alone, strict=True):
         assert test.p_value == expected.p_value
         assert vars(test.difference) == pytest.approx(vars(expected.difference))
-    low, high = sorted(test.p_value for test, _ in together)
-    assert sorted(corrected for _, corrected in together) == [min(1, 2 * low), max(min(1, 2 * low), high)]
+    low, high = sorted(test.p_value or 0.0 for test, _ in together)
+    assert sorted(corrected or 0.0 for _, corrected in together) == [min(1, 2 * low), max(min(1, 2 * low), high)]

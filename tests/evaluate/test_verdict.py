@@ -52,7 +52,8 @@ def test_in_words_it_says_who_is_surely_beaten_and_who_is_not():
     assert told.endswith("better than low, worse than high; no sure difference from same.")
     assert in_words(fixed, "ours", ["same"], does="sorts") == "Sorts neither surely better nor surely worse than same."
     few = Fixed([0, 1], ours=[1, 1], low=[0, 0], best=[0, 0])
-    assert in_words(few, "ours", ["low", "best"], does="sorts").startswith("2 users are too few to tell whether it sorts")
+    said = in_words(few, "ours", ["low", "best"], does="sorts")
+    assert said.startswith("2 users are too few to tell whether it sorts")
 
 
 @pytest.mark.parametrize(("gain", "said"), [(0.2, "better"), (-0.2, "worse"), (0.0, "no sure difference")])

@@ -4,6 +4,7 @@ import json
 import tomllib
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from thinkrank.training.lock import locked
 
 SHOP = ["users=30", "items=40", "styles=8", "kinds=8", "events=8"]
 TINY = ["model.backbone=tiny", "model.dtype=float32"]
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "retrieve": retrieve_settings(
         Preset.thoughts,
         Layers(

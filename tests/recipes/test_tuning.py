@@ -60,9 +60,7 @@ def test_the_minutes_are_shared_and_what_is_beside_training_is_counted():
 def test_proposals_are_within_bounds_and_follow_from_the_trials():
     pytest.importorskip("optuna")
     space = {"a.rate": Between(1e-4, 1e-2), "b.width": (8, 16)}
-    done = [
-        Trial(n, {"a.rate": 10.0 ** -(2 + n / 5), "b.width": 8}, 1.0 - n / 10, "ndcg", 1.0, 1.0) for n in range(8)
-    ]
+    done = [Trial(n, {"a.rate": 10.0 ** -(2 + n / 5), "b.width": 8}, 1.0 - n / 10, "ndcg", 1.0, 1.0) for n in range(8)]
     proposed = _proposed(done, space, 0)
     assert proposed == _proposed(done, space, 0)
     assert 1e-4 <= proposed["a.rate"] <= 1e-2

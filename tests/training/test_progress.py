@@ -18,7 +18,7 @@ def clock(monkeypatch):
     class Clock:
         now = 100.0
 
-    monkeypatch.setattr(module.time, "monotonic", lambda: Clock.now)
+    monkeypatch.setattr("thinkrank.training.progress.time.monotonic", lambda: Clock.now)
     return Clock
 
 

@@ -22,10 +22,10 @@ def rank(
 ) -> None:
     """Score and sort each user's candidates, with the reason for each score.
 
-    Histories are those of the run's data set, up to the list's time or event if the table has one. The answer has the columns request (from 0), user, place, item, title,
-    score, shown_at (the candidate's place in the file, among its user's) and, if the model thinks, reason. Each reason
-    is checked: reason_claims_checked, reason_claims_true and reason_may_be_shown tell what came of it, and the cell of
-    one that should not be shown is empty.
+    Histories are those of the run's data set, up to the list's time or event if the table has one. The answer has the
+    columns request (from 0), user, place, item, title, score, shown_at (the candidate's place in the file, among its
+    user's) and, if the model thinks, reason. Each reason is checked: reason_claims_checked, reason_claims_true and
+    reason_may_be_shown tell what came of it, and the cell of one that should not be shown is empty.
 
     Example: `thinkrank rank runs/rank candidates.csv --out ranked.csv`
     """

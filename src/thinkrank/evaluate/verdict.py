@@ -25,7 +25,9 @@ def in_words(figures: Figures, system: str, others: Sequence[str], metric: str =
     if all(p_value is None for p_value in corrected):
         users = "1 user is" if tests[0].num_clusters == 1 else f"{tests[0].num_clusters} users are"
         return f"{users} too few to tell whether it {does} better or worse than {_listed(others)}."
-    better, worse, unsure = [], [], []
+    better: list[str] = []
+    worse: list[str] = []
+    unsure: list[str] = []
     for other, test, p_value in zip(others, tests, corrected, strict=True):
         is_sure = p_value is not None and p_value < SURE
         (unsure if not is_sure else better if test.difference.value > 0 else worse).append(other)

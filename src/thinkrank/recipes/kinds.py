@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 TABLES = {"cascade": "cascade", "rank": "cold_start", "rerank": "evaluator", "retrieve": "training"}
-"""Per stage, the table of settings that only its runs have; but a cascade's, which come first, have a retriever's too."""
+"""Per stage, the table of settings that only its runs have; a cascade's, which come first, have a retriever's too."""
 
 
 def stage_of(folder: Path) -> str | None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from pydantic import Field, field_validator
 
@@ -59,6 +59,8 @@ from thinkrank.training.progress import Expected
 from thinkrank.training.rehearsal import seconds_of
 
 logger = logging.getLogger(__name__)
+
+SettingsT = TypeVar("SettingsT", bound="RetrieveSettings")
 
 FUSED = "R²ec and the crowd"
 JOINING = "joining with the crowd"
@@ -136,7 +138,7 @@ class RetrievalRecipe:
         """Return the seed of the contrastive training."""
         return settings.training.seed
 
-    def sized(self, settings: RetrieveSettings, split: Split) -> RetrieveSettings:
+    def sized(self, settings: SettingsT, split: Split) -> SettingsT:
         """Fit what was not set to the data's size; see `thinkrank.recipes.sizing`."""
         model, training = sized(settings.model, settings.training, split)
         crowd, num_items = settings.crowd, len(split.dataset.catalogue)

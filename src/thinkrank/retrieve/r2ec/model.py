@@ -324,7 +324,9 @@ class R2ec:
         """Return the 1-based place of each target in the whole catalogue, equal scores before it.
 
         Args:
-            requests, think, thought_options: as for `retrieve`.
+            requests: as for `retrieve`, and so
+            think: and
+            thought_options: are.
             targets_B: catalogue rows.
             filter_seen: leave the items of the history out; such a target has the place I + 1.
         """
@@ -356,7 +358,9 @@ class R2ec:
         """Sort each request's candidates; equal scores are ordered by catalogue row.
 
         Args:
-            requests, think, thought_options: as for `retrieve`.
+            requests: as for `retrieve`, and so
+            think: and
+            thought_options: are.
             candidates: a list for each request; see `Candidates.of`.
 
         Raises:
