@@ -35,7 +35,7 @@ def baselines(
     Settings are chosen one after the other by NDCG@10 on 2,000 validation samples (`--set samples=N`); each system may
     use an equal share of the minutes that are left, and is fitted once even if that takes longer. Writes tuning.json
     (what was tried and chosen, seconds spent), results.json, comparisons.json and a folder for each system, which
-    `thinkrank.load` opens, for example to fuse it with others.
+    `thinkrank.load` opens, for example to combine it with others.
 
     The same command again goes on with the systems that are left: one that is done is not tuned again.
 

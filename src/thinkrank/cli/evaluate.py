@@ -33,7 +33,7 @@ def evaluate(
         bool, typer.Option("--sasrec", help="Also train SASRec, by the run's seed, and measure it (minutes on a CPU).")
     ] = False,
     parts: Annotated[
-        bool, typer.Option("--parts", help="Also measure what a fused retriever loses without each part.")
+        bool, typer.Option("--parts", help="Also measure what a combined retriever loses without each part.")
     ] = False,
     seen: Annotated[bool, typer.Option("--seen", help="Leave items of the history in the ranking.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the drawn samples.")] = 0,
@@ -47,8 +47,8 @@ def evaluate(
 ) -> None:
     """Judge a run on held-out samples, beside baselines, and write the report.
 
-    A retriever ranks the whole catalogue and a ranker its run's candidate sets, beside popularity and item-kNN; a list
-    writer answers displayed lists, greedily and with the evaluator's best of several, beside the order displayed.
+    A retriever ranks the whole catalogue and a ranker its run's candidate sets, beside popularity and item-kNN; a
+    re-ranker answers displayed lists, greedily and with the evaluator's best of several, beside the order displayed.
     Writes results.json, comparisons.json (with the protocol) and report.html into the run's folder.
 
     Example: `thinkrank evaluate runs/demo --samples 2000 --think`

@@ -50,7 +50,7 @@ def retrieve(
     dry_run: options.DryRun = False,
     json_output: options.Json = False,
 ) -> None:
-    """Train R²ec, which reads item texts, and fuse it with what the crowd did.
+    """Train R²ec, which reads item texts, and combine it with models that count and one that compares texts.
 
     How long it trains, and in what steps, comes from the data's size; --minutes ends it earlier, by the clock. With
     `--preset thoughts` it learns to think: first from thoughts that rules write, then by RecPO.
@@ -101,9 +101,9 @@ def rank(
     dry_run: options.DryRun = False,
     json_output: options.Json = False,
 ) -> None:
-    """Train R2Rank: traces by a teacher, a cold start on them, then the reward of lists.
+    """Train R2Rank: example thoughts by a teacher, a supervised phase on them, then the reward of lists.
 
-    Ctrl-C or a power cut loses nothing: the same command goes on from the last trace or checkpoint.
+    Ctrl-C or a power cut loses nothing: the same command goes on from the last example thought or checkpoint.
 
     Examples: `thinkrank train rank movielens-100k --out runs/rank --set reinforce.steps=80`,
     `thinkrank train rank --set model.thinks=false --out runs/plain`
