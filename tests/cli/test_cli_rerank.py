@@ -48,7 +48,13 @@ def test_a_list_writer_is_evaluated_beside_the_displayed_order(run):
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     best = "EGLR, the evaluator's best of 8"
-    assert {row["system"] for row in rows} == {"displayed order", "EGLR, no thinking", "EGLR", best}
+    assert {row["system"] for row in rows} == {
+        "displayed order",
+        "best possible order",
+        "EGLR, no thinking",
+        "EGLR",
+        best,
+    }
     assert {(row["n"], row["split"]) for row in rows if row["metric"] == "ndcg@10"} == {(30, "valid")}
     assert best in Path(run, "report.html").read_text(encoding="utf-8").replace("&#x27;", "'")
     shown = thinkrank("evaluate", run, "--samples", "30")
@@ -66,7 +72,7 @@ def test_a_writer_without_an_evaluator_is_evaluated_without_it(tmp_path):
     assert thinkrank(*command, "--set", "model.reasoning.mode=none").returncode == 0
     done = thinkrank("evaluate", str(tmp_path / "run"), "--samples", "1", "--json")
     assert done.returncode == 0, done.stderr
-    assert {row["system"] for row in json.loads(done.stdout)} == {"displayed order", "EGLR"}
+    assert {row["system"] for row in json.loads(done.stdout)} == {"displayed order", "best possible order", "EGLR"}
 
 
 def test_the_best_of_several_is_judged_on_the_places_that_were_trained(tmp_path):

@@ -28,7 +28,7 @@ def test_the_demo_leaves_a_judged_run_with_a_list_writer_inside_and_is_then_reus
     assert "claims: checked" in first.out
     rows = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert {row["system"] for row in rows} == {
-        "popularity", "item-kNN", "EASE", "ALS", "R²ec, no thought", "R²ec and the crowd",
+        "popularity", "item-kNN", "EASE", "text", "ALS", "R²ec, no thought", "R²ec and the crowd",
     }  # fmt: skip
     figures = [row["value"] for row in rows if row["metric"] == "ndcg@10"]
     assert figures == sorted(figures, reverse=True)

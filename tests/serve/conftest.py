@@ -1,5 +1,7 @@
 """A small run of every kind, served."""
 
+import copy
+
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
@@ -34,7 +36,8 @@ def thinker(dataset):
 
 def served_thinker(thinker, dataset, **options):
     """Serve the same weights with engines and memories of their own."""
-    model = R2ec(thinker.config, thinker.backbone, dataset.catalogue, thinker.head, thinker.states)
+    head, states = copy.deepcopy((thinker.head, thinker.states))  # a server may add items
+    model = R2ec(thinker.config, thinker.backbone, dataset.catalogue, head, states)
     reasons = Reasons.of(split_dataset(dataset), "film")
     options = ServeOptions(**{"hosts": HOSTS, **options})
     return Served.of(model, options, name="thinker", version="v1", dataset=dataset, reasons=reasons), options

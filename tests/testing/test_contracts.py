@@ -81,7 +81,7 @@ class WithoutTitles(Popularity):
 RETRIEVERS = [
     (Optimistic, "test_the_place_of_a_target_is_counted_among_all_items", {"filter_seen": False}),
     (Forgetful, "test_what_was_seen_is_left_out", {}),
-    (Forgetful, "test_more_than_the_catalogue_is_filled_up", {}),
+    (Forgetful, "test_more_than_the_catalogue_is_the_whole_catalogue", {}),
     (InCompany, "test_company_in_the_batch_does_not_matter", {}),
     (Trusting, "test_an_item_outside_the_catalogue_is_refused", {"item": -1}),
     (Trusting, "test_what_is_no_request_is_refused", {"asked": [[1.5]]}),
