@@ -27,7 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     world = ControlWorld(relay_settings(HERE / "relay.toml"), arguments.runs / "control", progress=console_progress)
-    model, training, recpo = preset(Preset.thinkrank)
+    model, training, recpo = preset(Preset.thoughts)
     budgets = [Budget.of(training, recpo, window=model.prompt.history_window)]
     if arguments.studies:
         budgets = [budget for file in arguments.studies for budget, _ in study_budgets(file).values()]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from thinkrank.recipes.cascade import CascadeSettings
 from thinkrank.recipes.described import described
 from thinkrank.recipes.layers import setting_names
 from thinkrank.recipes.ranking import RankSettings
@@ -10,12 +11,19 @@ from thinkrank.recipes.retrieval import RetrieveSettings
 
 
 @pytest.mark.parametrize(
-    ("kind", "model"), [("retrieve", RetrieveSettings), ("rank", RankSettings), ("rerank", RerankSettings)]
+    ("kind", "model"),
+    [
+        ("retrieve", RetrieveSettings),
+        ("rank", RankSettings),
+        ("rerank", RerankSettings),
+        ("cascade", CascadeSettings),
+    ],
 )
 def test_every_setting_is_described_in_a_sentence(kind, model):
     found = described(kind)
     assert [one.name for one in found] == setting_names(model)
     assert all(one.description and one.type for one in found)
+    assert not any("Undefined" in one.default or "Annotated" in one.type for one in found)
 
 
 def test_types_bounds_and_defaults_are_those_of_the_fields():

@@ -9,7 +9,7 @@ from thinkrank.cli import options, tables
 from thinkrank.errors import ThinkrankError
 from thinkrank.training.progress import console_progress
 
-STAGES = ("retrieve", "rank", "rerank", "baselines")
+STAGES = ("retrieve", "rank", "rerank", "cascade", "baselines")
 
 
 def settings(
@@ -37,7 +37,7 @@ def settings(
     found = {
         kind: [
             setting
-            for setting in described(cast(Literal["retrieve", "rank", "rerank", "baselines"], kind))
+            for setting in described(cast(Literal["retrieve", "rank", "rerank", "cascade", "baselines"], kind))
             if grep is None or grep.lower() in f"{setting.name} {setting.description}".lower()
         ]
         for kind in kinds

@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from thinkrank.options import Options
 from thinkrank.recipes.baseline_run import baseline_settings
+from thinkrank.recipes.cascade import cascade_settings
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.ranking import rank_settings
@@ -30,7 +32,7 @@ class Described:
     Attributes:
         name: dotted, as --set takes it.
         type: what it may be.
-        default: as TOML writes it; "none" where it is absent unless set.
+        default: as TOML writes it; "none" where it is absent unless set, "required" where its table needs it.
         bounds: of a number, in words; empty where there are none.
         description: what it does.
     """
@@ -42,16 +44,17 @@ class Described:
     description: str
 
 
-def described(kind: Literal["retrieve", "rank", "rerank", "baselines"]) -> list[Described]:
+def described(kind: Literal["retrieve", "rank", "rerank", "cascade", "baselines"]) -> list[Described]:
     """Describe the settings of a command, with the defaults that it has without any."""
     make: dict[str, Callable[[], BaseModel]] = {
         "retrieve": lambda: retrieve_settings(Preset.thinkrank, Layers()),
         "rank": lambda: rank_settings(Layers()),
         "rerank": lambda: rerank_settings(Layers()),
+        "cascade": lambda: cascade_settings(Preset.thinkrank, Layers()),
         "baselines": lambda: baseline_settings(Layers()),
     }
     made = make[kind]()
-    fitted = {f"training.{name}" for name in FITTED} if kind == "retrieve" else set()
+    fitted = {f"training.{name}" for name in FITTED} if kind in ("retrieve", "cascade") else set()
     return [
         replace(one, default="fitted to the data") if one.name in fitted else one for one in _of(type(made), made, "")
     ]
@@ -77,9 +80,9 @@ def _parts(annotation: Any) -> tuple[Any, ...]:
 
 def _type(annotation: Any) -> str:
     """Name a type in words that somebody who writes TOML knows."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _type(typing.get_args(annotation)[0])
     parts = [part for part in _parts(annotation) if part is not type(None)]
+    if typing.get_origin(parts[0]) is typing.Annotated:
+        return _type(typing.get_args(parts[0])[0])
     if len(parts) > 1:
         return " or ".join(map(_type, parts))
     origin, inner = typing.get_origin(parts[0]), typing.get_args(parts[0])
@@ -108,6 +111,8 @@ def _sentence(info: FieldInfo) -> str:
 
 
 def _toml(value: Any) -> str:
+    if value is PydanticUndefined:
+        return "required"
     if value is None:
         return "none"
     if isinstance(value, Options):
