@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LISTS = "lists"
 """Folder of the re-ranker inside the run."""
 
-DEMO_MINUTES = 7.0
+DEMO_MINUTES = 6.0
 """Of training; reading the titles, the baselines' settings and judging on every test sample come on top."""
 
 
@@ -65,6 +65,7 @@ def demo(
     _say_reasons(opened)
     _say(f"{(time.perf_counter() - started) / 60:.1f} minutes. Now try:\n")
     _say(f'  thinkrank recommend {out} -H "Toy Story" -H "Aladdin" -H "The Lion King"\n')
+    _say(f"  thinkrank serve {out}    # a page to look inside\n")
 
 
 def _say_reasons(opened: "OpenRun") -> None:

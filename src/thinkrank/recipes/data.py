@@ -135,7 +135,8 @@ LoadedT = TypeVar("LoadedT", Dataset, ImpressionDataset)
 def told(data: LoadedT) -> LoadedT:
     """Say what was dropped or repaired when data was read, to whoever waits for it; return it as it is."""
     for notice in data.notices:
-        logger.warning("%s: %s", data.name, notice)
+        about = f"{data.name}: "
+        logger.warning("%s%s", "" if notice.startswith(about) else about, notice)
     return data
 
 
