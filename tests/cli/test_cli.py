@@ -153,7 +153,7 @@ def test_settings_are_found_by_a_word():
     shown = thinkrank("settings", "retrieve", "--grep", "grad_clip")
     assert "training.grad_clip = 1.0  (number, above 0)" in shown.stdout
     listed = json.loads(thinkrank("settings", "--json").stdout)
-    assert listed.keys() == {"retrieve", "rank", "rerank", "baselines"}
+    assert listed.keys() == {"retrieve", "rank", "rerank", "cascade", "baselines"}
 
 
 @pytest.mark.parametrize(

@@ -148,9 +148,17 @@ def test_a_crowd_is_answered_as_the_cascade_answers_each(live, plain, dataset):
             )
         if one["think"] and one["temperature"] is None:
             assert answer["thought"]["text"] == expected.thoughts[0].text
-    shown = dict(line.rsplit(" ", 1) for line in httpx.get(f"{address}/metrics").text.splitlines() if line[0] != "#")
-    assert float(shown["thinkrank_calls"]) < float(shown["thinkrank_calls_requests"]) == len(asked)
-    assert float(shown["thinkrank_histories_hits"]) > 0
+    before = told(address)
+    assert before["thinkrank_calls"] < before["thinkrank_calls_requests"] == len(asked)
+    longer = {"history": ["i06", "i07", "i08", "i09"], "k": 4, "think": True}
+    assert httpx.post(f"{address}/v1/recommend", json=longer, timeout=60).status_code == 200
+    assert told(address)["thinkrank_histories_hits"] > before["thinkrank_histories_hits"]
+
+
+def told(address):
+    lines = httpx.get(f"{address}/metrics").text.splitlines()
+    shown = (line.rsplit(" ", 1) for line in lines if line[0] != "#" and "{" not in line)
+    return {name: float(value) for name, value in shown}
 
 
 def test_too_many_are_told_to_come_again_and_the_accepted_are_answered(thinker, dataset):
