@@ -34,7 +34,7 @@ def demo(
     of texts are combined with it. A small re-ranker that pauses to think is trained as well, on simulated clicks, and
     is part of the report.
 
-    Takes about 12 minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the last
+    Takes about 10 minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the last
     checkpoint, and a finished run is reused.
     """
     from thinkrank.recipes import reranking, retrieval
