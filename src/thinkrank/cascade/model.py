@@ -403,9 +403,10 @@ class Cascade:
         config = read_config(folder, cls.kind, CascadeConfig)
         found: dict[str, Any] = {}
         for name in STAGES:
-            stage = imported(given[name]) if isinstance(given.get(name), str) else given.get(name)
+            stage: Any = imported(given[name]) if isinstance(given.get(name), str) else given.get(name)
             if isinstance(stage, type):
-                found[name] = stage.from_pretrained(folder / name)  # type: ignore[attr-defined]
+                own: Any = stage
+                found[name] = own.from_pretrained(folder / name)
             elif stage is not None:
                 found[name] = stage
             elif name in config.classes:

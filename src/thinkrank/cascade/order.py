@@ -4,30 +4,45 @@ Shape legend: B requests, N candidates of the stage, W whole list, K places of i
 """
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int32, Int64
 
 from thinkrank.cascade.options import Blend
+from thinkrank.errors import ThinkrankError
 from thinkrank.stages.answers import Ranking
 
 _GAP = 1e-5
 """Between the last that a stage sorted and what stands behind, so that rounding makes no tie of them."""
 
 
+def columns_of(answer: Ranking) -> Int32[np.ndarray, "B K"]:
+    """Return which candidate stands on each place of a stage's answer.
+
+    Raises:
+        ThinkrankError: if the stage does not say.
+    """
+    if answer.columns_BK is None:
+        raise ThinkrankError(
+            "a ranker or re-ranker of a cascade must say which candidate each item is: "
+            "answer with Ranking(..., columns_BK=...)"
+        )
+    return answer.columns_BK
+
+
 def own_scores(answer: Ranking, num_candidates: int) -> Float64[np.ndarray, "B N"]:
     """Return a stage's scores of its candidates, in the order given.
 
-    A list writer's numbers say how likely each choice was and are no order; then the score is minus the logarithm of
+    A re-ranker's numbers say how likely each choice was and are no order; then the score is minus the logarithm of
     the place. What a stage did not answer scores below all that it did.
     """
-    assert answer.columns_BK is not None  # noqa: S101 - whoever is given candidates says columns
+    columns_BK = columns_of(answer)
     scores_BK = answer.scores_BK.astype(np.float64)
-    there_BK = answer.columns_BK >= 0
+    there_BK = columns_BK >= 0
     falls_BK = np.where(there_BK[:, 1:], scores_BK[:, 1:] <= scores_BK[:, :-1], True)
     if answer.latent is not None or not falls_BK.all():
         scores_BK = np.broadcast_to(-np.log(np.arange(scores_BK.shape[1]) + 1.0), scores_BK.shape)
     scores_BN = np.full((len(answer), num_candidates), np.nan)
     rows, places = np.nonzero(there_BK)
-    scores_BN[rows, answer.columns_BK[rows, places]] = scores_BK[rows, places]
+    scores_BN[rows, columns_BK[rows, places]] = scores_BK[rows, places]
     lowest_B1 = np.where(there_BK, scores_BK, np.inf).min(axis=1, keepdims=True, initial=0.0)
     return np.where(np.isnan(scores_BN), lowest_B1 - 1, scores_BN)
 

@@ -138,8 +138,8 @@ class Clock:
     def _dates_of(self, file: str, raw: pl.Series) -> pl.DataFrame:
         if raw.dtype == pl.Date:
             return _parts(raw.cast(pl.Int64) * (_DAY * 1_000_000))
-        if raw.dtype == pl.Datetime:
-            fine = raw.dt.epoch("ns") % 1000 if raw.dtype.time_unit == "ns" else 0  # type: ignore[attr-defined]
+        if isinstance(raw.dtype, pl.Datetime):
+            fine = raw.dt.epoch("ns") % 1000 if raw.dtype.time_unit == "ns" else 0
             return _parts(raw.dt.epoch("us")).with_columns(pl.col("fine") + fine)
         texts = (
             raw.cast(pl.String).str.replace(_BASIC, "${1}-${2}-${3} ${4}:${5}").str.replace(_BASIC_SECONDS, "${1}:${2}")

@@ -48,7 +48,7 @@ class Table:
         for table in tables:
             parts.append((before, table.file))
             frames.append(table.frame.with_columns((pl.col(ROW) + before).cast(pl.UInt32)))
-            before += int(table.frame[ROW].max() or 0)  # type: ignore[arg-type]
+            before += int(table.frame.select(pl.col(ROW).max()).item() or 0)
         names = f"{tables[0].file} and {len(tables) - 1} more"
         return cls(names, pl.concat(frames, how="diagonal_relaxed"), tuple(parts))
 
