@@ -48,9 +48,10 @@ def dense(table, queries_BD):
     k=st.integers(1, 45),
     seed=st.integers(0, 999),
     filter_seen=st.booleans(),
+    tile=st.sampled_from([2, 3, 64]),
 )
 def test_answers_and_places_are_those_of_the_matrix_of_scores_ties_included(
-    num_items, block_rows, k, seed, filter_seen
+    num_items, block_rows, k, seed, filter_seen, tile
 ):
     table = table_of(num_items, 2, block_rows=block_rows, seed=seed, whole=True, bias_I=torch.ones(num_items))
     table.withdraw(torch.tensor([seed % num_items]))
@@ -60,7 +61,9 @@ def test_answers_and_places_are_those_of_the_matrix_of_scores_ties_included(
         scores_BI = mask_seen(scores_BI, histories)
     exclude = items_of(histories) if filter_seen else None
     expected = top_k(scores_BI, histories, k, filter_seen=False)
-    items_BK, scores_BK = table.search(queries_BD, k, exclude=exclude)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(item_table, "_TILE", tile)
+        items_BK, scores_BK = table.search(queries_BD, k, exclude=exclude)
     np.testing.assert_array_equal(items_BK.numpy(), expected.items_BK)
     np.testing.assert_array_equal(scores_BK.numpy(), expected.scores_BK)
     targets_B = torch.from_numpy(np.random.default_rng(seed).integers(0, num_items, 5))
@@ -216,6 +219,61 @@ def test_a_writable_table_keeps_what_is_written_and_grows(tmp_path):
     assert again.rows_ID[[1, 23, 24], 0].tolist() == [2.0, 3.0, 4.0]
     assert again.written_I[[1, 23, 24]].tolist() == [1, 2, 3]
     assert list(tmp_path.glob("*.npy")) == [tmp_path / "vectors.npy"]
+
+
+def test_half_the_size_on_the_disk_gives_the_answers_of_the_rounded_vectors(tmp_path):
+    table = table_of(500, block_rows=128, bias_I=torch.randn(500))
+    table.save(tmp_path / "whole")
+    table.save(tmp_path / "half", dtype=torch.float16)
+    sizes = [(tmp_path / name / "vectors.npy").stat().st_size for name in ("whole", "half")]
+    assert sizes[0] - sizes[1] == 500 * 6 * 2
+    rounded = ItemTable(table.rows_ID.half().float(), table.bias_I, block_rows=128)
+    half = ItemTable.open(tmp_path / "half", block_rows=128)
+    assert half.rows_ID.dtype == torch.float16
+    queries_BD, histories = asked(num_items=500)
+    exclude = items_of(histories)
+    for one, other in zip(
+        rounded.search(queries_BD, 9, exclude=exclude), half.search(queries_BD, 9, exclude=exclude), strict=True
+    ):
+        assert torch.equal(one, other)
+    items_BN = torch.randint(0, 500, (9, 4))
+    assert torch.equal(rounded.scores_of(queries_BD, items_BN), half.scores_of(queries_BD, items_BN))
+    slopes = []
+    for one in (rounded, half):
+        queries_PD = queries_BD.clone().requires_grad_()
+        slopes.append(torch.autograd.grad(one.log_normaliser(queries_PD).sum(), queries_PD)[0])
+    assert torch.equal(*slopes)
+
+
+def test_a_table_that_memory_need_not_hold_is_made_and_written_on_the_disk(tmp_path):
+    table = ItemTable.create(tmp_path, 3000, 6)
+    rows_ID = torch.randn(3000, 6).half()
+    for rows_N in torch.arange(3000).split(1000):
+        table.write(rows_N, rows_ID[rows_N], step=2)
+    queries_BD, _ = asked()
+    expected = ItemTable(rows_ID).search(queries_BD, 5)
+    for _ in range(2):  # pages that were given back are read again
+        assert torch.equal(table.search(queries_BD, 5)[0], expected[0])
+    table.save(tmp_path)
+    assert torch.equal(ItemTable.open(tmp_path).search(queries_BD, 5)[1], expected[1])
+
+
+def test_what_only_this_process_wrote_is_not_given_back(tmp_path):
+    table_of(3000).save(tmp_path)
+    table = ItemTable.open(tmp_path, block_rows=1000)
+    query_D = torch.randn(6)
+    table.search(query_D[None], 1)
+    table.write(torch.tensor([1500]), 50 * query_D[None], step=1)
+    for _ in range(2):
+        assert table.search(query_D[None], 1)[0].item() == 1500
+    assert list(table.add(90 * query_D[None])) == [3000]
+    assert table.search(query_D[None], 2)[0].tolist() == [[3000, 1500]]
+    assert len(ItemTable.open(tmp_path)) == 3000
+
+
+def test_numbers_that_numpy_does_not_know_are_refused(tmp_path):
+    with pytest.raises(ThinkrankError, match="save the table with dtype=torch.float16"):
+        ItemTable(torch.zeros(3, 2, dtype=torch.bfloat16)).save(tmp_path)
 
 
 @pytest.mark.parametrize("file", ["vectors.npy", "table.safetensors"])

@@ -19,8 +19,11 @@ from torch.autograd.function import once_differentiable
 from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
 from thinkrank.pretrained import reading, write_tensors
+from thinkrank.retrieve._vector_file import VectorFile
 
 BLOCK_ROWS = 65_536
+_TILE = 64
+"""Scores of which only the highest is compared with what was found before."""
 _MOST_CELLS = 2**24
 """Scores held together: 64 MiB in fp32."""
 _VECTORS_FILE, _STATE_FILE = "vectors.npy", "table.safetensors"
@@ -32,8 +35,9 @@ Exclude: TypeAlias = Sequence[Integer[np.ndarray, "_"]] | None
 class ItemTable:
     """Hold a vector for each item, and find the best items for a query.
 
-    Vectors are kept as they are given: who wants cosines gives unit vectors. With no more items than a block has rows,
-    scores are one matrix product. A withdrawn row is never answered; its number stays taken.
+    Vectors are kept as they are given: who wants cosines gives unit vectors. Those in half precision are multiplied in
+    the queries' own, block by block. With no more items than a block has rows, scores are one matrix product. A
+    withdrawn row is never answered; its number stays taken.
 
     Args:
         rows_ID: the vectors, in memory or mapped from a file; the table writes into them.
@@ -57,8 +61,8 @@ class ItemTable:
         self.rows_ID, self.bias_I, self.divisor, self.block_rows = rows_ID, bias_I, divisor, block_rows
         self.written_I = torch.zeros(len(rows_ID), dtype=torch.long)
         self.withdrawn_I = torch.zeros(len(rows_ID), dtype=torch.bool, device=rows_ID.device)
-        self._file: Path | None = None
-        """Where what is written goes; None if it stays in memory."""
+        self._file: VectorFile | None = None
+        """What the vectors are mapped from; None if they are in memory."""
 
     def __len__(self) -> int:
         return len(self.rows_ID)
@@ -73,7 +77,7 @@ class ItemTable:
         """Score some items for each query, withdrawn ones too."""
         scores_BN = queries_BD.new_empty(items_BN.shape)
         for row, (items_N, query_D) in enumerate(zip(items_BN, queries_BD, strict=True)):
-            scores_BN[row] = self.rows_ID[items_N] @ query_D
+            scores_BN[row] = self.rows_ID[items_N].to(query_D.dtype) @ query_D
         scores_BN = scores_BN if self.divisor is None else scores_BN / self.divisor
         return scores_BN if self.bias_I is None else scores_BN + self.bias_I[items_BN]
 
@@ -95,15 +99,14 @@ class ItemTable:
         items_BK = torch.full((len(queries_BD), k), -1, device=queries_BD.device)
         scores_BK = queries_BD.new_full((len(queries_BD), k), -torch.inf)
         for part, queries_bD, left_out in self._chunks(queries_BD, exclude):
-            items, scores = items_BK[part, :0], scores_BK[part, :0]
+            items, scores = items_BK[part], scores_BK[part]
             for block, scores_bC in self._scored(queries_bD, left_out):
-                _refuse_nan(scores_bC)
-                columns = _best_columns(scores_bC, k)
+                columns, better = _better(scores_bC, scores[:, -1:], k)
                 items = torch.cat([items, columns + block.start], dim=1)
-                scores = torch.cat([scores, scores_bC.gather(1, columns)], dim=1)
+                scores = torch.cat([scores, better], dim=1)
                 order = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
                 items, scores = items.gather(1, order), scores.gather(1, order)
-            items_BK[part, : items.shape[1]], scores_BK[part, : items.shape[1]] = items, scores
+            items_BK[part], scores_BK[part] = items, scores
         return items_BK.masked_fill(scores_BK.isneginf(), -1), scores_BK
 
     @torch.no_grad()
@@ -157,6 +160,8 @@ class ItemTable:
         """
         self.rows_ID.index_copy_(0, rows_N.to(self.rows_ID.device), vectors_ND.to(self.rows_ID))
         self.written_I[rows_N.cpu()] = step
+        if self._file is not None:
+            self._file.written()
 
     def ages(self, step: int) -> Int64[Tensor, "I"]:
         """Count the steps since each row was written."""
@@ -169,14 +174,12 @@ class ItemTable:
 
     @torch.no_grad()
     def add(self, vectors_ND: Float[Tensor, "N D"], *, step: int = 0) -> range:
-        """Append items, without bias, and return their rows. A table mapped from a file goes into a new one."""
+        """Append items, without bias, and return their rows; to the file, if the table may write into one."""
         before, vectors_ND = len(self), vectors_ND.to(self.rows_ID)
-        if self._file is None:
-            self.rows_ID = torch.cat([self.rows_ID, vectors_ND])
+        if self._file is None or not self._file.writable:
+            self.rows_ID, self._file = torch.cat([self.rows_ID, vectors_ND]), None
         else:
-            with atomic_write(self._file) as file:
-                _write_npy(file, (self.rows_ID, vectors_ND))
-            self.rows_ID = _mapped(self._file, "r+")
+            self.rows_ID = self._file.append(vectors_ND)
         self.written_I = torch.cat([self.written_I, self.written_I.new_full((len(vectors_ND),), step)])
         self.withdrawn_I = torch.cat([self.withdrawn_I, self.withdrawn_I.new_zeros(len(vectors_ND))])
         self.bias_I = None if self.bias_I is None else torch.cat([self.bias_I, self.bias_I.new_zeros(len(vectors_ND))])
@@ -186,12 +189,17 @@ class ItemTable:
         """Answer with these rows no more."""
         self.withdrawn_I[rows_N.to(self.withdrawn_I.device)] = True
 
-    def save(self, folder: str | Path) -> None:
-        """Write vectors, biases, ages and what is withdrawn into a folder, made if need be."""
+    def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write vectors, biases, ages and what is withdrawn into a folder, made if need be.
+
+        Args:
+            folder: where.
+            dtype: of the vectors there, such as `torch.float16` for half the size; None for what they have.
+        """
         folder = Path(folder)
-        if self._file != folder / _VECTORS_FILE:  # else what was written is there already
+        if self._file is None or not self._file.writable or self._file.path != folder / _VECTORS_FILE:
             with atomic_write(folder / _VECTORS_FILE) as file:
-                _write_npy(file, (self.rows_ID,))
+                VectorFile.write(file, self.rows_ID, dtype)  # else what was written is there already
         state = {"written_I": self.written_I, "withdrawn_I": self.withdrawn_I}
         if self.bias_I is not None:
             state["bias_I"] = self.bias_I
@@ -200,8 +208,22 @@ class ItemTable:
         write_tensors(folder / _STATE_FILE, state)
 
     @classmethod
+    def create(
+        cls, folder: str | Path, num_items: int, width: int, *, dtype: torch.dtype = torch.float16
+    ) -> "ItemTable":
+        """Make a table of zeros on the disk, to be written into: for more vectors than memory holds."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        VectorFile.empty(folder / _VECTORS_FILE, num_items, width, dtype)
+        state = {"written_I": torch.zeros(num_items, dtype=torch.long)}
+        write_tensors(folder / _STATE_FILE, state | {"withdrawn_I": torch.zeros(num_items, dtype=torch.bool)})
+        return cls.open(folder, writable=True)
+
+    @classmethod
     def open(cls, folder: str | Path, *, writable: bool = False, block_rows: int = BLOCK_ROWS) -> "ItemTable":
         """Map what `save` wrote into memory: rows are read when they are needed, and shared by processes.
+
+        A block that was scored is given back, so that a table may be larger than the memory.
 
         Args:
             folder: where.
@@ -214,12 +236,12 @@ class ItemTable:
         folder = Path(folder)
         with reading(folder):
             state = load_file(folder / _STATE_FILE)
-            rows_ID = _mapped(folder / _VECTORS_FILE, "r+" if writable else "c")
-            table = cls(rows_ID, state.get("bias_I"), state.get("divisor"), block_rows=block_rows)
+            vectors = VectorFile(folder / _VECTORS_FILE, writable=writable)
+            table = cls(vectors.mapped(), state.get("bias_I"), state.get("divisor"), block_rows=block_rows)
             table.written_I, table.withdrawn_I = state["written_I"], state["withdrawn_I"]
         if any(len(values) != len(table) for name, values in state.items() if name != "divisor"):
             raise ThinkrankError(f"{folder}: {_STATE_FILE} and {_VECTORS_FILE} differ in rows. Save the table again.")
-        table._file = folder / _VECTORS_FILE if writable else None
+        table._file = vectors
         return table
 
     def _chunks(
@@ -237,7 +259,9 @@ class ItemTable:
         """Yield block after block its place and its scores, -inf for what must not be answered."""
         for start in range(0, max(1, len(self)), self.block_rows):
             block = slice(start, min(start + self.block_rows, len(self)))
-            scores_BC = queries_BD @ self.rows_ID[block].T
+            scores_BC = queries_BD @ self.rows_ID[block].to(queries_BD.dtype).T
+            if self._file is not None:
+                self._file.release(block)
             if self.divisor is not None:
                 scores_BC /= self.divisor
             if self.bias_I is not None:
@@ -286,24 +310,47 @@ class _LogNormaliser(torch.autograd.Function):
         for part, queries_pD, left_out in ctx.table._chunks(queries_PD, ctx.exclude):
             for block, scores_pC in ctx.table._scored(queries_pD, left_out):
                 shares_pC = (scores_pC - total_P[part, None]).exp()
-                gradient_PD[part] += (shares_pC * gradient_P[part, None]) @ rows_ID[block]
+                gradient_PD[part] += (shares_pC * gradient_P[part, None]) @ rows_ID[block].to(queries_pD.dtype)
         return gradient_PD if ctx.table.divisor is None else gradient_PD / ctx.table.divisor, None, None, None
 
 
-def _best_columns(scores_BC: Float[Tensor, "B C"], k: int) -> Int64[Tensor, "B K"]:
-    """Find the columns of the k highest scores of each row, best first, lower columns first among equal ones."""
-    if k >= scores_BC.shape[1]:
-        return scores_BC.sort(dim=1, descending=True, stable=True).indices
-    found = scores_BC.topk(k, dim=1)
-    bound_B1 = found.values[:, -1:]
-    columns_BK = found.indices.sort(dim=1).values
-    order_BK = scores_BC.gather(1, columns_BK).sort(dim=1, descending=True, stable=True).indices
-    columns_BK = columns_BK.gather(1, order_BK)
-    # topk leaves open which of several that equal the last one it takes
-    for row in ((scores_BC >= bound_B1).sum(dim=1) > k).nonzero()[:, 0].tolist():
-        tied = (scores_BC[row] >= bound_B1[row]).nonzero()[:, 0]
-        columns_BK[row] = tied[scores_BC[row, tied].sort(descending=True, stable=True).indices[:k]]
-    return columns_BK
+def _better(
+    scores_BC: Float[Tensor, "B C"], least_B1: Float[Tensor, "B 1"], k: int
+) -> tuple[Int64[Tensor, "B N"], Float[Tensor, "B N"]]:
+    """Find what of a block can be among the k highest: columns, the lower first, and scores; -1 and -inf fill up.
+
+    Few scores are looked at one by one. The block is laid in tiles; the k-th highest of their maxima is reached by k
+    scores at least, so that a tile whose maximum is below it, or no more than `least`, holds nothing.
+
+    Args:
+        scores_BC: of a block.
+        least_B1: what has to be exceeded.
+        k: how many are wanted.
+    """
+    num_rows, num_columns = scores_BC.shape
+    width = -(-num_columns // _TILE)  # tile t holds the columns t, t + width, t + 2 width, ...
+    if width < max(k, _TILE):  # so small, or so much wanted, that sorting is no more work
+        _refuse_nan(scores_BC)
+        found = scores_BC.sort(dim=1, descending=True, stable=True)
+        return found.indices[:, :k], found.values[:, :k]
+    highest_BT = scores_BC[:, :width].clone()
+    for start in range(width, num_columns, width):
+        column = scores_BC[:, start : start + width]
+        torch.maximum(highest_BT[:, : column.shape[1]], column, out=highest_BT[:, : column.shape[1]])
+    _refuse_nan(highest_BT)
+    bound_B1 = highest_BT.topk(k, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    rows_E, tiles_E = ((highest_BT >= bound_B1) & (highest_BT > least_B1)).nonzero(as_tuple=True)
+    columns_ES = tiles_E[:, None] + torch.arange(0, num_columns, width, device=tiles_E.device)
+    scores_ES = scores_BC[rows_E[:, None], columns_ES.clamp(max=num_columns - 1)]
+    there_ES = (columns_ES < num_columns) & (scores_ES >= bound_B1[rows_E]) & (scores_ES > least_B1[rows_E])
+    cells_F = (rows_E[:, None] * num_columns + columns_ES)[there_ES].sort().values
+    rows_F, columns_F = cells_F // num_columns, cells_F % num_columns
+    counts_B = torch.bincount(rows_F, minlength=num_rows)
+    places_F = torch.arange(len(rows_F), device=rows_F.device) - (counts_B.cumsum(0) - counts_B)[rows_F]
+    columns_BN = rows_F.new_full((num_rows, int(counts_B.max()) if num_rows else 0), -1)
+    better_BN = scores_BC.new_full(columns_BN.shape, -torch.inf)
+    columns_BN[rows_F, places_F], better_BN[rows_F, places_F] = columns_F, scores_BC[rows_F, columns_F]
+    return columns_BN, better_BN
 
 
 def _cells(items_E: Int[Tensor, "E"], block: slice) -> tuple[Int64[Tensor, "F"], Int64[Tensor, "F"]]:
@@ -315,19 +362,3 @@ def _cells(items_E: Int[Tensor, "E"], block: slice) -> tuple[Int64[Tensor, "F"],
 def _refuse_nan(scores_BC: Float[Tensor, "B C"]) -> None:
     if bool(scores_BC.isnan().any()):
         raise ValueError("scores hold NaN, so they have no order")
-
-
-def _mapped(file: Path, mode: str) -> Float[Tensor, "I D"]:
-    """Map a file of vectors as a tensor; mode "r+" writes into it, "c" keeps what is written to itself."""
-    return torch.from_numpy(np.load(file, mmap_mode=mode))  # type: ignore[arg-type] # one of numpy's modes
-
-
-def _write_npy(file: Any, parts: Sequence[Float[Tensor, "_ D"]]) -> None:
-    """Write rows behind one another in numpy's format, without a second copy of them in memory."""
-    arrays = [part.detach().cpu().numpy() for part in parts]
-    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
-    header = {"descr": np.lib.format.dtype_to_descr(arrays[0].dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_2_0(file, header)
-    for array in arrays:
-        for start in range(0, len(array), BLOCK_ROWS):
-            file.write(np.ascontiguousarray(array[start : start + BLOCK_ROWS]).tobytes())
