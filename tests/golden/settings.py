@@ -225,7 +225,7 @@ SASREC = {
     "model": "sasrec", "width": 16, "blocks": 2, "heads": 2, "norm": "pre", "dropout": 0.1, "max_length": 6,
     "learning_rate": 3e-3, "weight_decay": 0.0, "batch_size": 16, "max_epochs": 6, "patience": 5,
     "validation_samples": 20, "seed": 0, "layers": "transformer", "negatives": None, "train_in_file_order": False,
-    "max_minutes": None,
+    "max_minutes": None, "row_updates": False,
 }  # fmt: skip
 SASRECS = {
     "pre": SASREC,

@@ -272,7 +272,7 @@ def test_what_only_this_process_wrote_is_not_given_back(tmp_path):
 
 
 def test_numbers_that_numpy_does_not_know_are_refused(tmp_path):
-    with pytest.raises(ThinkrankError, match="save the table with dtype=torch.float16"):
+    with pytest.raises(ThinkrankError, match="save the table with"):
         ItemTable(torch.zeros(3, 2, dtype=torch.bfloat16)).save(tmp_path)
 
 

@@ -16,7 +16,7 @@ from thinkrank.retrieve.sequential.model import fill_up
 from thinkrank.retrieve.sequential.sasrec import CausalEncoder, GatedLayer
 from thinkrank.retrieve.sequential.trainer import Negatives, SequentialTrainer, next_item_loss, readouts, windows
 from thinkrank.testing import RetrieverContract
-from thinkrank.training import UnsavedRun
+from thinkrank.training import Run, UnsavedRun
 
 SMALL = Gru4recOptions(width=16, max_length=6, learning_rate=3e-2, max_epochs=12, dropout=0.1)
 
@@ -134,3 +134,47 @@ def test_training_in_the_files_order_predicts_what_happened_at_one_time_too(in_f
     (history,) = SequentialTrainer(SASRec(options, device="cpu"), days, UnsavedRun()).histories
     targets = [row.targets_P.tolist() for row in windows(history, 9, np.random.default_rng(0))]
     assert targets == [predicted]
+
+
+ROWS = SMALL.model_copy(update={"negatives": 8, "row_updates": True})
+
+
+class TestGRU4RecThatUpdatesRows(RetrieverContract):
+    @classmethod
+    def fit(cls, dataset):
+        model = GRU4Rec(ROWS, device="cpu")
+        train_sequential(model, dataset)
+        return model
+
+
+def test_items_that_no_update_touches_stay_and_have_no_optimiser_state():
+    ids = [str(row) for row in range(500)]
+    frame = pl.DataFrame({"user": ["a"] * 6, "item": ids[:6], "timestamp": range(6)})
+    data = Dataset("few of many", frame, Catalogue(pl.DataFrame({"item": ids, "title": ids})))
+    trainer = SequentialTrainer(GRU4Rec(ROWS, device="cpu"), data, UnsavedRun())
+    trainer.start()
+    before = trainer.encoder.items.weight.detach().clone()
+    trainer.step()
+    changed = (trainer.encoder.items.weight != before).any(dim=1).nonzero()[:, 0].tolist()
+    assert changed
+    assert set(range(6)) <= set(changed)
+    assert sorted(trainer.extra_tensors()["rows_S"].tolist()) == changed
+    assert len(changed) <= 6 + 8
+
+
+def test_row_updates_with_what_touches_every_row_are_refused():
+    for wrong in ({"negatives": None}, {"weight_decay": 0.1}):
+        with pytest.raises(ValueError, match="row_updates needs negatives, and weight_decay = 0"):
+            Gru4recOptions.model_validate(ROWS.model_dump() | wrong)
+
+
+def test_a_run_that_updates_rows_is_resumed_with_their_moments(tmp_path):
+    ids = [str(row) for row in range(9)]
+    frame = pl.DataFrame({"user": ["a"] * 9, "item": ids, "timestamp": range(9)})
+    data = Dataset("a line", frame, Catalogue(pl.DataFrame({"item": ids, "title": ids})))
+    two, four = (ROWS.model_copy(update={"max_epochs": epochs}) for epochs in (2, 4))
+    whole, parts = GRU4Rec(four, device="cpu"), GRU4Rec(four, device="cpu")
+    train_sequential(whole, data)
+    train_sequential(GRU4Rec(two, device="cpu"), data, run=Run(tmp_path, {}, {}))
+    train_sequential(parts, data, run=Run(tmp_path, {}, {}))
+    np.testing.assert_array_equal(parts.scores([[1, 2]]), whole.scores([[1, 2]]))

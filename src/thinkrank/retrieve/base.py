@@ -27,7 +27,9 @@ from thinkrank.stages.order import mask_seen, order_candidates, target_ranks, to
 ARRAYS_FILE = "model.safetensors"
 CATALOGUE_FILE = "catalogue.parquet"
 _SCORED_AT_ONCE = 256
-"""Requests whose scores are held at the same time."""
+"""Requests whose scores are held at the same time, but for"""
+_MOST_CELLS = 2**26
+"""that no more scores than these are."""
 
 ConfigT = TypeVar("ConfigT", bound=Options)
 RetrieverT = TypeVar("RetrieverT", bound="DenseRetriever[Any]")  # typing.Self: the shape checks of tests cannot read it
@@ -178,7 +180,7 @@ class DenseRetriever(ABC, Generic[ConfigT]):
 
     def _scored(self, requests: Requests, filter_seen: bool) -> Iterator[tuple[slice, Float32[np.ndarray, "B I"]]]:
         """Yield scores of a few requests at a time and their place among all; -inf for what must be left out."""
-        for part, batch in requests.batches(_SCORED_AT_ONCE):
+        for part, batch in requests.batches(max(1, min(_SCORED_AT_ONCE, _MOST_CELLS // max(1, len(self.catalogue))))):
             scores_BI = self.scores(batch)
             yield part, mask_seen(scores_BI, batch.histories) if filter_seen else scores_BI
 

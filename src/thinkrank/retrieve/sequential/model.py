@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from thinkrank.data.catalogue import Catalogue
@@ -49,6 +49,11 @@ class SequentialOptions(Options):
         description="items drawn for each update that targets compete with, corrected for how they are drawn; without "
         "it the whole catalogue competes",
     )
+    row_updates: bool = Field(
+        False,
+        description="an update changes the embeddings of the items in it alone, each by an Adam that counts the item's "
+        "own updates, and no other item has optimiser state: for large catalogues, with negatives and no weight decay",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="constant learning rate of AdamW")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW, on all weights")
     batch_size: int = Field(64, ge=1, description="windows of history per update")
@@ -61,6 +66,14 @@ class SequentialOptions(Options):
     seed: int = Field(
         0, ge=0, description="seed of the initial weights, the order, the windows, dropout and the drawn samples"
     )
+
+    @model_validator(mode="after")
+    def _touches_few_rows(self) -> "SequentialOptions":
+        if self.row_updates and (self.negatives is None or self.weight_decay):
+            raise ValueError(
+                "row_updates needs negatives, and weight_decay = 0: all items as negatives, or decay, touch every row"
+            )
+        return self
 
 
 class SequentialEncoder(nn.Module, ABC):

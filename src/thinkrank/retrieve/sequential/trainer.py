@@ -26,6 +26,7 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.policy import ndcg_reward
 from thinkrank.retrieve.sequential.model import Sequential, SequentialEncoder, fill_up
 from thinkrank.training import Progress, Run, Trainer, TrainerOptions, UnsavedRun, no_progress, train
+from thinkrank.training.row_adam import RowAdam
 
 
 def train_sequential(
@@ -95,7 +96,10 @@ class SequentialTrainer(Trainer[TrainerOptions]):
             max_minutes=config.max_minutes,
             seed=config.seed,
         )
-        parameters = list(self.encoder.parameters())
+        table = self.encoder.items.weight if config.row_updates else None
+        self.encoder.items.sparse = config.row_updates
+        self.rows = None if table is None else RowAdam(table, self.betas)
+        parameters = [parameter for parameter in self.encoder.parameters() if parameter is not table]
         group = {"params": parameters, "lr": config.learning_rate, "weight_decay": config.weight_decay}
         super().__init__([group], parameters, options, run)
 
@@ -126,6 +130,13 @@ class SequentialTrainer(Trainer[TrainerOptions]):
         self.log(loss=total / count, learning_rate=rate)
         return f"loss {total / count:.3f}"
 
+    def update(self) -> float:
+        """Step the optimiser, and the embeddings of the items in this update where they have one of their own."""
+        norm = super().update()
+        if self.rows is not None:
+            self.rows.step(self.optimizer.param_groups[0]["lr"])
+        return norm
+
     def measure(self) -> dict[str, Any]:
         """Return NDCG@10 on the validation samples over the whole catalogue, seen items left out."""
         if not self.validation:
@@ -140,6 +151,15 @@ class SequentialTrainer(Trainer[TrainerOptions]):
     def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy what `weights` returned back."""
         self.encoder.load_state_dict(tensors)
+
+    def extra_tensors(self) -> dict[str, Tensor]:
+        """Return the moments of the embeddings that have an optimiser of their own."""
+        return {} if self.rows is None else self.rows.tensors()
+
+    def restore_extra(self, tensors: dict[str, Tensor]) -> None:
+        """Take these moments back."""
+        if self.rows is not None:
+            self.rows.restore(tensors)
 
     def extra_state(self) -> dict[str, Any]:
         """Return the state of what draws windows and order."""
