@@ -39,6 +39,7 @@ COMPARED = {
     "late/movielens-100k": (("baselines", "ALS"), ("ndcg@10", "hit@10", "hit@100")),
     "late/amazon-office": (("baselines", "EASE"), ("ndcg@10", "hit@10", "hit@100")),
     "late/amazon-industrial": (("baselines", "item-kNN"), ("ndcg@10", "hit@10", "hit@100")),
+    "cascade": (("cascade", "cascade"), ("ndcg@10", "hit@10", "hit@100")),
 }
 """Per method, or study of one, arm and mode that the others are tested against, and metrics."""
 

@@ -4,9 +4,11 @@
 
 A study is a settings file of `thinkrank train cascade` with a table `[study]`, which says which seeds, how many test
 samples (all without a number) and how many minutes the tuning of all baselines has. The arm `baselines` tunes and
-trains every system without a language model; the arm `cascade` trains a cascade and judges it beside each of its
-stages alone, and beside the tuned baselines fused, without and with the same ranker behind them. Seeds are whole
-trainings. What is done is not done again; an arm whose result file is there is left alone.
+trains every system without a language model; the arm `cascade` fuses those that its settings name with a reader, builds
+what stands behind, and judges it beside each of its stages alone, and beside all baselines fused, without and with the
+same ranker behind them. Seeds are whole trainings. What is done is not done again: tuned baselines and readers are
+those of the study of the same name in studies/late where they are kept; an arm whose result file is there is left
+alone.
 """
 
 import sys
@@ -22,25 +24,26 @@ from late.study import LateStudy
 
 from thinkrank.cascade import Cascade
 from thinkrank.data import Candidates
+from thinkrank.recipes import retrieval
 from thinkrank.recipes.cascade import RECIPE, CascadeSettings, cascade_settings, stage_table
 from thinkrank.recipes.later_stages import Building
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
-from thinkrank.recipes.reader import reader_of
+from thinkrank.recipes.reader import READER
 from thinkrank.recipes.remembered import Remembered
-from thinkrank.recipes.running import train
+from thinkrank.recipes.retrieval import retrieve_settings
 from thinkrank.recipes.studies import kept_of
 from thinkrank.retrieve import Fused
 from thinkrank.stages import mask_seen, target_ranks
 
 RESULTS = Path(__file__).parent / "results"
 _AT_ONCE = 64
+_OF_READER = ("data", "model", "training")
+"""Tables of settings that decide what the reader becomes."""
 
 
 class CascadeStudy(LateStudy):
     """A study of a cascade beside its stages and the crowd."""
-
-    group = "cascade"
 
     def settings(self, over: dict[str, Any]) -> CascadeSettings:
         """Lay others over the common settings."""
@@ -48,38 +51,50 @@ class CascadeStudy(LateStudy):
 
     def arm(self, name: str, seed: int) -> CascadeSettings:
         """Return the settings with a seed, fitted to the data's size."""
+        return RECIPE.sized(self.settings(self._over(name, seed)), self.split)
+
+    def _over(self, name: str, seed: int) -> dict[str, Any]:
         tables = ("model", "training", "crowd", "cascade", "stages")
         over = {key: self.arms[name][key] for key in tables if key in self.arms[name]}
         over["training"] = {**over.get("training", {}), "seed": seed}
         over["stages"] = {**over.get("stages", {}), "seed": seed}
-        return RECIPE.sized(self.settings(over), self.split)
+        return over
 
     def run_arm(self, name: str, seed: int) -> dict[str, Any]:
         """Train and judge an arm."""
         if name == "baselines":
             return super().run_arm(name, seed)
-        started = time.perf_counter()
         settings = self.arm(name, seed)
-        run, cascade = train(RECIPE, settings, self.folder / f"{name}-{seed}", split=self.split, progress=self.progress)
-        seconds, rows, retriever = time.perf_counter() - started, run.metrics(), cascade.stages["retrieve"]
-        crowd = Fused({n: Remembered(m) for n, m in self.baselines(seed).items()}).fit(self.split)
-        behind = Building(settings.stages, settings.cascade, self.split, crowd, device="auto").built(self.progress)
-        systems = {
-            "retriever": retriever,
-            "reader": reader_of(retriever),
-            "ranker": RankerAlone(cascade.stages["rank"]),
-            "cascade": cascade,
-            "baselines fused": crowd,
-            "baselines fused, ranker behind": behind,
+        given = [
+            {key: some[key] for key in _OF_READER if key in some} for some in (self.tables, self._over(name, seed))
+        ]
+        alone = retrieve_settings(Preset.thinkrank, Layers(tables=[*given, {"crowd": []}]))
+        rows, reader = self.reader(retrieval.RECIPE.sized(alone, self.split), seed)
+        started = time.perf_counter()
+        systems = {name: Remembered(model) for name, model in self.baselines(seed).items()}
+        parts = {**{name: systems[name] for name in settings.crowd}, READER: Remembered(reader)}
+        fusions = {"cascade": Fused(parts).fit(self.split), "behind": Fused(systems).fit(self.split)}
+        built = {
+            mode: Building(settings.stages, settings.cascade, self.split, fused, device="auto").built(self.progress)
+            for mode, fused in fusions.items()
         }
+        modes = {
+            "retriever": fusions["cascade"],
+            "reader": parts[READER],
+            "ranker": RankerAlone(built["cascade"].stages["rank"]),
+            "cascade": built["cascade"],
+            "baselines fused": fusions["behind"],
+            "baselines fused, ranker behind": built["behind"],
+        }
+        ranks = {mode: self.ranks(system) for mode, system in modes.items()}
         return {
             "about": self.arms[name]["about"],
-            "seconds": seconds,
+            "seconds": rows[-1]["seconds"] + time.perf_counter() - started,
             "predictions": rows[-1]["examples"],
             "kept_step": kept_of(rows, settings.training.keep),
-            "ranks": {mode: self.ranks(system) for mode, system in systems.items()},
-            "stages": {mode: stage_table(one) for mode, one in (("cascade", cascade), ("behind", behind))},
-            "weights": {mode: weights_of(one) for mode, one in (("cascade", cascade), ("behind", behind))},
+            "ranks": ranks,
+            "stages": {mode: stage_table(one) for mode, one in built.items()},
+            "weights": {mode: weights_of(one) for mode, one in built.items()},
         }
 
 

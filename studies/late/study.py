@@ -21,7 +21,7 @@ import numpy as np
 from thinkrank.data import Samples, Split
 from thinkrank.pretrained import load
 from thinkrank.recipes import retrieval
-from thinkrank.recipes.baseline_run import BaselineSettings, run_baselines
+from thinkrank.recipes.baseline_run import BaselineSettings, read_tuning, run_baselines
 from thinkrank.recipes.baselines import EASE_R, IALS, ITEM_KNN, POPULARITY, SYSTEMS, TEXT
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
@@ -71,7 +71,8 @@ class LateStudy(Study):
         """Return the tuned baselines of a seed."""
         folder = self.folder / f"baselines-{seed}"
         settings = BaselineSettings(data=self.settings({}).data, seed=seed)
-        run_baselines(settings, folder, minutes=self.options["minutes"], split=self.split, progress=self.progress)
+        if {record.system for record in read_tuning(folder)} != {*SYSTEMS} or settings != settings.from_run(folder):
+            run_baselines(settings, folder, minutes=self.options["minutes"], split=self.split, progress=self.progress)
         return {name: load(folder / system.slug) for name, system in SYSTEMS.items()}
 
     def run_arm(self, name: str, seed: int) -> dict[str, Any]:
@@ -88,10 +89,7 @@ class LateStudy(Study):
                 "buckets": self.buckets(),
             }
         settings = self.arm(name, seed)
-        run, reader = train(
-            retrieval.RECIPE, settings, self.folder / f"{name}-{seed}", split=self.split, progress=self.progress
-        )
-        rows = run.metrics()
+        rows, reader = self.reader(settings, seed)
         fusions, weights = self.fused({**{n: Remembered(m) for n, m in baselines.items()}, READER: Remembered(reader)})
         return {
             "about": self.arms[name]["about"],
@@ -101,6 +99,12 @@ class LateStudy(Study):
             "ranks": {mode: self.ranks(model) for mode, model in fusions.items()},
             "weights": weights,
         }
+
+    def reader(self, settings: RetrieveSettings, seed: int) -> tuple[list[dict[str, Any]], Any]:
+        """Return the log of a seed's training, and the R²ec that it left."""
+        folder = self.folder / f"reader-{seed}"
+        run, reader = train(retrieval.RECIPE, settings, folder, split=self.split, progress=self.progress)
+        return run.metrics(), reader
 
     def fused(self, parts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Fuse the reader with what counts, with the crowd, and with all baselines, and the same without it."""

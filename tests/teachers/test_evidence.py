@@ -148,3 +148,16 @@ def test_years_and_categories_may_be_missing():
     facts = Facts(things, np.array([1, 3]))
     assert [piece.kind for piece in facts.evidence(facts.profile([0]), 1)] == ["popularity"]
     assert Facts(Catalogue(things.frame.head(0)), np.zeros(0, dtype=np.int64)).titles == []
+
+
+@pytest.mark.parametrize(
+    "seen", [[], ["Heat"], ["Heat", "Casino", "Alien", "Heat"], ["Nobody Came", "Star Trek: Generations", "Alien"]]
+)
+def test_what_is_shared_with_every_item_at_once_is_the_sum_of_its_pieces(catalogue, facts, seen):
+    rows, items_N = [catalogue.titles.index(title) for title in seen], np.arange(len(catalogue))[::-1]
+    profile = facts.profile(rows)
+    sums = [
+        sum(piece.weight for piece in facts.evidence(profile, item) if piece.kind in ("taste", "era", "title"))
+        for item in items_N.tolist()
+    ]
+    np.testing.assert_allclose(facts.shared(rows, items_N), sums, atol=1e-12)

@@ -61,6 +61,7 @@ class EvidenceFeatures:
     def __init__(self, crowd: Crowd, catalogue: Catalogue, options: FeatureOptions | None = None) -> None:
         self.crowd, self.options = crowd, options or FeatureOptions()
         self._facts = Facts(catalogue, np.zeros(len(catalogue), dtype=np.int64))  # texts alone: nobody is counted
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def of(self, history: History, items: Sequence[int], without: int | None = None) -> Float32[np.ndarray, "N F"]:
         """Compute one row per item, columns as in `names`.
@@ -83,26 +84,32 @@ class EvidenceFeatures:
             log_popularity(self.crowd.events(without)),
             *(np.log(votes_I + options.least_vote) for votes_I in later),
         ]
-        profile = self._facts.profile(history.items.tolist())
-        shared_N = [
-            sum(
-                piece.weight for piece in self._facts.evidence(profile, item) if piece.kind in ("taste", "era", "title")
-            )
-            for item in items_N.tolist()
-        ]
+        shared_N = self._facts.shared(history.items.tolist(), items_N)
         return np.stack([*(column_I[items_N] for column_I in columns), shared_N], axis=1).astype(np.float32)
 
     def knn_scores(self, items_H: Int[np.ndarray, "H"], without: int | None = None) -> Float64[np.ndarray, "I"]:
         """Sum the votes of the nearest neighbours, as `thinkrank.retrieve.ItemKNN` does, for items newest first."""
-        common = [self.crowd.together(item, without) for item in items_H.tolist()]
-        votes_HI = nearest_votes(
-            np.array(common, dtype=np.float32).reshape(len(items_H), self.crowd.num_items),
-            items_H,
+        votes_HI = np.zeros((len(items_H), self.crowd.num_items), np.float32)
+        for votes_I, item in zip(votes_HI, items_H.tolist(), strict=True):
+            nearest_N, votes_N = self._nearest(item, without)
+            votes_I[nearest_N] = votes_N
+        return self._votes(votes_HI, self.options.knn_decay)
+
+    def _nearest(self, item: int, without: int | None) -> tuple[Int[np.ndarray, "N"], Float32[np.ndarray, "N"]]:
+        """Find an item's nearest neighbours and their votes; kept where nobody is left out."""
+        if without is None and item in self._kept:
+            return self._kept[item]
+        (votes_I,) = nearest_votes(
+            self.crowd.together(item, without).astype(np.float32)[None],
+            np.array([item]),
             self.crowd.people(without),
             neighbours=self.options.neighbours,
             shrinkage=self.options.shrinkage,
         )
-        return self._votes(votes_HI, self.options.knn_decay)
+        nearest_N = np.flatnonzero(votes_I)
+        if without is None:
+            self._kept[item] = nearest_N, votes_I[nearest_N]
+        return nearest_N, votes_I[nearest_N]
 
     def ease_scores(self, items_H: Int[np.ndarray, "H"], without: int | None = None) -> Float64[np.ndarray, "I"]:
         """Sum the votes of EASE's weights, as `thinkrank.retrieve.EASE` does, for items newest first."""

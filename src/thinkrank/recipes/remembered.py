@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from thinkrank.data.requests import Requests
+from thinkrank.cascade.gathering import some
+from thinkrank.data.history import History
 from thinkrank.options import Options
 from thinkrank.retrieve.base import DenseRetriever
 
@@ -16,7 +17,7 @@ _MOST_BYTES = 2**30
 
 
 class Remembered(DenseRetriever[Any]):
-    """Retriever that answers as another does, and keeps the scores of every batch as far as the memory goes.
+    """Retriever that answers as another does, and keeps the scores of every history as far as the memory goes.
 
     Args:
         stage: a retriever with `scores`.
@@ -29,26 +30,26 @@ class Remembered(DenseRetriever[Any]):
         super().__init__(stage.config)
         self.stage = stage
         self.learn(stage.catalogue, {})
-        self._kept: dict[bytes, Float32[np.ndarray, "B I"]] = {}
+        self._kept: dict[bytes, Float32[np.ndarray, I]] = {}
         self._bytes = 0
 
     def scores(self, requests: Any) -> Float32[np.ndarray, "B I"]:
-        """Return the other's scores, from memory where the same histories were asked about together before."""
+        """Return the other's scores, from memory for histories that it was asked about before."""
         requests = self.checked(requests)
-        key = _key(requests)
-        if key not in self._kept:
-            scores_BI = self.stage.scores(requests)
-            self._bytes += scores_BI.nbytes
-            if self._bytes > _MOST_BYTES:
-                return np.asarray(scores_BI)
-            self._kept[key] = scores_BI
-        return self._kept[key].copy()
+        keys = [_key(history) for history in requests.histories]
+        new = {key: row for row, key in enumerate(keys) if key not in self._kept}
+        asked = [*new.values()]
+        scores_NI = self.stage.scores(some(requests, np.array(asked))) if asked else np.zeros((0, 0), np.float32)
+        found = dict(zip(new, scores_NI, strict=True))
+        if self._bytes + scores_NI.nbytes <= _MOST_BYTES:
+            self._kept |= found
+            self._bytes += scores_NI.nbytes
+        if not keys:
+            return np.zeros((0, len(self.catalogue)), np.float32)
+        return np.stack([found[key] if key in found else self._kept[key] for key in keys])
 
 
-def _key(requests: Requests) -> bytes:
-    """Tell batches of histories apart."""
-    parts = []
-    for history in requests.histories:
-        parts += [len(history).to_bytes(8, "little"), history.items.tobytes()]
-        parts += [array.tobytes() for array in (history.times, history.ratings) if array is not None]
-    return b"".join(parts)
+def _key(history: History) -> bytes:
+    """Tell histories apart."""
+    arrays = [array for array in (history.items, history.times, history.ratings) if array is not None]
+    return b"".join([len(history).to_bytes(8, "little"), *(array.tobytes() for array in arrays)])

@@ -18,6 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -159,6 +160,36 @@ class Facts:
         weighted = [Evidence(p.kind, WEIGHTS[p.kind] * p.weight, p.values, p.rows) for p in pieces if p.weight]
         return sorted(weighted, key=lambda piece: -abs(piece.weight))
 
+    def shared(self, rows: Sequence[int], items_N: Int64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
+        """Sum what taste, era and title say of items, as `evidence` weighs them with no event left out.
+
+        Args:
+            rows: the history, oldest first.
+            items_N: catalogue rows.
+        """
+        weights_H = RECENCY ** np.arange(len(rows) - 1.0, -1.0, -1.0)
+        taste_I, era_I = (valued.mean_lifts(rows, weights_H) for valued in self._valued)
+        shared_I = WEIGHTS["taste"] * taste_I + WEIGHTS["era"] * era_I
+        words = {word: row for row in rows for word in self._words[row]}
+        profile = Profile(tuple(reversed(rows)), float(weights_H.sum()), {}, {}, {}, words)
+        for item in {item for word in words for item in self._with_word[word]}.intersection(items_N.tolist()):
+            shared_I[item] += sum(WEIGHTS["title"] * piece.weight for piece in self._title(profile, item))
+        return shared_I[items_N]
+
+    @cached_property
+    def _valued(self) -> tuple["_Valued", "_Valued"]:
+        columns = (self.values, self._value_weights), (self._decades, self._decade_weights)
+        tastes, eras = (_Valued(column, weights, self._total) for column, weights in columns)
+        return tastes, eras
+
+    @cached_property
+    def _with_word(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for row, words in enumerate(self._words):
+            for word in words:
+                found.setdefault(word, []).append(row)
+        return found
+
     def specific(self, values: Iterable[str]) -> tuple[str, ...]:
         """Drop values that another one implies: of pens and gel pens stay gel pens; of equals, the first."""
         kept: list[str] = []
@@ -226,6 +257,31 @@ class Facts:
         return [
             Evidence("title", min(rarity[row], _MOST_TITLE_EVIDENCE / WEIGHTS["title"]), tuple(shared[row]), (row,))
         ]
+
+
+class _Valued:
+    """Numbers of the values of every item, so that all lifts are computed at once.
+
+    Shape legend: P distinct pairs of an item and its value, V values.
+    """
+
+    def __init__(self, column: Column, weights: Mapping[str, float], total: float) -> None:
+        number = {value: place for place, value in enumerate(weights)}
+        self._values = [np.array([number[value] for value in values], dtype=np.int64) for values in column]
+        self._counts_I = np.array([len(values) for values in column])
+        self._items_P = np.repeat(np.arange(len(column)), self._counts_I)
+        self._values_P = np.concatenate([np.zeros(0, np.int64), *self._values])
+        self._expected_V = np.array([*weights.values()]) / total
+
+    def mean_lifts(self, rows: Sequence[int], weights_H: Float64[np.ndarray, "H"]) -> Float64[np.ndarray, "I"]:
+        """Return the mean lift of each item's values in a history; 0 for an item without one."""
+        held = np.concatenate([np.zeros(0, np.int64), *(self._values[row] for row in rows)])
+        weights = np.repeat(weights_H, self._counts_I[[*rows]])
+        weights_V = np.bincount(held, weights, len(self._expected_V))
+        prior = weights_H.sum() + PRIOR
+        lifts_V = np.log((weights_V + PRIOR * self._expected_V) / (prior * self._expected_V))
+        sums_I = np.bincount(self._items_P, lifts_V[self._values_P], len(self._counts_I))
+        return sums_I / np.maximum(self._counts_I, 1)
 
 
 def decade(year: int) -> str:
