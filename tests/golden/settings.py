@@ -58,10 +58,12 @@ RECPO = {
     **ADAPTER_FIT, "steps": 6, "validate_every": 3, "checkpoint_every": 3, "refresh_every": 4, "users": 3,
     "group_size": 3, "rollout": {**GENERATION, "max_new_tokens": 5, "temperature": 1.5}, "redraw": 0,
     "filter_seen": True, "ndcg_k": 1000, "beta": 0.05, "format_weight": 0.0, "length_weight": 0.0, "free_tokens": 0,
+    "fused_weight": 1.0, "gain_weight": 0.0, "gain_limit": 5.0, "marginal_weight": 0.0, "targets": 1,
     "diversity_weight": 0.0, "advantages": "grpo", "advantage_epsilon": 1e-4, "credit": "own", "updates": 1,
     "batch_tokens": 2048, "normalisation": "sequence", "ratio_level": "token", "clip_low": 0.2, "clip_high": 0.2,
     "importance_weights": False, "weight_cap": 2.0, "kl_coefficient": 0.0, "entropy_coefficient": 0.0,
     "token_weight": 1.0, "token_balance": 0.0, "measure_every": 4, "item_weight": 1.0, "item_floor": 0.0,
+    "item_marginal": 0.0,
     "line_weight": 0.0, "candidates": "in_batch",
     "memory": 0, "live_items": 0, "selection": "best", "selection_k": 1, "selection_floor": 0.0, "refresh_rows": 0,
 }  # fmt: skip

@@ -8,6 +8,10 @@ from .credit import head_surrogate as head_surrogate
 from .credit import pointwise_loss as pointwise_loss
 from .credit import rationale_advantages as rationale_advantages
 from .credit import score_gradients as score_gradients
+from .dense import distillation_loss as distillation_loss
+from .dense import gain_reward as gain_reward
+from .dense import log_mean as log_mean
+from .dense import marginal_reward as marginal_reward
 from .item_action import item_logprobs as item_logprobs
 from .item_action import item_surrogate as item_surrogate
 from .item_action import locate_targets as locate_targets

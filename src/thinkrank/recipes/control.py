@@ -47,6 +47,9 @@ _TAKEN = (
 )  # fmt: skip
 """Settings of RecPO that are a budget's; the others say what is read, watched and saved, or suit the data."""
 
+_ADDED = ("fused_weight", "gain_weight", "gain_limit", "marginal_weight", "targets", "item_marginal")
+"""Settings that are a budget's too where they are not as they were before there were any."""
+
 
 class Budget(Options):
     """Hold what decides whether RecPO can learn, whatever the data.
@@ -73,7 +76,10 @@ class Budget(Options):
             readings=training.expected_readings(window),
             after_thought_share=training.after_thought_share,
             temperature=recpo.rollout.temperature,
-            recpo=recpo.model_dump(mode="json", include=set(_TAKEN)),
+            recpo={
+                **recpo.model_dump(mode="json", include=set(_TAKEN)),
+                **recpo.model_dump(mode="json", include=set(_ADDED), exclude_defaults=True),
+            },
         )
 
     @property

@@ -98,6 +98,11 @@ def plain_objective(fit, groups, candidates, live):
             user = model.head.user_vectors(plain_states(model, group, written)[0][-1:])
             choice = plain_choice(model, user, target, candidates, set(history), live)
             total = total - (options.item_weight * chosen * advantages[g] + options.item_floor) * choice / size
+        if options.item_marginal:
+            users = [model.head.user_vectors(plain_states(model, group, one)[0][-1:]) for one in group.written]
+            choices = [plain_choice(model, user, target, candidates, set(history), live) for user in users]
+            mean = torch.stack(choices).exp().mean().log()
+            total = total - options.item_marginal * mean / len(groups)
         events, shown = [*history, target], len(group.prompt.line_ends)
         for line, end in enumerate(group.prompt.line_ends if options.line_weight else ()):
             place = len(events) - shown + line
@@ -141,6 +146,7 @@ def test_the_update_is_the_papers_objective(config, split, recpo, tmp_path):
         {"candidates": "memory", "memory": 7},
         {"candidates": "catalogue", "selection": "positive"},
         {"candidates": "catalogue", "live_items": 2, "item_floor": 0.4},
+        {"candidates": "catalogue", "live_items": 2, "item_weight": 0.0, "item_marginal": 0.6},
         {"token_weight": 0.0, "item_weight": 0.0, "item_floor": 0.0, "line_weight": 0.7},
         {"candidates": "memory", "memory": 7, "line_weight": 0.7, "item_floor": 0.4},
     ],
@@ -235,6 +241,7 @@ def test_rewards_of_ones_own_and_of_the_options_are_added(config, split, recpo, 
         {"normalisation": "constant"},
         {"entropy_coefficient": 0.1},
         {"advantages": "centred"},
+        {"advantages": "plain", "marginal_weight": 1.0, "fused_weight": 0.0, "gain_weight": 1.0, "targets": 5},
         {"advantages": "rloo", "filter_seen": False},
         {"credit": "group_mean", "selection": "top_k", "selection_k": 2},
     ],
@@ -263,6 +270,8 @@ def test_what_could_not_work_is_refused(config, split, recpo, tmp_path):
     make_fit(config, split, recpo.model_copy(update={"credit": "group_mean"}), tmp_path, thinker="base")
     with pytest.raises(ValueError, match="nothing to train"):
         RecpoOptions(token_weight=0.0, item_weight=0.0)
+    with pytest.raises(ValueError, match="no answer is rewarded"):
+        RecpoOptions(fused_weight=0.0)
     with pytest.raises(ValueError, match="belong to the token loss"):
         RecpoOptions(token_weight=0.0, kl_coefficient=0.1)
 
@@ -379,6 +388,45 @@ def test_rewards_are_those_of_the_whole_catalogue(config, split, recpo, tmp_path
             assert int(group.ranks_G[g]) == rank
             assert float(group.similarity_G[g]) == pytest.approx(share, rel=1e-3)
             assert float(group.rewards_G[g]) == pytest.approx(0.95 / math.log2(rank + 1) + 0.05 * share, rel=1e-4)
+
+
+@pytest.mark.parametrize("targets", [1, 3])
+def test_dense_rewards_are_log_probabilities_of_the_next_targets(config, split, recpo, tmp_path, targets):
+    """Gain over no thought, contribution to the log-mean, NDCG: each a mean over the user's next training events."""
+    changes = {"fused_weight": 0.5, "gain_weight": 2.0, "gain_limit": 0.05, "marginal_weight": 3.0, "targets": targets}
+    fit = make_fit(config, split, recpo.model_copy(update=changes), tmp_path, shaken=0.5)
+    model, seen_further = fit.model, 0
+    for group in fit.rollouts()[0]:
+        history = group.sample.history.items.tolist()
+        user = group.sample.user
+        start, stop = split.train_ranges[user].tolist()
+        events = split.dataset.items_E[start:stop].tolist()[len(history) :]
+        assert events[0] == group.sample.target
+        wanted = [events[0], *(item for item in events[1:targets] if item not in history)]
+        seen_further += len(wanted) - 1
+
+        def scores_of(ids, history=history, group=group):
+            row = [*group.prompt.prompt.ids, *ids, *model.prompts.closing_ids]
+            with torch.no_grad():
+                state = hidden_states(model.backbone, *pad([row], model.backbone.pad_id))[0, -1]
+                scores = model.catalogue_scores(state[None])[0].tolist()
+            return {item: score for item, score in enumerate(scores) if item not in history}
+
+        def log_share(scores, item):
+            return scores[item] - math.log(sum(map(math.exp, scores.values())))
+
+        without, after = scores_of(()), [scores_of(one.ids_before_stop) for one in group.written]
+        for g, scores in enumerate(after):
+            worth = 0.0
+            for item in wanted:
+                rank = sum(score >= scores[item] for score in scores.values())
+                shares = [math.exp(log_share(one, item)) for one in after]
+                gain = max(-0.05, min(0.05, log_share(scores, item) - log_share(without, item)))
+                others = [share for h, share in enumerate(shares) if h != g]
+                contribution = math.log(sum(shares) / len(shares)) - math.log(sum(others) / len(others))
+                worth += 0.5 * (0.95 / math.log2(rank + 1) + 0.05 * shares[g]) + 2 * gain + 3 * contribution
+            assert group.rewards_G[g].item() == pytest.approx(worth / len(wanted), abs=2e-5)
+    assert (seen_further > 0) == (targets > 1)
 
 
 def test_targets_are_encoded_before_they_are_scored(config, split, recpo, tmp_path):

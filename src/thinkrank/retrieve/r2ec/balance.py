@@ -13,7 +13,7 @@ from torch import Tensor
 WRITTEN = "token"
 """Name of the term of what was written."""
 
-NORMS = ("token_norm", "item_norm", "floor_norm", "line_norm", "others_norm")
+NORMS = ("token_norm", "item_norm", "floor_norm", "marginal_norm", "line_norm", "others_norm")
 """What a measurement logs of the terms' gradients, those of them that the loss has."""
 
 _SLOWNESS = 0.7

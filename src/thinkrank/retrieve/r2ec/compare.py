@@ -58,6 +58,8 @@ def advantages(rewards_BG: Float[Tensor, "B G"], options: RecpoOptions) -> Float
             return grpo_advantages(rewards_BG, scale_by_std=False)
         case "rloo":
             return rloo_advantages(rewards_BG)
+        case "plain":
+            return rewards_BG
 
 
 def compare(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from thinkrank.language import Backbone
 from thinkrank.language.trajectories import action_logprobs
-from thinkrank.policy import Surrogate, clipped_surrogate, combine_surrogates, item_surrogate
+from thinkrank.policy import Surrogate, clipped_surrogate, combine_surrogates, item_surrogate, log_mean
 from thinkrank.retrieve.r2ec.balance import WRITTEN
 from thinkrank.retrieve.r2ec.compare import Part
 from thinkrank.retrieve.r2ec.item_action import CompetingItems, line_loss, target_logprobs
@@ -74,7 +74,7 @@ def part_losses(
     if options.token_weight:
         token = token_surrogate(model.backbone, part, states_TD, options)
         terms[WRITTEN] = options.token_weight * token_factor * token.loss
-    if options.item_weight or options.item_floor:
+    if options.reads_thoughts:
         logprobs_R = target_logprobs(
             model.head,
             states_TD[part.episodes.readouts],
@@ -95,6 +95,9 @@ def part_losses(
         floor = -logprobs_R.sum() / num_trajectories
         cross_entropy = floor.item()
         terms |= {"item": options.item_weight * item.loss, "floor": options.item_floor * floor}
+        if options.item_marginal:
+            mean_B = log_mean(logprobs_R.view(len(part.groups), -1))
+            terms["marginal"] = -options.item_marginal * mean_B.sum() / num_groups
     if options.line_weight:
         line = line_loss(model.head, states_TD[part.line_ends], part.groups, catalogue) / num_lines
         lines = line.item()
@@ -137,7 +140,7 @@ def loss_facts(parts: Sequence[PartLosses], options: RecpoOptions) -> dict[str, 
         **_surrogate_facts("token", [part.token for part in parts if part.token is not None]),
         **_surrogate_facts("item", [part.item for part in parts if part.item is not None]),
     }
-    if options.item_weight or options.item_floor:
+    if options.reads_thoughts:
         facts["item_cross_entropy"] = sum(part.item_cross_entropy for part in parts)
     if options.line_weight:
         facts["line_loss"] = sum(part.line_loss for part in parts)

@@ -105,6 +105,23 @@ class RecpoOptions(RetrieverTrainerOptions):
 
     ndcg_k: int | None = Field(1000, ge=1, description="cut-off of the reward's NDCG; none is the whole catalogue")
     beta: float = Field(0.05, ge=0, le=1, description="weight of the softmax similarity in the fused reward")
+    fused_weight: float = Field(1.0, ge=0, description="weight of the fused reward of NDCG and softmax similarity")
+    gain_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the reward of what a thought adds, in nats, to the target's log-probability in the "
+        "answer without a thought",
+    )
+    gain_limit: float = Field(5.0, gt=0, description="largest gain or loss that is rewarded, in nats")
+    marginal_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the reward of what a thought adds to the log of the mean probability that the group's "
+        "thoughts give the target; with advantages = plain it is an advantage as it stands",
+    )
+    targets: int = Field(
+        1, ge=1, description="how many of the user's next training events a thought is rewarded for, their mean"
+    )
     format_weight: float = Field(0.0, ge=0, description="weight of the reward of a thought that writes its closing")
     length_weight: float = Field(
         0.0, ge=0, description="weight of the penalty of length, which is whole at the token budget"
@@ -112,7 +129,9 @@ class RecpoOptions(RetrieverTrainerOptions):
     free_tokens: int = Field(0, ge=0, description="tokens before the penalty of length begins")
     diversity_weight: float = Field(0.0, ge=0, description="weight of the reward of words that no sibling wrote")
 
-    advantages: Literal["grpo", "rloo", "centred"] = Field("grpo", description="how siblings are compared")
+    advantages: Literal["grpo", "rloo", "centred", "plain"] = Field(
+        "grpo", description="how siblings are compared; with plain a reward is the advantage as it stands"
+    )
     advantage_epsilon: float = Field(1e-4, ge=0, description="what GRPO adds to the standard deviation of a group")
     credit: Literal["own", "group_mean"] = Field(
         "own",
@@ -150,6 +169,12 @@ class RecpoOptions(RetrieverTrainerOptions):
     )
     item_weight: float = Field(1.0, ge=0, description="weight of the item action in the loss, advantages included")
     item_floor: float = Field(0.0, ge=0, description="weight of plain cross-entropy on the target after every thought")
+    item_marginal: float = Field(
+        0.0,
+        ge=0,
+        description="weight of minus the log of the target's mean probability over a group's thoughts, which trains "
+        "an answer that is a mean over thoughts",
+    )
     line_weight: float = Field(0.0, ge=0, description="weight of contrastive training at the history's line ends")
     candidates: Literal["in_batch", "memory", "catalogue"] = Field(
         "in_batch",
@@ -175,10 +200,12 @@ class RecpoOptions(RetrieverTrainerOptions):
 
     @model_validator(mode="after")
     def _comparable(self) -> "RecpoOptions":
-        if not (self.token_weight or self.item_weight or self.item_floor or self.line_weight):
+        if not (self.token_weight or self.reads_thoughts or self.line_weight):
             raise ValueError("every weight of the loss is 0, so there is nothing to train")
         if (self.kl_coefficient or self.entropy_coefficient) and not self.token_weight:
             raise ValueError("kl_coefficient and entropy_coefficient belong to the token loss, whose weight is 0")
+        if self.token_weight and not (self.fused_weight or self.gain_weight or self.marginal_weight):
+            raise ValueError("fused_weight, gain_weight and marginal_weight are all 0, so no answer is rewarded")
         if self.rollout.temperature == 0:
             raise ValueError("rollouts need a rollout.temperature above 0: greedy thoughts are all the same")
         if self.length_weight and self.free_tokens >= self.rollout.max_new_tokens:
@@ -186,3 +213,8 @@ class RecpoOptions(RetrieverTrainerOptions):
         if self.selection == "top_k" and self.selection_k > self.group_size:
             raise ValueError("selection_k cannot exceed group_size")
         return self
+
+    @property
+    def reads_thoughts(self) -> bool:
+        """Tell whether the item choice behind thoughts is trained."""
+        return bool(self.item_weight or self.item_floor or self.item_marginal)

@@ -31,7 +31,14 @@ from thinkrank.retrieve.r2ec.item_action import CompetingItems, target_rows
 from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.retrieve.r2ec.objective import PartLosses, loss_facts, part_losses
 from thinkrank.retrieve.r2ec.options import RecpoOptions
-from thinkrank.retrieve.r2ec.rollouts import Group, reward_terms, rollout_facts, score_thoughts, write_thoughts
+from thinkrank.retrieve.r2ec.rollouts import (
+    Group,
+    next_targets,
+    reward_terms,
+    rollout_facts,
+    score_thoughts,
+    write_thoughts,
+)
 from thinkrank.retrieve.r2ec.trainer import RetrieverTrainer
 from thinkrank.retrieve.r2ec.weights import prepare_head
 from thinkrank.training import Progress, Run, no_progress, train
@@ -165,7 +172,8 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
             targets_B = torch.tensor([sample.target for sample in samples], device=model.backbone.device)
             with torch.no_grad():
                 self.encode(targets_B.unique())
-            return score_thoughts(model, samples, prompts, written, self.reward_terms, self.options)
+            targets = [next_targets(self.split, self.draws.sample(draw), self.options) for draw, _ in drawn]
+            return score_thoughts(model, samples, prompts, written, self.reward_terms, self.options, targets)
 
     def compare(self, groups: list[Group]) -> list[Part]:
         """Credit every trajectory, and cut the batch into the parts that fit one pass; see `compare`."""
@@ -233,10 +241,9 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         """Gather what the targets of a batch compete with, and the whole catalogue; one object if they are the same."""
         options, model, device = self.options, self.model, self.model.backbone.device
         targets_N = target_rows(batch, device).unique()
-        chooses = bool(options.item_weight or options.item_floor)
-        if options.candidates == "catalogue" or not chooses:
+        if options.candidates == "catalogue" or not options.reads_thoughts:
             table_ID = model.states.rows_ID
-            if options.live_items and chooses:
+            if options.live_items and options.reads_thoughts:
                 random = np.random.default_rng([options.seed, self.counters.step])
                 live_N = targets_N[torch.from_numpy(random.permutation(len(targets_N))[: options.live_items])]
                 table_ID = table_ID.index_copy(0, live_N, self.encode(live_N))

@@ -6,11 +6,13 @@ Shape legend: B users, G thoughts about each, R = B G trajectories, I items of t
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from thinkrank.data.splits import Sample
+from thinkrank.data.history import History
+from thinkrank.data.splits import Sample, Split
 from thinkrank.language import Completion
 from thinkrank.policy import (
     Answer,
@@ -19,6 +21,9 @@ from thinkrank.policy import (
     Reward,
     format_reward,
     fuse,
+    gain_reward,
+    item_logprobs,
+    marginal_reward,
     ndcg_reward,
     softmax_similarity,
     tied_groups,
@@ -89,6 +94,22 @@ def write_thoughts(
     return model.sample(rendered, rollout, num_samples=options.group_size, seeds=seeds)
 
 
+def next_targets(split: Split, index: int, options: RecpoOptions) -> list[int]:
+    """List what a thought about a training sample is rewarded for: the target, and the user's training events after it.
+
+    Args:
+        split: its train part.
+        index: of the sample.
+        options: how many targets at most; whether items of the history, which cannot be answered, are left out.
+    """
+    train = split.train
+    user, position = int(train.users[index]), int(train.positions[index])
+    stop = min(position + options.targets, int(split.train_ranges[user, 1]))
+    first, *later = train.dataset.items_E[position:stop].tolist()
+    seen = set(train[index].history.items.tolist()) if later and options.filter_seen else set()
+    return [first, *(item for item in later if item not in seen)]
+
+
 @torch.no_grad()
 def score_thoughts(
     model: R2ec,
@@ -97,6 +118,7 @@ def score_thoughts(
     written: Sequence[Sequence[Completion]],
     terms: Sequence[tuple[float, Reward]],
     options: RecpoOptions,
+    targets: Sequence[Sequence[int]] | None = None,
 ) -> list[Group]:
     """Rank the whole catalogue after every thought, and reward it by the place of what came next.
 
@@ -107,25 +129,79 @@ def score_thoughts(
         written: thoughts about each.
         terms: further rewards with their weights.
         options: how to fuse rewards.
+        targets: what each sample's thoughts are rewarded for, its target first; None for the target alone.
     """
-    histories = [sample.history for sample in samples for _ in range(options.group_size)]
-    targets_B = torch.tensor([sample.target for sample in samples])
-    users_RD = model.users_after(histories, [thought for many in written for thought in many], fast=True)
-    scores_RI = model.vectors.scores(users_RD).float().cpu().numpy()
-    if options.filter_seen:
-        scores_RI = mask_seen(scores_RI, histories)
-    targets_R = targets_B.repeat_interleave(options.group_size)
-    ranks_BG = torch.from_numpy(target_ranks(scores_RI, targets_R.numpy())).view(len(samples), -1)
-    ndcg_BG = ndcg_reward(ranks_BG, options.ndcg_k)
-    similarity_BG = softmax_similarity(torch.from_numpy(scores_RI), targets_R, 1.0).view_as(ndcg_BG)
+    histories = [sample.history for sample in samples]
+    repeated = [history for history in histories for _ in range(options.group_size)]
+    users_RD = model.users_after(repeated, [thought for many in written for thought in many], fast=True)
+    scores_RI = catalogue_scores(model, users_RD, repeated, options)
+    without_BI = None
+    if options.gain_weight:
+        without_BI = torch.from_numpy(
+            catalogue_scores(model, model.users_after(histories, None, fast=True), histories, options)
+        )
+    rows = targets or [[sample.target] for sample in samples]
+    worth = [
+        worth_of(scores_RI, without_BI, [row[min(t, len(row) - 1)] for row in rows], options)
+        for t in range(max(map(len, rows)))
+    ]
+    ranks_BG = worth[0][0]
+    ndcg_BG, similarity_BG, dense_BG = (_mean([one[k] for one in worth], rows) for k in (1, 2, 3))
     plain = [answers(many, ranks.tolist()) for many, ranks in zip(written, ranks_BG, strict=True)]
-    rewards_BG = fuse(ndcg_BG, similarity_BG, options.beta) + weighted_rewards(plain, terms)
+    rewards_BG = options.fused_weight * fuse(ndcg_BG, similarity_BG, options.beta) + weighted_rewards(plain, terms)
+    rewards_BG = rewards_BG + dense_BG
     return [
         Group(sample, prompt, tuple(many), *per_group)
         for sample, prompt, many, *per_group in zip(
             samples, prompts, written, ranks_BG, ndcg_BG, similarity_BG, rewards_BG, strict=True
         )
     ]
+
+
+def catalogue_scores(
+    model: R2ec, users_RD: Float[Tensor, "R D"], histories: Sequence[History], options: RecpoOptions
+) -> Float32[np.ndarray, "R I"]:
+    """Score the catalogue; -inf for items of a history if they do not compete."""
+    scores_RI = model.vectors.scores(users_RD).float().cpu().numpy()
+    return mask_seen(scores_RI, histories) if options.filter_seen else scores_RI
+
+
+def worth_of(
+    scores_RI: Float32[np.ndarray, "R I"],
+    without_BI: Float[Tensor, "B I"] | None,
+    targets: Sequence[int],
+    options: RecpoOptions,
+) -> tuple[Int[Tensor, "B G"], Float[Tensor, "B G"], Float[Tensor, "B G"], Float[Tensor, "B G"]]:
+    """Tell what thoughts were worth for one target of each sample: its rank, R_d, R_c, and the weighted dense rewards.
+
+    Args:
+        scores_RI: after each thought, group by group.
+        without_BI: in the answers without a thought; None where no gain is rewarded.
+        targets: catalogue rows, one per sample.
+        options: cut-off, limit and weights.
+    """
+    scores, targets_B = torch.from_numpy(scores_RI), torch.tensor(targets)
+    targets_R = targets_B.repeat_interleave(options.group_size)
+    ranks_BG = torch.from_numpy(target_ranks(scores_RI, targets_R.numpy())).view(len(targets), -1)
+    ndcg_BG = ndcg_reward(ranks_BG, options.ndcg_k)
+    similarity_BG = softmax_similarity(scores, targets_R, 1.0).view_as(ndcg_BG)
+    dense_BG = torch.zeros_like(ndcg_BG)
+    if options.gain_weight or options.marginal_weight:
+        logprobs_BG = item_logprobs(scores, targets_R).view_as(ndcg_BG)
+        if without_BI is not None:
+            without_BG = item_logprobs(without_BI, targets_B)[:, None].expand_as(logprobs_BG)
+            dense_BG += options.gain_weight * gain_reward(logprobs_BG, without_BG, options.gain_limit)
+        if options.marginal_weight:
+            dense_BG += options.marginal_weight * marginal_reward(logprobs_BG)
+    return ranks_BG, ndcg_BG, similarity_BG, dense_BG
+
+
+def _mean(values: Sequence[Float[Tensor, "B G"]], rows: Sequence[Sequence[int]]) -> Float[Tensor, "B G"]:
+    """Take each sample's mean over the targets that it has."""
+    total_BG = values[0].clone()
+    for t, values_BG in enumerate(values[1:], 1):
+        total_BG += torch.tensor([float(t < len(row)) for row in rows])[:, None] * values_BG
+    return total_BG / torch.tensor([float(len(row)) for row in rows])[:, None]
 
 
 def answers(written: Sequence[Completion], ranks: Sequence[int]) -> list[Answer]:
