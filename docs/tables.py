@@ -8,7 +8,8 @@ of them (`primary`, `superseded`, `chosen_on_test`,
 `notes`), between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts
 of the samples, between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown
 does to prompts without training, and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the
-arms of the re-ranking study NAME think.
+arms of the re-ranking study NAME think. Between `<!-- reproduced NAME -->` and `<!-- end -->` stands which rows were
+run again, as `thinkrank reproduce --out docs/results/NAME.json` wrote it.
 `python docs/tables.py` rewrites them, `--check` only says whether they are up to date.
 """
 
@@ -28,7 +29,9 @@ from thinkrank.evaluate.study_tables import study_markdown, study_notes
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
 MARKED = re.compile(
-    r"(<!-- (?P<kind>table|figures|study|buckets|places|thinking) (?P<name>[\w./-]+) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (?P<kind>table|figures|study|buckets|places|thinking|reproduced) (?P<name>[\w./-]+) -->\n)"
+    r".*?(<!-- end -->)",
+    re.DOTALL,
 )
 STUDIES = DOCS.parent / "studies"
 COMPARED = {
@@ -67,6 +70,8 @@ def filled(text: str) -> str:
             made = by_place_shown(STUDIES / match["name"].replace("/", "/results/"))
         elif match["kind"] == "thinking":
             made = thinking(STUDIES / "eglr" / "results" / match["name"])
+        elif match["kind"] == "reproduced":
+            made = run_again(DOCS / "results" / f"{match['name']}.json")
         else:
             rows = read_results(DOCS / "results" / f"{match['name']}.json")
             made = results_markdown([row for row in rows if row.metric in SHOWN])
@@ -135,6 +140,25 @@ def thinking(folder: Path) -> str:
         ]
         lines.append([arm, *figures, str(len(results))])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def run_again(file: Path) -> str:
+    """Show each row that was run again: what was published, what came out, and whether it fell inside."""
+    rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    lines = [["row", "metric", "published", "interval", "again", "seeds", "inside"], ["---"] * 2 + ["---:"] * 5]
+    for row in rows:
+        between = f"{row['low']:.4f}–{row['high']:.4f}"
+        seeds = " ".join(map(str, row["seeds"])) or "–"
+        figures = [
+            f"{row['published']:.4f}",
+            between,
+            f"{row['again']:.4f}",
+            seeds,
+            "yes" if row["inside"] else "**no**",
+        ]
+        lines.append([row["row"], row["metric"], *figures])
+    inside = sum(row["inside"] for row in rows)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{inside} of {len(rows)} rows fell inside.\n"
 
 
 def spread(values: list[float], digits: int) -> str:

@@ -23,6 +23,7 @@ def main(description: str | None, results: Path, study: type[Study]) -> None:
     parser.add_argument("--seed", action="append", type=int, help="seed to run; repeatable, the study's by default")
     parser.add_argument("--path", help="file or folder of the data, where the source has none of its own")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where trainings are kept")
+    parser.add_argument("--results", type=Path, default=results, help="where result files are read and written")
     arguments = parser.parse_args()
     logger = logging.getLogger("thinkrank")
     logger.addHandler(logging.StreamHandler(sys.stdout))
@@ -31,6 +32,6 @@ def main(description: str | None, results: Path, study: type[Study]) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     try:
         opened = study(arguments.study, arguments.runs, path=arguments.path, progress=console_progress)
-        run_study(opened, results, arms=arguments.arm, seeds=arguments.seed)
+        run_study(opened, arguments.results, arms=arguments.arm, seeds=arguments.seed)
     except ThinkrankError as error:
         sys.exit(str(error))

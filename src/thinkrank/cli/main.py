@@ -16,6 +16,7 @@ from thinkrank.cli import (
     evaluate,
     rank,
     recommend,
+    reproduce,
     rerank,
     serve,
     settings,
@@ -37,6 +38,7 @@ app.add_typer(train.app, name="train")
 app.command("baselines")(baselines.baselines)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("reproduce")(reproduce.reproduce)
 app.command("tune")(tune.tune)
 app.command("settings")(settings.settings)
 app.command("recommend")(recommend.recommend)
