@@ -12,8 +12,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 BY_THEIR_OWN_NAMES = {"mlflow", "wandb", "trackio", "pandas", "pytest", "thinkrank"}
 """Imported only where a user has them."""
-BROUGHT_ALONG = {"anyio", "pydantic_core", "starlette", "tokenizers"}
-"""Parts of fastapi, pydantic and transformers, which would not work without."""
+BROUGHT_ALONG = {"anyio", "faiss", "pydantic_core", "starlette", "tokenizers"}
+"""Parts of fastapi, faiss-cpu, pydantic and transformers, which would not work without."""
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -33,14 +33,14 @@ def imported(file: Path) -> set[str]:
 
 def test_what_the_package_imports_is_a_dependency_or_an_extra():
     code = set().union(*(imported(file) for file in (ROOT / "src").rglob("*.py")))
-    optional = names([line for extra in ("serve", "tune", "track", "vllm") for line in EXTRAS[extra]])
+    optional = names([line for extra in ("serve", "tune", "ann", "track", "vllm") for line in EXTRAS[extra]])
     told = names(PROJECT["dependencies"])
     assert code <= told | optional | BY_THEIR_OWN_NAMES | BROUGHT_ALONG
     assert {"torch", "peft", "gguf", "huggingface_hub"} <= told
 
 
 def test_the_environment_of_tests_holds_what_extras_bring():
-    for extra in ("serve", "tune", "track", "docs"):
+    for extra in ("serve", "tune", "ann", "track", "docs"):
         assert extra in EXTRAS["dev"][0]
     for module in ("fastapi", "httpx", "optuna", "tensorboard", "mkdocs", "nbclient"):
         assert importlib.util.find_spec(module), module

@@ -28,6 +28,7 @@ R2EC = {
     "thought": GENERATION,
     "thinker": "trained",
     "reading": "text",
+    "search": {"index": "exact", "lists": None, "probes": 32, "links": 32, "effort": 128},
 }  # fmt: skip
 PAPER_HEAD = {
     "temperature": 0.05, "learn_temperature": False, "centred": False, "item_bias": False, "residual": False,

@@ -20,6 +20,8 @@ from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
 from thinkrank.pretrained import reading, write_tensors
 from thinkrank.retrieve._vector_file import VectorFile
+from thinkrank.retrieve.approximate import Index, sources
+from thinkrank.retrieve.search_options import SearchOptions
 
 BLOCK_ROWS = 65_536
 _TILE = 64
@@ -44,6 +46,8 @@ class ItemTable:
         bias_I: added to each item's score; None for nothing.
         divisor: of all dot products, such as a temperature; None for 1.
         block_rows: items that are scored together.
+        options: how `search` finds items; None compares all. An index is made when it is first needed, and again when
+            vectors were written.
 
     Attributes:
         written_I: the step at which each row was written last, on the CPU.
@@ -57,7 +61,10 @@ class ItemTable:
         divisor: Float[Tensor, ""] | float | None = None,
         *,
         block_rows: int = BLOCK_ROWS,
+        options: SearchOptions | None = None,
     ) -> None:
+        self.options = options or SearchOptions()
+        self._index: Index | None = None
         self.rows_ID, self.bias_I, self.divisor, self.block_rows = rows_ID, bias_I, divisor, block_rows
         self.written_I = torch.zeros(len(rows_ID), dtype=torch.long)
         self.withdrawn_I = torch.zeros(len(rows_ID), dtype=torch.bool, device=rows_ID.device)
@@ -83,9 +90,15 @@ class ItemTable:
 
     @torch.no_grad()
     def search(
-        self, queries_BD: Float[Tensor, "B D"], k: int, *, exclude: Exclude = None
+        self, queries_BD: Float[Tensor, "B D"], k: int, *, exclude: Exclude = None, exact: bool = False
     ) -> tuple[Int64[Tensor, "B K"], Float[Tensor, "B K"]]:
         """Find the k best items for each query; of equal scores the lower row comes first.
+
+        Args:
+            queries_BD: what is searched with.
+            k: how many items.
+            exclude: what must not be answered.
+            exact: whether all items are compared, whatever the table's options say.
 
         Returns:
             Items and scores, best first, no wider than the table; -1 and -inf where more were left out.
@@ -96,6 +109,8 @@ class ItemTable:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         k = min(k, len(self))
+        if self.options.index != "exact" and not exact:
+            return self.index.search(queries_BD, k, exclude)
         items_BK = torch.full((len(queries_BD), k), -1, device=queries_BD.device)
         scores_BK = queries_BD.new_full((len(queries_BD), k), -torch.inf)
         for part, queries_bD, left_out in self._chunks(queries_BD, exclude):
@@ -108,6 +123,13 @@ class ItemTable:
                 items, scores = items.gather(1, order), scores.gather(1, order)
             items_BK[part], scores_BK[part] = items, scores
         return items_BK.masked_fill(scores_BK.isneginf(), -1), scores_BK
+
+    @property
+    def index(self) -> Index:
+        """Return the index of the vectors as they are now."""
+        if self._index is None or self._index.made_of != sources(self):
+            self._index = Index(self, self.options)
+        return self._index
 
     @torch.no_grad()
     def target_ranks(

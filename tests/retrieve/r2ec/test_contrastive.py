@@ -210,3 +210,24 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights(config, options, 
         return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
     assert log_of("whole") == log_of("killed")
+
+
+def test_a_run_that_searches_by_an_index_logs_what_it_finds_and_answers_by_it(config, options, split, tmp_path):
+    few = options.model_copy(update={"steps": 2, "validate_every": 2})
+    by_index = {"flat": {"index": "flat"}, "hasty": {"index": "ivf", "lists": 20, "probes": 1}}
+    models, found = {}, {}
+    for name, search in by_index.items():
+        changed = config.model_validate(config.model_dump() | {"search": search})
+        models[name], run = trained(changed, few, split, tmp_path / name)
+        found[name] = run.metrics()[-1]["valid_index_recall@10"]
+    assert found["flat"] == 1
+    assert 0 < found["hasty"] < 1
+    models["flat"].save_pretrained(tmp_path / "model")
+    loaded = R2ec.from_pretrained(tmp_path / "model", backbone=tiny_backbone(split.dataset.catalogue.titles))
+    exact = models["flat"].vectors
+    requests = split.valid.subset(5, 0).requests()
+    users_BD = loaded.users_after(requests.histories, None)
+    expected, _ = exact.search(users_BD, 4, exact=True)
+    np.testing.assert_array_equal(loaded.retrieve(requests, 4, filter_seen=False).items_BK, expected.numpy())
+    assert loaded.vectors.options.index == "flat"
+    assert len(loaded.retrieve(requests, 4)) == 5

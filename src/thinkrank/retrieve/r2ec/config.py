@@ -7,6 +7,7 @@ from pydantic import Field
 from thinkrank.language.options import BackboneName, DTypeName, GenerationOptions, LoraOptions
 from thinkrank.options import Options
 from thinkrank.prompts.options import PromptOptions
+from thinkrank.retrieve.search_options import SearchOptions
 
 
 class HeadOptions(Options):
@@ -41,6 +42,7 @@ class R2ecConfig(Options):
         description="how a history is read: with text as a prompt of titles, as in the paper; with late as one state "
         "per item, which the layers below the adapter read once per catalogue",
     )
+    search: SearchOptions = SearchOptions()
     thought: GenerationOptions = GenerationOptions(max_new_tokens=48)
     thinker: Literal["base", "trained", "frozen"] = Field(
         "trained",

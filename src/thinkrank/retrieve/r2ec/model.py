@@ -96,7 +96,7 @@ class R2ec:
         self.writer: Mapping[str, Tensor] = {}
         self._first_items = len(catalogue)  # the backbone "tiny" is made from the titles that were there first
         self._published: tuple[Engine, Mapping[str, Tensor], str] | None = None
-        self._vectors = UnitVectors()
+        self._vectors = UnitVectors(config.search)
 
     @classmethod
     def create(

@@ -18,6 +18,7 @@ from thinkrank.language import Completion
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.reading import read_last
 from thinkrank.policy import ndcg_reward
+from thinkrank.retrieve.approximate import recall
 from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.retrieve.r2ec.options import RetrieverTrainerOptions
 from thinkrank.retrieve.r2ec.weights import set_weights, weights
@@ -26,6 +27,8 @@ from thinkrank.training.rehearsal import seconds_of
 
 _REHEARSED = 8
 """Samples on which the cost of a validation is measured."""
+_SEARCHED = 256
+"""Samples whose best items are searched for with an index and without."""
 _SHOWN_THOUGHTS = 20
 """Thoughts that a validation keeps in the log, always of the same samples."""
 
@@ -107,7 +110,15 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
             if thoughts is not None:
                 row["valid_thought_tokens"] = sum(len(thought.ids) for thought in thoughts) / len(thoughts)
                 self._show(thoughts, ranks.tolist())
-        return row
+        return row | self._index_recall()
+
+    def _index_recall(self) -> dict[str, float]:
+        """Tell which share of the ten best items an index finds; nothing where all items are compared."""
+        if self.model.vectors.options.index == "exact" or not len(self.validation):
+            return {}
+        histories = self.validation.subset(_SEARCHED, self.options.seed).histories()
+        users = [self.model.users_after(histories[n : n + 64], None) for n in range(0, len(histories), 64)]
+        return {"valid_index_recall@10": recall(self.model.vectors, torch.cat(users), 10)}
 
     def log(self, **values: float) -> None:
         """Append a row to the run's log."""
