@@ -2,7 +2,7 @@
 
 `python docs/plots.py` writes docs/figures/NAME.svg for every study under studies/r2ec/results: validation NDCG@10 of
 each arm over the steps of its training, one line per seed, thinking arms by what they answer after their thought. For
-every study under studies/eglr/results it writes entropy-NAME.svg: how uncertain a list writer is at each place, means
+every study under studies/eglr/results it writes entropy-NAME.svg: how uncertain a re-ranker is at each place, means
 over seeds.
 """
 

@@ -234,7 +234,7 @@ def test_the_report_tells_of_a_list_writer_inside_the_run(run):
     assert done.returncode == 0, done.stderr
     done = thinkrank("evaluate", str(run), "--samples", "5")
     assert done.returncode == 0, done.stderr
-    assert "List writer</h2>" in (run / "report.html").read_text(encoding="utf-8")
+    assert "Re-ranker</h2>" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_training_without_thoughts_ends_with_a_report_of_its_curves(shop, tmp_path):

@@ -179,7 +179,7 @@ def test_faults_are_told_in_one_line(run, tmp_path):
     assert "did you mean model.reasoning.max_steps" in unknown.stderr
 
 
-def test_the_made_world_has_defaults_of_its_own():
+def test_the_synthetic_world_has_defaults_of_its_own():
     from thinkrank.recipes.layers import Layers
     from thinkrank.recipes.reranking import rerank_settings
 

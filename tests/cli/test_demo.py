@@ -35,7 +35,7 @@ def test_the_demo_leaves_a_judged_run_with_a_list_writer_inside_and_is_then_reus
     assert {(row["n"], row["split"]) for row in rows} == {(15, "test")}
     assert (tmp_path / "lists" / "model" / "config.json").is_file()
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "List writer</h2>" in page
+    assert "Re-ranker</h2>" in page
     demo.demo(tmp_path, samples=15, assignments=TINY)
     again = capsys.readouterr()
     assert "is there already: reusing it" in again.err

@@ -1,4 +1,4 @@
-"""In made worlds where it is known what a text does to the answer, the figures say so."""
+"""In synthetic worlds where it is known what a text does to the answer, the figures say so."""
 
 import math
 

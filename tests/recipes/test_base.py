@@ -193,10 +193,10 @@ def test_a_re_ranker_is_judged_when_its_training_ends_on_every_test_list(runs):
 def test_the_report_of_a_run_tells_of_a_run_inside_its_folder(runs):
     folder = runs("retrieve")
     report_training(open_run(folder, device="cpu"))
-    assert "List writer</h2>" not in (folder / "report.html").read_text(encoding="utf-8")
+    assert "Re-ranker</h2>" not in (folder / "report.html").read_text(encoding="utf-8")
     train(recipe("rerank"), SETTINGS["rerank"], folder / "anywhere", device="cpu")
     report_training(open_run(folder, device="cpu"))
-    assert "List writer</h2>" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "Re-ranker</h2>" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("stage", "option"), [("rank", "think"), ("rerank", "seen"), ("rerank", "sasrec")])

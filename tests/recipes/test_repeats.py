@@ -46,6 +46,19 @@ def test_who_does_not_set_it_is_told(again, tmp_path):
     assert not [notice for notice in asked.notices if "of all choices" in notice]
 
 
+def test_a_prepared_folder_says_again_what_training_may_set_and_not_what_reading_found(again, tmp_path, caplog):
+    replace(again, notices=("dropped 3 rows",)).save(tmp_path)
+    split = DataSettings(source=str(tmp_path), split="leave-last-out").load_split()
+    assert [record.message.split(";")[-1] for record in caplog.records] == [
+        " train with repeats=True where it should be, in answers and figures too"
+    ]
+    assert split.dataset.notices[0] == "dropped 3 rows"  # a manifest still has it
+    DataSettings(source=str(tmp_path), repeats=True).load().save(tmp_path / "told")
+    caplog.clear()
+    DataSettings(source=str(tmp_path / "told"), split="leave-last-out").load_split()
+    assert not caplog.records
+
+
 def test_a_fused_retriever_learns_from_what_is_taken_again(again):
     def parts(split):
         return Fused({"popularity": Popularity().fit(split), "kNN": ItemKNN().fit(split)})

@@ -95,7 +95,7 @@ def remarks(dataset: "Dataset", *, repeats: bool = False) -> list[str]:
     if share > REPEATS_WORTH_A_WORD and not repeats:
         found.append(
             f"{name}: {share:.0%} of all choices are of something the user took before, which is never recommended "
-            f"again; in training, evaluation and answers alike it is with {setting('repeats', True, of_source=False)}"
+            f"again; train with {setting('repeats', True, of_source=False)} where it should be, in answers and figures too"
         )
     titles = dataset.catalogue.frame
     equal = titles.filter(titles["title"].is_duplicated())

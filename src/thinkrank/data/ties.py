@@ -66,9 +66,9 @@ def check_order(
     """Refuse times by which nothing can be cut: all the same, or dealt out at random.
 
     Where times mean anything, the events of a user or those of an item lie closer together (or more evenly apart) than
-    random ones; `clustering` says by how many deviations. Four real logs and two made worlds have 15 to 2,500 for the
-    stronger of the two, 120 shuffled copies at most 3.1; refused is what stays below 5 for both, with 5,000 events or
-    more.
+    random ones; `clustering` says by how many deviations. Four real logs and two synthetic worlds have 15 to 2,500 for
+    the stronger of the two, 120 shuffled copies at most 3.1; refused is what stays below 5 for both, with 5,000 events
+    or more.
 
     Raises:
         ThinkrankError: with the way out.

@@ -257,7 +257,7 @@ def rerank_lists(
         ThinkrankError: without a trained re-ranker, or if the lists are of another make than those it was trained on.
     """
     from thinkrank.data.sources import load_impressions
-    from thinkrank.recipes.data import told
+    from thinkrank.recipes.data import tell
 
     run = opened(folder, "rerank")
     if samples > 1 and run.kind != "eglr":
@@ -273,7 +273,8 @@ def rerank_lists(
         grpo = run.config["grpo"]
         judge = {"samples": samples, "reward": grpo["reward"], "places": grpo["length"]}
     one_is_enough = {} if source == "synthetic" else {"min_candidates": 1}
-    lists = told(load_impressions(source, path, **{**one_is_enough, **options})).in_source_order()
+    lists = load_impressions(source, path, **{**one_is_enough, **options}).in_source_order()
+    tell(lists.name, lists.notices)
     k = min(k, lists.items_LN.shape[1])
     model, requests, candidates = run.load(device), lists.requests, lists.candidates
     tables = []

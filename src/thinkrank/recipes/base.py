@@ -145,7 +145,7 @@ def refuse_retrieval_options(options: EvaluationOptions) -> None:
     """
     if options.think or options.untrained or options.seen or options.parts:
         raise ThinkrankError(
-            "think, untrained, parts and seen belong to retrievers; rankers and list writers think as their run says"
+            "think, untrained, parts and seen belong to retrievers; rankers and re-rankers think as their run says"
         )
 
 

@@ -1,6 +1,7 @@
 """What a run is made from: its data, how it is cut, and the candidate lists that judge it."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -44,9 +45,9 @@ LIST_DEFAULTS: dict[str, dict[str, Any]] = {
         "grpo": {"steps": 150, "reward": "sum", "learning_rate": 1e-3, "keep": "last"},
     },
 }
-"""What of `RerankSettings` is different by default for a source of lists. In the made world there are few users; the
-score made the displayed order, so an evaluator would take it for the place; and NDCG of logged clicks, by which weights
-are kept elsewhere, does not know that another order would be clicked otherwise."""
+"""What of `RerankSettings` is different by default for a source of lists. In the synthetic world there are few users;
+the score made the displayed order, so an evaluator would take it for the place; and NDCG of logged clicks, by which
+weights are kept elsewhere, does not know that another order would be clicked otherwise."""
 
 
 class DataSettings(Options):
@@ -82,24 +83,37 @@ class DataSettings(Options):
         Args:
             beside: folder for dropped rows, where no file is named for them.
         """
+        return self._read(beside)[0]
+
+    def load_and_tell(self, beside: Path | None = None) -> Dataset:
+        """Do the same, and say to whoever waits for it what is news."""
+        dataset, news = self._read(beside)
+        tell(dataset.name, news)
+        return dataset
+
+    def _read(self, beside: Path | None) -> tuple[Dataset, Sequence[str]]:
+        """Return the data set and what is news: not again what reading said when a folder was prepared."""
         folder = prepared_folder(self.source)
         if folder is not None:
             if self.path is not None or self.options:
                 raise ThinkrankError(f"{folder} is a prepared data set: it takes no path and no options")
             dataset = Dataset.load(folder)
+            news: Sequence[str] = ()
         else:
             bad_rows = file_of_bad_rows(self, beside)
             dataset = load_dataset(self.source, self.path, on_bad=self.on_bad, bad_rows=bad_rows, **self.options)
+            news = dataset.notices
         dataset = apply_filters(dataset, self.filters)
         repeats = self.repeats or dataset.repeats
-        known = [notice for notice in remarks(dataset, repeats=repeats) if notice not in dataset.notices]
-        return replace(dataset, notices=(*dataset.notices, *known), repeats=repeats)
+        found = remarks(dataset, repeats=repeats)
+        read = [notice for notice in dataset.notices if notice not in found]
+        return replace(dataset, notices=(*read, *found), repeats=repeats), [*(n for n in news if n in read), *found]
 
     def load_split(self, beside: Path | None = None) -> Split:
         """Read, filter and split the data set; of a relay only each user's last event can be told."""
         if self.source == "synthetic-relay":
             return relay_split(self.load())
-        return split_dataset(told(self.load(beside)), self.split, ties=self.ties)
+        return split_dataset(self.load_and_tell(beside), self.split, ties=self.ties)
 
 
 class ListDataSettings(Options):
@@ -126,18 +140,16 @@ class ListDataSettings(Options):
 
     def load_split(self, beside: Path | None = None) -> ImpressionSplit:
         """Read the lists and cut them in time."""
-        return told(self.load(beside)).split(self.valid_share, self.test_share)
+        lists = self.load(beside)
+        tell(lists.name, lists.notices)
+        return lists.split(self.valid_share, self.test_share)
 
 
-LoadedT = TypeVar("LoadedT", Dataset, ImpressionDataset)
-
-
-def told(data: LoadedT) -> LoadedT:
-    """Say what was dropped or repaired when data was read, to whoever waits for it; return it as it is."""
-    for notice in data.notices:
-        about = f"{data.name}: "
+def tell(name: str, notices: Sequence[str]) -> None:
+    """Say what was dropped or repaired when the data of this name was read, to whoever waits for it."""
+    for notice in notices:
+        about = f"{name}: "
         logger.warning("%s%s", "" if notice.startswith(about) else about, notice)
-    return data
 
 
 DataT = TypeVar("DataT", DataSettings, ListDataSettings)

@@ -77,10 +77,10 @@ class Opened:
         """
         if "data" not in self.config:
             raise ThinkrankError(f"{self.folder} is a saved stage without a run, so it has no data: type the history")
-        from thinkrank.recipes.data import DataSettings, moved, told
+        from thinkrank.recipes.data import DataSettings, moved
 
         read: Dataset = self._kept(
-            f"dataset {path}", lambda: told(moved(validated(DataSettings, self.config["data"]), path).load())
+            f"dataset {path}", lambda: moved(validated(DataSettings, self.config["data"]), path).load_and_tell()
         )
         return read
 

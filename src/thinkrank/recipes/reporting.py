@@ -9,7 +9,7 @@ import numpy as np
 
 from thinkrank.evidence import TextChecker
 from thinkrank.recipes.base import Judged, OpenRun, is_trained, kept_step, logs_of, open_run, recipe_of
-from thinkrank.recipes.made_world import CLICKS, told_clicks
+from thinkrank.recipes.synthetic_world import CLICKS, told_clicks
 from thinkrank.recipes.own import with_places
 from thinkrank.recipes.provenance import about
 from thinkrank.recipes.reader import reader_of, thinks_first
@@ -76,7 +76,7 @@ PAUSES = {
     "prefix": "thinks before the first item",
     "random": "thinks before some items",
 }
-"""When a list writer thinks, by the setting `model.reasoning.mode`."""
+"""When a re-ranker thinks, by the setting `model.reasoning.mode`."""
 
 CREDITS = {
     "plgrad": "each item by its part in the expected NDCG",
@@ -325,7 +325,7 @@ def some_sets(sets: "CandidateSets", most: int) -> "CandidateSets":
 
 
 def list_writing(opened: OpenRun) -> ListWriting:
-    """Tell of a list writer: its evaluator, where it thinks, and lists it writes."""
+    """Tell of a re-ranker: its evaluator, where it thinks, and lists it writes."""
     model, train, test = opened.model, opened.split.train, opened.split.test
     clicked = np.flatnonzero((test.feedback() > 0).any(axis=1))  # of these some, spread evenly
     lists = test.subset(clicked[np.linspace(0, len(clicked) - 1, min(NUM_LISTS, len(clicked))).astype(int)])

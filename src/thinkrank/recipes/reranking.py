@@ -24,7 +24,7 @@ from thinkrank.recipes.base import (
 )
 from thinkrank.recipes.data import LIST_DEFAULTS, ListDataSettings
 from thinkrank.recipes.layers import Layers, TrainingSettings, defaults_of, merge
-from thinkrank.recipes.made_world import expected_click_rows
+from thinkrank.recipes.synthetic_world import expected_click_rows
 from thinkrank.recipes.own import StageClass
 from thinkrank.recipes.writers import kept_weights
 from thinkrank.report import Report
@@ -207,7 +207,7 @@ class RerankingRecipe:
         part: str,
         seeds: Mapping[str, Sequence[int]],
     ) -> list[ResultRow]:
-        """Return NDCG, MAP, hits and the like and, of a made world, the clicks to expect."""
+        """Return NDCG, MAP, hits and the like and, of a synthetic world, the clicks to expect."""
         return [
             *evaluation.rows(dataset=questions.name, split=part, seeds=seeds),
             *expected_click_rows(evaluation, questions, part, seeds),

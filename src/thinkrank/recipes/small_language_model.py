@@ -1,4 +1,4 @@
-"""A small language model for made worlds: two layers that know a world's words and can follow a link.
+"""A small language model for synthetic worlds: two layers that know a world's words and can follow a link.
 
 Its words are the titles, whole, each with an embedding made of its style's and its kind's, so that one attention
 step can find an item's partner; without that, models of this size did not learn to in ten minutes (docs/lab-log.md).

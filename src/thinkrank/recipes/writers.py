@@ -1,4 +1,4 @@
-"""What a run tells of its list writer beside figures: which weights were kept, and whether its state matters.
+"""What a run tells of its re-ranker beside figures: which weights were kept, and whether its state matters.
 
 Shape legend: L lists.
 """

@@ -19,7 +19,7 @@ MEANINGS = {
     "mrr": "MRR: mean of 1 / place of the true item.",
     "map": "MAP@10: mean precision at the places of what was clicked.",
     "auc": "AUC: chance that what was clicked stands above what was not, .5 for a random order.",
-    "expected clicks": "Expected clicks: known in a made world, whatever was displayed; more is better.",
+    "expected clicks": "Expected clicks: known in a synthetic world, whatever was displayed; more is better.",
     "coverage": "Coverage: share of the catalogue that someone is recommended.",
     "popularity": "Popularity: mean percentile of the recommended items among all, .5 if drawn at random.",
     "arp": "Interactions: their mean number of training interactions.",

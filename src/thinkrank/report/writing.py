@@ -1,4 +1,4 @@
-"""The section of a list writer: whether its evaluator can be trusted, where it thinks, and some of its lists."""
+"""The section of a re-ranker: whether its evaluator can be trusted, where it thinks, and some of its lists."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class WrittenItem:
         title: of the item.
         shown_at: its place in the displayed order, from 1.
         was_clicked: where it was displayed.
-        entropy_before: of the choice before thinking, in nats; None if the writer does not tell.
+        entropy_before: of the choice before thinking, in nats; None if the re-ranker does not tell.
         entropy_after: the same after thinking.
         thoughts: how often was thought.
     """
@@ -49,7 +49,7 @@ class WrittenItem:
 
 @dataclass(frozen=True)
 class ListWriting:
-    """Hold what there is to show of a list writer.
+    """Hold what there is to show of a re-ranker.
 
     Attributes:
         summary: what it is and what it was trained on, one sentence.
@@ -97,7 +97,7 @@ def written_lists(ranking: Ranking, lists: ImpressionDataset) -> list[tuple[str,
 
 
 def writing_section(writing: ListWriting | None) -> Html | None:
-    """Write the whole section; None without a writer."""
+    """Write the whole section; None without a re-ranker."""
     if writing is None:
         return None
     figures = [
@@ -107,7 +107,7 @@ def writing_section(writing: ListWriting | None) -> Html | None:
     ]
     return tag(
         "section",
-        tag("h2", "List writer"),
+        tag("h2", "Re-ranker"),
         tag("p", writing.summary, class_="lead", dir="auto"),
         tag("div", *(figure for figure in figures if figure is not None), class_="panels"),
         tag("h3", "The evaluator"),

@@ -264,7 +264,7 @@ def catalogue_facts(served: Served) -> schemas.CatalogueFacts:
 
 
 def slate_candidates(served: Served, offered: Sequence[schemas.SlateCandidate]) -> Candidates:
-    """Put offered items with their features into the columns that the list writer was trained with.
+    """Put offered items with their features into the columns that the re-ranker was trained with.
 
     Raises:
         ThinkrankError: for an unknown item, one that stands there twice, or a feature that is missing.
@@ -276,7 +276,7 @@ def slate_candidates(served: Served, offered: Sequence[schemas.SlateCandidate]) 
     for name in numeric:
         for one in offered:
             if name not in one.numeric:
-                raise ThinkrankError(f"candidate {one.item!r} has no numeric {name!r}, which the list writer reads")
+                raise ThinkrankError(f"candidate {one.item!r} has no numeric {name!r}, which the re-ranker reads")
     codes = [
         {value: code for code, value in enumerate(values, 1)} for values in getattr(schema, "categorical_values", ())
     ]

@@ -161,7 +161,7 @@ def slate_ask(state: State, asked: schemas.SlateRequest) -> RankAsk:
     """Understand a request for a list."""
     served = state.served
     if "rerank" not in served.stages:
-        raise HTTPException(409, f"{served.name} holds no list writer")
+        raise HTTPException(409, f"{served.name} holds no re-ranker")
     if len(asked.candidates) > state.options.max_documents or asked.k > state.options.max_k:
         raise ThinkrankError(
             f"at most {state.options.max_documents} candidates and {state.options.max_k} places may be asked for"
@@ -169,7 +169,7 @@ def slate_ask(state: State, asked: schemas.SlateRequest) -> RankAsk:
     stage = served.stages["rerank"]
     for name in getattr(getattr(stage, "schema", None), "context_names", ()):
         if name not in asked.context:
-            raise ThinkrankError(f"context: no {name!r}, which the list writer reads")
+            raise ThinkrankError(f"context: no {name!r}, which the re-ranker reads")
     history, user = _who(state, asked)
     options: dict[str, Any] = {"samples": asked.samples} if asked.samples > 1 else {}
     if asked.think is False and hasattr(getattr(stage, "config", None), "reasoning"):

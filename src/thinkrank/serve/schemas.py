@@ -199,7 +199,7 @@ class RerankResponse(_Told):
 
 
 class SlateCandidate(_Asked):
-    """Offer one item to the list writer."""
+    """Offer one item to the re-ranker."""
 
     item: Id
     numeric: dict[str, FiniteFloat] = Field({}, description="its features that are numbers, by name")

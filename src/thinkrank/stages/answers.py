@@ -72,7 +72,7 @@ class Thought:
 
 @dataclass(frozen=True, eq=False)
 class Latent:
-    """Tell of thinking that is not in words: where a list writer paused, and what it gained.
+    """Tell of thinking that is not in words: where a re-ranker paused, and what it gained.
 
     Attributes:
         entropies_before_BK: of each choice before thinking, in nats.

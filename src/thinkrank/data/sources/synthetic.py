@@ -1,4 +1,4 @@
-"""Made worlds as sources: nothing is read, paths are without effect, the same options always give the same data."""
+"""Synthetic worlds as sources: nothing is read, paths have no effect, the same options always give the same data."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Lists in a made world, so that the clicks to expect of any order of them are known.
+"""Lists in a synthetic world, so that the clicks to expect of any order of them are known.
 
 Shape legend: L lists, N candidates, K length of a slate, I items.
 """

@@ -1,4 +1,4 @@
-"""Options of made worlds; each class is also the options of a source."""
+"""Options of synthetic worlds; each class is also the options of a source."""
 
 from typing import Annotated, Any, TypeAlias
 

@@ -1,4 +1,4 @@
-"""Figures that only a made world can tell: the clicks to expect of any list, whatever was displayed."""
+"""Figures that only a synthetic world can tell: the clicks to expect of any list, whatever was displayed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,7 +27,7 @@ def expected_click_rows(
         seeds: those each system was trained with.
 
     Returns:
-        rows with intervals that resample users; none if the lists are of no made world.
+        rows with intervals that resample users; none if the lists are of no synthetic world.
     """
     clicks = expected_clicks(evaluation, lists)
     rows = []
@@ -43,7 +43,7 @@ def expected_click_rows(
 
 
 def expected_clicks(evaluation: RerankingEvaluation, lists: ImpressionDataset) -> dict[str, Float64[np.ndarray, "L"]]:
-    """Compute the same per list; empty if the lists are of no made world, or not all of one length."""
+    """Compute the same per list; empty if the lists are of no synthetic world, or not all of one length."""
     if lists.source.get("source") != "synthetic" or not bool(evaluation.mask_LN.all()):
         return {}
     world = ListWorld(ListWorldOptions.model_validate(lists.source["options"]))
@@ -64,6 +64,6 @@ def told_clicks(evaluation: RerankingEvaluation, lists: ImpressionDataset, own: 
     if test.p_value is not None and test.p_value < 0.05:
         told = f"{'more' if test.difference.value > 0 else 'fewer'} than the {other}"
     return (
-        f"In this made world the clicks to expect of any list are known: {mine} for its lists, {told} ({theirs}); "
+        f"In this synthetic world the clicks to expect of any list are known: {mine} for its lists, {told} ({theirs}); "
         f"the best possible lists have {best}."
     )

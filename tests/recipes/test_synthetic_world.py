@@ -5,7 +5,7 @@ import pytest
 
 from thinkrank.data import load_impressions
 from thinkrank.evaluate import evaluate_reranking
-from thinkrank.recipes.made_world import BEST, expected_click_rows, expected_clicks, told_clicks
+from thinkrank.recipes.synthetic_world import BEST, expected_click_rows, expected_clicks, told_clicks
 from thinkrank.rerank import InitialOrder
 from thinkrank.stages import order_candidates
 from thinkrank.testing import random_lists
@@ -39,7 +39,7 @@ def test_the_best_order_has_most_clicks_and_a_reversed_good_one_fewer(world):
     assert "no sure difference from the EGLR" in same
 
 
-def test_lists_of_no_made_world_have_none():
+def test_lists_of_no_synthetic_world_have_none():
     lists = random_lists()
     evaluation = evaluate_reranking({"EGLR": InitialOrder()}, lists)
     assert expected_click_rows(evaluation, lists, "test", {}) == []
