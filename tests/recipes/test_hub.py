@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import yaml
 
+from cli.test_cli import thinkrank
 from thinkrank import load, load_dataset, push_to_hub
 from thinkrank.data import split_dataset
 from thinkrank.data.sources import LIST_SOURCES, SOURCES
@@ -110,6 +111,22 @@ def test_what_was_published_loads_and_answers_as_before(run, split, hub, tmp_pat
     ours, theirs = (load(folder).retrieve(asked, k=5) for folder in (run, tmp_path / "downloaded"))
     assert ours.items_BK.tolist() == theirs.items_BK.tolist()
     assert not [name for name in hub.files if "results" in name or "metrics" in name]
+
+
+def test_the_command_uploads_what_its_dry_run_shows(run, hub, monkeypatch, tmp_path):
+    shown = thinkrank("push", str(run), "me/model", "--dry-run", "--json", "--endpoint", hub.address)
+    told = json.loads(shown.stdout)
+    assert not hub.made  # no hub was asked
+    monkeypatch.setenv("HF_TOKEN", "a token")
+    done = thinkrank("push", str(run), "me/model", "--endpoint", hub.address)
+    assert (done.returncode, done.stdout.strip()) == (0, f"{hub.address}/me/model")
+    assert {name: len(content) for name, content in hub.files.items()} == told["files"]
+    assert hub.files["README.md"].decode() == told["card"]
+    for_people = thinkrank("push", str(run), "me/model", "--dry-run").stdout
+    assert all(name in for_people for name in hub.files)
+    assert told["terms"] in for_people
+    absent = thinkrank("push", str(tmp_path / "none"), "me/model")
+    assert (absent.returncode, "there is no such folder" in absent.stderr) == (2, True)
 
 
 def test_the_card_has_figures_data_and_licences(run, hub):

@@ -14,6 +14,7 @@ from thinkrank.cli import (
     demo,
     doctor,
     evaluate,
+    push,
     rank,
     recommend,
     reproduce,
@@ -45,6 +46,7 @@ app.command("recommend")(recommend.recommend)
 app.command("rank")(rank.rank)
 app.command("rerank")(rerank.rerank)
 app.command("serve")(serve.serve)
+app.command("push")(push.push)
 app.command("doctor")(doctor.doctor)
 
 

@@ -5,6 +5,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,38 @@ METRICS = ("hit@10", "ndcg@10", "ndcg@20", "map@10", "mrr")
 
 CARD = "README.md"
 RESULTS_FILE = "results.json"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Hold what is published of a saved stage.
+
+    Attributes:
+        files: by their paths in the repository, the card apart.
+        card: its README.md.
+        terms: of the data that it was trained on.
+    """
+
+    files: Mapping[str, Path]
+    card: str
+    terms: Terms
+
+
+def prepared_upload(where: str | Path, repo: str) -> Upload:
+    """Collect what `push_to_hub` uploads, without asking any hub.
+
+    Raises:
+        ThinkrankError: if there is no saved stage, or the name is none.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise ThinkrankError(f"{repo!r} is not the name of a repository: give owner/name")
+    if not Path(where).expanduser().is_dir():
+        raise ThinkrankError(f"{where}: there is no such folder; give a run, or a saved stage")
+    folder = local_folder(where)
+    run = folder.parent if (folder.parent / "config.toml").is_file() else None
+    files = sorted({file for pattern in MODEL_FILES for file in folder.rglob(pattern)})
+    named = {file.relative_to(folder).as_posix(): file for file in files}
+    return Upload(named, model_card(folder, run), _data_of(run))
 
 
 def push_to_hub(
@@ -44,17 +77,12 @@ def push_to_hub(
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise ThinkrankError(f"{repo!r} is not the name of a repository: give owner/name")
-    folder = local_folder(where)
-    run = folder.parent if (folder.parent / "config.toml").is_file() else None
-    terms = _data_of(run)
-    if not terms.may_be_passed_on and not private:
-        logger.warning("the catalogue is uploaded too, for all to read; the data's terms: %s", terms.text)
+    upload = prepared_upload(where, repo)
+    if not upload.terms.may_be_passed_on and not private:
+        logger.warning("the catalogue is uploaded too, for all to read; the data's terms: %s", upload.terms.text)
     api = HfApi(token=token, endpoint=endpoint)
-    files = sorted({file for pattern in MODEL_FILES for file in folder.rglob(pattern)})
-    adds = [CommitOperationAdd(file.relative_to(folder).as_posix(), file) for file in files]
-    adds.append(CommitOperationAdd(CARD, model_card(folder, run).encode()))
+    adds = [CommitOperationAdd(name, file) for name, file in upload.files.items()]
+    adds.append(CommitOperationAdd(CARD, upload.card.encode()))
     try:
         api.create_repo(repo, private=private, exist_ok=True)
         with warnings.catch_warnings():
