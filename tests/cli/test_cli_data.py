@@ -95,7 +95,7 @@ def test_a_sound_folder_passes(shop):
             "Give the folder it is in: --path shop -o interactions=orders",
         ),
         (["check", "shop"], "`thinkrank data check table --path shop`"),
-        (["describe", "table", "--path", "shop", "-o", "event_weights={view=0.1}"], "-f event=purchase"),
+        (["describe", "table", "--path", "shop", "-o", "event_weights={view=0.1}"], "-f 'event={purchase = 1,"),
         (["describe", "trivago", "--path", "shop", "-f", "k_core=2"], "these are displayed lists"),
         (["describe", "table", "--path", "shop", "--on-bad", "ignore"], "setting on_bad"),
     ],

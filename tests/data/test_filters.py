@@ -6,8 +6,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from thinkrank.data import Catalogue, Dataset, FilterOptions, apply_filters, k_core
+from thinkrank.data.describe import remarks
 from thinkrank.errors import ThinkrankError
 
 DAY = 24 * 60 * 60
@@ -102,6 +104,13 @@ def test_types_of_events_are_chosen(build_dataset):
     both = apply_filters(dataset, FilterOptions(event="buy, view"))
     assert both.describe()["events"] == {"view": 2, "buy": 1}
     assert both.filters == ({"filter": "events", "event": ["buy", "view"]},)
+    weighed = apply_filters(dataset, FilterOptions(event={"view": 0.5}))
+    assert weighed.filters == ({"filter": "events", "event": ["view"], "weights": {"view": 0.5}},)
+    assert weighed.weights_E.tolist() == [0.5, 0.5]
+    (told,) = [line for line in remarks(weighed) if "count" in line]
+    assert told.endswith("count view 0.5 in popularity, item-kNN, EASE and ALS; everything else takes them alike")
+    with pytest.raises(ValidationError):
+        FilterOptions(event={"view": 0})
     with pytest.raises(ThinkrankError, match="no event 'by'; nearest: buy; there are view 2, buy 1"):
         apply_filters(dataset, FilterOptions(event=("by",)))
 

@@ -1,6 +1,7 @@
 """Runs of every stage: trained, interrupted and gone on, reused, opened, judged."""
 
 import json
+import time
 import tomllib
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +19,16 @@ from thinkrank.recipes.answering import recommend
 from thinkrank.recipes.base import recipe_of, validations_of
 from thinkrank.recipes.comparing import compared
 from thinkrank.recipes.layers import toml_of, validated
+from thinkrank.recipes.plan import UNKNOWN
 from thinkrank.recipes.ranking import rank_settings
 from thinkrank.recipes.reranking import rerank_settings
 from thinkrank.recipes.retrieval import retrieve_settings
 from thinkrank.recipes.running import planned
+from thinkrank.retrieve import R2ec
+from thinkrank.retrieve.r2ec import recpo, trainer
+from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
 from thinkrank.training.lock import locked
+from thinkrank.training.rehearsal import SHARE
 
 SHOP = ["users=30", "items=40", "styles=8", "kinds=8", "events=8"]
 TINY = ["model.backbone=tiny", "model.dtype=float32"]
@@ -283,9 +289,57 @@ def test_a_plan_writes_nothing(stage, tmp_path, monkeypatch):
     settings = SETTINGS[stage]
     planned_settings, plan = planned(recipe(stage), settings, settings.data.load_split(), device="cpu")
     assert " steps ≈ " in plan
+    assert UNKNOWN not in plan
     assert " GB" in plan
     assert validated(type(settings), tomllib.loads(toml_of(planned_settings))) == planned_settings
     assert not list(tmp_path.iterdir())
+
+
+def test_validations_of_a_whole_run_with_recpo_take_a_fifth_of_its_time_at_most(tmp_path, monkeypatch):
+    """By a clock on which a step takes a second or three, encoding the items one, and validating a sample a tenth."""
+    clock = {"now": 0.0, "validating": 0.0}
+
+    def costs(where, name, seconds, of_validation=False):
+        real = getattr(where, name)
+
+        def timed(*told, **named):
+            spent = seconds(*told)
+            clock["now"] += spent
+            clock["validating"] += spent if of_validation else 0.0
+            return real(*told, **named)
+
+        monkeypatch.setattr(where, name, timed)
+
+    costs(ContrastiveTrainer, "update", lambda *told: 1.0)
+    costs(recpo, "write_thoughts", lambda *told: 3.0)
+    costs(R2ec, "refresh_table", lambda *told: 1.0, of_validation=True)
+    costs(trainer, "sample_ranks", lambda model, samples, thoughts=None: len(samples) / 10, of_validation=True)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
+    given = Layers(
+        source="synthetic",
+        options=["users=120", "items=40", "styles=8", "kinds=8", "events=8"],
+        assignments=[
+            *TINY, "model.thought.max_new_tokens=2", "training.steps=60", "training.batch_size=1",
+            "training.refresh_every=1000", "recpo.steps=40", "recpo.users=1", "recpo.group_size=2",
+            "recpo.rollout.max_new_tokens=2", "recpo.refresh_every=1000", "training.checkpoint_every=100",
+            "recpo.checkpoint_every=100",
+        ],
+    )  # fmt: skip
+    settings = retrieve_settings(Preset.thoughts, given)
+
+    def share(*, measure):
+        begun = {}
+
+        @contextmanager
+        def beginning(title, total):
+            if title.startswith("warm start"):
+                begun.update(dict(clock) if not begun else {})  # what was rehearsed before is not of the run
+            yield lambda *told, **named: None
+
+        train(recipe("retrieve"), settings, tmp_path / str(measure), device="cpu", progress=beginning, measure=measure)
+        return (clock["validating"] - begun["validating"]) / (clock["now"] - begun["now"])
+
+    assert share(measure=True) <= SHARE < share(measure=False)
 
 
 def test_a_start_that_failed_leaves_the_folder_to_the_next_command(tmp_path):

@@ -50,7 +50,7 @@ def test_a_prepared_folder_says_again_what_training_may_set_and_not_what_reading
     replace(again, notices=("dropped 3 rows",)).save(tmp_path)
     split = DataSettings(source=str(tmp_path), split="leave-last-out").load_split()
     assert [record.message.split(";")[-1] for record in caplog.records] == [
-        " train with repeats=True where it should be, in answers and figures too"
+        " train with repeats=True where it should be, in answers and figures"
     ]
     assert split.dataset.notices[0] == "dropped 3 rows"  # a manifest still has it
     DataSettings(source=str(tmp_path), repeats=True).load().save(tmp_path / "told")

@@ -1,6 +1,7 @@
 """Item–item weights against naive loops, and the rules by which a history votes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -55,6 +56,54 @@ def test_item_knn_keeps_the_largest_shrunk_cosines_of_each_item(lists, neighbour
         for j in np.flatnonzero(weights_II[i]):
             assert weights_II[i, j] == pytest.approx(cosine[j], rel=1e-5)
         assert np.count_nonzero(weights_II[i]) <= neighbours
+
+
+WEIGHTS = {"purchase": 2.0, "cart": 0.5, "view": 0.25}
+weighted_lists = st.lists(
+    st.lists(st.tuples(st.integers(0, NUM_ITEMS - 1), st.sampled_from([*WEIGHTS])), max_size=6), max_size=6
+).filter(any)
+
+
+def weighed(lists) -> Dataset:
+    """The events of some users, weighed by their types."""
+    plain = dataset_of([[item for item, _ in events] for events in lists])
+    kinds = pl.Series("event", [kind for events in lists for _, kind in events])
+    return replace(plain, interactions=plain.interactions.with_columns(kinds), filters=({"weights": WEIGHTS},))
+
+
+def matrix(lists) -> np.ndarray:
+    """What each user's row holds: of an item the greatest weight of its events."""
+    rows = np.zeros((len(lists), NUM_ITEMS))
+    for user, events in enumerate(lists):
+        for item, kind in events:
+            rows[user, item] = max(rows[user, item], WEIGHTS[kind])
+    return rows
+
+
+@given(lists=weighted_lists)
+def test_counting_models_weigh_types_of_events_in_training_and_in_answers(lists):
+    data, rows = weighed(lists), matrix(lists)
+    gram = rows.T @ rows
+    inverse = np.linalg.inv(gram + 10.0 * np.eye(NUM_ITEMS))
+    regressed = -inverse / np.diagonal(inverse)
+    root = np.sqrt(np.diagonal(gram))
+    cosines = gram / (np.outer(root, root) + 3.0)
+    user = next(number for number, events in enumerate(lists) if events)
+    asked = data.history(f"u{user}")
+    given = list(dict.fromkeys(item for item, _ in reversed(lists[user])))
+    for model, expected in (
+        (EASE(EASEConfig(ridge=10.0, window=None, decay=0.5)), regressed),
+        (ItemKNN(ItemKNNConfig(shrinkage=3.0, window=None, decay=0.5)), cosines),
+    ):
+        expected = expected * (1 - np.eye(NUM_ITEMS))
+        fitted = model.fit(data)
+        np.testing.assert_allclose(fitted.weights_II, expected, rtol=1e-3, atol=1e-5)
+        voted = sum(0.5**place * rows[user, item] * expected[item] for place, item in enumerate(given))
+        voted = voted if voted.any() else rows.sum(axis=0)
+        np.testing.assert_allclose(fitted.scores([asked])[0], voted, rtol=1e-3, atol=1e-5)
+    taken = [pair for events in lists for pair in events]
+    counted = [sum(WEIGHTS[kind] for item, kind in taken if item == row) for row in range(NUM_ITEMS)]
+    np.testing.assert_allclose(Popularity().fit(data).scores([asked])[0], counted, rtol=1e-6)
 
 
 def test_ease_is_ridge_regression_of_each_item_on_all_others():

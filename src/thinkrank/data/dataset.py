@@ -130,6 +130,14 @@ class Dataset:
         return _frozen(self.interactions["rating"].cast(pl.Float32).fill_null(float("nan")).to_numpy().copy())
 
     @cached_property
+    def weights_E(self) -> Float32[np.ndarray, "E"] | None:
+        """Return what each event counts in counting models, as the filter `event` weighs its type; None for 1."""
+        told = [weights for applied in self.filters if (weights := applied.get("weights"))]
+        if not told:
+            return None
+        return _frozen(self.interactions["event"].replace_strict(told[-1], return_dtype=pl.Float32).to_numpy().copy())
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hash what interactions and catalogue say (SHA-256), not files, names, notices or library versions."""
         return fingerprint({"interactions": self.interactions, "catalogue": self.catalogue.frame})
@@ -161,13 +169,14 @@ class Dataset:
             end: behind the last.
             ties: what its events may know of each other; None for the data set's own rule.
         """
-        part, ratings_E = slice(start, end), self.ratings_E
+        part, ratings_E, weights_E = slice(start, end), self.ratings_E, self.weights_E
         return History(
             self.items_E[part],
             self.times_E[part] if self.has_times else None,
             None if ratings_E is None else ratings_E[part],
             self.tied_E[part] if (ties or self.ties) == "strict" else None,
             self.catalogue,
+            None if weights_E is None else weights_E[part],
         )
 
     def describe(self) -> dict[str, Any]:

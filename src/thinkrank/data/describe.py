@@ -83,8 +83,14 @@ def remarks(dataset: "Dataset", *, repeats: bool = False) -> list[str]:
         repeats: whether items of a history may be recommended again.
     """
     name, found = dataset.name, []
-    events = event_counts(dataset)
-    if len(events) > 1:
+    events, weights = event_counts(dataset), dataset.weights_E
+    if weights is not None:
+        told = [applied["weights"] for applied in dataset.filters if applied.get("weights")][-1]
+        found.append(
+            f"{name}: events count {', '.join(f'{event} {weight:g}' for event, weight in told.items())} in popularity, "
+            "item-kNN, EASE and ALS; everything else takes them alike"
+        )
+    elif len(events) > 1:
         counts = ", ".join(f"{event or 'without'} {count:,}" for event, count in events.items())
         named = sorted((event for event in events if event), key=lambda event: events[event])
         wanted = next((event for event in named if any(word in event.casefold() for word in _BOUGHT)), named[0])
@@ -95,7 +101,7 @@ def remarks(dataset: "Dataset", *, repeats: bool = False) -> list[str]:
     if share > REPEATS_WORTH_A_WORD and not repeats:
         found.append(
             f"{name}: {share:.0%} of all choices are of something the user took before, which is never recommended "
-            f"again; train with {setting('repeats', True, of_source=False)} where it should be, in answers and figures too"
+            f"again; train with {setting('repeats', True, of_source=False)} where it should be, in answers and figures"
         )
     titles = dataset.catalogue.frame
     equal = titles.filter(titles["title"].is_duplicated())

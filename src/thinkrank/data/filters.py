@@ -3,7 +3,7 @@
 Every filter returns a new data set and raises a `ThinkrankError` if it would leave nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from jaxtyping import Bool
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.catalogue import Catalogue
@@ -25,8 +25,11 @@ from thinkrank.options import Options
 class FilterOptions(Options):
     """Choose what to keep. Filters apply in this order; None or False leaves one out."""
 
-    event: tuple[str, ...] | None = Field(
-        None, min_length=1, description="keep interactions of these types of event, such as purchase; one or several"
+    event: tuple[str, ...] | dict[str, PositiveFloat] | None = Field(
+        None,
+        min_length=1,
+        description="keep interactions of these types of event, like purchase: one, several, or a table of what each "
+        "counts for popularity, item-kNN, EASE and ALS, such as {purchase = 1, view = 0.1}",
     )
     min_title_chars: int | None = Field(
         None, ge=1, description="keep items whose title has at least this many characters"
@@ -67,8 +70,12 @@ def apply_filters(dataset: Dataset, options: FilterOptions) -> Dataset:
     return dataset
 
 
-def filter_events(dataset: Dataset, kinds: Sequence[str]) -> Dataset:
+def filter_events(dataset: Dataset, kinds: Sequence[str] | Mapping[str, float]) -> Dataset:
     """Keep interactions of some types of event.
+
+    Args:
+        dataset: whose interactions have types.
+        kinds: the types; or what an event of each counts in counting models, see `Dataset.weights_E`.
 
     Raises:
         ThinkrankError: if the data has no types, or not one of these; names those there are.
@@ -82,7 +89,10 @@ def filter_events(dataset: Dataset, kinds: Sequence[str]) -> Dataset:
             near = did_you_mean(kind, list(known))
             there = ", ".join(f"{name or '(none)'} {count:,}" for name, count in known.items())
             raise ThinkrankError(f"{dataset.name}: no event {kind!r}{near}; there are {there}")
-    return _keep_events(dataset, pl.col("event").is_in(list(kinds)), {"filter": "events", "event": list(kinds)})
+    record: dict[str, Any] = {"filter": "events", "event": list(kinds)}
+    if isinstance(kinds, Mapping):
+        record["weights"] = dict(kinds)
+    return _keep_events(dataset, pl.col("event").is_in(list(kinds)), record)
 
 
 def filter_titles(dataset: Dataset, *, min_chars: int | None = None, max_words: int | None = None) -> Dataset:

@@ -23,6 +23,7 @@ class History:
         tied: how many events directly before each one happened at its time, so that it must not know of them; None
             where the order is the truth (`ties` is ``before``).
         catalogue: whose rows the items are; None for those of the stage that is asked.
+        weights: what each event counts in counting models, by its type; None for 1.
     """
 
     items: Int32[np.ndarray, "N"]
@@ -30,6 +31,7 @@ class History:
     ratings: Float32[np.ndarray, "N"] | None = None
     tied: Int32[np.ndarray, "N"] | None = None
     catalogue: Catalogue | None = None
+    weights: Float32[np.ndarray, "N"] | None = None
 
     @classmethod
     def of(cls, items: Sequence[int]) -> "History":
@@ -46,6 +48,7 @@ class History:
             None if self.ratings is None else self.ratings[part],
             None if self.tied is None else self.tied[part],
             self.catalogue,
+            None if self.weights is None else self.weights[part],
         )
 
     @property

@@ -182,4 +182,5 @@ def _moved(history: History, rows_I: Int32[np.ndarray, "I"], catalogue: Catalogu
         None if history.ratings is None else history.ratings[kept_N],
         tied,
         catalogue,
+        None if history.weights is None else history.weights[kept_N],
     )

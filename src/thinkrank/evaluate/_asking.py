@@ -43,12 +43,13 @@ def detached(requests: Requests) -> Requests:
 
 
 def _copy(history: History) -> History:
-    times, ratings = history.times, history.ratings
+    times, ratings, weights = history.times, history.ratings, history.weights
     return History(
         history.items.copy(),
         None if times is None else times.copy(),
         None if ratings is None else ratings.copy(),
         catalogue=history.catalogue,
+        weights=None if weights is None else weights.copy(),
     )
 
 

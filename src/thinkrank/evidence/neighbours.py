@@ -4,13 +4,13 @@ Shape legend: I items, b items whose votes are asked for.
 """
 
 import numpy as np
-from jaxtyping import Float32, Int, Int64
+from jaxtyping import Float32, Int, Num
 
 
 def nearest_votes(
     common_bI: Float32[np.ndarray, "b I"],
     items_b: Int[np.ndarray, "b"],
-    people_I: Int64[np.ndarray, "I"],
+    people_I: Num[np.ndarray, "I"],
     *,
     neighbours: int,
     shrinkage: float,

@@ -9,11 +9,11 @@ import numpy as np
 
 from thinkrank.evidence import TextChecker
 from thinkrank.recipes.base import Judged, OpenRun, is_trained, kept_step, logs_of, open_run, recipe_of
-from thinkrank.recipes.synthetic_world import CLICKS, told_clicks
 from thinkrank.recipes.own import with_places
 from thinkrank.recipes.provenance import about
 from thinkrank.recipes.reader import reader_of, thinks_first
 from thinkrank.recipes.reasons import counted_reasons
+from thinkrank.recipes.synthetic_world import CLICKS, told_clicks
 from thinkrank.recipes.writers import kept_weights, state_facts
 from thinkrank.report import (
     ListWriting,

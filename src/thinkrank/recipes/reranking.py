@@ -24,8 +24,8 @@ from thinkrank.recipes.base import (
 )
 from thinkrank.recipes.data import LIST_DEFAULTS, ListDataSettings
 from thinkrank.recipes.layers import Layers, TrainingSettings, defaults_of, merge
-from thinkrank.recipes.synthetic_world import expected_click_rows
 from thinkrank.recipes.own import StageClass
+from thinkrank.recipes.synthetic_world import expected_click_rows
 from thinkrank.recipes.writers import kept_weights
 from thinkrank.report import Report
 from thinkrank.rerank import (

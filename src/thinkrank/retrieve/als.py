@@ -23,7 +23,7 @@ from jaxtyping import Float32, Int, Int64
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from thinkrank.data.dataset import Dataset
-from thinkrank.data.interactions import UserItems, catalogue_of, newest_distinct, training_histories
+from thinkrank.data.interactions import UserItems, catalogue_of, newest_distinct, training_histories, votes
 from thinkrank.data.splits import Split
 from thinkrank.retrieve.base import DenseRetriever
 from thinkrank.retrieve.item_item import Decay, ItemItemConfig
@@ -54,13 +54,13 @@ class ALS(DenseRetriever[ALSConfig]):
     def fit(self, data: Dataset | Split) -> "ALS":
         """Learn the items' factors, and for histories without a known item each item's number of users."""
         catalogue, config = catalogue_of(data), self.config
-        by_user = UserItems.of(training_histories(data), len(catalogue))
+        by_user = UserItems.of(training_histories(data), len(catalogue), weighted=True)
         by_item = by_user.transposed()
         items_ID = np.random.default_rng(config.seed).normal(0, 0.1, (len(catalogue), config.width)).astype(np.float32)
         for _ in range(config.sweeps):
-            users_UD = solved(items_ID, by_user.starts_U, by_user.items_P, config)
-            items_ID = solved(users_UD, by_item.starts_U, by_item.items_P, config)
-        self.learn(catalogue, {"items_ID": items_ID, "counts_I": by_user.counts_I.astype(np.float32)})
+            users_UD = solved(items_ID, by_user.starts_U, by_user.items_P, config, by_user.weights_P)
+            items_ID = solved(users_UD, by_item.starts_U, by_item.items_P, config, by_item.weights_P)
+        self.learn(catalogue, {"items_ID": items_ID, "counts_I": by_user.totals_I})
         return self
 
     def scores(self, requests: Any) -> Float32[np.ndarray, "B I"]:
@@ -69,7 +69,7 @@ class ALS(DenseRetriever[ALSConfig]):
         histories = self.checked(requests).histories
         known = [newest_distinct(history, config.window) for history in histories]
         known = [items_H[counts_I[items_H] > 0] for items_H in known]
-        decays = [np.float32(config.decay) ** np.arange(len(items_H), dtype=np.float32) for items_H in known]
+        decays = [votes(history, items_H, config.decay) for history, items_H in zip(histories, known, strict=True)]
         starts = np.concatenate([[0], np.cumsum([len(items_H) for items_H in known])]).astype(np.int64)
         users_BD = solved(items_ID, starts, _joined(known, np.int32), config, _joined(decays, np.float32))
         scores_BI = users_BD @ items_ID.T
@@ -94,7 +94,7 @@ def solved(
         starts: R + 1 offsets into what was taken.
         taken_P: rows of the other side.
         config: of it, confidence and ridge.
-        decays_P: by which each pair's confidence is multiplied; None for 1.
+        decays_P: by which each pair's confidence is multiplied: weights of events, and in answers decays; None for 1.
 
     Source: the paper, section 4, equation 4.
     """

@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from pydantic import Field, PositiveInt
 
 from thinkrank.data.dataset import Dataset
-from thinkrank.data.interactions import UserItems, catalogue_of, newest_distinct, training_histories
+from thinkrank.data.interactions import UserItems, catalogue_of, newest_distinct, training_histories, votes
 from thinkrank.data.splits import Split
 from thinkrank.options import Options
 from thinkrank.retrieve.base import DenseRetriever
@@ -42,7 +42,8 @@ ItemItemT = TypeVar("ItemItemT", bound="ItemItem[Any]")
 class ItemItem(DenseRetriever[ConfigT]):
     """Retriever by item–item weights; how they come about is the subclass's idea.
 
-    A repeated item votes once, at its newest place. A history in which no item has a vote to give – it is empty, or all
+    A repeated item votes once, at its newest place. Where types of events have weights, a user's row holds them in the
+    place of ones, in training as in answers. A history in which no item has a vote to give – it is empty, or all
     its items are new – is answered with the popularity order.
     """
 
@@ -58,9 +59,8 @@ class ItemItem(DenseRetriever[ConfigT]):
     def fit(self: ItemItemT, data: Dataset | Split) -> ItemItemT:
         """Learn the weights, and for histories without a vote each item's number of users."""
         catalogue = catalogue_of(data)
-        user_items = UserItems.of(training_histories(data), len(catalogue))
-        counts_I = user_items.counts_I.astype(np.float32)
-        self.learn(catalogue, {"weights_II": self.weights(user_items), "counts_I": counts_I})
+        user_items = UserItems.of(training_histories(data), len(catalogue), weighted=True)
+        self.learn(catalogue, {"weights_II": self.weights(user_items), "counts_I": user_items.totals_I})
         return self
 
     def scores(self, requests: Any) -> Float32[np.ndarray, "B I"]:
@@ -69,7 +69,7 @@ class ItemItem(DenseRetriever[ConfigT]):
         scores_BI = np.empty((len(histories), len(weights_II)), dtype=np.float32)
         for row, history in zip(scores_BI, histories, strict=True):
             items_H = newest_distinct(history, self.config.window)
-            votes_H = np.float32(self.config.decay) ** np.arange(len(items_H), dtype=np.float32)
+            votes_H = votes(history, items_H, self.config.decay)
             row[:] = votes_H @ weights_II[items_H]
             if not row.any():
                 row[:] = self.arrays["counts_I"]

@@ -46,7 +46,7 @@ class ItemKNN(ItemItem[ItemKNNConfig]):
             weights_II[rows] = nearest_votes(
                 common_bI,
                 np.arange(rows.start, rows.stop),
-                user_items.counts_I,
+                user_items.squares_I,
                 neighbours=self.config.neighbours,
                 shrinkage=self.config.shrinkage,
             )

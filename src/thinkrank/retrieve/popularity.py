@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat
 
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.history import History
-from thinkrank.data.interactions import all_items, catalogue_of, training_histories
+from thinkrank.data.interactions import all_items, catalogue_of, event_weights, training_histories
 from thinkrank.data.splits import Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
@@ -30,7 +30,7 @@ class PopularityConfig(Options):
 class Popularity(DenseRetriever[PopularityConfig]):
     """Retriever that scores each item by its training interactions, the same for every history, empty or not.
 
-    A user who took an item twice counts twice. Items never taken score 0.
+    A user who took an item twice counts twice; types of events may have weights. Items never taken score 0.
     """
 
     kind = "popularity"
@@ -43,7 +43,10 @@ class Popularity(DenseRetriever[PopularityConfig]):
             ThinkrankError: if recency is asked for and the histories have no times.
         """
         histories = training_histories(data)
-        weights = None if self.config.half_life_days is None else _recency(histories, self.config.half_life_days)
+        weights: np.ndarray | None = event_weights(histories)
+        if self.config.half_life_days is not None:
+            recent = _recency(histories, self.config.half_life_days)
+            weights = recent if weights is None else recent * weights
         catalogue = catalogue_of(data)
         counts_I = np.bincount(all_items(histories), weights, minlength=len(catalogue))
         self.learn(catalogue, {"counts_I": counts_I.astype(np.float32)})

@@ -15,6 +15,7 @@ from thinkrank.rerank.eglr.objective import compare, is_exploited, objective, re
 from thinkrank.rerank.eglr.rollouts import by_place, replayed
 from thinkrank.testing import KilledError, kill_at, timeless
 from thinkrank.training import Run, no_progress, train
+from thinkrank.training.rehearsal import Rehearsal
 
 
 @pytest.fixture
@@ -43,6 +44,22 @@ def make_fit(model: EGLR, split, options: GrpoOptions, folder, *, shaken: float 
             for parameter in module.parameters():
                 parameter.add_(shaken * torch.randn_like(parameter))
     return GrpoTrainer(model, split, options, Run(folder, {}, {}))
+
+
+def test_a_rehearsal_needs_no_trained_evaluator_and_leaves_everything_as_it_was(model, split, options):
+    before = {name: tensor.clone() for name, tensor in all_tensors(model).items()}
+    rehearsal = Rehearsal()
+    train(GrpoTrainer(model, split, options, rehearsal))
+    assert rehearsal.measured.step > 0
+    assert rehearsal.measured.validation > 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in all_tensors(model).items())
+    assert model.writer.reasoning.threshold is None
+    assert all(parameter.requires_grad for parameter in model.evaluator.parameters())  # it is still to be trained
+
+
+def all_tensors(model: EGLR) -> dict[str, Tensor]:
+    parts = (("writer", model.writer), ("evaluator", model.evaluator))
+    return {f"{name}.{key}": tensor for name, part in parts for key, tensor in part.state_dict().items()}
 
 
 def rolled(fit: GrpoTrainer):

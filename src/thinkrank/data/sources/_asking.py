@@ -17,8 +17,8 @@ from thinkrank.errors import ThinkrankError
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 DataT = TypeVar("DataT", Dataset, ImpressionDataset)
 
-_NOT_THERE = {"event_weights": "nothing here weighs events. Choose types by the filter event, as in -f event=purchase."}
-"""What people look for and why it is not there."""
+_NOT_THERE = {"event_weights": "a filter weighs events, as in -f 'event={purchase = 1, view = 0.1}'."}
+"""What people look for and where it is."""
 
 
 def collected(reading: Callable[[], DataT], on_bad: OnBad, bad_rows: str | Path | None, how_to_list: str) -> DataT:

@@ -28,6 +28,7 @@ from thinkrank.rerank.eglr.rollouts import Rollouts, by_place, draw_rollouts, re
 from thinkrank.rerank.eglr.trainer import ListTrainer, click_metrics
 from thinkrank.rerank.lists import ListBatch, TrainingBatch
 from thinkrank.training import Run, under
+from thinkrank.training.rehearsal import Measured, Rehearsal
 
 _THRESHOLD = "threshold"
 _TELLS_ITEMS = 0.6
@@ -46,9 +47,13 @@ class GrpoTrainer(ListTrainer[GrpoOptions]):
     """
 
     def __init__(self, model: EGLR, split: ImpressionSplit, options: GrpoOptions, run: Run) -> None:
-        check_evaluator(model.report, options)
+        evaluator = model.evaluator
+        if isinstance(run, Rehearsal):  # the evaluator is still to be trained; what it says takes as long
+            evaluator = copy.deepcopy(evaluator)
+        else:
+            check_evaluator(model.report, options)
         super().__init__(model, model.writer, split, options, run)
-        self.evaluator = model.evaluator.freeze()
+        self.evaluator = evaluator.freeze()
         reasoning = model.writer.reasoning
         self.calibrates = reasoning.mode == "entropy" and reasoning.max_steps > 0 and reasoning.threshold is None
         self.reference = copy.deepcopy(model.writer).requires_grad_(False)
@@ -61,6 +66,15 @@ class GrpoTrainer(ListTrainer[GrpoOptions]):
     def prepare(self) -> None:
         """Set the threshold of the gate."""
         self._calibrate(rounds=3)
+
+    def rehearse(self) -> Measured:
+        """Measure with a gate that lets some places think, as `prepare` will set it."""
+        threshold = self.model.writer.reasoner.threshold.clone()
+        try:
+            self._calibrate(rounds=1)
+            return super().rehearse()
+        finally:
+            self.model.writer.reasoner.set_threshold(float(threshold))
 
     def _calibrate(self, rounds: int) -> None:
         """Set the threshold for the present weights, if it was not given."""
