@@ -4,6 +4,10 @@ GENERATION = {
     "max_new_tokens": 6, "temperature": 0.0, "top_k": None, "top_p": 1.0, "seed": 0, "batch_size": 64, "kv_gib": 1.0,
 }  # fmt: skip
 LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "top_layers": None}
+LATENT = {
+    "steps": 0, "feedback": "state", "answer": "last", "trained": True, "step_weights": (), "sharpening": 1.0,
+    "repulsion": 0.0, "alone_steps": 0,
+}  # fmt: skip
 FIT = {
     "steps": 8, "learning_rate": 5e-3, "warmup_steps": 2, "schedule": "linear", "weight_decay": 0.01, "grad_clip": 1.0,
     "validate_every": 4, "keep": "last", "patience": None, "checkpoint_every": 4, "max_minutes": None, "seed": 0,
@@ -25,6 +29,7 @@ R2EC = {
     },
     "head": {"temperature": 0.05, "learn_temperature": True, "centred": True, "item_bias": True, "residual": True,
              "shared_bias": False},
+    "latent": LATENT,
     "thought": GENERATION,
     "thinker": "trained",
     "reading": "text",

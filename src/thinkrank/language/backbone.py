@@ -23,8 +23,10 @@ else:
 class Keeps(Protocol):
     """Reader that keeps what it read; see `thinkrank.language.kept_states`."""
 
-    def read(self, backbone: Any, sequences: Sequence[Sequence[int]], *, batch_tokens: int) -> torch.Tensor:
-        """Read the state at the last token of each sequence, without gradient."""
+    def read(
+        self, backbone: Any, sequences: Sequence[Sequence[int]], *, batch_tokens: int, latents: Any = None
+    ) -> torch.Tensor:
+        """Read the state at the last token of each sequence and at latent positions behind it, without gradient."""
         ...
 
 

@@ -4,7 +4,7 @@ A token sees nothing behind itself. What a sequence begins with was often read b
 event more, or somebody takes an item out of a history to see what follows. Only what is new is read then, and the
 states equal a whole reading to rounding.
 
-Shape legend: B sequences, T tokens, P tokens kept, J key-value heads, E head width, D width.
+Shape legend: B sequences, S a token's state and those of the latent positions behind it, D width.
 """
 
 import threading
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from thinkrank.language.backbone import Backbone
 from thinkrank.language.exact import is_exact
-from thinkrank.language.item_tokens import TextPart
-from thinkrank.language.packing import Packing, PrefixKV, batches, packed_states
+from thinkrank.language.latent import LatentPositions, read_places, steps_of
+from thinkrank.language.packing import Packing, PrefixKV, batches
 from thinkrank.language.prefix_tree import PrefixTree
 
 Ids = tuple[int, ...]
@@ -66,14 +66,20 @@ class KeptStates:
 
     @torch.no_grad()
     def read(
-        self, backbone: Backbone, sequences: Sequence[Sequence[int]], *, batch_tokens: int = 4096
-    ) -> Float[Tensor, "B D"]:
-        """Read the state at the last token of each sequence, without gradient.
+        self,
+        backbone: Backbone,
+        sequences: Sequence[Sequence[int]],
+        *,
+        batch_tokens: int = 4096,
+        latents: LatentPositions | None = None,
+    ) -> Float[Tensor, "B S D"]:
+        """Read the state at the last token of each sequence, and at each latent position behind it, without gradient.
 
         Args:
             backbone: always the same model.
             sequences: token ids, none empty.
             batch_tokens: tokens read in one pass, unless one sequence alone has more.
+            latents: what stands behind each sequence; nothing of it is kept. None for nothing.
         """
         wanted = [tuple(ids) for ids in sequences]
         beginnings = {ids: self._begin(backbone, ids) for ids in dict.fromkeys(wanted)}
@@ -81,8 +87,8 @@ class KeptStates:
         for with_kept in (False, True):
             part = [ids for ids, (_, count) in beginnings.items() if bool(count) == with_kept]
             for some in batches([len(ids) - beginnings[ids][1] for ids in part], batch_tokens):
-                found |= self._read(backbone, {ids: beginnings[ids] for ids in part[some]})
-        empty = torch.empty(0, backbone.hidden_size, device=backbone.device)
+                found |= self._read(backbone, {ids: beginnings[ids] for ids in part[some]}, latents)
+        empty = torch.empty(0, 1 + steps_of(latents), backbone.hidden_size, device=backbone.device)
         return torch.stack([found[ids] for ids in wanted]) if wanted else empty
 
     def beginning(self, backbone: Backbone, ids: Ids) -> tuple[int, PrefixKV]:
@@ -114,7 +120,9 @@ class KeptStates:
             self.tokens_kept, self.tokens_read = self.tokens_kept + found[1], self.tokens_read + len(ids) - found[1]
         return found
 
-    def _read(self, backbone: Backbone, some: dict[Ids, tuple[_Kept | None, int]]) -> dict[Ids, Tensor]:
+    def _read(
+        self, backbone: Backbone, some: dict[Ids, tuple[_Kept | None, int]], latents: LatentPositions | None
+    ) -> dict[Ids, Tensor]:
         """Read what is new of some sequences, all of which have a kept beginning or none."""
         ids: list[Ids] = []
         parents: list[int] = []
@@ -126,18 +134,15 @@ class KeptStates:
                 ids, parents = [*ids, sequence[:count]], [*parents, -1]
             leaves.append(len(ids))
             ids, parents = [*ids, sequence[count:]], [*parents, len(ids) - 1 if kept is not None else -1]
-        packing = Packing(PrefixTree(tuple(ids), tuple(parents)), backbone.device, held=held)
-        recorder = _Recorder(packing)
-        states_TD = packed_states(backbone, packing, sight=recorder)
-        found: dict[Ids, Tensor] = {}
+        packing = Packing(PrefixTree(tuple(ids), tuple(parents)), backbone.device, held=held, records=True)
+        states_LSD = read_places(backbone, packing, packing.last_tokens(leaves), latents)
         exact = is_exact()
         for (sequence, (kept, count)), leaf in zip(some.items(), leaves, strict=True):
-            found[sequence] = states_TD[packing.last(leaf)].clone()
             begin = packing.offsets[leaf]
             new = slice(begin, begin + len(sequence) - count)
-            layers = recorder.layers(new, None if kept is None else held[leaf - 1])
+            layers = _layers(packing, new, None if kept is None else held[leaf - 1])
             self._keep(_Kept(sequence, exact, _hashes(sequence), layers))
-        return found
+        return dict(zip(some, states_LSD, strict=True))
 
     def _keep(self, new: _Kept) -> None:
         if len(new.ids) > self.max_tokens:
@@ -162,43 +167,20 @@ class KeptStates:
                 del self._by_hash[one]
 
 
-class _Recorder:
-    """Attend as a packing does, and keep the keys and values of every layer that sees all tokens."""
-
-    def __init__(self, packing: Packing) -> None:
-        self.packing = packing
-        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def text_part(self, first_item: int) -> TextPart:
-        """See `MixedPattern`."""
-        return self.packing.text_part(first_item)
-
-    def attend(
-        self,
-        layer: int,
-        queries_BHTE: Tensor,
-        keys_BJTE: Tensor,
-        values_BJTE: Tensor,
-        *,
-        scale: float,
-        window: int | None,
-    ) -> Tensor:
-        self._layers[layer] = keys_BJTE, values_BJTE
-        return self.packing.attend(layer, queries_BHTE, keys_BJTE, values_BJTE, scale=scale, window=window)
-
-    def layers(self, part: slice, held: PrefixKV | None) -> PrefixKV:
-        """Return the keys and values of some tokens behind those that were held; nothing of layers below items."""
-        nothing = torch.empty(0)
-        made: list[tuple[Tensor, Tensor]] = []
-        for layer in range(max(self._layers) + 1):
-            if layer not in self._layers:
-                made.append((nothing, nothing))
-                continue
-            new = [both[:, :, part] for both in self._layers[layer]]
-            if held is not None:
-                new = [torch.cat(pair, dim=2) for pair in zip(held[layer], new, strict=True)]
-            made.append((new[0].clone(), new[1].clone()))
-        return tuple(made)
+def _layers(packing: Packing, part: slice, held: PrefixKV | None) -> PrefixKV:
+    """Return the keys and values of some tokens behind those that were held; nothing of layers below items."""
+    nothing = torch.empty(0)
+    made: list[tuple[Tensor, Tensor]] = []
+    recorded = packing.recorded or {}
+    for layer in range(max(recorded) + 1):
+        if layer not in recorded:
+            made.append((nothing, nothing))
+            continue
+        new = [both[:, :, part] for both in recorded[layer]]
+        if held is not None:
+            new = [torch.cat(pair, dim=2) for pair in zip(held[layer], new, strict=True)]
+        made.append((new[0].clone(), new[1].clone()))
+    return tuple(made)
 
 
 def _first(layers: PrefixKV, count: int) -> PrefixKV:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -46,13 +46,23 @@ class Packing:
         forest: the sequences.
         device: where the indices live.
         held: roots that were read before, by node. They have no tokens in the row, and no gradient flows into them.
+        records: whether keys and values of the row are kept, for what is read behind it.
+
+    Attributes:
+        recorded: those keys and values by layer, of layers that read all tokens; None where none are kept.
     """
 
     def __init__(
-        self, forest: PrefixTree, device: torch.device | str = "cpu", *, held: Mapping[int, PrefixKV] | None = None
+        self,
+        forest: PrefixTree,
+        device: torch.device | str = "cpu",
+        *,
+        held: Mapping[int, PrefixKV] | None = None,
+        records: bool = False,
     ) -> None:
         self.forest = forest
         self.device = torch.device(device)
+        self.recorded: dict[int, tuple[Tensor, Tensor]] | None = {} if records else None
         blocks = _blocks(forest)
         held = held or {}
         if any(forest.parents[node] >= 0 or node in forest.leaves for node in held):
@@ -155,11 +165,10 @@ class Packing:
         window: int | None,
     ) -> Float[Tensor, "1 H T E"]:
         """Attend block by block; see `AttentionPattern`."""
-        queries, keys, values = (x.split(self._sizes, dim=2) for x in (queries_BHTE, keys_BJTE, values_BJTE))
-        keys, values = list(keys), list(values)
-        for index, layers in self._held.items():
-            keys[index], values[index] = layers[layer]
-        groups = queries_BHTE.shape[1] // keys_BJTE.shape[1]
+        if self.recorded is not None:
+            self.recorded[layer] = keys_BJTE, values_BJTE
+        queries = queries_BHTE.split(self._sizes, dim=2)
+        keys, values = self._per_block(layer, keys_BJTE, values_BJTE)
         mixed = []
         for index, block in enumerate(self.blocks):
             if not self._sizes[index]:
@@ -168,22 +177,15 @@ class Packing:
             seen = [*block.above, index]
             seen_keys = torch.cat([keys[i] for i in seen], dim=2) if block.above else keys[index]
             seen_values = torch.cat([values[i] for i in seen], dim=2) if block.above else values[index]
-            mask_TS = self._mask(index, window)
-            if groups > 1 and mask_TS is not None and not seen_keys.is_cpu:
-                # kernels of other devices take a mask or shared keys, not both, and fall back to slow ones
-                seen_keys, seen_values = (x.repeat_interleave(groups, dim=1) for x in (seen_keys, seen_values))
-            mixed.append(
-                scaled_dot_product_attention(
-                    queries[index],
-                    seen_keys,
-                    seen_values,
-                    attn_mask=mask_TS,
-                    is_causal=mask_TS is None,
-                    scale=scale,
-                    enable_gqa=queries_BHTE.shape[1] != seen_keys.shape[1],
-                )
-            )
+            mixed.append(_mix(queries[index], seen_keys, seen_values, self._mask(index, window), scale))
         return torch.cat(mixed, dim=2)
+
+    def _per_block(self, layer: int, keys_BJTE: Tensor, values_BJTE: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return keys and values of each block, of those that are held too."""
+        keys, values = ([*x.split(self._sizes, dim=2)] for x in (keys_BJTE, values_BJTE))
+        for index, layers in self._held.items():
+            keys[index], values[index] = layers[layer]
+        return keys, values
 
     def _mask(self, index: int, window: int | None) -> Tensor | None:
         """Mask what a block's tokens see of the nodes above and of each other; None is plain causality."""
@@ -206,6 +208,103 @@ class Packing:
         forest = self.forest
         owners = self._tensor(node for node in nodes for _ in forest.ids[node])
         return owners, self._tensor(p for node in nodes for p in range(forest.starts[node], forest.ends[node]))
+
+
+class Behind:
+    """Attention of positions that stand behind places of a row which was read: steps, one position of each at a time.
+
+    A position sees what the token at its place sees, that token, and itself; and of the steps before it those behind
+    the same place, if `sees_steps`. Nothing in the row sees it.
+
+    Args:
+        packing: the row; it recorded its keys and values.
+        places_N: where the positions stand, in any order.
+        sees_steps: whether a step sees those before it.
+
+    Attributes:
+        order_N: the places' order in which queries are given: those of one block stand beside one another.
+    """
+
+    def __init__(self, packing: Packing, places_N: Int[Tensor, "N"], *, sees_steps: bool) -> None:
+        if packing.recorded is None:
+            raise ValueError("the packing has recorded no keys and values: make it with records=True")
+        self._packing, self._sees_steps = packing, sees_steps
+        ends = torch.tensor(packing._sizes, device=packing.device).cumsum(dim=0)
+        blocks_N = torch.searchsorted(ends, places_N, right=True)
+        self.order_N = blocks_N.argsort(stable=True)
+        self._places_N = places_N[self.order_N]
+        self._counts = torch.bincount(blocks_N, minlength=len(packing.blocks)).tolist()
+        self._masks: dict[tuple[int, int | None, int], Tensor] = {}
+        self._steps: dict[int, list[tuple[Tensor, Tensor]]] = {}
+
+    def attend(
+        self,
+        layer: int,
+        queries_BHTE: Float[Tensor, "1 H T E"],
+        keys_BJTE: Float[Tensor, "1 J T E"],
+        values_BJTE: Float[Tensor, "1 J T E"],
+        *,
+        scale: float,
+        window: int | None,
+    ) -> Float[Tensor, "1 H T E"]:
+        """Attend to the row and to the steps so far; see `AttentionPattern`."""
+        packing = self._packing
+        assert packing.recorded is not None  # noqa: S101 - see __init__
+        before = self._steps.setdefault(layer, []) if self._sees_steps else []
+        before.append((keys_BJTE, values_BJTE))
+        rows = packing._per_block(layer, *packing.recorded[layer])
+        steps = [[x.split(self._counts, dim=2) for x in both] for both in before]
+        mixed = []
+        for index, queries in enumerate(queries_BHTE.split(self._counts, dim=2)):
+            if not self._counts[index]:
+                continue
+            seen = [*packing.blocks[index].above, index]
+            keys, values = (
+                torch.cat([*(row[i] for i in seen), *(step[kind][index] for step in steps)], dim=2)
+                for kind, row in enumerate(rows)
+            )
+            mixed.append(_mix(queries, keys, values, self._mask(index, window, len(before)), scale))
+        return torch.cat(mixed, dim=2)
+
+    def _mask(self, index: int, window: int | None, steps: int) -> Bool[Tensor, "T S"]:
+        """Mask what the positions behind a block's places see of it, of what is above it and of the steps."""
+        if (index, window, steps) not in self._masks:
+            packing, block = self._packing, self._packing.blocks[index]
+            first = sum(self._counts[:index])
+            places_T = self._places_N[first : first + self._counts[index]] - sum(packing._sizes[:index])
+            above = [node for i in block.above for node in packing.blocks[i].nodes]
+            own_nodes, own_positions = packing._owners(block.nodes)
+            _, above_positions = packing._owners(above)
+            nodes_T, positions_T = own_nodes[places_T], own_positions[places_T]
+            # a step stands so much further behind that the window moves on with it
+            reach = None if window is None else window - (steps if self._sees_steps else 1)
+            same_TS = nodes_T[:, None] == own_nodes[None, :]
+            parts = [
+                visible(positions_T, above_positions, reach),
+                visible(positions_T, own_positions, reach) & same_TS,
+                torch.eye(len(places_T), dtype=torch.bool, device=packing.device).repeat(1, steps),
+            ]
+            self._masks[index, window, steps] = torch.cat(parts, dim=1)
+        return self._masks[index, window, steps]
+
+
+def _mix(
+    queries_1HTE: Tensor, keys_1JSE: Tensor, values_1JSE: Tensor, mask_TS: Bool[Tensor, "T S"] | None, scale: float
+) -> Tensor:
+    """Mix values by one call of torch's attention; without a mask it is plain causality."""
+    groups = queries_1HTE.shape[1] // keys_1JSE.shape[1]
+    if groups > 1 and mask_TS is not None and not keys_1JSE.is_cpu:
+        # kernels of other devices take a mask or shared keys, not both, and fall back to slow ones
+        keys_1JSE, values_1JSE = (x.repeat_interleave(groups, dim=1) for x in (keys_1JSE, values_1JSE))
+    return scaled_dot_product_attention(
+        queries_1HTE,
+        keys_1JSE,
+        values_1JSE,
+        attn_mask=mask_TS,
+        is_causal=mask_TS is None,
+        scale=scale,
+        enable_gqa=queries_1HTE.shape[1] != keys_1JSE.shape[1],
+    )
 
 
 def _blocks(forest: PrefixTree) -> list[_Block]:

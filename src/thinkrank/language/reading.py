@@ -1,6 +1,6 @@
 """Read prompts with the language model, many at a time.
 
-Shape legend: B prompts, D width.
+Shape legend: B prompts, S a token's state and those of the latent positions behind it, D width.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from thinkrank.language.backbone import Backbone
 from thinkrank.language.exact import is_exact
+from thinkrank.language.latent import LatentPositions, read_places, steps_of
 from thinkrank.language.packing import Packing, batches, packed_states
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.text import Prompt
@@ -34,25 +35,48 @@ def read_all(backbone: Backbone, prompts: Sequence[Prompt], *, batch_tokens: int
     return torch.cat([torch.empty(0, backbone.hidden_size, device=backbone.device), *parts])
 
 
-@torch.no_grad()
 def read_growing(backbone: Backbone, prompts: Sequence[Prompt], *, batch_tokens: int = 4096) -> Float[Tensor, "B D"]:
     """Read the state at the last token of each prompt, without gradient; of neighbours that grow only the longest.
 
     A token sees nothing behind itself, so what a prompt begins with is read where another one goes on from it.
     """
-    if backbone.kept is not None:
-        return backbone.kept.read(backbone, [prompt.ids for prompt in prompts], batch_tokens=batch_tokens)
+    return read_steps(backbone, prompts, None, batch_tokens=batch_tokens)[:, 0]
+
+
+@torch.no_grad()
+def read_steps(
+    backbone: Backbone,
+    prompts: Sequence[Prompt],
+    latents: LatentPositions | None,
+    *,
+    batch_tokens: int = 4096,
+    exchanged: bool = False,
+) -> Float[Tensor, "B S D"]:
+    """Read the state at the last token of each prompt and at the latent positions behind it; see `read_growing`.
+
+    Args:
+        backbone: the model.
+        prompts: what stands before them.
+        latents: the positions; None for none.
+        batch_tokens: tokens read in one pass, unless one prompt alone has more.
+        exchanged: see `read_places`; prompts read in one pass exchange what they feed back, and nothing is kept.
+    """
+    if backbone.kept is not None and not exchanged:
+        sequences = [prompt.ids for prompt in prompts]
+        return backbone.kept.read(backbone, sequences, batch_tokens=batch_tokens, latents=latents)
     chains: list[tuple[tuple[int, ...], list[int]]] = []
     for prompt in prompts:
         if chains and prompt.ids[: len(chains[-1][0])] == chains[-1][0]:
             chains[-1] = prompt.ids, [*chains[-1][1], len(prompt)]
         else:
             chains.append((prompt.ids, [len(prompt)]))
-    parts = [torch.empty(0, backbone.hidden_size, device=backbone.device)]
+    parts = [torch.empty(0, 1 + steps_of(latents), backbone.hidden_size, device=backbone.device)]
     for part in batches([len(ids) for ids, _ in chains], batch_tokens):
-        packing = Packing(PrefixTree.rows(ids for ids, _ in chains[part]), backbone.device)
+        forest = PrefixTree.rows(ids for ids, _ in chains[part])
+        packing = Packing(forest, backbone.device, records=latents is not None)
         ends = [packing.place(node, end - 1) for node, (_, of_chain) in enumerate(chains[part]) for end in of_chain]
-        parts.append(packed_states(backbone, packing)[ends])
+        places_N = torch.tensor(ends, device=backbone.device)
+        parts.append(read_places(backbone, packing, places_N, latents, exchanged=exchanged))
     return torch.cat(parts)
 
 
@@ -66,7 +90,7 @@ def read_behind(
     """
     if backbone.kept is not None:
         joined = [(*prompt.ids, *ending) for prompt, ending in zip(prompts, endings, strict=True)]
-        return backbone.kept.read(backbone, joined, batch_tokens=batch_tokens)
+        return backbone.kept.read(backbone, joined, batch_tokens=batch_tokens)[:, 0]
     groups: list[tuple[tuple[int, ...], list[Sequence[int]]]] = []
     for prompt, ending in zip(prompts, endings, strict=True):
         if not groups or groups[-1][0] != prompt.ids:

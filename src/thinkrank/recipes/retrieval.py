@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from thinkrank.data import Catalogue, Samples, Split
 from thinkrank.errors import ThinkrankError
@@ -98,6 +98,12 @@ class RetrieveSettings(TrainingSettings):
             return tuple(dict.fromkeys(system_named(name).name for name in crowd))
         except ThinkrankError as error:
             raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def _trainable(self) -> "RetrieveSettings":
+        if self.model.latent.steps and self.recpo.steps:
+            raise ValueError("RecPO trains no latent positions: set model.latent.steps = 0, or recpo.steps = 0")
+        return self
 
     @property
     def stage_class(self) -> StageClass | None:

@@ -36,9 +36,9 @@ CONFIG = R2ecConfig(
 FEW = {"steps": 4, "warmup_steps": 1, "validate_every": 2, "checkpoint_every": 2, "refresh_every": 2}
 
 
-def shaken(dataset):
+def shaken(dataset, config=CONFIG):
     """A model whose adapter and item vectors have an effect."""
-    model = R2ec.create(CONFIG, dataset.catalogue)
+    model = R2ec.create(config, dataset.catalogue)
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in adapter_state(model.backbone).values():

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from thinkrank.language.options import BackboneName, DTypeName, GenerationOptions, LoraOptions
+from thinkrank.language.options import BackboneName, DTypeName, GenerationOptions, LatentOptions, LoraOptions
 from thinkrank.options import Options
 from thinkrank.prompts.options import PromptOptions
 from thinkrank.retrieve.search_options import SearchOptions
@@ -43,12 +43,19 @@ class R2ecConfig(Options):
         "per item, which the layers below the adapter read once per catalogue",
     )
     search: SearchOptions = SearchOptions()
+    latent: LatentOptions = LatentOptions()
     thought: GenerationOptions = GenerationOptions(max_new_tokens=48)
     thinker: Literal["base", "trained", "frozen"] = Field(
         "trained",
         description="who writes the thought: the base model, the trained one, or the trained one as it was when "
         "RecPO began. Training without thoughts costs an adapted model its language; base is right then",
     )
+
+    @model_validator(mode="after")
+    def _latent_where_late(self) -> "R2ecConfig":
+        if self.latent.steps and self.reading != "late":
+            raise ValueError("latent.steps need reading = late: set it, or latent.steps = 0")
+        return self
 
     def for_layers(self, num_layers: int) -> "R2ecConfig":
         """Return the configuration for so many layers: late reading leaves one at least below the adapter."""

@@ -4,7 +4,8 @@ Without thoughts it is the paper's no-reasoning ablation (section 4.3). With `th
 thoughts: some sequences carry a thought that rules wrote from the history shown, and the language head learns to write
 it while the item head learns to read it. Either is the warm start of RecPO.
 
-Shape legend: P readouts of a batch, N candidate items, D width.
+Shape legend: P readouts of a batch, L of them at items, S an item and the latent positions behind it, N candidates, D
+width.
 """
 
 import time
@@ -14,13 +15,15 @@ from itertools import islice
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from thinkrank.data.splits import Split
 from thinkrank.language import Packing, packed_states, selective_logprobs
+from thinkrank.language.latent import behind_places
 from thinkrank.policy import item_logprobs
 from thinkrank.retrieve.r2ec.examples import Batch, Stretch, build_batch, endless_batches
+from thinkrank.retrieve.r2ec.latent import likeness, step_losses
 from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.retrieve.r2ec.options import ContrastiveOptions
 from thinkrank.retrieve.r2ec.trainer import RetrieverTrainer
@@ -50,8 +53,12 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         if not self.model.head.is_prepared:
             batches = [self.render(batch) for batch in islice(self.batches(), _CENTRING_BATCHES)]
             with torch.no_grad():
-                states = torch.cat([self.readouts(batch, *self.states(batch)) for batch in batches])
+                read = [(batch, *self.states(batch)) for batch in batches]
+                states = torch.cat([self.readouts(*one) for one in read])
+                steps = [self.steps_behind(*one) for one in read] if self.model.latents is not None else []
             prepare_head(self.model, self.split, states, torch.cat([batch.is_line_P for batch in batches]))
+            if steps and self.model.config.head.centred:
+                self.model.head.center_steps_on(torch.cat(steps)[:, 1:])
 
     def batches(self) -> Iterator[list[Stretch]]:
         """Yield the batches that are still to come."""
@@ -95,6 +102,7 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
             losses["after_thought_loss"] += losses_P.detach().cpu()[batch.is_after_thought_P].sum().item() / readouts
             losses["thought_loss"] += thought.item()
         self._draw_dropout(False)
+        self._leave_alone()
         norm = self.update()
         counters.step += 1
         counters.tokens += sum(batch.forest.num_tokens for batch in rendered)
@@ -114,6 +122,16 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
             backbone.items.hidden_I = head.hidden_I
             backbone.items.dropout = self.options.item_dropout
             backbone.items.train(draws)
+
+    def _leave_alone(self) -> None:
+        """Drop all gradients but those of latent positions, while they learn alone."""
+        latents = self.model.latents
+        if latents is None or self.counters.step >= self.model.config.latent.alone_steps:
+            return
+        own = {id(parameter) for parameter in latents.parameters()}
+        for parameter in (*self.adapter, *self.head_parameters):
+            if id(parameter) not in own:
+                parameter.grad = None
 
     def render(self, stretches: list[Stretch]) -> Batch:
         """Render some stretches as token sequences, and what they must predict."""
@@ -142,33 +160,57 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
     def states(self, batch: Batch) -> tuple[Packing, Float[Tensor, "T D"]]:
         """Read a batch in one differentiable pass."""
         backbone = self.model.backbone
-        packing = Packing(batch.forest, backbone.device)
+        packing = Packing(batch.forest, backbone.device, records=self.model.latents is not None)
         return packing, packed_states(backbone, packing)
 
     def readouts(self, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "P D"]:
         """Take the states that predict items."""
         return states_TD[[packing.place(readout.node, readout.position) for readout in batch.readouts]]
 
+    def steps_behind(self, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "L S D"]:
+        """Read on from the items that predict: their states, and those of the latent positions behind each."""
+        latents = self.model.latents
+        assert latents is not None  # noqa: S101 - or nothing stands behind an item
+        lines = (readout for readout in batch.readouts if readout.is_line)
+        places = [packing.place(readout.node, readout.position) for readout in lines]
+        places_L = torch.tensor(places, dtype=torch.long, device=states_TD.device)
+        return behind_places(self.model.backbone, packing, states_TD[places_L], places_L, latents)
+
     def _losses(self, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "P"]:
-        """Compute the cross-entropy of each readout."""
+        """Compute the cross-entropy of each readout; at an item the mean over it and the steps behind it."""
         model, device = self.model, self.model.backbone.device
-        users_PD = model.head.user_vectors(self.readouts(batch, packing, states_TD), batch.is_line_P.to(device))
+        is_line_P = batch.is_line_P.to(device)
+        users_PD = model.head.user_vectors(self.readouts(batch, packing, states_TD), is_line_P)
+        users_LSD = None
+        if model.latents is not None:
+            users_LSD = model.head.step_vectors(self.steps_behind(batch, packing, states_TD))
         targets_P, seen_PI = batch.targets_P.to(device), batch.seen_PI.to(device)
         if self.split.dataset.repeats:
             seen_PI = torch.zeros_like(seen_PI)
         if self.options.negatives == "in_batch":
             items_N, columns_P = targets_P.unique(return_inverse=True)  # one column per item masks duplicate targets
             items_ND = model.head.item_vectors(self.encode(items_N), items_N)
-            scores_PN = model.head.scores(users_PD, items_ND, items_N)
-            return -item_logprobs(scores_PN, columns_P, seen_PI[:, items_N])
-        table_ID = model.states.rows_ID
+            competing = items_ND, items_N
+            targets_P, seen_PI = columns_P, seen_PI[:, items_N]
+        else:
+            competing = model.head.item_vectors(self._table(targets_P)), None
+        losses_P = -item_logprobs(model.head.scores(users_PD, *competing), targets_P, seen_PI)
+        if users_LSD is None:
+            return losses_P
+        options = model.config.latent
+        scores_LSN = model.head.scores(users_LSD.flatten(0, 1), *competing).unflatten(0, users_LSD.shape[:2])
+        losses_L = step_losses(scores_LSN, targets_P[is_line_P], seen_PI[is_line_P], options)
+        return losses_P.masked_scatter(is_line_P, losses_L + options.repulsion * likeness(users_LSD))
+
+    def _table(self, targets_P: Int[Tensor, "P"]) -> Float[Tensor, "I D"]:
+        """Return the item table, some of the targets encoded with gradient if the options say so."""
+        table_ID = self.model.states.rows_ID
         if self.options.live_items:
             distinct_N = targets_P.unique()
             drawn = torch.randperm(len(distinct_N))[: self.options.live_items]  # of the generator a checkpoint keeps
-            live_N = distinct_N[drawn.sort().values.to(device)]
+            live_N = distinct_N[drawn.sort().values.to(targets_P.device)]
             table_ID = table_ID.index_copy(0, live_N, self.encode(live_N))
-        scores_PI = model.head.scores(users_PD, model.head.item_vectors(table_ID))
-        return -item_logprobs(scores_PI, targets_P, seen_PI)
+        return table_ID
 
     def _thought_loss(self, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, ""]:
         """Sum of the negative log-likelihoods of the thoughts that rules wrote, closings included."""

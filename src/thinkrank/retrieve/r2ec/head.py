@@ -1,6 +1,7 @@
 """From hidden states to scores over the catalogue.
 
-Shape legend: B users, I items of the catalogue, N items of some subset, D width.
+Shape legend: B users, I items of the catalogue, N items of some subset, S an item and the K latent positions behind it,
+D width.
 """
 
 import math
@@ -32,17 +33,21 @@ class RetrievalHead(nn.Module):
         num_items: size I of the catalogue.
         width: D.
         options: which parts are on.
+        steps: K latent positions behind an item, each of which has an origin of its own.
     """
 
     user_center_D: Tensor
     line_center_D: Tensor
     item_center_D: Tensor
     residual_mask_I1: Tensor
+    step_center_KD: Tensor
     hidden_I: Bool[Tensor, "I"] | None = None
     """True for items that are scored as if training had not known them; None for none."""
 
-    def __init__(self, num_items: int, width: int, options: HeadOptions) -> None:
+    def __init__(self, num_items: int, width: int, options: HeadOptions, steps: int = 0) -> None:
         super().__init__()
+        if steps:
+            self.register_buffer("step_center_KD", torch.zeros(steps, width))
         self.register_buffer("user_center_D", torch.zeros(width))
         self.register_buffer("line_center_D", torch.zeros(width))
         self.register_buffer("item_center_D", torch.zeros(width))
@@ -65,6 +70,10 @@ class RetrievalHead(nn.Module):
             if bool(chosen_N.any()):
                 center_D.copy_(user_states_ND[chosen_N].mean(dim=0))
         self.item_center_D.copy_(item_states_ID.mean(dim=0))
+
+    def center_steps_on(self, states_NKD: Float[Tensor, "N K D"]) -> None:
+        """Take the mean of these states at each latent position as its origin."""
+        self.step_center_KD.copy_(states_NKD.mean(dim=0))
 
     @property
     def is_prepared(self) -> bool:
@@ -106,6 +115,11 @@ class RetrievalHead(nn.Module):
         if is_line_B is not None:
             center_BD = torch.where(is_line_B[:, None], self.line_center_D, self.user_center_D)
         return functional.normalize(states_BD - center_BD, dim=-1)
+
+    def step_vectors(self, states_NSD: Float[Tensor, "N S D"]) -> Float[Tensor, "N S D"]:
+        """Turn the states at items, and at the latent positions behind them, into unit vectors of users."""
+        centers = [self.line_center_D[None], *([self.step_center_KD] if states_NSD.shape[1] > 1 else [])]
+        return functional.normalize(states_NSD - torch.cat(centers), dim=-1)
 
     def item_vectors(
         self, states_ND: Float[Tensor, "N D"], items_N: Int[Tensor, "N"] | None = None

@@ -38,7 +38,8 @@ from thinkrank.language import (
     save_lora,
 )
 from thinkrank.language.engines.base import BASE, TRAINED
-from thinkrank.language.reading import read_behind, read_growing
+from thinkrank.language.latent import LatentPositions
+from thinkrank.language.reading import read_behind, read_growing, read_steps
 from thinkrank.pretrained import finish, local_folder, read_config, reading, write_tensors
 from thinkrank.prompts.retrieval import Prompts
 from thinkrank.retrieve.item_table import ItemTable
@@ -46,6 +47,7 @@ from thinkrank.retrieve.r2ec.card import model_card
 from thinkrank.retrieve.r2ec.config import R2ecConfig
 from thinkrank.retrieve.r2ec.head import RetrievalHead
 from thinkrank.retrieve.r2ec.item_texts import ItemTexts, with_item_tokens, with_kept_item_tokens
+from thinkrank.retrieve.r2ec.latent import answered, latent_positions
 from thinkrank.retrieve.r2ec.reading import Reading, mean_of
 from thinkrank.retrieve.r2ec.unit_vectors import UnitVectors
 from thinkrank.stages.answers import Ranking
@@ -54,7 +56,7 @@ from thinkrank.stages.order import order_candidates
 from thinkrank.training.progress import Progress, no_progress
 
 _TABLE, _WITHDRAWN, _FIRST = "table_ID", "withdrawn_I", "first_items"
-_ITEMS = "items/"
+_ITEMS, _LATENT = "items/", "latent/"
 _HEAD_FILE, _WRITER_FILE = "head.safetensors", "writer.safetensors"
 
 
@@ -71,6 +73,7 @@ class R2ec:
         states: text state of each item; None encodes the catalogue now.
         engine: writes the thoughts with the same backbone; None for the model itself, as transformers runs it.
         texts: of the items, if some are read.
+        latents: what stands behind the newest item, if the configuration says so.
 
     Attributes:
         writer: the adapter's weights that write thoughts if `config.thinker` is "frozen"; the present ones if empty.
@@ -87,8 +90,10 @@ class R2ec:
         states: ItemTable | None = None,
         engine: Engine | None = None,
         texts: ItemTexts | None = None,
+        latents: LatentPositions | None = None,
     ) -> None:
         self.config, self.backbone, self.catalogue, self.head = config, backbone, catalogue, head
+        self.latents = latents
         self.prompts = Prompts(backbone, catalogue, config.prompt)
         self._texts = texts or ItemTexts(backbone, self.prompts)
         self.states = ItemTable(self.encode_items(range(len(catalogue)))) if states is None else states
@@ -126,12 +131,13 @@ class R2ec:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapted = add_lora(base, config.lora)
-        head = RetrievalHead(len(catalogue), base.hidden_size, config.head).to(base.device)
+        head = RetrievalHead(len(catalogue), base.hidden_size, config.head, config.latent.steps).to(base.device)
         texts = None
         if config.reading == "late":
             prompts = Prompts(adapted, catalogue, config.prompt)
             adapted, texts = with_item_tokens(adapted, prompts, config.lora, progress=progress)
-        return cls(config, adapted, catalogue, head, engine=engine, texts=texts)
+        latents = latent_positions(adapted, config, seed)
+        return cls(config, adapted, catalogue, head, engine=engine, texts=texts, latents=latents)
 
     def encode_items(self, rows: Sequence[int], *, fast: bool = False) -> Float[Tensor, "N D"]:
         """Read the texts of some catalogue rows under the present weights, without gradient; see `user_states`."""
@@ -231,7 +237,7 @@ class R2ec:
 
         Answers and figures are read in fp32: bf16 states depend on what was read beside them. `fast` reads in the
         weights' own format, for rewards in training, in half the time. Where items are tokens, what no thought follows
-        is read at its newest item, a history together with those that go on from it.
+        is read at its newest item, a history together with those that go on from it, and no latent position is read.
         """
         with nullcontext() if fast else self.backbone.exact():
             if thoughts is None and self.prompts.answers_at_lines:
@@ -248,6 +254,8 @@ class R2ec:
         A `fast` answer, or one in fp32, takes the state in which the thought was written; see `user_states`. Where
         items are tokens, an answer to an empty history has nothing before it: biases alone order the catalogue.
         """
+        if thoughts is None and self.prompts.answers_at_lines:
+            return self._users_at_items(histories, fast=fast)
         states = [thought.last_state for thought in thoughts or () if thought.last_state is not None]
         kept = self.config.thinker == "trained" and (fast or self.backbone.dtype == torch.float32)
         if thoughts and kept and len(states) == len(thoughts):
@@ -255,11 +263,26 @@ class R2ec:
         else:
             written = None if thoughts is None else [thought.ids_before_stop for thought in thoughts]
             states_BD = self.user_states(histories, written, fast=fast)
-        at_line = thoughts is None and self.prompts.answers_at_lines
-        is_line_B = torch.full((len(histories),), at_line, device=states_BD.device)
-        users_BD = self.head.user_vectors(states_BD, is_line_B)
-        if not at_line:
-            return users_BD
+        return self.head.user_vectors(states_BD)
+
+    @torch.no_grad()
+    def user_steps(
+        self, histories: Sequence[History], *, fast: bool = False, exchanged: bool = False
+    ) -> Float[Tensor, "B S D"]:
+        """Read unit vectors of users at their newest items and at each latent position behind, without gradient.
+
+        Args:
+            histories: of any lengths, read late.
+            fast: see `user_states`.
+            exchanged: feed each latent position the states of another user, as a control; see `read_steps`.
+        """
+        prompts = [self.prompts.unthought(history) for history in histories]
+        with nullcontext() if fast else self.backbone.exact():
+            return self.head.step_vectors(read_steps(self.backbone, prompts, self.latents, exchanged=exchanged))
+
+    def _users_at_items(self, histories: Sequence[History], *, fast: bool) -> Float[Tensor, "B D"]:
+        """Read users at their newest items, or at the latent positions behind them."""
+        users_BD = answered(self.user_steps(histories, fast=fast), self.config.latent.answer)
         empty_B = torch.tensor([len(history) == 0 for history in histories], dtype=torch.bool)
         return users_BD.masked_fill(empty_B.to(users_BD.device)[:, None], 0)
 
@@ -408,6 +431,8 @@ class R2ec:
             states[_FIRST] = torch.tensor(self._first_items)
         if self.backbone.items is not None:
             states |= {_ITEMS + name: tensor for name, tensor in self.backbone.items.state_dict().items()}
+        if self.latents is not None:
+            states |= {_LATENT + name: tensor for name, tensor in self.latents.state_dict().items()}
         write_tensors(folder / _HEAD_FILE, {**self.head.state_dict(), **states})
         self.catalogue.save(folder / "catalogue.parquet")
         finish(folder, self.kind, self.config, model_card(self.config, len(self.catalogue)))
@@ -442,18 +467,23 @@ class R2ec:
             first_items = int(tensors.pop(_FIRST, torch.tensor(len(catalogue))))
             titles = catalogue.titles[:first_items]
             base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=titles)
-            head = RetrievalHead(len(catalogue), base.hidden_size, config.head)
-            items = {name: tensors.pop(name) for name in [*tensors] if name.startswith(_ITEMS)}
+            head = RetrievalHead(len(catalogue), base.hidden_size, config.head, config.latent.steps)
+            items, latent = (
+                {name.removeprefix(part): tensors.pop(name) for name in [*tensors] if name.startswith(part)}
+                for part in (_ITEMS, _LATENT)
+            )
             head.load_state_dict(tensors)
             adapted = load_lora(base, folder, config.lora)
             if config.reading == "late":
-                kept = {name.removeprefix(_ITEMS): tensor for name, tensor in items.items()}
-                adapted = with_kept_item_tokens(adapted, kept, config.lora, config.prompt.marks)
+                adapted = with_kept_item_tokens(adapted, items, config.lora, config.prompt.marks)
+            latents = latent_positions(adapted, config)
+            if latents is not None:
+                latents.load_state_dict(latent)
             writer = load_file(folder / _WRITER_FILE) if (folder / _WRITER_FILE).is_file() else {}
             states = ItemTable(rows_ID.to(base.device))
             if withdrawn_I is not None:
                 states.withdraw(withdrawn_I.nonzero()[:, 0])
-        model = cls(config, adapted, catalogue, head.to(base.device), states, engine)
+        model = cls(config, adapted, catalogue, head.to(base.device), states, engine, latents=latents)
         model.writer = {name: tensor.to(base.device) for name, tensor in writer.items()}
         model._first_items = first_items
         return model

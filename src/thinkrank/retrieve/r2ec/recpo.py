@@ -63,6 +63,8 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         if split.dataset.repeats:
             options = options.model_copy(update={"filter_seen": False})
         super().__init__(model, split, options, run)
+        if model.latents is not None:
+            raise ThinkrankError("RecPO trains no latent positions: set model.latent.steps = 0, or recpo.steps = 0")
         if model.config.thinker != "trained" and options.token_weight and options.credit == "own":
             raise ThinkrankError(
                 f"model.thinker is {model.config.thinker!r}, so what the trained model would write is never sampled: "

@@ -53,7 +53,11 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
             raise ThinkrankError("the split has no training samples")
         tokens = model.backbone.items
         head = [*model.head.parameters(), *(() if tokens is None else tokens.parameters())]
-        super().__init__(adapter_state(model.backbone).values(), head, options, run)
+        adapter = [*adapter_state(model.backbone).values()]
+        if model.latents is not None:
+            fed = [weight for weight in (model.latents.down_RD, model.latents.up_DR) if weight is not None]
+            adapter, head = [*adapter, *fed], [*head, model.latents.vectors_KD]
+        super().__init__(adapter, head, options, run)
         self.model, self.split = model, split
         self.validation = split.valid.subset(options.validation_samples, options.seed)
         self.validation_size = len(self.validation)

@@ -40,7 +40,8 @@ def weights(model: R2ec) -> dict[str, Tensor]:
     head = {f"head/{name}": tensor.detach() for name, tensor in model.head.state_dict().items()}
     tokens = model.backbone.items
     items = {} if tokens is None else {f"items/{name}": tensor.detach() for name, tensor in tokens.learnt().items()}
-    return {**adapter, **head, **items, "table": model.states.rows_ID}
+    latents = {} if model.latents is None else model.latents.state_dict(prefix="latent/")
+    return {**adapter, **head, **items, **latents, "table": model.states.rows_ID}
 
 
 def set_weights(model: R2ec, tensors: Mapping[str, Tensor]) -> None:
