@@ -22,6 +22,7 @@ from thinkrank.data.sources import registry
 from thinkrank.recipes.base import EvaluationOptions
 from thinkrank.recipes.baseline_run import BaselineSettings
 from thinkrank.recipes.presets import Preset, preset_tables
+from thinkrank.recipes.probe_options import ProbeSettings
 from thinkrank.recipes.ranking import RankSettings
 from thinkrank.recipes.reranking import RerankSettings
 from thinkrank.recipes.retrieval import RetrieveSettings
@@ -30,6 +31,7 @@ RUNS: dict[str, type[BaseModel]] = {
     "train retrieve": RetrieveSettings,
     "train rank": RankSettings,
     "train rerank": RerankSettings,
+    "probe": ProbeSettings,
     "baselines": BaselineSettings,
 }
 """The settings of each command that takes `--config` and `--set`."""

@@ -14,6 +14,7 @@ from thinkrank.cli import (
     demo,
     doctor,
     evaluate,
+    probe,
     push,
     rank,
     recommend,
@@ -38,6 +39,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 app.command("baselines")(baselines.baselines)
 app.command("evaluate")(evaluate.evaluate)
+app.command("probe")(probe.probe)
 app.command("compare")(compare.compare)
 app.command("reproduce")(reproduce.reproduce)
 app.command("tune")(tune.tune)

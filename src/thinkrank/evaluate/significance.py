@@ -152,13 +152,22 @@ def paired_tests(
     num_clusters = len(sizes_C)
     if num_clusters < MIN_CLUSTERS:
         return [PairedTest(interval, None, None, num_clusters) for interval in intervals]
-    parts_CM = (sums_CM - sizes_C[:, None] * differences_SM.mean(axis=0)) / len(differences_SM)
-    errors_M = np.sqrt((parts_CM**2).sum(axis=0) * num_clusters / (num_clusters - 1))
+    errors_M, _ = mean_errors(differences_SM, clusters_S)
     p_values = _sign_flip_p_values(sums_CM, num_resamples, seed)
     return [
         PairedTest(interval, p_value, visible_difference(error, num_clusters - 1.0), num_clusters)
         for interval, p_value, error in zip(intervals, p_values, errors_M.tolist(), strict=True)
     ]
+
+
+def mean_errors(
+    values_SM: Float64[np.ndarray, "S M"], clusters_S: Shaped[np.ndarray, "S"] | None
+) -> tuple[Float64[np.ndarray, "M"], int]:
+    """Compute the standard error of every column's mean, users as clusters, and count the users, two at least."""
+    sums_CM, sizes_C = cluster_sums(values_SM, clusters_S)
+    num_clusters = len(sizes_C)
+    parts_CM = (sums_CM - sizes_C[:, None] * values_SM.mean(axis=0)) / len(values_SM)
+    return np.sqrt((parts_CM**2).sum(axis=0) * num_clusters / max(1, num_clusters - 1)), num_clusters
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

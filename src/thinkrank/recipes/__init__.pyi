@@ -10,6 +10,11 @@ from .hub import push_to_hub as push_to_hub
 from .layers import Layers as Layers
 from .own import StageClass as StageClass
 from .presets import Preset as Preset
+from .probe_options import ProbeSettings as ProbeSettings
+from .probe_options import probe_settings as probe_settings
+from .probe_verdict import Probed as Probed
+from .probing import planned_probe as planned_probe
+from .probing import probe as probe
 from .ranking import RankSettings as RankSettings
 from .ranking import rank_settings as rank_settings
 from .reranking import RerankSettings as RerankSettings

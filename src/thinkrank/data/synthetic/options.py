@@ -96,6 +96,11 @@ class RelayOptions(Options):
         description="how many styles, and as many kinds, a history has; it has twice as many items",
     )
     seed: int = Field(0, ge=0, description="random seed of everything that is drawn")
+    shuffled: bool = Field(
+        False,
+        description="whether each user is shown the history of another, so that nothing tells what comes next: the "
+        "negative control",
+    )
 
     @field_validator("relay_length")
     @classmethod

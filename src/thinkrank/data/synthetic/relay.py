@@ -70,9 +70,13 @@ class RelayWorld:
         return histories_UL
 
     def dataset(self) -> Dataset:
-        """Return all histories, each with its target as the last event; one user begins when the one before is done."""
+        """Return all histories, each with its target as the last event; one user begins when the one before is done.
+
+        With `shuffled` the target is that of the next user's history: as many items, as often, and nothing to find.
+        """
         targets_U = [self.answer(history_L) for history_L in self.histories_UL]
-        items_UE = np.column_stack([self.histories_UL, targets_U])
+        shown_UL = np.roll(self.histories_UL, 1, axis=0) if self.options.shuffled else self.histories_UL
+        items_UE = np.column_stack([shown_UL, targets_U])
         interactions = pl.DataFrame(
             {
                 "user": np.repeat(numbered("u", self.options.users), items_UE.shape[1]),

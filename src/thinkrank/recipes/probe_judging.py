@@ -1,0 +1,75 @@
+"""How an arm of a probe answers: the places of all targets, the tokens that are written, the seconds that pass."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from thinkrank.data import Samples
+from thinkrank.language import Completion
+from thinkrank.recipes.probe_arms import Arm
+from thinkrank.retrieve import R2ec
+from thinkrank.retrieve.r2ec.controls import control_thoughts
+from thinkrank.retrieve.r2ec.trainer import sample_ranks
+from thinkrank.training import Progress, no_progress
+
+_BATCH = 256
+_SHOWN = 20
+"""Thoughts that are kept to be read."""
+
+
+def judged(
+    model: R2ec, samples: Samples, arm: Arm, *, title: str = "judging", progress: Progress = no_progress
+) -> dict[str, Any]:
+    """Ask a model in every way of its arm.
+
+    Args:
+        model: what is asked.
+        samples: histories and what came next.
+        arm: says how.
+        title: of the progress.
+        progress: how to show the work.
+
+    Returns:
+        by way of asking the 1-based `ranks` of the targets, and `tokens` and `answer_seconds` of an answer, means over
+        samples; and some thoughts to be read, `shown`.
+    """
+    ranks: dict[str, list[int]] = {}
+    tokens: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    thoughts: list[Completion] = []
+    writing = 0.0
+    with progress(title, len(samples) * len(arm.asked)) as advance:
+        if set(arm.asked) - {"no thought"}:
+            began = time.perf_counter()
+            for _, requests in samples.requests().batches(_BATCH):
+                thoughts += model.think(requests)
+                advance(0, note=f"{len(thoughts):,} thoughts")
+            writing = time.perf_counter() - began
+        for how in arm.asked:
+            given = {"no thought": None, "thought": thoughts}.get(how)
+            if how in ("other", "filler"):
+                given = control_thoughts(model, thoughts, how)
+            began = time.perf_counter()
+            ranks[how] = sample_ranks(model, samples, given).tolist()
+            took = time.perf_counter() - began + (writing if how == "thought" else 0.0)
+            seconds[how] = took / len(samples)
+            tokens[how] = sum(len(one.ids) for one in given or ()) / len(samples)
+            advance(len(samples))
+    return {"ranks": ranks, "tokens": tokens, "answer_seconds": seconds, "shown": _shown(samples, thoughts, ranks)}
+
+
+def _shown(
+    samples: Samples, thoughts: Sequence[Completion], ranks: Mapping[str, Sequence[int]]
+) -> list[dict[str, Any]]:
+    """Pick thoughts to be read: of samples that are the same for every arm."""
+    places = [i * len(thoughts) // _SHOWN for i in range(_SHOWN)] if len(thoughts) >= _SHOWN else range(len(thoughts))
+    titles = samples.dataset.catalogue.titles
+    return [
+        {
+            "newest": [titles[row] for row in samples.histories()[at].items[-3:].tolist()],
+            "next": titles[int(samples.targets[at])],
+            "thought": thoughts[at].text.strip(),
+            "places": {how: places_S[at] for how, places_S in ranks.items()},
+        }
+        for at in places
+    ]

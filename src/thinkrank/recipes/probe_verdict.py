@@ -1,0 +1,330 @@
+"""What a probe found: figures and tests of every arm, and one sentence that answers the question.
+
+    found = read_probe("runs/probe", ARMS, dataset="films", about={})
+
+Shape legend: K trainings, S samples.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thinkrank._files import atomic_write
+from thinkrank.evaluate import Comparison, ResultRow, write_comparisons, write_results
+from thinkrank.evaluate.power import effect_words
+from thinkrank.evaluate.results import format_value
+from thinkrank.evaluate.significance import PairedTest, holm
+from thinkrank.evaluate.studies import ArmAnswers, StudyTest, read_study, study_test
+from thinkrank.evaluate.study_tables import compared
+from thinkrank.evaluate.trainings import trainings_intervals
+from thinkrank.evaluate.verdict import SURE, metric_name
+from thinkrank.recipes.probe_arms import Arm, control_of, shown
+from thinkrank.report import Report, write_report
+
+ANSWERS, FILE = "answers", "probe.json"
+METRIC = "ndcg@10"
+"""What the declared comparison is in."""
+
+_METRICS = (METRIC, "hit@1", "hit@10", "hit@100", "mrr")
+_OTHER_PEOPLE = ("other", "filler", "no thought")
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Hold what a way of thinking came to against its control.
+
+    Attributes:
+        name: of the way.
+        about: the way, for people.
+        control: what it must beat, for people.
+        value: mean NDCG@10 of the way.
+        reference: mean NDCG@10 of the control.
+        test: of the difference.
+        p_value: corrected for the ways tried; None with too few users.
+        scope: what the test speaks of: "trainings" or these "models".
+        validation: what the ways are chosen by.
+        tokens: that are written for an answer.
+        milliseconds: that thinking adds to an answer.
+        content: p-values of its own thought against what else was put in its place, corrected for their number.
+    """
+
+    name: str
+    about: str
+    control: str
+    value: float
+    reference: float
+    test: PairedTest
+    p_value: float | None
+    scope: str
+    validation: float
+    tokens: float
+    milliseconds: float
+    content: Mapping[str, tuple[float, float | None]]
+
+    @property
+    def pays(self) -> bool | None:
+        """Tell whether it is surely above (True) or below (False) its control; None where nothing is shown."""
+        if self.p_value is None or self.p_value >= SURE:
+            return None
+        return self.test.difference.value > 0
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Hold the outcome of a probe.
+
+    Attributes:
+        sentence: the answer.
+        details: further sentences: what the gain rests on, every other way.
+        best: the way that the sentence is about: the best on validation.
+        ways: all that were tried.
+        rows: every figure.
+        comparisons: every arm against the control of the best way.
+        about: how it was found.
+    """
+
+    sentence: str
+    details: tuple[str, ...]
+    best: Tried
+    ways: tuple[Tried, ...]
+    rows: tuple[ResultRow, ...]
+    comparisons: tuple[Comparison, ...]
+    about: Mapping[str, Any]
+
+
+def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mapping[str, Any]) -> Probed:
+    """Read the answers of a probe and judge them.
+
+    Args:
+        folder: of the probe.
+        arms: that were tried.
+        dataset: name for rows.
+        about: how it was found, for the files.
+    """
+    answers = {(one.arm, one.mode): one for one in read_study(folder / ANSWERS)}
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / ANSWERS).glob("*.json"))]
+    ways = _tried([arm for arm in arms if arm.is_way], arms, answers, results)
+    best = max(ways, key=lambda way: way.validation)
+    of = {arm.name: arm for arm in arms}
+    rows: list[ResultRow] = []
+    for (name, mode), one in answers.items():
+        rows += _rows(one, shown(of[name], mode), dataset, results)
+    against = control_of(of[best.name], arms)
+    reference = answers[against.name, against.asked[0]]
+    primary = f"{best.name}/{of[best.name].asked[0]}"
+    comparisons = [
+        Comparison(
+            dataset=dataset,
+            split="test",
+            system=shown(of[row.answers.arm], row.answers.mode),
+            reference=against.about,
+            metric=METRIC,
+            difference=row.found.test.difference.value,
+            low=row.found.test.difference.low,
+            high=row.found.test.difference.high,
+            p_value=row.found.test.p_value,
+            corrected=row.p_value,
+            visible=row.found.test.visible,
+            num_clusters=row.found.test.num_clusters,
+        )
+        for row in compared(list(answers.values()), reference, METRIC, primary=primary)
+        if row.found.test is not None
+    ]
+    samples, users = reference.num_samples, best.test.num_clusters
+    sentence = told(best, samples, users, tried=len(ways), noun=str(about.get("noun", "item")))
+    details = tuple(line for way in ways for line in _details(way, is_best=way is best))
+    return Probed(sentence, details, best, tuple(ways), tuple(rows), tuple(comparisons), dict(about))
+
+
+def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "item") -> str:
+    """Answer in one sentence whether thinking pays, how sure that is, what could have been seen, and what it costs.
+
+    Args:
+        way: that the answer is about.
+        samples: test samples that were judged on.
+        users: whose.
+        tried: ways that were tried; p-values are corrected for them.
+        noun: what is recommended, in the singular.
+    """
+    difference, name = way.test.difference, metric_name(METRIC)
+    share = f"{100 * difference.value / way.reference:+.1f} %, " if way.reference else ""
+    interval = f"{share}{_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}]"
+    p_value = "" if way.p_value is None else f", {_p(way.p_value)}"
+    p_value += f" corrected for {tried} ways tried" if p_value and tried > 1 else ""
+    figures = f"{name} {format_value(way.value)} against {format_value(way.reference)}, {interval}{p_value}"
+    cost = f"{way.tokens:.3g} tokens and {way.milliseconds:.3g} milliseconds more for each answer"
+    seen = effect_words(way.test.visible, way.reference, samples, users)
+    power = f"{seen} with 80 % power" if way.test.visible is not None else seen
+    if way.pays:
+        begin = f"Yes, thinking pays here: {way.about} find the next {noun} better than a model {way.control}"
+    elif way.pays is False:
+        begin = f"No, thinking does harm here: {way.about} find the next {noun} worse than a model {way.control}"
+    else:
+        begin = f"No, thinking is not shown to pay here: {way.about} make no sure difference from a model {way.control}"
+    return f"{begin} ({figures}), at the cost of {cost}; {power}."
+
+
+def write_probe(folder: Path, found: Probed) -> None:
+    """Write results.json, comparisons.json, probe.json and report.html."""
+    protocol = {
+        "primary": f"{found.best.about} against {found.best.control}, {metric_name(METRIC)}",
+        "chosen": "the way that is best on validation",
+        "corrected": "by Holm for the ways tried; all other comparisons among themselves, none below the primary one",
+        **found.about,
+    }
+    write_results(folder / "results.json", found.rows)
+    write_comparisons(folder / "comparisons.json", found.comparisons, protocol)
+    kept = {
+        "sentence": found.sentence,
+        "details": list(found.details),
+        "best": found.best.name,
+        "ways": [_plain(way) for way in found.ways],
+        "about": dict(found.about),
+    }
+    with atomic_write(folder / FILE) as out:
+        out.write((json.dumps(kept, indent=1) + "\n").encode())
+    page = Report(
+        title=f"Does thinking pay on {found.rows[0].dataset}?",
+        rows=found.rows,
+        comparisons=found.comparisons,
+        policy=protocol,
+        verdict="\n".join([found.sentence, *found.details]),
+    )
+    write_report(folder / "report.html", page)
+
+
+def _tried(
+    ways: Sequence[Arm],
+    arms: Sequence[Arm],
+    answers: Mapping[tuple[str, str], ArmAnswers],
+    results: Sequence[Mapping[str, Any]],
+) -> list[Tried]:
+    found: list[tuple[Arm, Arm, StudyTest, PairedTest]] = []
+    for way in ways:
+        against = control_of(way, arms)
+        study = study_test(answers[way.name, way.asked[0]], answers[against.name, against.asked[0]], METRIC)
+        if study.test is not None:  # a probe always tells users
+            found.append((way, against, study, study.test))
+    corrected = holm([test.p_value for _, _, _, test in found])
+    return [
+        Tried(
+            name=way.name,
+            about=way.about,
+            control=against.about,
+            value=float(answers[way.name, way.asked[0]].values(METRIC).mean()),
+            reference=float(answers[against.name, against.asked[0]].values(METRIC).mean()),
+            test=test,
+            p_value=p_value,
+            scope=study.scope,
+            validation=_mean(results, way.name, "validation"),
+            tokens=_mean(results, way.name, "tokens", way.asked[0]),
+            milliseconds=1000
+            * (
+                _mean(results, way.name, "answer_seconds", way.asked[0])
+                - _mean(results, against.name, "answer_seconds", against.asked[0])
+            ),
+            content=_content(way, answers),
+        )
+        for (way, against, study, test), p_value in zip(found, corrected, strict=True)
+    ]
+
+
+def _content(way: Arm, answers: Mapping[tuple[str, str], ArmAnswers]) -> dict[str, tuple[float, float | None]]:
+    """Test a way's own thought against what was put in its place: difference and corrected p-value."""
+    own, others = answers[way.name, way.asked[0]], [how for how in way.asked[1:] if how in _OTHER_PEOPLE]
+    tests = [study_test(own, answers[way.name, how], METRIC).test for how in others]
+    corrected = holm([test.p_value if test else None for test in tests])
+    return {
+        how: (test.difference.value if test else 0.0, p_value)
+        for how, test, p_value in zip(others, tests, corrected, strict=True)
+    }
+
+
+_INSTEAD = {"other": "another person's thought", "filler": "as many empty words", "no thought": "no thought"}
+
+
+def _details(way: Tried, *, is_best: bool) -> list[str]:
+    lines = []
+    if not is_best:
+        difference = way.test.difference
+        p_value = "" if way.p_value is None else f", {_p(way.p_value)}"
+        lines.append(
+            f"{way.about}: {format_value(way.value)} against {format_value(way.reference)} of a model {way.control} "
+            f"({_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}]{p_value})."
+        )
+    above = [_INSTEAD[how] for how, (gain, p) in way.content.items() if p is not None and p < SURE and gain > 0]
+    alike = [_INSTEAD[how] for how in way.content if _INSTEAD[how] not in above]
+    if way.content:
+        told = f"The same model does better after its own thought than after {_listed(above)}" if above else ""
+        alike_told = f"its own thought is not shown to be better than {_listed(alike)}" if alike else ""
+        lines.append(_begun("; ".join(filter(None, (told, alike_told))) + "."))
+    if way.scope == "models":
+        lines.append(
+            "Tested over users, for these trained models: with three trainings the chance of training counts too."
+        )
+    return lines
+
+
+def _rows(one: ArmAnswers, system: str, dataset: str, results: Sequence[Mapping[str, Any]]) -> list[ResultRow]:
+    """Return accuracy with intervals, and the cost of an answer."""
+    values_MKS = np.stack([one.values(metric) for metric in _METRICS])
+    common: dict[str, Any] = {"dataset": dataset, "split": "test", "system": system, "n": one.num_samples}
+    common["seeds"] = one.seeds
+    rows = [
+        ResultRow(metric=metric, **vars(interval), ties="pessimistic", **common)
+        for metric, interval in zip(_METRICS, trainings_intervals(values_MKS, one.users_S), strict=True)
+    ]
+    for metric, key, unit in (("tokens per answer", "tokens", 1.0), ("milliseconds per answer", "answer_seconds", 1e3)):
+        value = unit * _mean(results, one.arm, key, one.mode)
+        rows.append(ResultRow(metric=metric, value=value, low=None, high=None, **common))
+    minutes = _mean(results, one.arm, "seconds") / 60
+    return [*rows, ResultRow(metric="minutes of training", value=minutes, low=None, high=None, **common)]
+
+
+def _mean(results: Sequence[Mapping[str, Any]], arm: str, key: str, mode: str | None = None) -> float:
+    values = [result[key] if mode is None else result[key][mode] for result in results if result["arm"] == arm]
+    return float(np.mean(values))
+
+
+def _plain(way: Tried) -> dict[str, Any]:
+    test = way.test
+    return {
+        "name": way.name,
+        "about": way.about,
+        "control": way.control,
+        "metric": METRIC,
+        "value": way.value,
+        "reference": way.reference,
+        "difference": test.difference.value,
+        "low": test.difference.low,
+        "high": test.difference.high,
+        "p": test.p_value,
+        "p corrected": way.p_value,
+        "visible with 80 % power": test.visible,
+        "users": test.num_clusters,
+        "test over": way.scope,
+        "pays": way.pays,
+        "tokens": way.tokens,
+        "milliseconds": way.milliseconds,
+        "own thought against": {how: {"difference": gain, "p": p} for how, (gain, p) in way.content.items()},
+    }
+
+
+def _signed(value: float) -> str:
+    return ("-" if value < 0 else "+") + format_value(abs(value))
+
+
+def _p(value: float) -> str:
+    return "p < .001" if value < 0.001 else f"p {f'{value:.3f}'.lstrip('0')}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _begun(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

@@ -1,0 +1,160 @@
+"""A probe answers whether thinking pays: from files to the sentence, and from settings to files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from thinkrank.cli.main import app
+from thinkrank.data import load_dataset
+from thinkrank.errors import ThinkrankError
+from thinkrank.evaluate import read_comparisons, read_results
+from thinkrank.recipes import Layers, probe_settings
+from thinkrank.recipes.probe_arms import ARMS, START, Arm, chosen_arms, control_of
+from thinkrank.recipes.probe_verdict import read_probe, write_probe
+
+SMALL = Path(__file__).parent / "relay_world" / "small"
+WORLD = [f"--option={option}" for option in ("users=200", "styles=8", "kinds=8", "relay_length=5")]
+QUICK = [
+    f"--set={setting}"
+    for setting in (
+        "training.steps=3", "training.validation_samples=4", "recpo.steps=2", "recpo.users=2", "recpo.group_size=2",
+        "recpo.validation_samples=4", "recpo.warmup_steps=1", "training.warmup_steps=1", "probe.samples=12",
+    )
+]  # fmt: skip
+
+
+def probe(*arguments):
+    return CliRunner().invoke(app, ["probe", "synthetic-relay", *WORLD, *QUICK, *arguments], env={"COLUMNS": "160"})
+
+
+def test_every_arm_is_trained_and_judged_once_and_the_second_time_only_told(tmp_path):
+    shutil.copytree(SMALL, tmp_path / "small")
+    first = probe("--out", str(tmp_path))
+    assert first.exit_code == 0, repr(first.exception)
+    sentence = first.stdout.splitlines()[0]
+    assert "thoughts in words" in sentence
+    assert "with your 12 test moments" in sentence
+    kept = {file: file.read_bytes() for file in tmp_path.glob("answers/*.json")}
+    assert {file.stem for file in kept} == {f"{arm.name}-0" for arm in ARMS}
+    (tmp_path / "answers" / "words-0.json").unlink()  # killed before it was judged
+    again = probe("--out", str(tmp_path), "--json")
+    assert again.exit_code == 0, repr(again.exception)
+    told = json.loads(again.stdout)
+    assert told["about"]["samples"] == told["about"]["test samples"] - 8 == 12
+    new = json.loads((tmp_path / "answers" / "words-0.json").read_text())
+    old = json.loads(kept[tmp_path / "answers" / "words-0.json"])
+    assert (new["ranks"], new["tokens"], new["validation"]) == (old["ranks"], old["tokens"], old["validation"])
+    assert all(file.read_bytes() == text for file, text in kept.items() if file.stem != "words-0")
+    assert "Does thinking pay on synthetic-relay?" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    systems = {row.system for row in read_results(tmp_path / "results.json")}
+    assert {"thoughts in words", "thoughts in words: another person's thought"} < systems
+    assert all(row.low is not None for row in read_results(tmp_path / "results.json") if row.metric == "ndcg@10")
+    other = probe("--out", str(tmp_path), "--set=recpo.steps=3")
+    assert "its recpo.steps is 2, not 3" in str(other.exception)
+
+
+def test_a_dry_run_tells_the_plan_and_what_will_be_compared_and_writes_nothing(tmp_path):
+    done = probe("--dry-run", "--minutes", "3", "--trainings", "2", "--out", str(tmp_path / "new"))
+    assert done.exit_code == 0, repr(done.exception)
+    assert "minutes = 3.0" in done.stdout
+    assert "2 whole trainings of 3 arms, judged on 12 of 20 test samples" in done.stderr
+    assert "Declared before anything is trained: NDCG@10, thoughts in words against as long trained" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_relay_world_has_defaults_of_its_own_that_options_replace_one_by_one(tmp_path):
+    settings = probe_settings(Layers(source="synthetic-relay", options=["shuffled=true", "users=50"]))
+    assert settings.data.options == {"users": 50, "styles": 8, "kinds": 8, "relay_length": 5, "shuffled": True}
+    assert settings.model.backbone == "small"
+    assert probe_settings(Layers(source="movielens-100k")).model.reading == "late"
+    with pytest.raises(ThinkrankError, match=r"probe\.ways: there is no way 'word'; there are words"):
+        probe_settings(Layers(assignments=['probe.ways=["word"]']))
+
+
+def test_in_a_shuffled_relay_the_same_items_come_next_and_histories_are_of_others():
+    world = {"users": 30, "styles": 8, "kinds": 8, "relay_length": 5}
+    plain, shuffled = (load_dataset("synthetic-relay", **world, shuffled=on) for on in (False, True))
+    events = [dataset.interactions["item"].to_numpy().reshape(30, 11) for dataset in (plain, shuffled)]
+    np.testing.assert_array_equal(events[0][:, -1], events[1][:, -1])
+    np.testing.assert_array_equal(events[0][:-1, :-1], events[1][1:, :-1])
+
+
+def test_each_way_has_a_control_that_adds_nothing_but_compute():
+    for way in (arm for arm in ARMS if arm.is_way):
+        assert control_of(way, ARMS).asked[0] != "thought"
+        assert {START, way.name} <= {arm.name for arm in chosen_arms([way.name])}
+
+
+def answers(folder, arms, ranks):
+    """Write answers as a probe would, every sample of a user of its own."""
+    (folder / "answers").mkdir(parents=True)
+    for arm in arms:
+        modes = {how: ranks[arm.name, how] for how in arm.asked}
+        kept = {
+            "arm": arm.name, "seed": 0, "about": arm.about, "seconds": 60.0, "validation": ranks.get(arm.name, 0.5),
+            "ranks": modes, "tokens": dict.fromkeys(modes, 7.0), "users": list(range(len(next(iter(modes.values()))))),
+            "answer_seconds": {how: 0.03 if how == "thought" else 0.01 for how in modes},
+        }  # fmt: skip
+        (folder / "answers" / f"{arm.name}-0.json").write_text(json.dumps(kept))
+
+
+def world(better, worse, samples=60):
+    """Places of the target: always first, or on a place that changes with the sample."""
+    good, bad = [1] * samples, [2 + sample % 7 for sample in range(samples)]
+    ranks = {(arm.name, how): bad for arm in ARMS for how in arm.asked}
+    return ranks | dict.fromkeys(better, good) | dict.fromkeys(worse, [50] * samples)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "begins"),
+    [
+        ([("words", "thought")], [], "Yes, thinking pays here: thoughts in words find the next wine better than"),
+        ([], [], "No, thinking is not shown to pay here: thoughts in words make no sure difference from"),
+        ([], [("words", "thought")], "No, thinking does harm here: thoughts in words find the next wine worse than"),
+    ],
+)
+def test_the_sentence_says_yes_no_or_harm_with_its_figures(tmp_path, better, worse, begins):
+    answers(tmp_path, ARMS, world(better, worse))
+    found = read_probe(tmp_path, ARMS, dataset="wines", about={"noun": "wine"})
+    assert found.sentence.startswith(begins)
+    assert "at the cost of 7 tokens and 20 milliseconds more for each answer" in found.sentence
+    assert found.sentence.count(".\n") == 0
+    assert ("p < .001" in found.sentence) == bool(better or worse)
+    assert "with your 60 test moments, effects below " in found.sentence
+    write_probe(tmp_path, found)
+    told = json.loads((tmp_path / "probe.json").read_text())
+    assert told["ways"][0]["pays"] == (True if better else False if worse else None)
+    assert (
+        read_comparisons(tmp_path / "comparisons.json").comparisons[0].reference == "as long trained without thoughts"
+    )
+
+
+def test_a_thought_that_another_persons_equals_is_told_to_be_no_better(tmp_path):
+    answers(tmp_path, ARMS, world([("words", "thought"), ("words", "other")], []))
+    details = read_probe(tmp_path, ARMS, dataset="wines", about={}).details
+    assert details[0] == (
+        "The same model does better after its own thought than after no thought or as many empty words; "
+        "its own thought is not shown to be better than another person's thought."
+    )
+
+
+def test_the_sentence_is_about_the_way_that_validation_likes_and_corrected_for_all(tmp_path):
+    more = (
+        *ARMS,
+        Arm("quiet", "quiet thoughts", asked=("no thought",)),
+        Arm("quiet-without", "a like model", control_of="quiet"),
+    )
+    ranks = world([("words", "thought")], []) | {
+        ("quiet", "no thought"): [3] * 60,
+        ("quiet-without", "no thought"): [4] * 60,
+    }
+    answers(tmp_path, more, {**ranks, "quiet": 0.9})
+    found = read_probe(tmp_path, more, dataset="wines", about={})
+    assert found.best.name == "quiet"
+    assert "corrected for 2 ways tried" in found.sentence
+    (words,) = (way for way in found.ways if way.name == "words")
+    assert words.p_value == 2 * words.test.p_value
