@@ -350,11 +350,12 @@ def _better(
         k: how many are wanted.
     """
     num_rows, num_columns = scores_BC.shape
-    width = -(-num_columns // _TILE)  # tile t holds the columns t, t + width, t + 2 width, ...
-    if width < max(k, _TILE):  # so small, or so much wanted, that sorting is no more work
+    tile = min(_TILE, num_columns // max(k, _TILE))
+    if tile < 2:  # so small, or so much wanted, that sorting is no more work
         _refuse_nan(scores_BC)
         found = scores_BC.sort(dim=1, descending=True, stable=True)
         return found.indices[:, :k], found.values[:, :k]
+    width = -(-num_columns // tile)  # tile t holds the columns t, t + width, t + 2 width, ...
     highest_BT = scores_BC[:, :width].clone()
     for start in range(width, num_columns, width):
         column = scores_BC[:, start : start + width]
