@@ -20,6 +20,7 @@ from thinkrank.cli import (
     recommend,
     reproduce,
     rerank,
+    score,
     serve,
     settings,
     train,
@@ -45,6 +46,7 @@ app.command("reproduce")(reproduce.reproduce)
 app.command("tune")(tune.tune)
 app.command("settings")(settings.settings)
 app.command("recommend")(recommend.recommend)
+app.command("score")(score.score)
 app.command("rank")(rank.rank)
 app.command("rerank")(rerank.rerank)
 app.command("serve")(serve.serve)

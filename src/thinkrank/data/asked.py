@@ -11,10 +11,13 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.histories import Histories
 from thinkrank.data.reading import ROW, DataFile, Table, read_records
+from thinkrank.data.reading.table import reason
 from thinkrank.data.requests import Requests
 from thinkrank.data.timestamps import Clock
 from thinkrank.errors import ThinkrankError
 
+ITEMS = "items"
+"""The column of lists of item ids."""
 TIMES = ("time", "timestamp")
 """What a column of times may be called."""
 
@@ -57,44 +60,109 @@ def read_rows(path: str | Path, needed: Sequence[str], allowed: Sequence[str] = 
     return table
 
 
-def read_who(path: str | Path, dataset: Callable[[], Dataset], catalogue: Catalogue) -> Requests:
+def read_who(path: str | Path, dataset: Callable[[], Dataset], rows: slice | None = None) -> Requests:
     """Read who asks.
 
     Args:
         path: a table as `read_rows` reads it. With the column user alone, each row is a user of the data set; with the
             columns user and item, and timestamp where the order of the rows is not that of what happened, it holds the
-            histories of new users.
+            histories of new users; with the columns user and items (a list; Parquet alone) each row is a new user with
+            the items that they took, oldest first.
         dataset: loads the data whose users they are, if they are no new ones.
-        catalogue: in which the items of new histories are looked up; what it lacks is left out with a notice.
+        rows: read these alone, of Parquet with a row for each user; see `is_by_user`.
+
+    Returns:
+        Requests whose items are those of the data set, or of the file.
 
     Raises:
         ThinkrankError: for a file or a user at fault.
     """
-    table = read_rows(path, ("user",), ("item", *TIMES))
+    path = Path(path).expanduser()
+    by_user = is_by_user(path)
+    if by_user and (rows is not None or ITEMS in parquet_columns(path)):
+        table = _rows_by_user(path, rows or slice(None))
+    else:
+        table = read_rows(path, ("user",), ("item", *TIMES))
+    if ITEMS in table.frame.columns:
+        return _listed(table.frame)
     if "item" not in table.frame.columns:
         known = dataset()
         users = table.frame["user"].unique(maintain_order=True).to_list()
         return Requests([known.history(user) for user in users], tuple(users))
-    return new_histories(table.frame, catalogue)
+    return new_histories(table.frame)
 
 
-def new_histories(events: pl.DataFrame, catalogue: Catalogue) -> Requests:
-    """Make a request of each user of a table of events.
+def is_by_user(path: Path) -> bool:
+    """Tell whether a file is Parquet with one row for each user, so that some of its rows can be read alone."""
+    return path.suffix.lower() == ".parquet" and "item" not in parquet_columns(path)
 
-    Args:
-        events: user and item (text) and perhaps time (seconds), oldest first where there are no times.
-        catalogue: in which items are looked up.
+
+def parquet_columns(path: Path) -> list[str]:
+    """Return the columns of a Parquet file.
+
+    Raises:
+        ThinkrankError: if it cannot be read.
+    """
+    if not path.is_file():
+        raise ThinkrankError(f"{path}: there is no such file")
+    try:
+        return list(pl.read_parquet_schema(path))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ThinkrankError(f"{path}: not readable as Parquet ({reason(error)})") from error
+
+
+def new_histories(events: pl.DataFrame) -> Requests:
+    """Make a request of each user of a table of events: user and item (text) and perhaps time (seconds).
+
+    Without times the order of the rows is that of what happened.
     """
     users = events["user"].unique(maintain_order=True)
     numbered = events.with_columns(pl.col("user").cast(pl.Enum(users)).to_physical().alias("_user"))
     numbered = numbered.sort("_user", *(["time"] if "time" in events.columns else []), maintain_order=True)
-    met = Catalogue(pl.DataFrame({"item": numbered["item"].unique(maintain_order=True)}).with_columns(title="item"))
-    rows = numbered["item"].cast(pl.Enum(met.frame["item"])).to_physical().to_numpy().astype(np.int32)
     times_E = numbered["time"].cast(pl.Int64).to_numpy().copy() if "time" in events.columns else None
-    ends_L = np.cumsum(np.bincount(numbered["_user"].to_numpy(), minlength=len(users))).astype(np.int64)
+    lengths_L = np.bincount(numbered["_user"].to_numpy(), minlength=len(users))
+    return _requests(users, numbered["item"], lengths_L, times_E)
+
+
+def _listed(people: pl.DataFrame) -> Requests:
+    """Make a request of each row: a user, and the items that they took, oldest first."""
+    lengths_L = people[ITEMS].list.len().to_numpy()
+    items = people.filter(pl.col(ITEMS).list.len() > 0)[ITEMS].explode()
+    return _requests(people["user"], items, lengths_L, None)
+
+
+def _requests(users: pl.Series, items: pl.Series, lengths_L: np.ndarray, times_E: np.ndarray | None) -> Requests:
+    met = Catalogue(pl.DataFrame({"item": items.unique(maintain_order=True)}).with_columns(title="item"))
+    rows_E = items.cast(pl.Enum(met.frame["item"])).to_physical().to_numpy().astype(np.int32)
+    ends_L = np.cumsum(lengths_L).astype(np.int64)
     starts_L = np.concatenate([np.zeros(1, np.int64), ends_L[:-1]]) if len(users) else ends_L
-    requests = Requests(Histories(rows, times_E, starts_L, ends_L, met), tuple(users.to_list()))
-    return requests.within(catalogue)
+    return Requests(Histories(rows_E, times_E, starts_L, ends_L, met), tuple(users.to_list()))
+
+
+def _rows_by_user(path: Path, rows: slice) -> Table:
+    """Read some rows of Parquet that has one for each user; no cell may be empty."""
+    columns, start = parquet_columns(path), rows.start or 0
+    if "user" not in columns:
+        near = did_you_mean("user", columns)
+        raise ThinkrankError(f"{path}: no column 'user'{near}; it has {', '.join(columns) or 'none'}")
+    schema = pl.read_parquet_schema(path)
+    if ITEMS in schema and not isinstance(schema[ITEMS], pl.List | pl.Array):
+        raise ThinkrankError(
+            f"{path}: the column {ITEMS!r} is {schema[ITEMS]}: give a list of item ids in each row, or call the column "
+            "item and give each its own row"
+        )
+    listed = [pl.col(ITEMS).cast(pl.List(pl.String))] if ITEMS in schema else []
+    user = pl.col("user").cast(pl.String).str.strip_chars().replace("", None)
+    part = pl.scan_parquet(path).slice(start, None if rows.stop is None else rows.stop - start)
+    frame = part.select(user, *listed).collect().with_row_index(ROW, offset=start + 1)
+    for name in frame.columns[1:]:
+        whole = pl.col(name).is_null()
+        empty = frame.filter(
+            whole | pl.col(name).list.eval(pl.element().is_null()).list.any() if name == ITEMS else whole
+        )
+        if len(empty):
+            raise ThinkrankError(f"{path}: row {empty[ROW][0]} has an empty cell: give it a {name} or remove the row")
+    return Table(str(path), frame)
 
 
 def _header(path: Path) -> pl.DataFrame:

@@ -5,8 +5,9 @@ that there is something to ask, and whom.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,27 +115,12 @@ def recommend(
     return Recommended(_checked(ranking, model, catalogue, [past]), past, catalogue, run.window, mode)
 
 
-def recommend_many(
-    folder: Path,
-    who: str | Path,
-    *,
-    k: int = 10,
-    think: bool | None = None,
-    temperature: float | None = None,
-    filter_seen: bool | None = None,
-    reasons: bool = False,
-    every_text: bool = False,
-    path: str | None = None,
-    device: str = "auto",
-    progress: Progress = no_progress,
-) -> pl.DataFrame:
-    """Recommend for many users; each is answered as if asked alone.
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """Hold how many users are answered.
 
-    Args:
-        folder: of a run, or of a saved retriever.
-        who: "all" users of the run's data set; or a file with the column user: those of them; or with user and item
-            (and timestamp): histories of new users, each as the file has it.
-        k: how many items.
+    Attributes:
+        k: how many items each.
         think: let the model write a thought first; None for the way that validation found better.
         temperature: of the thought; None for the model's own.
         filter_seen: leave items of the history out; None for what the run's data says (`data.repeats`).
@@ -142,7 +128,82 @@ def recommend_many(
         every_text: also give thoughts that a check found faults in.
         path: where the run's data is now; None for where it was.
         device: auto, cpu, cuda, cuda:1 or mps.
+    """
+
+    k: int = 10
+    think: bool | None = None
+    temperature: float | None = None
+    filter_seen: bool | None = None
+    reasons: bool = False
+    every_text: bool = False
+    path: str | None = None
+    device: str = "auto"
+
+
+class Many:
+    """Answer many users of a run, each as if asked alone; the model is loaded when it is first needed.
+
+    Args:
+        folder: of a run, or of a saved retriever.
+        how: they are answered.
+
+    Raises:
+        ThinkrankError: without a trained retriever.
+    """
+
+    def __init__(self, folder: Path, how: Manner) -> None:
+        self.run, self.how = opened(folder, "retrieve"), how
+        self.catalogue = self.run.catalogue(how.path)
+        self.mode = self.run.mode(how.think)
+
+    def who(self, who: str | Path, rows: slice | None = None) -> Requests:
+        """Find out who asks: "all" users of the data, or those of a file or some of its rows; see `read_who`."""
+        return _requests_of(self.run, who, self.how.path, rows)
+
+    @cached_property
+    def model(self) -> Any:
+        """Return the model."""
+        return self.run.load(self.how.device)
+
+    @cached_property
+    def _ways(self) -> dict[str, Any]:
+        return _ways(self.run, self.model, self.mode, self.how.think, self.how.temperature)
+
+    @cached_property
+    def _why(self) -> Callable[[Ranking, Requests], pl.DataFrame] | None:
+        return self.run.counted_reasons(self.how.path, self.catalogue) if self.how.reasons else None
+
+    def answers(self, requests: Requests) -> Iterator[tuple[Requests, Ranking, pl.DataFrame]]:
+        """Yield those of requests in our rows who are answered together, the answer, and its table."""
+        draws = self.mode.think and self._ways["thought_options"].temperature > 0
+        leave_out = self.run.filters(self.how.filter_seen)
+        for _, part in requests.batches(1 if draws else _AT_ONCE):  # draws are by place in the batch
+            ranking = self.model.retrieve(part, self.how.k, filter_seen=leave_out, **self._ways)
+            ranking = _checked(ranking, self.model, self.catalogue, part.histories)
+            table = ranking.table(self.catalogue, part, every_text=self.how.every_text).drop("request")
+            yield part, ranking, table if self._why is None else table.hstack(self._why(ranking, part))
+
+    def table(self, requests: Requests, progress: Progress = no_progress) -> pl.DataFrame:
+        """Return all answers in one table; see `recommend_many`."""
+        tables, requests = [], requests.within(self.catalogue)
+        with progress("answering", len(requests)) as advance:
+            for part, _, table in self.answers(requests):
+                tables.append(table)
+                advance(len(part))
+        if not tables:
+            return Ranking.empty(0).table(self.catalogue, requests).drop("request")
+        return pl.concat(tables)
+
+
+def recommend_many(folder: Path, who: str | Path, *, progress: Progress = no_progress, **how: Any) -> pl.DataFrame:
+    """Recommend for many users; each is answered as if asked alone.
+
+    Args:
+        folder: of a run, or of a saved retriever.
+        who: "all" users of the run's data set; or a file with the column user: those of them; or with user and item
+            (and timestamp), or user and items: histories of new users, each as the file has it.
         progress: shows the users.
+        how: as `Manner` has it.
 
     Returns:
         The columns user, place, item, title, score and, where there are any, thought and reason, with what came of
@@ -151,29 +212,23 @@ def recommend_many(
     Raises:
         ThinkrankError: without a trained retriever, or for a file at fault.
     """
-    run = opened(folder, "retrieve")
-    catalogue = run.catalogue(path)
-    requests = _requests_of(run, who, path).within(catalogue)
-    mode = run.mode(think)
-    model = run.load(device)
-    ways = _ways(run, model, mode, think, temperature)
-    draws = mode.think and ways["thought_options"].temperature > 0  # by place in the batch, so each is asked alone
-    why = run.counted_reasons(path, catalogue) if reasons else None
-    tables = []
-    with progress("answering", len(requests)) as advance:
-        for _, part in requests.batches(1 if draws else _AT_ONCE):
-            ranking = model.retrieve(part, k, filter_seen=run.filters(filter_seen), **ways)
-            ranking = _checked(ranking, model, catalogue, part.histories)
-            table = ranking.table(catalogue, part, every_text=every_text).drop("request")
-            tables.append(table if why is None else table.hstack(why(ranking, part)))
-            advance(len(part))
-    logger.info("answered %s users %s", f"{len(requests):,}", mode.told)
-    unanswered = len(requests) - sum(table["user"].n_unique() for table in tables)
-    if unanswered:
-        logger.warning("%s users have no answer: nothing is left to recommend to them", f"{unanswered:,}")
-    if not tables:
-        return Ranking.empty(0).table(catalogue, requests).drop("request")
-    return pl.concat(tables)
+    many = Many(folder, Manner(**how))
+    requests = many.who(who)
+    table = many.table(requests, progress)
+    logger.info("answered %s users %s", f"{len(requests):,}", many.mode.told)
+    warn_unanswered(len(requests) - answered_in(table))
+    return table
+
+
+def answered_in(table: pl.DataFrame) -> int:
+    """Count the users who have an answer in a table of answers."""
+    return int((table["place"] == 1).sum())
+
+
+def warn_unanswered(users: int) -> None:
+    """Say how many users have no answer."""
+    if users:
+        logger.warning("%s users have no answer: nothing is left to recommend to them", f"{users:,}")
 
 
 def rank_pairs(
@@ -287,14 +342,14 @@ def rerank_lists(
     return pl.concat(tables)
 
 
-def _requests_of(run: Opened, who: str | Path, path: str | None) -> Requests:
+def _requests_of(run: Opened, who: str | Path, path: str | None, rows: slice | None = None) -> Requests:
     """Find out who asks: all users of the data, some of them, or new ones with their histories."""
     if str(who) == "all":
         dataset = run.dataset(path)
         return Requests([dataset.history(user) for user in dataset.users], tuple(dataset.users))
     from thinkrank.data.asked import read_who
 
-    return read_who(Path(who), lambda: run.dataset(path), run.catalogue(path))
+    return read_who(Path(who), lambda: run.dataset(path), rows)
 
 
 def _ways(run: Opened, model: Any, mode: Mode, think: bool | None, temperature: float | None) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def rehearsed(phases: Sequence[Phase], model: Any) -> dict[str, Measured]:
     found = {}
     for phase in phases:
         run = Rehearsal()
-        with tempfile.TemporaryDirectory() as folder, _quiet():
+        with tempfile.TemporaryDirectory() as folder, quiet():
             run.folder = Path(folder)
             with contextlib.suppress(ThinkrankError):  # what is wrong is told when the training begins
                 phase.train(model, run, no_progress)
@@ -129,8 +129,8 @@ def memory() -> float:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what a rehearsal says of itself off the screen."""
+def quiet() -> Iterator[None]:
+    """Keep what the package says of itself off the screen until the end of the block."""
     logger = logging.getLogger("thinkrank")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

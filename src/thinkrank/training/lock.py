@@ -19,8 +19,12 @@ LOCK_FILE = "run.lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, doing: str = "trained") -> Iterator[None]:
     """Hold a folder for this process alone; it is made if missing, and goes again if nothing was written into it.
+
+    Args:
+        folder: to be held.
+        doing: what is done with it, for the message to others.
 
     Raises:
         ThinkrankError: at once, if another process holds it, or one on another host left without giving it back.
@@ -32,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
         holder = _holder(file)
         if not _taken(file):
             raise ThinkrankError(
-                f"{folder} is being trained by {_named(holder)}: wait until it ends, or give another folder"
+                f"{folder} is being {doing} by {_named(holder)}: wait until it ends, or give another folder"
             )
         if holder.get("host", platform.node()) != platform.node():
             raise ThinkrankError(

@@ -1,0 +1,141 @@
+"""Answer all users of a table into a folder of Parquet files, one for each part of the input.
+
+A part is answered by one function in one process, whichever engine calls it, and its file appears whole or not at all.
+So a job that was killed goes on with the parts that have no file, and files do not depend on who wrote them or when:
+they have the order of the input, one row group, a fixed compression and no times in them.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from thinkrank._files import atomic_write
+from thinkrank.errors import ThinkrankError
+from thinkrank.offline.parts import BLOCK, Part, files_of, parts_of
+from thinkrank.offline.worker import Done, Job, Worker
+from thinkrank.recipes.answering import Manner, warn_unanswered
+from thinkrank.recipes.opening import opened
+from thinkrank.training.lock import locked
+from thinkrank.training.progress import Progress, no_progress
+
+logger = logging.getLogger(__name__)
+
+RECORD = "score.json"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Tell what a job did.
+
+    Attributes:
+        parts: of the whole job.
+        kept: parts that were there before.
+        users: answered now.
+    """
+
+    parts: int
+    kept: int
+    users: int
+
+
+def score_users(
+    run: Path,
+    users: Path,
+    out: Path,
+    how: Manner,
+    *,
+    engine: str = "local",
+    block: int = BLOCK,
+    workers: int | None = None,
+    threads: int | None = None,
+    progress: Progress = no_progress,
+) -> Scored:
+    """Answer all users of a table; what is there already of the same job is kept.
+
+    Args:
+        run: folder of a run, or of a saved retriever.
+        users: a table as `recommend --users` takes it, or a folder of such tables.
+        out: folder of the answers; Ray's workers must reach all three by the same names.
+        how: users are answered.
+        engine: local, or ray.
+        block: users of a part: what is held in memory, and lost when a worker is.
+        workers: processes on the cluster at most; None for one on every node, or every GPU.
+        threads: that a process computes with; None for what libraries choose here, and for the cores of the smallest
+            node there. Sums in another number of threads may differ in their last digit.
+        progress: shows the users.
+
+    Raises:
+        ThinkrankError: for a run, a table or a user at fault, or if the folder holds answers of another job.
+    """
+    run, users, out = (Path(path).expanduser().resolve() for path in (run, users, out))
+    opened(run, "retrieve")  # before anything is made
+    parts = list(parts_of(users, block))
+    with locked(out, doing="written into"):
+        _check(out, _record(run, users, how, block))
+        for left in out.glob(".part-*.part"):
+            left.unlink(missing_ok=True)
+        waiting = [part for part in parts if not (out / part.name).is_file()]
+        whole = sum(part.users or 0 for part in waiting)
+        total, job = Done(), Job(run, out, how, threads)
+        with progress("answering", whole) as advance:
+            for done in _answered(job, waiting, engine, workers):
+                if done.fault:
+                    raise ThinkrankError(done.fault)
+                total += done
+                advance(done.users)
+    if total.lost:
+        logger.warning(
+            "left %s of %s events out of the histories: the model's catalogue lacks their items",
+            f"{total.lost:,}", f"{total.events:,}",
+        )  # fmt: skip
+    warn_unanswered(total.users - total.answered)
+    return Scored(len(parts), len(parts) - len(waiting), total.users)
+
+
+def _answered(job: Job, parts: Sequence[Part], engine: str, workers: int | None) -> Iterator[Done]:
+    """Have parts answered, in this process or on a cluster."""
+    if not parts:
+        return
+    if engine == "local":
+        yield from map(Worker(job), parts)
+        return
+    from thinkrank.offline.on_ray import answered_on_ray
+
+    yield from answered_on_ray(job, parts, workers)
+
+
+def _record(run: Path, users: Path, how: Manner, block: int) -> dict[str, Any]:
+    """Say what answers depend on: the model, the input, and how users are asked."""
+    told = {name: value for name, value in asdict(how).items() if name not in ("path", "device")}
+    files = [[file.name, file.stat().st_size] for file in files_of(users)]
+    return {"model": _digest(opened(run, "retrieve").saved), "users": files, "block": block, **told}
+
+
+def _digest(folder: Path) -> str:
+    """Hash the files of a saved stage."""
+    whole = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        whole.update(f"{file.relative_to(folder).as_posix()} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+def _check(out: Path, record: dict[str, Any]) -> None:
+    """Begin a job in a folder, or refuse one that holds another's answers."""
+    file = out / RECORD
+    if not file.is_file():
+        if any(out.glob("*.parquet")):
+            raise ThinkrankError(f"{out} holds Parquet files of something else: give another --out")
+        with atomic_write(file) as stream:
+            stream.write((json.dumps(record, indent=2) + "\n").encode())
+        return
+    before = json.loads(file.read_bytes())
+    for name, value in record.items():
+        if before.get(name) != value:
+            was = "" if name in ("model", "users") else f" ({before.get(name)} then, {value} now)"
+            raise ThinkrankError(f"{out} holds answers of another job: its {name} differs{was}. Give another --out.")
