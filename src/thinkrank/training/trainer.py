@@ -25,6 +25,7 @@ from thinkrank.training.progress import INSIDE, Advance, Progress, no_progress
 from thinkrank.training.rehearsal import Measured, Rehearsal, seconds_of
 from thinkrank.training.run import Run
 from thinkrank.training.schedule import warmup_factor
+from thinkrank.training.watch import Watch
 
 OptionsT = TypeVar("OptionsT", bound=TrainerOptions)
 AdapterOptionsT = TypeVar("AdapterOptionsT", bound=AdapterTrainerOptions)
@@ -85,6 +86,8 @@ class Trainer(ABC, Generic[OptionsT]):
     """The name that progress shows."""
     validation_size = 1
     """Samples that a validation looks at, which `measure` counts by `validated`."""
+    watch: Watch | None = None
+    """Warns of a reinforcement that learns nothing; None where there is no reinforcement."""
 
     def __init__(
         self,
@@ -159,6 +162,9 @@ class Trainer(ABC, Generic[OptionsT]):
         torch.set_rng_state(checkpoint.tensors["torch_rng"])
         state = dict(checkpoint.state)
         self.restore_state(state.pop("extra", {}))
+        if self.watch is not None and "watch" in state:
+            self.watch.restore(state["watch"])
+        state.pop("watch", None)
         self.counters = Counters(**state)
         self.run.rewind(checkpoint.step)
 
@@ -264,6 +270,8 @@ class Trainer(ABC, Generic[OptionsT]):
         if not row:
             return
         value = next(iter(row.values()))
+        if self.watch is not None:
+            self.watch.validation(counters.step, value, options.keep)
         if counters.best is None or value > counters.best:
             counters.best, counters.best_step, counters.validations_since_best = value, counters.step, 0
             if options.keep == "best":
@@ -289,7 +297,8 @@ class Trainer(ABC, Generic[OptionsT]):
         }
         self.run.flush()  # a resumed run makes no row again of a step that is behind it
         extra = self.extra_state()
-        state = {**vars(self.counters), **({"extra": extra} if extra else {})}
+        watch = {} if self.watch is None else {"watch": self.watch.state()}
+        state = {**vars(self.counters), **({"extra": extra} if extra else {}), **watch}
         write_checkpoint(self.run.checkpoints, self.counters.step, tensors, state)
 
     def log(self, **values: Any) -> None:

@@ -206,3 +206,15 @@ def test_a_single_thought_is_refused_where_only_siblings_can_be_compared(
     with pytest.raises(ThinkrankError, match=f"credit {credit} compares thoughts .* group_size is 1"):
         make_fit(config, dataset, split, options, tmp_path)
     make_fit(config.model_copy(update={"thinks": False}), dataset, split, options, tmp_path / "silent")
+
+
+def test_thoughts_that_are_all_alike_are_told_of_within_three_batches(
+    config, dataset, split, options, tmp_path, caplog
+):
+    """Sampled almost without chance: every pair's thoughts are one thought, so no token learns anything."""
+    cold = options.rollout.model_copy(update={"temperature": 1e-6})
+    fit = make_fit(config, dataset, split, options.model_copy(update={"rollout": cold}), tmp_path)
+    fit.start()
+    for _ in range(3):
+        fit.step()
+    assert "step 3: nothing to learn from for 3 batches" in caplog.text

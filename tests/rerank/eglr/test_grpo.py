@@ -195,6 +195,19 @@ def test_groups_that_tie_say_nothing(trusted, split, options, tmp_path):
     assert not any(gradient is not None and gradient.any() for gradient in gradients)
 
 
+def test_an_evaluator_to_which_all_lists_are_alike_is_told_of_within_three_batches(
+    trusted, split, options, tmp_path, caplog
+):
+    fit = make_fit(trusted, split, options, tmp_path)
+    with torch.no_grad():
+        for parameter in fit.evaluator.parameters():
+            parameter.zero_()
+    fit.start()
+    for _ in range(3):
+        fit.step()
+    assert "step 3: nothing to learn from for 3 batches, rewards tie in 100% of the groups" in caplog.text
+
+
 def test_the_first_update_has_ratios_of_one_and_no_divergence_and_a_second_has_not(trusted, split, options, tmp_path):
     for updates in (1, 3):
         fit = make_fit(trusted, split, options.model_copy(update={"updates": updates}), tmp_path / str(updates))

@@ -547,6 +547,17 @@ def test_a_frozen_writer_writes_what_it_wrote_before(config, split, recpo, tmp_p
     assert [thought.ids for thought in loaded.think(histories)] == [thought.ids for thought in before]
 
 
+def test_credit_as_released_is_told_to_teach_thoughts_nothing(config, split, recpo, tmp_path, caplog):
+    """The mean of a group's advantages is 0 up to rounding."""
+    options = recpo.model_copy(update={"credit": "group_mean", "measure_every": 1})
+    fit = make_fit(config, split, options, tmp_path)
+    fit.start()
+    for _ in range(3):
+        fit.step()
+    assert "step 3: nothing to learn from for 3 batches, no advantage differs from 0" in caplog.text
+    assert fit.watch.start is not None
+
+
 CANDIDATES = [{"candidates": "memory", "memory": 6}, {"candidates": "catalogue", "live_items": 2}, {"updates": 2}]
 
 

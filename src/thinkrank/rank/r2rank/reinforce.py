@@ -45,6 +45,10 @@ from thinkrank.rank.r2rank.rollouts import (
 )
 from thinkrank.rank.r2rank.trainer import RankerTrainer
 from thinkrank.training import Progress, Run, no_progress, train
+from thinkrank.training.watch import Watch
+
+_ROUNDING = 1e-5
+"""Difference of scores, as a share of the larger or of 1, that the same thought read twice may have."""
 
 
 class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
@@ -72,6 +76,7 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
             num_samples=options.num_permutations,
         )
         self.trains_thoughts = model.config.thinks and options.token_weight > 0
+        self.watch = Watch("raise reinforce.rollout.temperature or group_size, or give the cold start more lists")
         if self.trains_thoughts and options.group_size == 1 and options.credit in ("list", "rank_return"):
             raise ThinkrankError(
                 f"credit {options.credit} compares thoughts about one pair, and group_size is 1: set it to 2 or more, "
@@ -111,6 +116,11 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
             for _ in range(options.updates):
                 facts |= self.learn(rollouts, advantages_BGN)
         counters.step += 1
+        if self.watch is not None and self.trains_thoughts:
+            spread_BN = scores_BGN.amax(dim=1) - scores_BGN.amin(dim=1)
+            tied_B = (spread_BN <= _ROUNDING * scores_BGN.abs().amax(dim=1).clamp(min=1)).all(dim=1)
+            tied = tied_B.float().mean().item() if options.group_size > 1 else 0.0
+            self.watch.batch(counters.step, tied=tied, advantage=advantages_BGN.abs().max().item())
         counters.examples += scores_BGN.numel()
         counters.tokens += options.updates * sum(len(rollout.trajectories.packing) for rollout in rollouts)
         seconds = time.perf_counter() - started

@@ -29,6 +29,7 @@ from thinkrank.rerank.eglr.trainer import ListTrainer, click_metrics
 from thinkrank.rerank.lists import ListBatch, TrainingBatch
 from thinkrank.training import Run, under
 from thinkrank.training.rehearsal import Measured, Rehearsal
+from thinkrank.training.watch import Watch
 
 _THRESHOLD = "threshold"
 _TELLS_ITEMS = 0.6
@@ -58,6 +59,7 @@ class GrpoTrainer(ListTrainer[GrpoOptions]):
         self.calibrates = reasoning.mode == "entropy" and reasoning.max_steps > 0 and reasoning.threshold is None
         self.reference = copy.deepcopy(model.writer).requires_grad_(False)
         self.at_start: dict[str, Tensor] = {}
+        self.watch = Watch("raise grpo.group_size, try another grpo.reward, or train the evaluator longer")
 
     def trainable(self, train: ImpressionDataset) -> Int64[np.ndarray, "M"]:
         """Leave out lists with nothing to choose; feedback is not needed."""
@@ -128,10 +130,14 @@ class GrpoTrainer(ListTrainer[GrpoOptions]):
             surrogate = objective(now, written, reference, advantages_RK, tells_RK & written.chosen_RK, options)
             norm = self.descend(surrogate.loss)
         rewards_BG = rewards_RK.sum(dim=1).view(-1, options.group_size)
+        tied_share = float(tied_groups(rewards_BG).float().mean())
+        if self.watch is not None:
+            advantage = float(advantages_RK.abs().max())
+            self.watch.batch(self.counters.step + 1, tied=tied_share, advantage=advantage, gradient=norm)
         return {
             "reward": float(rewards_BG.mean()),
             "group_spread": float(rewards_BG.std(dim=1).mean()),
-            "tied_share": float(tied_groups(rewards_BG).float().mean()),
+            "tied_share": tied_share,
             "clip_share": float(surrogate.clip_share),
             "ratio": float(surrogate.mean_ratio),
             "kl": _number(surrogate.mean_kl),

@@ -11,7 +11,7 @@ Shape legend: N candidates.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from thinkrank.language.adapters import adapter_state
 from thinkrank.language.trajectories import reference_logprobs
 from thinkrank.policy import Reward
 from thinkrank.retrieve.r2ec.balance import TermGradients, TokenBalance
-from thinkrank.retrieve.r2ec.compare import Part, compare
+from thinkrank.retrieve.r2ec.compare import Part, advantages, compare
 from thinkrank.retrieve.r2ec.item_action import CompetingItems, target_rows
 from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.retrieve.r2ec.objective import PartLosses, loss_facts, part_losses
@@ -43,8 +43,11 @@ from thinkrank.retrieve.r2ec.trainer import RetrieverTrainer
 from thinkrank.retrieve.r2ec.weights import prepare_head
 from thinkrank.training import Progress, Run, no_progress, train
 from thinkrank.training.rehearsal import Measured
+from thinkrank.training.watch import Watch
 
 _CENTRING_SAMPLES = 64
+_ROUNDING = 1e-3
+"""Share of a thought's own advantage from which on what its tokens get is more than the rounding of a group's mean."""
 
 
 class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
@@ -75,6 +78,10 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         self.draws = SampleStream(split.train, options.seed, skip_seen=options.filter_seen)
         self.drawn_before = 0
         self.balance = TokenBalance(options.token_balance)
+        self.watch = Watch(
+            "raise recpo.rollout.temperature or group_size, reward log-probabilities (gain_weight), or give the warm "
+            "start more readings behind thoughts"
+        )
 
     def prepare(self) -> None:
         """Give an untrained head what a warm start would have given it."""
@@ -137,6 +144,7 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
             for _ in range(options.updates):
                 facts |= self.update_from(parts)
         counters.step += 1
+        self.look_at(groups, parts, facts)
         self.refresh_oldest()
         seconds = time.perf_counter() - started
         counters.examples += len(groups) * options.group_size
@@ -147,6 +155,19 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         facts |= {"table_age_mean": age_I.float().mean().item(), "table_age_max": age_I.max().float().item()}
         self.log(**facts, learning_rate=rate)
         return f"reward {facts['reward']:.3f}, {facts['thought_tokens']:.0f} tokens a thought"
+
+    def look_at(self, groups: Sequence[Group], parts: Sequence[Part], facts: Mapping[str, float]) -> None:
+        """Let the watch see whether the thoughts of a batch can learn anything, where they are trained."""
+        if self.watch is None or not self.options.token_weight:
+            return
+        own = advantages(torch.stack([group.rewards_G for group in groups]), self.options).abs().max().item()
+        given = max(part.token_advantages_R.abs().max().item() for part in parts)
+        self.watch.batch(
+            self.counters.step,
+            tied=sum(group.is_tied for group in groups) / len(groups),
+            advantage=given if given > _ROUNDING * own else 0.0,
+            gradient=facts.get("token_norm"),
+        )
 
     def rollouts(self) -> tuple[list[Group], dict[str, float]]:
         """Make the groups of one batch, and say how they are; tied ones are replaced as often as `redraw` allows."""
