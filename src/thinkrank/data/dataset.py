@@ -4,8 +4,9 @@ Shape legend: E events (interactions), U users, U1 = U + 1.
 """
 
 import bisect
+import copy
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.catalogue import Catalogue, read_own_parquet
 from thinkrank.data.describe import describe
 from thinkrank.data.history import History
+from thinkrank.data.reading import spill
 from thinkrank.data.reading.table import reason
 from thinkrank.data.ties import Ties, recognised_ties, tied_before
 from thinkrank.errors import ThinkrankError
@@ -179,6 +181,13 @@ class Dataset:
             None if weights_E is None else weights_E[part],
         )
 
+    def with_notices(self, notices: Iterable[str], *, repeats: bool) -> "Dataset":
+        """Return the same data with other notices; nothing is checked or computed again."""
+        other = copy.copy(self)
+        object.__setattr__(other, "notices", tuple(notices))
+        object.__setattr__(other, "repeats", repeats)
+        return other
+
     def describe(self) -> dict[str, Any]:
         """Return counts, date range, history lengths and text coverage, ready for JSON."""
         return describe(self)
@@ -254,7 +263,9 @@ def _is_sorted(interactions: pl.DataFrame) -> bool:
     """Tell whether sorting would change nothing: sorting ten million rows again costs more than looking."""
     user, time = pl.col("user"), pl.col("timestamp")
     descends = (user < user.shift()) | ((user == user.shift()) & (time < time.shift()))
-    return not interactions.select(descends.any()).item()
+    keys, size = interactions.select("user", "timestamp"), spill.ROWS_AT_ONCE
+    parts = (keys[max(0, start - 1) : start + size] for start in range(0, keys.height, size))
+    return not any(part.select(descends.any()).item() for part in parts)
 
 
 def read_record(path: Path, keys: Collection[str], what: str) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """The figures by which a reader judges a data set."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from thinkrank.data.reading import spill
 from thinkrank.data.reading.intake import filter_by, setting
 from thinkrank.data.ties import granularity
 from thinkrank.data.timestamps import date_range
@@ -28,7 +30,7 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
     ``repeats`` is the share of events, but for each user's first, with an item that the user took before;
     ``equal_titles`` counts the items that share their title with another.
     """
-    num_users, num_items, num_events = len(dataset.users), len(dataset.catalogue), dataset.interactions.height
+    num_users, num_items, num_events = len(dataset.offsets) - 1, len(dataset.catalogue), dataset.interactions.height
     seen, tied_E = len(np.unique(dataset.items_E)), dataset.tied_E
     description: dict[str, Any] = {
         "name": dataset.name,
@@ -70,9 +72,14 @@ def event_counts(dataset: "Dataset") -> dict[str, int]:
 
 def repeated_share(dataset: "Dataset") -> float:
     """Compute the share of events, each user's first left out, with an item that the user took before."""
-    users_E = np.repeat(np.arange(len(dataset.users)), np.diff(dataset.offsets))
-    distinct = pl.Series(users_E * len(dataset.catalogue) + dataset.items_E).n_unique()
-    return (len(users_E) - distinct) / max(1, len(users_E) - len(dataset.users))
+    offsets, num_events = dataset.offsets, len(dataset.items_E)
+    users_E = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    cuts = offsets[np.searchsorted(offsets, np.arange(spill.ROWS_AT_ONCE, num_events, spill.ROWS_AT_ONCE))]
+    distinct = sum(  # of a few users at a time: a hash of all events is slow
+        pl.Series(users_E[start:end] * len(dataset.catalogue) + dataset.items_E[start:end]).n_unique()
+        for start, end in pairwise([0, *cuts.tolist(), num_events])
+    )
+    return (num_events - distinct) / max(1, num_events - (len(offsets) - 1))
 
 
 def remarks(dataset: "Dataset", *, repeats: bool = False) -> list[str]:

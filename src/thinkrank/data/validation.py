@@ -4,7 +4,7 @@ A row that would make results wrong is reported to the open intake (see `thinkra
 where none is open. What can be dropped without harm is dropped with a notice: one line with file, count and first row.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import polars as pl
@@ -12,6 +12,7 @@ import polars as pl
 from thinkrank.data.columns import number, refuse_type, tell
 from thinkrank.data.reading import ROW, Table
 from thinkrank.data.reading.intake import note
+from thinkrank.data.reading.spill import gathered, in_parts, slices
 from thinkrank.data.reading.table import require_columns
 from thinkrank.data.timestamps import FINE, Clock, TimeUnit
 from thinkrank.errors import ThinkrankError
@@ -52,7 +53,14 @@ def read_events(
             unreadable time or rating, if no intake is open.
     """
     clock = Clock("timestamp", unit, form) if "timestamp" in columns else None
-    frames = []
+    table = tidy_ids(tidy_ids(Table.gather(file, _checked(file, blocks, columns, clock)), "user"), "item")
+    return table if clock is None else clock.in_seconds(table)
+
+
+def _checked(
+    file: str, blocks: Iterable[pl.DataFrame], columns: Mapping[str, str], clock: Clock | None
+) -> Iterator[pl.DataFrame]:
+    """Yield the interactions of each block, those that are at fault left out."""
     for block in blocks:
         require_columns(file, block.columns, *columns.values())
         table = Table(file, block.select(*(pl.col(there).alias(here) for here, there in columns.items()), ROW))
@@ -62,9 +70,7 @@ def read_events(
         if "event" in columns:
             refuse_type(table, "event")
             table = table.with_frame(table.frame.with_columns(pl.col("event").cast(pl.String).str.strip_chars()))
-        frames.append((parse_ratings(table) if "rating" in columns else table).frame)
-    table = tidy_ids(tidy_ids(Table.gather(file, frames), "user"), "item")
-    return table if clock is None else clock.in_seconds(table)
+        yield (parse_ratings(table) if "rating" in columns else table).frame
 
 
 def parse_ids(table: Table, column: str, *, tidy: bool = True) -> Table:
@@ -97,12 +103,13 @@ def parse_ids(table: Table, column: str, *, tidy: bool = True) -> Table:
 
 def tidy_ids(table: Table, column: str) -> Table:
     """Strip blanks around ids, so that one person is not two, and the ``.0`` of ids that all are such numbers."""
-    ids, name = table.frame[column], pl.col(column)
-    bare = ids.str.strip_chars()
-    if (ids != bare).any():
-        tell(table, name != name.str.strip_chars(), f"{column} ids with blanks around them, which were taken off")
-        table = table.with_frame(table.frame.with_columns(bare))
-    if len(bare) and bare.str.contains(_WHOLE_FLOAT).all():
+    name, ids = pl.col(column), table.frame.select(column)
+    blank = name != name.str.strip_chars()
+    if any(rows.select(blank.any()).item() for rows in slices(ids)):
+        tell(table, blank, f"{column} ids with blanks around them, which were taken off")
+        table = table.with_frame(table.frame.with_columns(name.str.strip_chars()))
+    bare = table.frame[column]
+    if len(bare) and all(rows.select(name.str.contains(_WHOLE_FLOAT).all()).item() for rows in slices(bare.to_frame())):
         note(f"{table.file}: every {column} id ends in .0, which was taken off ({bare[0]} is {bare[0].split('.')[0]})")
         table = table.with_frame(table.frame.with_columns(bare.str.extract(r"^(\d+)")))
     return table
@@ -192,7 +199,10 @@ def drop_unknown_items(events: Table, items: Table, untitled: pl.Series) -> tupl
 
     Where an id is unknown only because a spreadsheet ate its leading zeros, here or there, it is mended.
     """
-    events, notices = _drop(events, pl.col("item").is_in(untitled.implode()), "interactions whose item has no title")
+    notices: list[str] = []
+    if len(untitled):
+        what = "interactions whose item has no title"
+        events, notices = _drop(events, pl.col("item").is_in(untitled.implode()), what)
     known = events.frame["item"].is_in(items.frame["item"].implode())
     if known.all():
         return events, notices
@@ -228,16 +238,25 @@ def drop_repeated_events(events: Table) -> tuple[Table, list[str]]:
     if "timestamp" not in events.frame.columns:
         return events, []
     fine = [FINE] if FINE in events.frame.columns else []
-    frame = events.frame.sort("user", "timestamp", *fine, ROW)
     user, time = pl.col("user"), pl.col("timestamp")
     # Only neighbours in time can be equal, and few are; a hash of all ten million rows would be the largest thing here.
     meets_last = ((user == user.shift()) & (time == time.shift())).fill_null(value=False)
-    same = ["user", "item", "timestamp", *fine, *(["event"] if "event" in frame.columns else [])]
-    ties = frame.select(*same, ROW).filter(meets_last | meets_last.shift(-1, fill_value=False))
-    again = ties.filter(~pl.struct(same).is_first_distinct())[ROW]
-    what = "interactions that repeat a user, item and time"
-    events = events.with_frame(frame)
-    return _drop(events, pl.col(ROW).is_in(again.implode()), what) if len(again) else (events, [])
+    same = ["user", "item", "timestamp", *fine, *(["event"] if "event" in events.frame.columns else [])]
+    repeated = []
+
+    def once() -> Iterator[pl.DataFrame]:
+        for part in in_parts(events.frame, "user"):  # sorting takes the longer for a row the more there are
+            frame = part.sort("user", "timestamp", *fine, ROW)
+            ties = frame.select(*same, ROW).filter(meets_last | meets_last.shift(-1, fill_value=False))
+            again = ties.filter(~pl.struct(same).is_first_distinct())[ROW]
+            repeated.append(again)
+            yield frame.filter(~pl.col(ROW).is_in(again.implode())) if len(again) else frame
+
+    kept = pl.concat(gathered(once()), how="vertical")
+    again = pl.concat(repeated)
+    where, what = pl.col(ROW).is_in(again.implode()), "interactions that repeat a user, item and time"
+    notices = events.count(where, what, verb="dropped ") if len(again) else []
+    return events.with_frame(kept), notices
 
 
 def _drop(table: Table, fault: pl.Expr, what: str) -> tuple[Table, list[str]]:

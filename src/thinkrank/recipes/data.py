@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -107,7 +106,7 @@ class DataSettings(Options):
         repeats = self.repeats or dataset.repeats
         found = remarks(dataset, repeats=repeats)
         read = [notice for notice in dataset.notices if notice not in found]
-        return replace(dataset, notices=(*read, *found), repeats=repeats), [*(n for n in news if n in read), *found]
+        return dataset.with_notices((*read, *found), repeats=repeats), [*(n for n in news if n in read), *found]
 
     def load_split(self, beside: Path | None = None) -> Split:
         """Read, filter and split the data set; of a relay only each user's last event can be told."""

@@ -1,12 +1,14 @@
 """A table that remembers which file and row each value came from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import polars as pl
 
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.reading.intake import Place, current, with_value
+from thinkrank.data.reading.spill import gathered
 from thinkrank.errors import ThinkrankError
 
 ROW = "__row__"
@@ -29,28 +31,33 @@ class Table:
 
     @classmethod
     def gather(cls, file: str, blocks: Iterable[pl.DataFrame]) -> "Table":
-        """Concatenate what a reader yields.
+        """Concatenate what a reader yields; of many rows most lie on the disk, see `thinkrank.data.reading.spill`.
 
         Raises:
             ThinkrankError: if there are no rows.
         """
-        frames = list(blocks)
+        frames = gathered(blocks)
         if not sum(frame.height for frame in frames):
             raise ThinkrankError(f"{file}: has no rows")
         return cls(file, pl.concat(frames, how="vertical"))
 
     @classmethod
-    def joined(cls, tables: "Sequence[Table]") -> "Table":
+    def joined(cls, tables: "Iterable[Table]") -> "Table":
         """Read several files as one; a column that some lack is missing there."""
-        if len(tables) == 1:
-            return tables[0]
-        before, parts, frames = 0, [], []
-        for table in tables:
-            parts.append((before, table.file))
-            frames.append(table.frame.with_columns((pl.col(ROW) + before).cast(pl.UInt32)))
-            before += int(table.frame.select(pl.col(ROW).max()).item() or 0)
-        names = f"{tables[0].file} and {len(tables) - 1} more"
-        return cls(names, pl.concat(frames, how="diagonal_relaxed"), tuple(parts))
+        first, *second = islice(tables := iter(tables), 2)
+        if not second:
+            return first
+        parts: list[tuple[int, str]] = []
+
+        def counted() -> Iterator[pl.DataFrame]:
+            before = 0
+            for table in chain((first, *second), tables):
+                parts.append((before, table.file))
+                yield table.frame.with_columns((pl.col(ROW) + before).cast(pl.UInt32))
+                before += int(table.frame.select(pl.col(ROW).max()).item() or 0)
+
+        frame = pl.concat(gathered(counted(), how="diagonal_relaxed"), how="diagonal_relaxed")
+        return cls(f"{first.file} and {len(parts) - 1} more", frame, tuple(parts))
 
     def with_frame(self, frame: pl.DataFrame) -> "Table":
         """Return the same file with other contents."""

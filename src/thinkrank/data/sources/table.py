@@ -119,12 +119,12 @@ def assemble_records(name: str, interactions: list[Records], items: list[Records
     events: Table | None = None
     catalogue: Table | None = None
     with attempt():
-        events = Table.joined([_read_events(records, options) for records in interactions])
+        events = Table.joined(_read_events(records, options) for records in interactions)
     with attempt():
-        tables = [Table.gather(records.name, records.blocks) for records in items]
+        tables = (Table.gather(records.name, records.blocks) for records in items)
         told = {role: column for role, column in options.columns.items() if role in ITEM_ROLES}
         needs_title = options.untitled == "drop"
-        catalogue = items_table(Table.joined(tables), told, needs_title=needs_title) if tables else None
+        catalogue = items_table(Table.joined(tables), told, needs_title=needs_title) if items else None
     if events is None:
         raise ThinkrankError("the interactions cannot be read")  # what is wrong with them was said
     if catalogue is None:

@@ -1,0 +1,75 @@
+"""Long tables on the disk: kept in a temporary file that is mapped into memory, so the system may take pages back.
+
+Where the temporary folder is in memory itself, nothing is gained: set TMPDIR to a folder on a disk then.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+ROWS_AT_ONCE = 1 << 20
+"""Rows that are held, sorted or looked at together; shorter tables never leave memory."""
+
+
+def spilled(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the same rows, mapped from a file that is gone when nobody holds them any more."""
+    with tempfile.TemporaryDirectory(prefix="thinkrank-", ignore_cleanup_errors=True) as folder:
+        file = Path(folder) / "rows.arrow"
+        frame.write_ipc(file, compression="uncompressed")
+        return pl.scan_ipc(file).collect(engine="in-memory")
+
+
+def gathered(
+    blocks: Iterable[pl.DataFrame], *, how: Literal["vertical", "diagonal_relaxed"] = "vertical"
+) -> list[pl.DataFrame]:
+    """Collect blocks of rows; as soon as there are `ROWS_AT_ONCE`, they go to the disk.
+
+    Args:
+        blocks: one after the other.
+        how: whether all have the same columns, or some may lack one.
+    """
+    kept: list[pl.DataFrame] = []
+    held: list[pl.DataFrame] = []
+    for block in blocks:
+        held.append(block)
+        if sum(frame.height for frame in held) >= ROWS_AT_ONCE:
+            kept.append(spilled(pl.concat(held, how=how)))
+            held = []
+    return kept + held
+
+
+def slices(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield a table `ROWS_AT_ONCE` at a time."""
+    yield from frame.iter_slices(ROWS_AT_ONCE)
+
+
+def in_parts(frame: pl.DataFrame, by: str) -> Iterator[pl.DataFrame]:
+    """Deal the rows out by ranges of a text column, in ascending order; rows that share a value stay together.
+
+    Each part has about `ROWS_AT_ONCE` rows, in their order, unless one value alone has more. A pass over the table puts
+    the rows of a part side by side, another reads them.
+
+    Args:
+        frame: the rows.
+        by: a column without nulls.
+    """
+    count = -(-frame.height // ROWS_AT_ONCE)
+    if count < 2:
+        yield frame
+        return
+    sample = frame[by].gather_every(max(1, frame.height // (256 * count))).sort()
+    bounds = sample.gather([len(sample) * part // count for part in range(1, count)]).unique().sort()
+    runs, ends = [], []
+    for rows in slices(frame):
+        part = bounds.search_sorted(rows[by], side="right").alias("__part__")
+        run = rows.with_columns(part).sort("__part__", maintain_order=True)
+        ends.append(np.searchsorted(run["__part__"].to_numpy(), np.arange(len(bounds) + 1), side="right").tolist())
+        runs.append(spilled(run.drop("__part__")))
+    for part in range(len(bounds) + 1):
+        starts = [end[part - 1] if part else 0 for end in ends]
+        pieces = [run[start : end[part]] for run, start, end in zip(runs, starts, ends, strict=True)]
+        yield pl.concat(pieces, how="vertical")
