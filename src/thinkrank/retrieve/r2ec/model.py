@@ -18,7 +18,6 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Float32, Int64, Integer
-from safetensors.torch import load_file
 from torch import Tensor
 
 from thinkrank.data.catalogue import Catalogue
@@ -34,30 +33,24 @@ from thinkrank.language import (
     TransformersEngine,
     add_lora,
     load_backbone,
-    load_lora,
-    save_lora,
 )
 from thinkrank.language.engines.base import BASE, TRAINED
 from thinkrank.language.latent import LatentPositions
 from thinkrank.language.reading import read_behind, read_growing, read_steps
-from thinkrank.pretrained import finish, local_folder, read_config, reading, write_tensors
+from thinkrank.pretrained import local_folder, read_config
 from thinkrank.prompts.retrieval import Prompts
 from thinkrank.retrieve.item_table import ItemTable
-from thinkrank.retrieve.r2ec.card import model_card
 from thinkrank.retrieve.r2ec.config import R2ecConfig
 from thinkrank.retrieve.r2ec.head import RetrievalHead
-from thinkrank.retrieve.r2ec.item_texts import ItemTexts, with_item_tokens, with_kept_item_tokens
+from thinkrank.retrieve.r2ec.item_texts import ItemTexts, with_item_tokens
 from thinkrank.retrieve.r2ec.latent import answered, latent_positions
 from thinkrank.retrieve.r2ec.reading import Reading, mean_of
+from thinkrank.retrieve.r2ec.saving import load_parts, save_parts
 from thinkrank.retrieve.r2ec.unit_vectors import UnitVectors
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.checks import checked_candidates, checked_requests
 from thinkrank.stages.order import order_candidates
 from thinkrank.training.progress import Progress, no_progress
-
-_TABLE, _WITHDRAWN, _FIRST = "table_ID", "withdrawn_I", "first_items"
-_ITEMS, _LATENT = "items/", "latent/"
-_HEAD_FILE, _WRITER_FILE = "head.safetensors", "writer.safetensors"
 
 
 class R2ec:
@@ -420,22 +413,7 @@ class R2ec:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, adapter, head with table, catalogue and model card; the base weights are named, not copied."""
-        folder, states = Path(folder), {_TABLE: self.states.rows_ID}
-        folder.mkdir(parents=True, exist_ok=True)
-        save_lora(self.backbone, folder)
-        if self.writer:
-            write_tensors(folder / _WRITER_FILE, self.writer)
-        if bool(self.states.withdrawn_I.any()):
-            states[_WITHDRAWN] = self.states.withdrawn_I
-        if self._first_items < len(self.catalogue):
-            states[_FIRST] = torch.tensor(self._first_items)
-        if self.backbone.items is not None:
-            states |= {_ITEMS + name: tensor for name, tensor in self.backbone.items.state_dict().items()}
-        if self.latents is not None:
-            states |= {_LATENT + name: tensor for name, tensor in self.latents.state_dict().items()}
-        write_tensors(folder / _HEAD_FILE, {**self.head.state_dict(), **states})
-        self.catalogue.save(folder / "catalogue.parquet")
-        finish(folder, self.kind, self.config, model_card(self.config, len(self.catalogue)))
+        save_parts(self, Path(folder), self._first_items)
 
     @classmethod
     def from_pretrained(
@@ -460,30 +438,7 @@ class R2ec:
         """
         folder = local_folder(where)
         config = read_config(folder, cls.kind, R2ecConfig)
-        with reading(folder):
-            catalogue = Catalogue.load(folder / "catalogue.parquet")
-            tensors = load_file(folder / _HEAD_FILE)
-            rows_ID, withdrawn_I = tensors.pop(_TABLE), tensors.pop(_WITHDRAWN, None)
-            first_items = int(tensors.pop(_FIRST, torch.tensor(len(catalogue))))
-            titles = catalogue.titles[:first_items]
-            base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=titles)
-            head = RetrievalHead(len(catalogue), base.hidden_size, config.head, config.latent.steps)
-            items, latent = (
-                {name.removeprefix(part): tensors.pop(name) for name in [*tensors] if name.startswith(part)}
-                for part in (_ITEMS, _LATENT)
-            )
-            head.load_state_dict(tensors)
-            adapted = load_lora(base, folder, config.lora)
-            if config.reading == "late":
-                adapted = with_kept_item_tokens(adapted, items, config.lora, config.prompt.marks)
-            latents = latent_positions(adapted, config)
-            if latents is not None:
-                latents.load_state_dict(latent)
-            writer = load_file(folder / _WRITER_FILE) if (folder / _WRITER_FILE).is_file() else {}
-            states = ItemTable(rows_ID.to(base.device))
-            if withdrawn_I is not None:
-                states.withdraw(withdrawn_I.nonzero()[:, 0])
-        model = cls(config, adapted, catalogue, head.to(base.device), states, engine, latents=latents)
-        model.writer = {name: tensor.to(base.device) for name, tensor in writer.items()}
-        model._first_items = first_items
+        kept = load_parts(folder, config, backbone, device)
+        model = cls(config, kept.backbone, kept.catalogue, kept.head, kept.states, engine, latents=kept.latents)
+        model.writer, model._first_items = kept.writer, kept.first_items
         return model
