@@ -73,7 +73,8 @@ def separate_scores(model: R2Rank, history: History, rows: list[int]) -> np.ndar
     forest = PrefixTree.rows((*prefix, *model.prompts.candidate(row), *closing) for row in rows)
     packing = Packing(forest)
     with torch.no_grad(), model.backbone.exact():
-        return model.head(packed_states(model.backbone, packing)[packing.last_tokens(forest.leaves)]).numpy()
+        states_RD = packed_states(model.backbone, packing)[packing.last_tokens(forest.leaves)]
+        return model.head(states_RD[:, None])[:, 0].numpy()
 
 
 def separate_thoughts(model: R2Rank, history: History, rows: list[int]) -> np.ndarray:
@@ -87,7 +88,8 @@ def separate_thoughts(model: R2Rank, history: History, rows: list[int]) -> np.nd
     read = PrefixTree.rows((*prompt, *end) for prompt, end in zip(forest.sequences(), ends, strict=True))
     packing = Packing(read)
     with torch.no_grad(), model.backbone.exact():
-        return model.head(packed_states(model.backbone, packing)[packing.last_tokens(read.leaves)]).numpy()
+        states_RD = packed_states(model.backbone, packing)[packing.last_tokens(read.leaves)]
+        return model.head(states_RD[:, None])[:, 0].numpy()
 
 
 def measure(quick: bool) -> dict[str, float]:

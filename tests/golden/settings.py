@@ -122,16 +122,17 @@ R2RANK = {
     "thinks": True,
     "thought": GENERATION,
     "readout": "head",
-    "head": {"kind": "linear", "width": 8, "pool": "last"},
+    "head": {"kind": "linear", "width": 8, "pool": "last", "reads": "answer"},
+    "latent": LATENT,
     "prefix_tokens": 65536,
 }  # fmt: skip
 PLAIN_R2RANK = {**R2RANK, "thinks": False}
-MLP_R2RANK = {**R2RANK, "head": {"kind": "mlp", "width": 8, "pool": "mean"}, "prefix_tokens": 0}
+MLP_R2RANK = {**R2RANK, "head": {"kind": "mlp", "width": 8, "pool": "mean", "reads": "answer"}, "prefix_tokens": 0}
 YES_NO_R2RANK = {**PLAIN_R2RANK, "readout": "yes_no"}
 SETS = {"samples": 4, "subset_seed": 0, "size": 4, "negatives": "uniform", "seed": 0}
 COLD_START = {
     **ADAPTER_FIT, "head_learning_rate": 3e-2, "users": 3, "negatives": 3, "batch_tokens": 2048, "loss": "list",
-    "thought_weight": 0.5,
+    "thought_weight": 0.5, "prompt_steps": 0,
 }  # fmt: skip
 COLD_STARTS = {
     "traces": (R2RANK, {**COLD_START, "keep": "best"}),

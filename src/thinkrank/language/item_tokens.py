@@ -158,18 +158,19 @@ class Halves:
         self, ids_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"], sight: AttentionPattern
     ) -> Float[Tensor, "B T D"]:
         """Read text up to the boundary, in the model's own number format."""
-        return _read(self._lower, positions_BT, sight, input_ids=ids_BT)
+        return read_inputs(self._lower, positions_BT, sight, input_ids=ids_BT)
 
     def above(
         self, states_BTD: Float[Tensor, "B T D"], positions_BT: Int[Tensor, "B T"], sight: AttentionPattern
     ) -> Float[Tensor, "B T D"]:
         """Read on from the boundary to the final (normed) states."""
-        return _read(self._upper, positions_BT, sight, inputs_embeds=states_BTD)
+        return read_inputs(self._upper, positions_BT, sight, inputs_embeds=states_BTD)
 
 
-def _read(
+def read_inputs(
     half: nn.Module, positions_BT: Int[Tensor, "B T"], sight: AttentionPattern, **inputs: Tensor
 ) -> Float[Tensor, "B T D"]:
+    """Read ids or their inputs with a decoder, or with a half of one."""
     whole = _WHOLE.to(positions_BT.device)
     states: Tensor = half(
         **inputs, position_ids=positions_BT, attention_mask=whole, use_cache=False, sight=sight

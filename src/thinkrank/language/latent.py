@@ -23,6 +23,8 @@ from torch.nn import functional
 
 from thinkrank.language.backbone import Backbone
 from thinkrank.language.exact import is_exact
+from thinkrank.language.item_tokens import read_inputs
+from thinkrank.language.options import LatentOptions
 from thinkrank.language.packing import Behind, Packing, packed_states
 
 Feedback = Literal["none", "state", "parallel"]
@@ -34,10 +36,10 @@ _SPREAD = 0.5
 
 
 class LatentPositions(nn.Module):
-    """Inputs of the upper layers at latent positions: the mean item, a vector of each step, and what is fed back.
+    """Inputs of latent positions: the mean of other inputs, a vector of each step, and what is fed back.
 
     Args:
-        states_ID: state of each item at the boundary; the inputs begin near their mean.
+        states_ID: inputs that the layers know, such as items' states at the boundary; these begin near their mean.
         steps: K, at least 1.
         feedback: what steps know of each other.
         trained: whether the vectors learn; otherwise they stay what they were drawn as.
@@ -71,6 +73,11 @@ class LatentPositions(nn.Module):
         self.up_DR = nn.Parameter(torch.zeros(width, rank, device=device)) if feedback == "state" else None
 
     @property
+    def maps(self) -> list[nn.Parameter]:
+        """Return the weights of what is fed back, which learn as an adapter does."""
+        return [weight for weight in (self.down_RD, self.up_DR) if weight is not None]
+
+    @property
     def steps(self) -> int:
         """Return K."""
         return len(self.vectors_KD)
@@ -89,6 +96,47 @@ class LatentPositions(nn.Module):
         return inputs_D + self.scale * (fed_ND @ self.down_RD.T) @ self.up_DR.T
 
 
+def latent_positions(backbone: Backbone, options: LatentOptions, *, rank: int, seed: int = 0) -> LatentPositions | None:
+    """Build what the options say of latent positions; None for nothing.
+
+    Args:
+        backbone: where it has item tokens, the positions enter with them behind the lower layers, else as tokens do.
+        options: how many, and which.
+        rank: of the map that feeds states back.
+        seed: of their first inputs.
+    """
+    if not options.steps:
+        return None
+    if backbone.items is not None:
+        known_ID = backbone.items.states_ID
+    else:
+        embed = backbone.model.get_input_embeddings()
+        known_ID = embed(torch.arange(embed.num_embeddings, device=backbone.device)).detach()
+    return LatentPositions(
+        known_ID,
+        options.steps,
+        feedback=options.feedback,
+        trained=options.trained,
+        rank=rank,
+        seed=seed,
+    )
+
+
+def answered(values_NSx: Float[Tensor, "N S *X"], answer: Literal["last", "mean"]) -> Float[Tensor, "N *X"]:
+    """Choose from which steps an answer is read: the last one, or the mean of those behind the place itself."""
+    return values_NSx[:, -1] if answer == "last" or values_NSx.shape[1] == 1 else values_NSx[:, 1:].mean(dim=1)
+
+
+def likeness(vectors_NSD: Float[Tensor, "N S D"]) -> Float[Tensor, "N"]:
+    """Return the mean cosine between the latent positions of each place, from unit vectors; 0 where there is one."""
+    steps_NKD = vectors_NSD[:, 1:]
+    steps = steps_NKD.shape[1]
+    if steps < 2:
+        return vectors_NSD.new_zeros(len(vectors_NSD))
+    cosines_NKK = steps_NKD @ steps_NKD.transpose(1, 2)
+    return (cosines_NKK.sum(dim=(1, 2)) - steps) / (steps * (steps - 1))
+
+
 def steps_of(latents: LatentPositions | None) -> int:
     """Count the positions behind a place."""
     return 0 if latents is None else latents.steps
@@ -105,7 +153,7 @@ def read_places(
     """Read a row, and the states at some places of it and at the latent positions behind them, differentiably.
 
     Args:
-        backbone: with item tokens, if there are latent positions.
+        backbone: the model.
         packing: of the row; it records where there are.
         places_N: in the row.
         latents: the positions; None for none.
@@ -129,7 +177,7 @@ def behind_places(
     """Read on behind places of a row that was just read; the states there come first.
 
     Args:
-        backbone: with item tokens.
+        backbone: the model; where it has item tokens, only its upper layers read the positions.
         packing: of the row, which recorded it.
         states_ND: final states at the places.
         places_N: in the row.
@@ -153,6 +201,9 @@ def behind_places(
         with backbone.precision():
             inputs_ND = latents.inputs(step, before_ND[order_N])
             inputs_ND = inputs_ND.to(torch.float32 if is_exact() else backbone.dtype)
-            states_1ND = backbone.halves.above(inputs_ND[None], positions_1N, sight).float()
+            if backbone.items is not None:
+                states_1ND = backbone.halves.above(inputs_ND[None], positions_1N, sight).float()
+            else:
+                states_1ND = read_inputs(backbone.trunk(), positions_1N, sight, inputs_embeds=inputs_ND[None]).float()
         found.append(states_1ND[0, back_N])
     return torch.stack(found, dim=1)

@@ -60,6 +60,12 @@ class Trajectories:
         closing_ids: the closing.
         device: where the indices live.
         held: roots of the prompts that were read before; see `Packing`.
+        records: see `Packing`.
+
+    Attributes:
+        prompt_ends: where the last token of each trajectory's prompt stands.
+        readouts: where the last token of its closing stands.
+        tails: where its thought and closing stand.
     """
 
     def __init__(
@@ -70,15 +76,17 @@ class Trajectories:
         device: torch.device,
         *,
         held: Mapping[int, PrefixKV] | None = None,
+        records: bool = False,
     ) -> None:
         closing = tuple(closing_ids)
         starts = [prompts.ends[leaf] for leaf in prompts.leaves]
         own = [[(*one.ids[: one.num_before_stop], *closing) for one in many] for many in written]
         forest = prompts.grow([[*o, *_detours(many, closing)] for o, many in zip(own, written, strict=True)])
-        self.packing = Packing(forest, device, held=held)
+        self.packing = Packing(forest, device, held=held, records=records)
         self.leaves: list[list[int]] = []
         self.predictors: list[int] = []
         self.tails: list[list[int]] = []
+        self.prompt_ends: list[int] = []
         tokens: list[int] = []
         lengths: list[int] = []
         remaining = iter(forest.leaves)
@@ -89,6 +97,7 @@ class Trajectories:
             for index, (leaf, one) in enumerate(zip(own_leaves, many, strict=True)):
                 acting = detours.get(index, leaf)
                 self.predictors += [self.packing.place(acting, start + t - 1) for t in range(len(one.ids))]
+                self.prompt_ends.append(self.packing.place(leaf, start - 1))
                 end = start + one.num_before_stop + len(closing)
                 self.tails.append([self.packing.place(leaf, position) for position in range(start, end)])
                 tokens += one.ids

@@ -336,6 +336,13 @@ class AdapterTrainer(Trainer[AdapterOptionsT]):
         ]
         super().__init__([group for group in groups if group["params"]], self.adapter, options, run)
 
+    def learn_alone(self, chosen: Iterable[Tensor]) -> None:
+        """Drop the gradients of all parameters but some, so that the next update changes these alone."""
+        kept = {id(parameter) for parameter in chosen}
+        for parameter in (*self.adapter, *self.head_parameters):
+            if id(parameter) not in kept:
+                parameter.grad = None
+
 
 def train(trainer: Trainer[Any], progress: Progress = no_progress) -> Run:
     """Start or resume a training and bring it to its end; in a `Rehearsal` only measure it."""

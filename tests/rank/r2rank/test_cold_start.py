@@ -50,7 +50,7 @@ def alone(model, one, place):
     ids = (*prompt, *thought, *model.prompts.closing_ids)
     states = hidden_states(model.backbone, *pad([ids], model.backbone.pad_id))[0]
     table = log_softmax(logits(model.backbone, states[len(prompt) - 1 : len(prompt) - 1 + len(written)]))
-    return model.head(states[-1][None])[0], [table[t, token] for t, token in enumerate(written)]
+    return model.head(states[-1][None, None])[0, 0], [table[t, token] for t, token in enumerate(written)]
 
 
 @pytest.mark.parametrize("loss", ["list", "pointwise"])

@@ -61,7 +61,7 @@ def alone(model, history, row, thought=()):
         at = logits(model.backbone, states[len(prompt) - 1][None])[0]
         return float(at[yes] - at[no])
     tail = states[len(prompt) :]
-    return float(model.head((tail.mean(dim=0) if model.config.head.pool == "mean" else tail[-1])[None])[0])
+    return float(model.head((tail.mean(dim=0) if model.config.head.pool == "mean" else tail[-1])[None, None])[0, 0])
 
 
 def test_scores_are_those_of_every_pair_read_alone(model):

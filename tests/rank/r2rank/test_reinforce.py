@@ -55,7 +55,7 @@ def alone(model, one, row, written):
     acted = hidden_states(model.backbone, *pad([(*prompt, *written.ids)], model.backbone.pad_id))[0]
     at = acted[len(prompt) - 1 : len(prompt) - 1 + len(written.ids)]
     table = log_softmax(logits(model.backbone, at))
-    return model.head(read[-1][None])[0], torch.stack([table[t, token] for t, token in enumerate(written.ids)])
+    return model.head(read[-1][None, None])[0, 0], torch.stack([table[t, token] for t, token in enumerate(written.ids)])
 
 
 @pytest.mark.parametrize(

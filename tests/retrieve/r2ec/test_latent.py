@@ -11,6 +11,7 @@ from thinkrank import load
 from thinkrank.data import History
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.kept_states import KeptStates
+from thinkrank.language.latent import answered, likeness
 from thinkrank.language.options import LatentOptions
 from thinkrank.policy import ndcg_reward
 from thinkrank.recipes.layers import Layers
@@ -18,7 +19,7 @@ from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.retrieval import retrieve_settings
 from thinkrank.retrieve import ContrastiveOptions, R2ec, R2ecConfig, RecpoOptions
 from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
-from thinkrank.retrieve.r2ec.latent import answered, likeness, step_losses
+from thinkrank.retrieve.r2ec.latent import step_losses
 from thinkrank.retrieve.r2ec.recpo import RecpoTrainer
 from thinkrank.retrieve.r2ec.trainer import sample_ranks
 from thinkrank.retrieve.r2ec.weights import weights
@@ -209,7 +210,7 @@ def test_what_does_not_fit_is_refused(values, named):
 
 
 def test_they_need_late_reading_and_no_recpo(split):
-    with pytest.raises(ValueError, match="latent.steps need reading = late"):
+    with pytest.raises(ValueError, match=r"latent\.steps need reading = late"):
         R2ecConfig(latent=TWO)
     model = R2ec.create(with_latents(TWO), split.dataset.catalogue)
     with refused(r"model\.latent\.steps = 0"):

@@ -5,7 +5,8 @@ The loss is reconstructed: cross-entropy of the trace's tokens, and for the head
 standing first under Plackett-Luce, which is the softmax over its list. Without traces this is the training of a ranker
 that does not think, and with readout `yes_no` and loss `pointwise` the usual fine-tuning on yes and no.
 
-Shape legend: R trajectories of a pass, N candidates of a group.
+Shape legend: R trajectories, S the end of an answer and the latent positions behind it, T tokens, N candidates
+of a group, D width, C numbers the head is given.
 """
 
 import time
@@ -14,11 +15,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from thinkrank.data.candidates import CandidateSets
 from thinkrank.language import packed_states
+from thinkrank.language.latent import likeness
 from thinkrank.language.packing import batches
-from thinkrank.language.trajectories import action_logprobs
+from thinkrank.language.trajectories import Trajectories, action_logprobs
 from thinkrank.policy import pointwise_loss
 from thinkrank.rank.r2rank.config import ColdStartOptions, ScoreLoss
 from thinkrank.rank.r2rank.groups import TrainingGroup
@@ -46,21 +49,38 @@ class ColdStartTrainer(RankerTrainer[ColdStartOptions]):
             histories, rows = [group.history for group in part], [group.rows for group in part]
             read = self.model.trajectories(histories, rows, traces, users=[group.user for group in part])
             states_TD = packed_states(self.model.backbone, read.packing)
-            score_loss = score_losses(
-                self.model.read_scores(read, states_TD), [len(g.rows) for g in part], options.loss
-            )
+            score_loss = self.score_loss(read, states_TD, [len(g.rows) for g in part])
             score_loss = score_loss / (pairs if options.loss == "pointwise" else len(groups))
             thought_loss = -action_logprobs(self.model.backbone, read, states_TD)[0].sum() / written
             (score_loss + options.thought_weight * thought_loss).backward()
             losses["loss"] += score_loss.item()
             losses["thought_loss"] += thought_loss.item()
             counters.tokens += len(read.packing)
+        if counters.step < options.prompt_steps:
+            self.model.head.forget_answers()
+        if self.model.latents is not None and counters.step < self.model.config.latent.alone_steps:
+            self.learn_alone(self.model.latents.parameters())
         norm = self.update()
         counters.step += 1
         counters.examples += pairs
         counters.seconds += time.perf_counter() - started
         self.log(**losses, gradient_norm=norm, learning_rate=rate)
         return f"{counters.examples / counters.seconds:.1f} pairs/s, loss {losses['loss']:.3f}"
+
+    def score_loss(
+        self, read: Trajectories, states_TD: Float[Tensor, "T D"], sizes: Sequence[int]
+    ) -> Float[Tensor, ""]:
+        """Sum the losses of the scores at the end of each answer and at each latent position behind it."""
+        model, latent = self.model, self.model.config.latent
+        if model.latents is None:
+            return score_losses(model.read_scores(read, states_TD), sizes, self.options.loss)
+        states_RSC = model.read_states(read, states_TD, pool=model.config.head.pool)
+        steps = zip(latent.weights(), latent.softenings(), model.head(states_RSC).unbind(dim=1), strict=True)
+        losses = [weight * score_losses(scores_R / soft, sizes, self.options.loss) for weight, soft, scores_R in steps]
+        if latent.repulsion:
+            shown_RSC = functional.normalize(model.head.standardised(states_RSC), dim=-1)
+            losses.append(latent.repulsion * likeness(shown_RSC).sum())
+        return torch.stack(losses).sum()
 
     def passes(self, groups: Sequence[TrainingGroup]) -> Iterator[Sequence[TrainingGroup]]:
         """Cut the groups of a step into runs that fit one pass."""

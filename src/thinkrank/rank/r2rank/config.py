@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from thinkrank.language.options import BackboneName, DTypeName, GenerationOptions, LoraOptions
+from thinkrank.language.options import BackboneName, DTypeName, GenerationOptions, LatentOptions, LoraOptions
 from thinkrank.options import Options
 from thinkrank.policy.options import Credit, Estimator, Normalisation
 from thinkrank.prompts.options import PairPromptOptions
@@ -24,6 +24,11 @@ class ScoringHeadOptions(Options):
     pool: Literal["last", "mean"] = Field(
         "last", description="where the head reads: at the closing, or the mean of thought and closing"
     )
+    reads: Literal["answer", "both"] = Field(
+        "answer",
+        description="what the head is given: where the answer ends, or the end of the prompt beside it, so that an "
+        "answer after a thought begins as the one without",
+    )
 
 
 class R2RankConfig(Options):
@@ -41,6 +46,7 @@ class R2RankConfig(Options):
         "head", description="what scores: the head, or the language model's logit of yes against no"
     )
     head: ScoringHeadOptions = ScoringHeadOptions()
+    latent: LatentOptions = LatentOptions()
     prefix_tokens: int = Field(
         65536, ge=0, description="tokens of shared prompts whose keys and values are kept between calls"
     )
@@ -49,6 +55,8 @@ class R2RankConfig(Options):
     def _readable(self) -> "R2RankConfig":
         if self.readout == "yes_no" and self.thinks:
             raise ValueError("readout yes_no asks for the answer alone: set thinks to false")
+        if self.readout == "yes_no" and self.latent.steps:
+            raise ValueError("readout yes_no reads no latent positions: set latent.steps = 0, or readout = head")
         return self
 
 
@@ -77,6 +85,12 @@ class ColdStartOptions(RankerTrainerOptions):
         "list", description="loss of scores: softmax of the positive among its list (Plackett-Luce), or BCE per pair"
     )
     thought_weight: float = Field(0.5, ge=0, description="weight of the loss of writing the traces, a mean over tokens")
+    prompt_steps: int = Field(
+        0,
+        ge=0,
+        description="updates at the beginning in which the head learns from the end of the prompt alone, with "
+        "head.reads = both; scores do not depend on thoughts until then",
+    )
 
 
 class ReinforceOptions(RankerTrainerOptions):

@@ -3,14 +3,15 @@
 Confirmed by the paper's abstract and its readers: reasoning per pair, one scalar score from each, a scoring head beside
 the language model (arXiv 2602.12530). Where the score is read, and the words of the prompt, are reconstructed.
 
-Shape legend: B requests, N candidates of the longest list, R trajectories, T tokens of a packing, D width.
+Shape legend: B requests, N candidates of the longest list, R trajectories, S the end of an answer and latent positions
+behind it, T tokens of a packing, D width, C numbers the head is given.
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from thinkrank.language import (
     packed_states,
     save_lora,
 )
+from thinkrank.language.latent import LatentPositions, answered, behind_places, latent_positions
 from thinkrank.language.logprobs import logits
 from thinkrank.language.packing import PrefixKV, batches
 from thinkrank.language.trajectories import Given, Trajectories, Written
@@ -47,6 +49,8 @@ from thinkrank.stages.answers import Cost, Ranking
 from thinkrank.stages.checks import checked_candidates, checked_requests
 from thinkrank.stages.order import order_candidates
 from thinkrank.stages.thoughts import thought_of
+
+_LATENT = "latent/"
 
 _Ids: TypeAlias = tuple[int, ...]
 
@@ -82,6 +86,7 @@ class R2Rank:
         engine: writes the thoughts with the same backbone; None for the model itself, as transformers runs it.
         crowd: what training users did, for prompts that tell of it. Whoever asks for an answer is not left out of it:
             counts of people who chose an item of his may hold himself.
+        latents: what stands behind the end of an answer, if the configuration says so.
 
     Raises:
         ThinkrankError: if the prompt is to tell what the crowd did, and there is none.
@@ -97,8 +102,10 @@ class R2Rank:
         head: ScoringHead,
         engine: Engine | None = None,
         crowd: Crowd | None = None,
+        latents: LatentPositions | None = None,
     ) -> None:
         self.config, self.backbone, self.catalogue, self.head = config, backbone, catalogue, head
+        self.latents = latents
         if config.prompt.evidence and crowd is None:
             raise ThinkrankError("the prompt tells what the crowd did: give R2Rank.create a crowd, Crowd.of(split)")
         self.crowd = crowd if config.prompt.evidence else None
@@ -135,8 +142,9 @@ class R2Rank:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapted = add_lora(base, config.lora)
-            head = ScoringHead(base.hidden_size, config.head)
-        return cls(config, adapted, catalogue, head.to(base.device), engine, crowd)
+            head = ScoringHead(base.hidden_size, config.head, config.latent.steps)
+        latents = latent_positions(adapted, config.latent, rank=config.lora.rank, seed=seed)
+        return cls(config, adapted, catalogue, head.to(base.device), engine, crowd, latents)
 
     def sample(
         self,
@@ -217,7 +225,8 @@ class R2Rank:
         per_pair: list[Sequence[Written]] = [[Given()] for rows in candidates for _ in rows]
         if written is not None:
             per_pair = [many for rows in written for many in rows]
-        return Trajectories(prompts, per_pair, self.prompts.closing_ids, self.backbone.device, held=held)
+        records, device = self.latents is not None, self.backbone.device
+        return Trajectories(prompts, per_pair, self.prompts.closing_ids, device, held=held, records=records)
 
     def read_scores(self, trajectories: Trajectories, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "R"]:
         """Read the score of each trajectory, differentiably.
@@ -227,12 +236,38 @@ class R2Rank:
             states_TD: of their packing.
         """
         if self.config.readout == "yes_no":
-            before = [tail[0] - 1 for tail in trajectories.tails]  # the answer would stand where the closing begins
-            chosen_R2 = logits(self.backbone, states_TD[before], self._answers)
+            chosen_R2 = logits(self.backbone, states_TD[trajectories.prompt_ends], self._answers)
             return chosen_R2[:, 0] - chosen_R2[:, 1]
-        if self.config.head.pool == "last":
-            return self.head(states_TD[trajectories.readouts])
-        return self.head(torch.stack([states_TD[tail].mean(dim=0) for tail in trajectories.tails]))
+        return answered(self.step_scores(trajectories, states_TD), self.config.latent.answer)
+
+    def step_scores(self, trajectories: Trajectories, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "R S"]:
+        """Read the head's score of each trajectory where it ends and at each latent position; see `read_scores`."""
+        scores_RS: Tensor = self.head(self.read_states(trajectories, states_TD, pool=self.config.head.pool))
+        return scores_RS
+
+    def read_states(
+        self, trajectories: Trajectories, states_TD: Float[Tensor, "T D"], *, pool: Literal["last", "mean"] = "last"
+    ) -> Float[Tensor, "R S C"]:
+        """Read what the head is given: states where each answer ends and at the latent positions behind it.
+
+        With `head.reads = "both"` the state at the prompt's end stands before each.
+
+        Args:
+            trajectories: pairs and what was written about them.
+            states_TD: of their packing.
+            pool: see `ScoringHeadOptions`.
+        """
+        ends_RSD = states_TD[trajectories.readouts][:, None]
+        if self.latents is not None:
+            places_R = torch.tensor(trajectories.readouts, device=states_TD.device)
+            ends_RSD = behind_places(self.backbone, trajectories.packing, ends_RSD[:, 0], places_R, self.latents)
+        if pool == "mean":
+            means_RD = torch.stack([states_TD[tail].mean(dim=0) for tail in trajectories.tails])
+            ends_RSD = torch.cat([means_RD[:, None], ends_RSD[:, 1:]], dim=1)
+        if self.config.head.reads == "answer":
+            return ends_RSD
+        prompts_RD = states_TD[trajectories.prompt_ends]
+        return torch.cat([prompts_RD[:, None].expand_as(ends_RSD), ends_RSD], dim=-1)
 
     @torch.no_grad()
     def scores_after(
@@ -348,14 +383,15 @@ class R2Rank:
     @torch.no_grad()
     def _scores_of_states(self, thoughts: Sequence[Sequence[Completion]]) -> list[Float[Tensor, "_"]] | None:
         """Score from the states in which the engine read the closings; None where they have to be read anew."""
-        if self.backbone.dtype != torch.float32:
+        head = self.config.head
+        if self.backbone.dtype != torch.float32 or head.pool != "last" or head.reads != "answer" or self.latents:
             return None
         scores = []
         for completions in thoughts:
             states = [thought.last_state for thought in completions if thought.last_state is not None]
-            if self.config.head.pool != "last" or len(states) < len(completions):
+            if len(states) < len(completions):
                 return None
-            scores.append(self.head(torch.stack(states)) if states else torch.empty(0))
+            scores.append(self.head(torch.stack(states)[:, None])[:, 0] if states else torch.empty(0))
         return scores
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -366,7 +402,8 @@ class R2Rank:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_lora(self.backbone, folder)
-        write_tensors(folder / "head.safetensors", self.head.state_dict())
+        latents = {} if self.latents is None else self.latents.state_dict(prefix=_LATENT)
+        write_tensors(folder / "head.safetensors", {**self.head.state_dict(), **latents})
         self.catalogue.save(folder / "catalogue.parquet")
         if self.crowd is not None:
             self.crowd.save(folder)
@@ -398,8 +435,13 @@ class R2Rank:
         with reading(folder):
             catalogue = Catalogue.load(folder / "catalogue.parquet")
             base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=catalogue.titles)
-            head = ScoringHead(base.hidden_size, config.head)
-            head.load_state_dict(load_file(folder / "head.safetensors"))
+            head = ScoringHead(base.hidden_size, config.head, config.latent.steps)
+            tensors = load_file(folder / "head.safetensors")
+            latent = {n.removeprefix(_LATENT): tensors.pop(n) for n in [*tensors] if n.startswith(_LATENT)}
+            head.load_state_dict(tensors)
             adapted = load_lora(base, folder, config.lora)
+            latents = latent_positions(adapted, config.latent, rank=config.lora.rank)
+            if latents is not None:
+                latents.load_state_dict(latent)
             crowd = Crowd.load(folder) if config.prompt.evidence else None
-        return cls(config, adapted, catalogue, head.to(base.device), engine, crowd)
+        return cls(config, adapted, catalogue, head.to(base.device), engine, crowd, latents)

@@ -66,6 +66,8 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
     ) -> None:
         if model.config.readout != "head" and not model.config.thinks and not options.joint:
             raise ThinkrankError("nothing would be trained: readout yes_no has no head of its own, and joint is off")
+        if model.latents is not None and not options.joint:
+            raise ThinkrankError("latent positions learn through the language model's layers: set joint = true")
         super().__init__(model, groups, validation, options, run)
         self.at_start = {name: tensor.detach().clone() for name, tensor in adapter_state(model.backbone).items()}
         self.generator = torch.Generator()

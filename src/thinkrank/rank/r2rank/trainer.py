@@ -55,7 +55,10 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
     ) -> None:
         if not len(groups):
             raise ThinkrankError("there are no lists to train on: give at least one group")
-        super().__init__(adapter_state(model.backbone).values(), model.head.parameters(), options, run)
+        adapter, head = [*adapter_state(model.backbone).values()], [*model.head.parameters()]
+        if model.latents is not None:
+            adapter, head = [*adapter, *model.latents.maps], [*head, model.latents.vectors_KD]
+        super().__init__(adapter, head, options, run)
         self.model, self.groups, self.validation = model, groups, validation
         self.validation_size = 0 if validation is None else len(validation)
         self._order = EpochOrder(len(groups), options.seed)
@@ -71,7 +74,8 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
     def weights(self) -> dict[str, Tensor]:
         """Return adapter and head."""
         adapter = {f"adapter/{name}": tensor.detach() for name, tensor in adapter_state(self.model.backbone).items()}
-        return adapter | {f"head/{name}": tensor.detach() for name, tensor in self.model.head.state_dict().items()}
+        head = {f"head/{name}": tensor.detach() for name, tensor in self.model.head.state_dict().items()}
+        return adapter | head | ({} if self.model.latents is None else self.model.latents.state_dict(prefix="latent/"))
 
     def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy what `weights` returned back into the model."""
@@ -90,7 +94,7 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
             traces = None if group.traces is None else [[[trace] for trace in group.traces]]
             pairs = model.trajectories([group.history], [group.rows], traces, users=[group.user])
             with torch.no_grad():
-                states.append(packed_states(model.backbone, pairs.packing)[pairs.readouts])
+                states.append(model.read_states(pairs, packed_states(model.backbone, pairs.packing)))
         model.head.standardise(torch.cat(states))
 
     def next_groups(self) -> list[tuple[int, TrainingGroup]]:

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from thinkrank.data.splits import Split
 from thinkrank.language import Packing, packed_states, selective_logprobs
-from thinkrank.language.latent import behind_places
+from thinkrank.language.latent import behind_places, likeness
 from thinkrank.policy import item_logprobs
 from thinkrank.retrieve.r2ec.examples import Batch, Stretch, build_batch, endless_batches
-from thinkrank.retrieve.r2ec.latent import likeness, step_losses
+from thinkrank.retrieve.r2ec.latent import step_losses
 from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.retrieve.r2ec.options import ContrastiveOptions
 from thinkrank.retrieve.r2ec.trainer import RetrieverTrainer
@@ -102,7 +102,8 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
             losses["after_thought_loss"] += losses_P.detach().cpu()[batch.is_after_thought_P].sum().item() / readouts
             losses["thought_loss"] += thought.item()
         self._draw_dropout(False)
-        self._leave_alone()
+        if self.model.latents is not None and counters.step < self.model.config.latent.alone_steps:
+            self.learn_alone(self.model.latents.parameters())
         norm = self.update()
         counters.step += 1
         counters.tokens += sum(batch.forest.num_tokens for batch in rendered)
@@ -122,16 +123,6 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
             backbone.items.hidden_I = head.hidden_I
             backbone.items.dropout = self.options.item_dropout
             backbone.items.train(draws)
-
-    def _leave_alone(self) -> None:
-        """Drop all gradients but those of latent positions, while they learn alone."""
-        latents = self.model.latents
-        if latents is None or self.counters.step >= self.model.config.latent.alone_steps:
-            return
-        own = {id(parameter) for parameter in latents.parameters()}
-        for parameter in (*self.adapter, *self.head_parameters):
-            if id(parameter) not in own:
-                parameter.grad = None
 
     def render(self, stretches: list[Stretch]) -> Batch:
         """Render some stretches as token sequences, and what they must predict."""

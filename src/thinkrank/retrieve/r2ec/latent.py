@@ -1,45 +1,14 @@
-"""Latent positions in R²ec: what they are made of, how an answer is read from them, and their losses.
+"""The losses of an item and of the latent positions behind it.
 
-Shape legend: B requests, S an item and the K latent positions behind it, P readouts, N candidate items, D width.
+Shape legend: P readouts, S an item and the K latent positions behind it, N candidate items.
 """
-
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from thinkrank.language import Backbone
-from thinkrank.language.latent import LatentPositions
 from thinkrank.language.options import LatentOptions
 from thinkrank.policy import item_logprobs
-from thinkrank.retrieve.r2ec.config import R2ecConfig
-
-
-def latent_positions(backbone: Backbone, config: R2ecConfig, seed: int = 0) -> LatentPositions | None:
-    """Build what the configuration says of latent positions; None for nothing.
-
-    Args:
-        backbone: with item tokens, if there are latent positions.
-        config: of the model; what is fed back passes through as many numbers as the adapter's updates.
-        seed: of their first inputs.
-    """
-    options = config.latent
-    if not options.steps or backbone.items is None:
-        return None
-    return LatentPositions(
-        backbone.items.states_ID,
-        options.steps,
-        feedback=options.feedback,
-        trained=options.trained,
-        rank=config.lora.rank,
-        seed=seed,
-    )
-
-
-def answered(users_BSD: Float[Tensor, "B S D"], answer: Literal["last", "mean"]) -> Float[Tensor, "B D"]:
-    """Choose from which steps an answer is read; scores are linear in users, so their mean is that of the users."""
-    return users_BSD[:, -1] if answer == "last" or users_BSD.shape[1] == 1 else users_BSD[:, 1:].mean(dim=1)
 
 
 def step_losses(
@@ -66,13 +35,3 @@ def step_losses(
         )
     ]
     return torch.stack(losses).sum(dim=0)
-
-
-def likeness(users_PSD: Float[Tensor, "P S D"]) -> Float[Tensor, "P"]:
-    """Return the mean cosine between the latent positions of each place; 0 where there is one alone."""
-    steps_PKD = users_PSD[:, 1:]
-    steps = steps_PKD.shape[1]
-    if steps < 2:
-        return users_PSD.new_zeros(len(users_PSD))
-    cosines_PKK = steps_PKD @ steps_PKD.transpose(1, 2)
-    return (cosines_PKK.sum(dim=(1, 2)) - steps) / (steps * (steps - 1))

@@ -35,7 +35,7 @@ from thinkrank.language import (
     load_backbone,
 )
 from thinkrank.language.engines.base import BASE, TRAINED
-from thinkrank.language.latent import LatentPositions
+from thinkrank.language.latent import LatentPositions, answered, latent_positions
 from thinkrank.language.reading import read_behind, read_growing, read_steps
 from thinkrank.pretrained import local_folder, read_config
 from thinkrank.prompts.retrieval import Prompts
@@ -43,7 +43,6 @@ from thinkrank.retrieve.item_table import ItemTable
 from thinkrank.retrieve.r2ec.config import R2ecConfig
 from thinkrank.retrieve.r2ec.head import RetrievalHead
 from thinkrank.retrieve.r2ec.item_texts import ItemTexts, with_item_tokens
-from thinkrank.retrieve.r2ec.latent import answered, latent_positions
 from thinkrank.retrieve.r2ec.reading import Reading, mean_of
 from thinkrank.retrieve.r2ec.saving import load_parts, save_parts
 from thinkrank.retrieve.r2ec.unit_vectors import UnitVectors
@@ -129,7 +128,7 @@ class R2ec:
         if config.reading == "late":
             prompts = Prompts(adapted, catalogue, config.prompt)
             adapted, texts = with_item_tokens(adapted, prompts, config.lora, progress=progress)
-        latents = latent_positions(adapted, config, seed)
+        latents = latent_positions(adapted, config.latent, rank=config.lora.rank, seed=seed)
         return cls(config, adapted, catalogue, head, engine=engine, texts=texts, latents=latents)
 
     def encode_items(self, rows: Sequence[int], *, fast: bool = False) -> Float[Tensor, "N D"]:

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.language import Backbone, load_backbone, load_lora, save_lora
-from thinkrank.language.latent import LatentPositions
+from thinkrank.language.latent import LatentPositions, latent_positions
 from thinkrank.pretrained import finish, reading, write_tensors
 from thinkrank.retrieve.item_table import ItemTable
 from thinkrank.retrieve.r2ec.card import model_card
 from thinkrank.retrieve.r2ec.config import R2ecConfig
 from thinkrank.retrieve.r2ec.head import RetrievalHead
 from thinkrank.retrieve.r2ec.item_texts import with_kept_item_tokens
-from thinkrank.retrieve.r2ec.latent import latent_positions
 
 if TYPE_CHECKING:
     from thinkrank.retrieve.r2ec.model import R2ec
@@ -104,7 +103,7 @@ def load_parts(folder: Path, config: R2ecConfig, backbone: Backbone | None, devi
         adapted = load_lora(base, folder, config.lora)
         if config.reading == "late":
             adapted = with_kept_item_tokens(adapted, items, config.lora, config.prompt.marks)
-        latents = latent_positions(adapted, config)
+        latents = latent_positions(adapted, config.latent, rank=config.lora.rank)
         if latents is not None:
             latents.load_state_dict(latent)
         writer = load_file(folder / _WRITER_FILE) if (folder / _WRITER_FILE).is_file() else {}

@@ -55,8 +55,7 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         head = [*model.head.parameters(), *(() if tokens is None else tokens.parameters())]
         adapter = [*adapter_state(model.backbone).values()]
         if model.latents is not None:
-            fed = [weight for weight in (model.latents.down_RD, model.latents.up_DR) if weight is not None]
-            adapter, head = [*adapter, *fed], [*head, model.latents.vectors_KD]
+            adapter, head = [*adapter, *model.latents.maps], [*head, model.latents.vectors_KD]
         super().__init__(adapter, head, options, run)
         self.model, self.split = model, split
         self.validation = split.valid.subset(options.validation_samples, options.seed)
