@@ -87,7 +87,7 @@ class RerankingStudy(Study):
         if "match" in arm:
             other = json.loads((RESULTS / self.name / f"{arm['match']}-{seed}.json").read_text(encoding="utf-8"))
             rate = {"model": {"reasoning": {"random_rate": other["valid_trigger_rate"]}}}
-        over = {key: arm[key] for key in ("model", "grpo", "reranker") if key in arm}
+        over = {key: arm[key] for key in ("model", "expert", "grpo", "reranker") if key in arm}
         return rerank_settings(Layers(tables=[self.tables, over, seeds, rate]))
 
     def judged(self, seed: int) -> EGLR:
@@ -110,6 +110,8 @@ class RerankingStudy(Study):
         if settings.model.reasoning.step_codes:
             codes_SD = model.writer.reasoner.codes_SD
             codes_SD.data.copy_(warm.writer.reasoner.codes_SD[: len(codes_SD)])
+        if settings.model.reasoning.predicts_gain:
+            model.writer.reasoner.gain.load_state_dict(warm.writer.reasoner.gain.state_dict())
         model.evaluator, model.report = judged.evaluator, judged.report
         return model
 
@@ -164,6 +166,9 @@ class RerankingStudy(Study):
         model = self.warm(settings, seed)
         run = self.run(f"{name}-{seed}", settings)
         before = state_facts(model, test, grpo.length, grpo.reward)
+        if settings.expert.steps:
+            taught = self.run(f"{name}-{seed}-expert", settings) if grpo.steps else run
+            train_eglr(model, self.split, settings.expert, taught, progress=self.progress)
         if grpo.steps:
             train_eglr(model, self.split, grpo, run, progress=self.progress)
         systems: dict[str, Reranker | Ranking] = {"greedy": model}
@@ -176,7 +181,8 @@ class RerankingStudy(Study):
         result["answer_seconds"] = min(answer.cost.seconds for answer in answers if answer.cost)
         key, rows = f"valid_ndcg@{grpo.length}", run.metrics()
         result["curve"] = logged(rows, "valid_reward", ("step", "valid_reward", key, "valid_trigger_rate"))
-        step = kept_step(result["curve"], key, grpo.keep) or 0
+        keep = grpo.keep if grpo.steps else settings.expert.keep
+        step = kept_step(result["curve"], key, keep) or 0
         result |= {"kept_step": step, "kept": kept_weights(step), "before": before}
         result["after"] = state_facts(model, test, grpo.length, grpo.reward)
         kept = [row for row in result["curve"] if row["step"] == step]

@@ -32,6 +32,7 @@ from thinkrank.rerank import (
     EGLR,
     EGLRConfig,
     EvaluatorTrainerOptions,
+    ExpertOptions,
     GrpoOptions,
     InitialOrder,
     WarmStartOptions,
@@ -42,7 +43,12 @@ from thinkrank.training import Progress, Run, no_progress
 from thinkrank.training.progress import Expected
 
 DISPLAYED = "displayed order"
-PHASES = {"evaluator": "Evaluator", "warm_start": "Warm start", "grpo": reporting.REINFORCEMENT}
+PHASES = {
+    "evaluator": "Evaluator",
+    "warm_start": "Warm start",
+    "expert": "Expert iteration",
+    "grpo": reporting.REINFORCEMENT,
+}
 """Trainings by their tables of settings, in order, and what reports call them."""
 
 
@@ -53,6 +59,7 @@ class RerankSettings(TrainingSettings):
     model: EGLRConfig = EGLRConfig()
     evaluator: EvaluatorTrainerOptions = EvaluatorTrainerOptions()
     warm_start: WarmStartOptions = WarmStartOptions()
+    expert: ExpertOptions = ExpertOptions()
     grpo: GrpoOptions = GrpoOptions()
     reranker: StageClass | None = Field(None, description="a re-ranker of your own in the place of EGLR")
 
@@ -63,11 +70,10 @@ class RerankSettings(TrainingSettings):
 
     @model_validator(mode="after")
     def _has_a_threshold(self) -> "RerankSettings":
-        reasoning = self.model.reasoning
-        if reasoning.mode == "entropy" and reasoning.max_steps and reasoning.threshold is None and not self.grpo.steps:
+        if self.model.reasoning.lacks_threshold and not (self.grpo.steps or self.expert.steps):
             raise ValueError(
-                "grpo.steps is 0, and without reinforcement nothing sets the threshold of the gate: give "
-                "model.reasoning.threshold, or set model.reasoning.mode to none"
+                "grpo.steps is 0, and without reinforcement or expert.steps nothing sets the threshold of the gate: "
+                "give model.reasoning.threshold, or set model.reasoning.mode to none"
             )
         return self
 

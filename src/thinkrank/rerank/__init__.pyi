@@ -11,6 +11,7 @@ from .eglr.generators import Rows as Rows
 from .eglr.generators import Slot as Slot
 from .eglr.model import EGLR as EGLR
 from .eglr.options import EvaluatorTrainerOptions as EvaluatorTrainerOptions
+from .eglr.options import ExpertOptions as ExpertOptions
 from .eglr.options import GrpoOptions as GrpoOptions
 from .eglr.options import WarmStartOptions as WarmStartOptions
 from .eglr.oracle import oracle_ranking as oracle_ranking

@@ -3,6 +3,7 @@
 Shape legend: R rows, N candidates, K places, E width of joint embeddings.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from thinkrank.rerank.eglr.reasoning import Reasoner, calibrate_threshold
 JOINT, WIDTH = 6, 8
 """Of the joint embeddings a generator under test reads, and of its tokens."""
 LENGTHS = (6, 3, 1, 5, 2)
-MODES = ["none", "entropy", "fixed", "prefix", "random"]
+MODES = ["none", "entropy", "gain", "fixed", "prefix", "random"]
 TOKENS = ["soft_candidates", "last_state", "learned_pause", "mean_candidates", "argmax_item"]
 
 
@@ -68,7 +69,8 @@ def make_case(generator: nn.Module, seed: int = 0, lengths: tuple[int, ...] = LE
         reasoning: of `ReasoningOptions`.
     """
     torch.manual_seed(seed)
-    options = ReasoningOptions(**{"mode": "entropy", "max_steps": 3, **reasoning})
+    asked = {"mode": "entropy", "max_steps": 3, **reasoning}
+    options = ReasoningOptions(**{"predicts_gain": asked["mode"] == "gain", **asked})
     reasoner = Reasoner(WIDTH, options).double()
     with torch.no_grad():
         for parameter in reasoner.parameters():
@@ -76,12 +78,10 @@ def make_case(generator: nn.Module, seed: int = 0, lengths: tuple[int, ...] = LE
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     joint = torch.randn(*mask.shape, JOINT, dtype=torch.float64)
     case = Case(generator.double().eval(), reasoner, joint, mask)
-    if options.mode == "entropy" and options.threshold is None:
-        reasoner.options = options.model_copy(update={"mode": "none"})
+    if options.lacks_threshold:
+        reasoner.set_threshold(math.inf)
         written = case.write(max(lengths))
-        threshold = calibrate_threshold(written.entropies_before_RK[written.chosen_RK], 0.5)
-        reasoner.options = options
-        reasoner.set_threshold(threshold)
+        reasoner.set_threshold(calibrate_threshold(written.compared_RK[written.chosen_RK], 0.5))
     return case
 
 

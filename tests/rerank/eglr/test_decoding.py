@@ -236,7 +236,7 @@ def test_a_list_that_could_not_have_been_written_is_not_replayed(columns):
     columns = torch.tensor(columns)
     nothing = torch.zeros_like(columns)
     with pytest.raises(ValueError, match="a list repeats a candidate"):
-        case.replay(Written(columns, nothing.double(), nothing.double(), nothing.double(), nothing))
+        case.replay(Written(columns, nothing.double(), nothing.double(), nothing.double(), nothing, nothing.double()))
 
 
 def test_what_a_mode_needs_has_to_be_there():

@@ -318,7 +318,7 @@ def test_a_gate_that_is_calibrated_follows_the_entropies_and_one_that_is_given_s
 def test_places_are_summed_up_over_the_lists_that_reach_them():
     columns = torch.tensor([[1, 0, 2], [0, -1, -1]])
     values = torch.tensor([[1.0, 2.0, 3.0], [3.0, 0.0, 0.0]])
-    summary = by_place(Written(columns, values, values, values / 2, torch.tensor([[2, 0, 0], [1, 0, 0]])))
+    summary = by_place(Written(columns, values, values, values / 2, torch.tensor([[2, 0, 0], [1, 0, 0]]), values))
     assert summary["trigger_rate_by_place"] == [1, 0, 0]
     assert summary["thoughts_by_place"] == [1.5, 0, 0]
     assert summary["entropy_before_by_place"] == [2, 2, 3]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from thinkrank.rerank import EGLR, EvaluatorTrainerOptions, GrpoOptions, WarmStartOptions
+from thinkrank.rerank import EGLR, EvaluatorTrainerOptions, ExpertOptions, GrpoOptions, WarmStartOptions
+from thinkrank.rerank.eglr.expert import ExpertTrainer
 from thinkrank.rerank.eglr.grpo import GrpoTrainer
 from thinkrank.rerank.eglr.report import Worth, evaluator_report
 from thinkrank.rerank.eglr.supervised import EvaluatorTrainer, WarmStartTrainer
@@ -33,17 +34,26 @@ class TestWarmStartTrainer(TrainerContract):
         )
 
 
+def trusted(config, split):
+    """Make a model whose untrained evaluator has a report that lets it judge."""
+    model = EGLR.create(config, split.train, device="cpu")
+    report = evaluator_report(model.evaluator, training_batches(split.valid, 16))
+    worth = Worth(logged=1.0, shuffled=0.0, clicked_first=1.0, difference=1.0, difference_error=0.1)
+    model.report = report.model_copy(update={"worth": dict.fromkeys(report.worth, worth)})
+    return model
+
+
+class TestExpertTrainer(TrainerContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make(cls, config, split):
+        options = ExpertOptions(**SHARED, length=4, best_of=4)
+        return lambda folder: ExpertTrainer(trusted(config, split), split, options, Run(folder, {}, {}))
+
+
 class TestGrpoTrainer(TrainerContract):
     @pytest.fixture(scope="class")
     @classmethod
     def make(cls, config, split):
         options = GrpoOptions(**SHARED, length=4, group_size=4, updates=2)
-
-        def made(folder):
-            model = EGLR.create(config, split.train, device="cpu")
-            report = evaluator_report(model.evaluator, training_batches(split.valid, 16))
-            worth = Worth(logged=1.0, shuffled=0.0, clicked_first=1.0, difference=1.0, difference_error=0.1)
-            model.report = report.model_copy(update={"worth": dict.fromkeys(report.worth, worth)})
-            return GrpoTrainer(model, split, options, Run(folder, {}, {}))
-
-        return made
+        return lambda folder: GrpoTrainer(trusted(config, split), split, options, Run(folder, {}, {}))

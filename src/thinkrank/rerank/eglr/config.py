@@ -8,7 +8,9 @@ from thinkrank.options import Options, heads_divide_the_width
 from thinkrank.rerank.lists import ListEncoderOptions
 
 GeneratorKind = Literal["gru", "transformer", "mlp", "prefix_sum"]
-ReasoningMode = Literal["none", "entropy", "fixed", "prefix", "random"]
+ReasoningMode = Literal["none", "entropy", "gain", "fixed", "prefix", "random"]
+GATED: tuple[ReasoningMode, ...] = ("entropy", "gain")
+"""Modes that think where something exceeds a threshold."""
 TokenKind = Literal["soft_candidates", "last_state", "learned_pause", "mean_candidates", "argmax_item"]
 EvaluatorKind = Literal["gru", "transformer", "five_channel"]
 RewardKind = Literal["mean", "sum", "discounted"]
@@ -46,14 +48,16 @@ class ReasoningOptions(Options):
 
     mode: ReasoningMode = Field(
         "entropy",
-        description="when to think: none; entropy: where the choice is uncertain; fixed: max_steps before every item; "
+        description="when to think: none; entropy: where the choice is uncertain; gain: where a small predictor, "
+        "trained in the warm start, expects the choice to become better; fixed: max_steps before every item; "
         "prefix: max_steps before the first item; random: max_steps before a share of the items",
     )
     max_steps: int = Field(1, ge=0, description="most thoughts per item; in mode prefix, per list")
     threshold: float | None = Field(
         None,
         ge=0,
-        description="entropy above which mode entropy thinks; set from trigger_rate by reinforcement if not given",
+        description="entropy, or predicted gain in nats, above which modes entropy and gain think; set from "
+        "trigger_rate by reinforcement or expert iteration if not given",
     )
     trigger_rate: Share = Field(0.4, description="share of the places that are to think once the threshold is set")
     normalised: bool = Field(
@@ -62,12 +66,28 @@ class ReasoningOptions(Options):
     random_rate: Share = Field(0.4, description="share of the places that think in mode random")
     token: TokenKind = Field("soft_candidates", description="what a thought is made of")
     detach: bool = Field(False, description="let no gradient flow through thoughts")
+    predicts_gain: bool = Field(
+        False,
+        description="have a predictor of how much a thought lowers the loss of the next choice, which the warm start "
+        "trains; mode gain needs it",
+    )
     step_codes: bool = Field(False, description="add a learned vector per step to thoughts; they begin at zero")
     gate_temperature: float = Field(1.0, gt=0, description="temperature of the distribution whose entropy is compared")
     think_temperature: float = Field(1.5, gt=0, description="temperature of the mixture that a thought is")
     choose_temperature: float = Field(
         0.8, gt=0, description="temperature of the distribution that items are drawn from"
     )
+
+    @property
+    def lacks_threshold(self) -> bool:
+        """Tell whether it thinks above a threshold that is not set."""
+        return self.mode in GATED and self.max_steps > 0 and self.threshold is None
+
+    @model_validator(mode="after")
+    def _can_predict(self) -> "ReasoningOptions":
+        if self.mode == "gain" and not self.predicts_gain:
+            raise ValueError("mode gain thinks by a predictor: set predicts_gain to true")
+        return self
 
 
 class EvaluatorOptions(Options):

@@ -197,7 +197,7 @@ class EGLR:
         """Write `samples` lists for each of the batch, one after another, of which the first is chosen greedily."""
         writer = writer or self.writer
         reasoning = writer.reasoning
-        if reasoning.mode == "entropy" and reasoning.max_steps and reasoning.threshold is None:
+        if reasoning.lacks_threshold:
             raise ThinkrankError(
                 "reasoning.threshold is not set: give one, calibrate the writer on validation lists (reinforcement "
                 "does so at its start), or set reasoning.mode to none"

@@ -1,6 +1,6 @@
 """How EGLR is trained. All defaults are reconstructed or ours: the paper's are not known."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -58,32 +58,62 @@ class WarmStartOptions(ListTrainerOptions):
         description="share of the places, drawn at random, before which there are 1 to model.reasoning.max_steps "
         "thoughts, so that the generator is used to them before they are reinforced",
     )
+    step_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of a loss of every thought's own: the loss of the choice as it is behind it, and as far as "
+        "that is not step_margin lower than before it the difference once more",
+    )
+    step_margin: float = Field(0.0, ge=0, description="by how many nats every thought is to lower the loss")
 
 
-class GrpoOptions(ListTrainerOptions):
-    """Reinforce the generator by the evaluator's judgement.
+class WriterTrainerOptions(ListTrainerOptions):
+    """Hold what trainings share in which the evaluator judges lists that the generator writes.
 
     The last weights are kept: validation counts clicks on the order that was displayed, which is not what is optimised.
+
+    Attributes:
+        table: of the settings, for messages.
     """
 
+    table: ClassVar[str]
     keep: Literal["best", "last"] = Field(
         "last",
         description="which weights the model ends with; the best by clicks on the displayed order are mostly those "
         "before the first step",
     )
     patience: int | None = Field(None, ge=1, description="stop after this many validations without a better one")
-    steps: int = Field(300, ge=0, description="number of batches of rollouts; 0 leaves the training out")
     batch_size: int = Field(32, ge=1, description="requests for which one step writes lists")
     learning_rate: float = Field(1e-4, gt=0, description="learning rate of AdamW")
     length: int = Field(
         10, ge=1, description="places of the lists that are written, fewer where there are fewer candidates"
     )
-    group_size: int = Field(8, ge=2, description="lists drawn for each request")
     reward: RewardKind = Field(
         "mean",
         description="what of the click probabilities is rewarded: their mean, sum, or sum with place k divided by "
         "log2(k + 1). Where every list has one click the mean says little about order",
     )
+    failed_check: Literal["refuse", "warn"] = Field(
+        "warn", description="what to do when the evaluator does not prefer logged lists to shuffled ones"
+    )
+
+
+class ExpertOptions(WriterTrainerOptions):
+    """Imitate, of several lists that the generator writes, the one that the evaluator likes best: expert iteration."""
+
+    table: ClassVar[str] = "expert"
+    steps: int = Field(0, ge=0, description="number of batches of lists; 0 leaves the training out")
+    best_of: int = Field(
+        16, ge=2, description="lists written for each request, the first greedily and the others at random"
+    )
+
+
+class GrpoOptions(WriterTrainerOptions):
+    """Reinforce the generator by the evaluator's judgement."""
+
+    table: ClassVar[str] = "grpo"
+    steps: int = Field(300, ge=0, description="number of batches of rollouts; 0 leaves the training out")
+    group_size: int = Field(8, ge=2, description="lists drawn for each request")
     advantage: Literal["list", "position"] = Field(
         "list", description="compare whole lists, or at each place what came from there on"
     )
@@ -98,6 +128,3 @@ class GrpoOptions(ListTrainerOptions):
         description="weight of the k3 divergence from the start; too little lets the generator exploit the evaluator",
     )
     entropy_coefficient: float = Field(1e-3, ge=0, description="weight of the entropy of the choices")
-    failed_check: Literal["refuse", "warn"] = Field(
-        "warn", description="what to do when the evaluator does not prefer logged lists to shuffled ones"
-    )

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from thinkrank.data.impressions import ImpressionDataset, ImpressionSplit
-from thinkrank.rerank.eglr.decoding import Noise
+from thinkrank.rerank.eglr.decoding import Noise, Replayed
 from thinkrank.rerank.eglr.evaluator import click_loss
 from thinkrank.rerank.eglr.model import EGLR
 from thinkrank.rerank.eglr.options import EvaluatorTrainerOptions, WarmStartOptions
@@ -113,14 +113,49 @@ class WarmStartTrainer(ListTrainer[WarmStartOptions]):
             weights_BKN = self.likely_next(batch, columns_BK)
         self.module.train()
         writer = self.model.writer
-        replayed = writer.replay(writer.context(batch), columns_BK, steps_BK, wanted_BN, weights_BKN)
+        asks = bool(self.options.step_weight) or writer.reasoning.predicts_gain
+        given = (writer.context(batch), columns_BK, steps_BK, wanted_BN, weights_BKN)
+        replayed = writer.replay(*given, every_thought=asks)
         if replayed.taught_logprobs_RK is None:
             taught_BK, logprobs_BK = left_before(columns_BK, wanted_BN), replayed.wanted_logprobs_RK
         else:
             taught_BK, logprobs_BK = columns_BK >= 0, replayed.taught_logprobs_RK
         loss = -logprobs_BK[taught_BK].mean()
+        row = {"loss": loss.item()}
+        if replayed.by_thought_RKT is not None:
+            thoughts, told = self.thought_losses(replayed, taught_BK)
+            loss, row = loss + thoughts, row | told
         norm = self.descend(loss)
-        return {"loss": loss.item(), "gradient_norm": norm, "taught_places": float(taught_BK.float().mean())}
+        return {**row, "gradient_norm": norm, "taught_places": float(taught_BK.float().mean())}
+
+    def thought_losses(
+        self, replayed: Replayed, taught_BK: Bool[Tensor, "B K"]
+    ) -> tuple[Float[Tensor, ""], dict[str, float]]:
+        """Give every thought a loss of its own, and teach the predictor by how much each lowered it.
+
+        With l_t the loss of the choice behind t thoughts, a mean over thoughts of l_t + max(0, l_t - l_{t-1} + margin),
+        where l_{t-1} is a constant: a thought may not pay by making the choice before it worse. The predictor's squared
+        error does not reach the writer.
+
+        Returns:
+            The loss, and what to log.
+
+        Source: reconstructed; a loss at every latent step, and its drop as the teacher of a gate, are in the literature
+        on sequential models (arXiv 2607.12425).
+        """
+        options, losses_BKT = self.options, -replayed.by_thought_RKT[taught_BK]
+        made_XT = ~losses_BKT[:, 1:].isnan()
+        if not made_XT.any():
+            return losses_BKT.new_zeros(()), {}
+        before_M, after_M = losses_BKT[:, :-1].detach()[made_XT], losses_BKT[:, 1:][made_XT]
+        gains_M = before_M - after_M
+        loss = options.step_weight * (after_M + (options.step_margin - gains_M).relu()).mean()
+        row = {"thought_gain": gains_M.mean().item(), "thoughts_that_gain": (gains_M > 0).double().mean().item()}
+        if replayed.gains_RKT is not None:
+            predicted_M = replayed.gains_RKT[taught_BK][:, :-1][made_XT]
+            error = functional.mse_loss(predicted_M, gains_M.detach().to(predicted_M.dtype))
+            loss, row = loss + error, row | {"gain_error": error.item()}
+        return loss, row
 
     def judge(self) -> dict[str, Any]:
         """Measure NDCG and reciprocal rank of greedy lists, without thinking."""

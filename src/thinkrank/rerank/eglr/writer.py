@@ -4,16 +4,17 @@ Shape legend: B requests, R rows (lists of requests), N candidates, K places.
 """
 
 import copy
+import math
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from thinkrank.errors import ThinkrankError
-from thinkrank.rerank.eglr.config import GeneratorOptions, ReasoningOptions
+from thinkrank.rerank.eglr.config import GATED, GeneratorOptions, ReasoningOptions
 from thinkrank.rerank.eglr.decoding import Noise, Replayed, Written, replay, write
 from thinkrank.rerank.eglr.generators import Context, Generator, make_generator
-from thinkrank.rerank.eglr.reasoning import Reasoner, calibrate_threshold, normalised_entropy
+from thinkrank.rerank.eglr.reasoning import Reasoner, calibrate_threshold
 from thinkrank.rerank.lists import ListBatch, ListEncoder
 from thinkrank.rerank.lists.encoder import joint_embeddings
 
@@ -86,17 +87,21 @@ class ListWriter(nn.Module):
         steps_RK: Int[Tensor, "R K"],
         wanted_RN: Tensor | None = None,
         weights_RKN: Tensor | None = None,
+        *,
+        every_thought: bool = False,
     ) -> Replayed:
         """Recompute lists that were written; see `thinkrank.rerank.eglr.decoding.replay`."""
-        return replay(self.generator, self.reasoner, context, columns_RK, steps_RK, wanted_RN, weights_RKN)
+        given = (context, columns_RK, steps_RK, wanted_RN, weights_RKN)
+        return replay(self.generator, self.reasoner, *given, every_thought=every_thought)
 
     @torch.no_grad()
     def calibrate(self, contexts: list[Context], places: int, *, rounds: int = 3) -> float:
-        """Set the threshold of the entropy gate so that `reasoning.trigger_rate` of all places think.
+        """Set the threshold of the gate so that `reasoning.trigger_rate` of all places think, if that many may.
 
-        The first threshold is the quantile of the entropies when nothing is thought. Thoughts change what follows, so
-        lists are written anew, thinking, and the quantile taken of what their entropies were before thinking, `rounds`
-        times; the threshold whose rate came nearest is kept.
+        The first threshold is the quantile of the entropies, or predicted gains, when nothing is thought; it is not
+        below 0, so where fewer are expected to gain by a thought fewer think. Thoughts change what follows, so lists
+        are written anew, thinking, and the quantile taken of what was compared before thinking, `rounds` times; the
+        threshold whose rate came nearest is kept.
 
         Contexts are of validation lists; `rounds` 0 keeps the first threshold.
 
@@ -106,9 +111,11 @@ class ListWriter(nn.Module):
         Source: reconstructed.
         """
         wanted = self.reasoning.trigger_rate
-        gated = self.reasoning.model_copy(update={"mode": "entropy", "max_steps": max(1, self.reasoning.max_steps)})
+        mode = self.reasoning.mode if self.reasoning.mode in GATED else "entropy"
+        gated = self.reasoning.model_copy(update={"mode": mode, "max_steps": max(1, self.reasoning.max_steps)})
         tried: list[tuple[float, float, float]] = []
-        values_M, _ = self._gate_values(self.without_thinking(), contexts, places)
+        shut = self.thinking(gated.model_copy(update={"threshold": math.inf}))
+        values_M, _ = self._gate_values(shut, contexts, places)
         for _ in range(rounds + 1):
             threshold = calibrate_threshold(values_M, wanted)
             thinker = self.thinking(gated.model_copy(update={"threshold": threshold}))
@@ -123,10 +130,6 @@ class ListWriter(nn.Module):
         values, thought = [], []
         for context in contexts:
             written = writer.write(context, places)
-            entropies_RK = written.entropies_before_RK
-            if self.reasoning.normalised:
-                left_RK = context.mask_RN.sum(dim=1, keepdim=True) - torch.arange(places, device=entropies_RK.device)
-                entropies_RK = normalised_entropy(entropies_RK.flatten(), left_RK.flatten()).view_as(entropies_RK)
-            values.append(entropies_RK[written.chosen_RK])
+            values.append(written.compared_RK[written.chosen_RK])
             thought.append(written.steps_RK[written.chosen_RK] > 0)
         return torch.cat(values), float(torch.cat(thought).float().mean())
