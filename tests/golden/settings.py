@@ -180,8 +180,8 @@ EGLR_GRU = {
     },
     "reasoning": {
         "mode": "entropy", "max_steps": 2, "threshold": None, "trigger_rate": 0.4, "normalised": False,
-        "random_rate": 0.4, "token": "soft_candidates", "detach": False, "step_codes": True, "gate_temperature": 1.0,
-        "think_temperature": 1.5, "choose_temperature": 0.8,
+        "random_rate": 0.4, "token": "soft_candidates", "detach": False, "predicts_gain": False,
+        "step_codes": True, "gate_temperature": 1.0, "think_temperature": 1.5, "choose_temperature": 0.8,
     },
     "evaluator": {
         "kind": "gru", "lists": {**LISTS, "positions": False}, "width": 8, "blocks": 1, "heads": 2, "dropout": 0.1,
@@ -210,7 +210,8 @@ LIST_FIT = {**FIT, "steps": 10, "learning_rate": 1e-2, "validate_every": 5, "che
             "validation_lists": 12, "signal": None}  # fmt: skip
 EVALUATOR_FIT = {**LIST_FIT, "keep": "best", "shuffled": 0.0, "slate_length": 6}
 WARM_START = {**LIST_FIT, "steps": 12, "learning_rate": 5e-2, "length": 4, "prefix": "own",
-              "target": "clicks", "target_temperature": 0.5, "thought_share": 0.0}  # fmt: skip
+              "target": "clicks", "target_temperature": 0.5, "thought_share": 0.0, "step_weight": 0.0,
+              "step_margin": 0.0}  # fmt: skip
 GRPO = {
     **LIST_FIT, "steps": 8, "learning_rate": 3e-2, "validate_every": 4, "checkpoint_every": 4, "batch_size": 4,
     "length": 4, "group_size": 3,
