@@ -13,6 +13,8 @@ alone.
 
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,17 @@ sys.path.append(str(Path(__file__).parents[1]))  # what studies share
 
 from late.study import LateStudy
 
-from thinkrank.cascade import Cascade
+from thinkrank.cascade import Cascade, EvidenceRanker
+from thinkrank.cascade.training_data import lists_from_retriever
 from thinkrank.data import Candidates
+from thinkrank.evidence import Crowd
 from thinkrank.recipes import retrieval
 from thinkrank.recipes.cascade import RECIPE, CascadeSettings, cascade_settings, stage_table
 from thinkrank.recipes.later_stages import Building
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.reader import READER
-from thinkrank.recipes.remembered import Remembered
+from thinkrank.recipes.remembered import Remembered, remembering
 from thinkrank.recipes.retrieval import retrieve_settings
 from thinkrank.recipes.studies import kept_of
 from thinkrank.retrieve import Fused
@@ -71,21 +75,19 @@ class CascadeStudy(LateStudy):
         alone = retrieve_settings(Preset.thinkrank, Layers(tables=[*given, {"crowd": []}]))
         rows, reader = self.reader(retrieval.RECIPE.sized(alone, self.split), seed)
         started = time.perf_counter()
-        systems = {name: Remembered(model) for name, model in self.baselines(seed).items()}
+        systems = remembering(self.baselines(seed))
         parts = {**{name: systems[name] for name in settings.crowd}, READER: Remembered(reader)}
-        fusions = {"cascade": Fused(parts).fit(self.split), "behind": Fused(systems).fit(self.split)}
-        built = {
-            mode: Building(settings.stages, settings.cascade, self.split, fused, device="auto").built(self.progress)
-            for mode, fused in fusions.items()
-        }
-        modes = {
-            "retriever": fusions["cascade"],
-            "reader": parts[READER],
-            "ranker": RankerAlone(built["cascade"].stages["rank"]),
-            "cascade": built["cascade"],
-            "baselines fused": fusions["behind"],
-            "baselines fused, ranker behind": built["behind"],
-        }
+        built = {"cascade": self.built(settings, parts)}
+        retriever = built["cascade"].stages["retrieve"]
+        modes = {"retriever": retriever, "cascade": built["cascade"]}
+        if {*settings.crowd} != {*systems}:  # else they are judged with the arm that leaves some out
+            built["behind"] = self.built(settings, systems)
+            modes |= {
+                "reader": parts[READER],
+                "ranker": RankerAlone(self.fitted_alone(settings, built["cascade"])),
+                "baselines fused": built["behind"].stages["retrieve"],
+                "baselines fused, ranker behind": built["behind"],
+            }
         ranks = {mode: self.ranks(system) for mode, system in modes.items()}
         return {
             "about": self.arms[name]["about"],
@@ -94,8 +96,23 @@ class CascadeStudy(LateStudy):
             "kept_step": kept_of(rows, settings.training.keep),
             "ranks": ranks,
             "stages": {mode: stage_table(one) for mode, one in built.items()},
-            "weights": {mode: weights_of(one) for mode, one in built.items()},
+            "weights": {mode: one.stages["rank"].weights for mode, one in built.items()},
         }
+
+    def built(self, settings: CascadeSettings, parts: Mapping[str, Any]) -> Cascade:
+        """Fuse retrievers, and build what stands behind."""
+        fused = Fused(parts).fit(self.split)
+        return Building(settings.stages, settings.cascade, self.split, fused, device="auto").built(self.progress)
+
+    def fitted_alone(self, settings: CascadeSettings, cascade: Cascade) -> EvidenceRanker:
+        """Learn the weights of a ranker, on the same lists, that is told nothing of what the retriever said."""
+        samples = self.split.valid.subset(settings.stages.samples, settings.stages.seed)
+        lists = lists_from_retriever(
+            samples, cascade.stages["retrieve"], settings.cascade.candidates, filter_seen=not samples.dataset.repeats
+        )
+        candidates = replace(lists.candidates, numeric_BNF=None, numeric_names=())
+        taken_L = lists.feedback().argmax(axis=1)
+        return EvidenceRanker().fit(lists.requests, candidates, taken_L, Crowd.of(self.split), cascade.catalogue)
 
 
 class RankerAlone:
@@ -112,12 +129,6 @@ class RankerAlone:
             scores_BI = mask_seen(answer.scores_given(len(everything)), batch.histories)
             found.append(target_ranks(scores_BI, targets_B[part]))
         return np.concatenate(found)
-
-
-def weights_of(cascade: Cascade) -> dict[str, float]:
-    """Return the weights of a ranker that weighs evidence."""
-    weights: dict[str, float] = cascade.stages["rank"].weights
-    return weights
 
 
 if __name__ == "__main__":

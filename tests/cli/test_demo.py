@@ -3,39 +3,32 @@
 import json
 
 from thinkrank.cli import demo
-from thinkrank.recipes import reranking
-from thinkrank.recipes.layers import Layers
 
 TINY = [
     "data.source=synthetic", "data.options.users=40", "data.options.items=40", "data.options.styles=8",
     "data.options.kinds=8", "data.options.events=8", "model.backbone=tiny", "model.dtype=float32",
     "model.lora.top_layers=1", "training.steps=2",
 ]  # fmt: skip
-SMALL = [
-    "data.options.lists=400", "data.options.users=20", "model.generator.width=8", "model.generator.heads=2",
-    "evaluator.steps=3", "warm_start.steps=3", "grpo.steps=2", "grpo.batch_size=4", "grpo.group_size=2",
-    "grpo.failed_check=warn",
-]  # fmt: skip
 
 
-def test_the_demo_leaves_a_judged_run_with_a_list_writer_inside_and_is_then_reused(tmp_path, monkeypatch, capsys):
-    made = reranking.rerank_settings(Layers(source="synthetic", assignments=SMALL))
-    monkeypatch.setattr(reranking, "rerank_settings", lambda layers: made)
+def test_the_demo_leaves_a_judged_cascade_and_is_then_reused(tmp_path, capsys):
     demo.demo(tmp_path, samples=15, assignments=TINY)
     first = capsys.readouterr()
     assert "thinkrank recommend" in first.out
-    assert "R²ec and the crowd: NDCG@10" in first.out
+    assert "cascade: NDCG@10" in first.out
+    assert "thinkrank serve" in first.out
     assert "claims: checked" in first.out
     rows = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert {row["system"] for row in rows} == {
         "popularity", "item-kNN", "EASE", "text", "ALS", "R²ec, no thought", "R²ec and the crowd",
+        "cascade",
     }  # fmt: skip
     figures = [row["value"] for row in rows if row["metric"] == "ndcg@10"]
     assert figures == sorted(figures, reverse=True)
     assert {(row["n"], row["split"]) for row in rows} == {(15, "test")}
-    assert (tmp_path / "lists" / "model" / "config.json").is_file()
+    assert (tmp_path / "model" / "rank" / "config.json").is_file()
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Re-ranker</h2>" in page
+    assert "Stage by stage</h2>" in page
     demo.demo(tmp_path, samples=15, assignments=TINY)
     again = capsys.readouterr()
     assert "is there already: reusing it" in again.err

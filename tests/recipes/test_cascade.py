@@ -7,15 +7,16 @@ import pytest
 
 from thinkrank.cascade import Cascade, CascadeConfig, EvidenceRanker
 from thinkrank.data import World, WorldOptions
+from thinkrank.rank import R2Rank, R2RankConfig
 from thinkrank.recipes.base import EvaluationOptions, open_run, recipe_of
-from thinkrank.recipes.cascade import CASCADE, RECIPE, cascade_settings, stage_table
+from thinkrank.recipes.cascade import CASCADE, NOT_RERANKED, RECIPE, cascade_settings, stage_table
 from thinkrank.recipes.evaluation import evaluate
 from thinkrank.recipes.later_stages import Building, LaterStages
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.opening import opened
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.running import train
-from thinkrank.rerank import Pointwise
+from thinkrank.rerank import EGLR, Pointwise
 from thinkrank.retrieve import Fused
 
 SMALL = {
@@ -142,6 +143,34 @@ def test_a_trained_run_may_be_the_ranker_and_nothing_stands_behind_where_nothing
     none = {**SMALL, "stages": {**SMALL["stages"], "rank": "none"}}
     _, alone = train(RECIPE, cascade_settings(Preset.thinkrank, Layers(tables=[data, none])), tmp_path / "none")
     assert [*alone.stages] == ["retrieve"]
+
+
+def test_language_models_rank_and_a_list_writer_writes_from_training_to_the_server(data, run, tmp_path):
+    from thinkrank.serve.served import Served  # what is served needs no web framework
+
+    catalogue, thought = open_run(run, device="cpu").model.catalogue, {"max_new_tokens": 3}
+    config = R2RankConfig(backbone="tiny", dtype="float32", thought=thought)
+    R2Rank.create(config, catalogue, seed=1, device="cpu").save_pretrained(tmp_path / "ranker")
+    few = {"evaluator": 2, "warm_start": 2, "reinforce": 1}
+    stages = {"samples": 24, "folds": 2, "rank": str(tmp_path / "ranker"), "rerank": "eglr", "eglr": few}
+    given = {**SMALL, "stages": stages, "cascade": {"candidates": 5, "slate": 4}}
+    settings = cascade_settings(Preset.thinkrank, Layers(tables=[data, given]))
+    _, trained = train(RECIPE, settings, tmp_path / "run", device="cpu")
+    assert {"rank", "rerank"} <= {*trained.config.gains}
+    decides = {name: {"before": 0.0, "own": 1.0} for name in ("rank", "rerank")}  # untrained, they would not be asked
+    trained.config = trained.config.model_validate({**trained.config.model_dump(), "blends": decides})
+    trained.save_pretrained(tmp_path / "run" / "model")
+    opened_run = open_run(tmp_path / "run", device="cpu")
+    cascade = opened_run.model
+    assert [type(stage) for stage in cascade.stages.values()] == [Fused, R2Rank, EGLR]
+    requests = opened_run.split.test.requests()[:2]
+    answer = cascade.recommend(requests, 5)
+    np.testing.assert_array_equal(answer.ranking.items_BK, trained.recommend(requests, 5).ranking.items_BK)
+    assert answer.ranking.reasons is not None
+    assert answer.ranking.latent is not None
+    assert {CASCADE, NOT_RERANKED} <= {*evaluate(opened_run, EvaluationOptions(samples=6)).evaluation.systems}
+    assert "EGLR" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert Served.of(cascade).writing_stages == {"rank"}
 
 
 def test_a_network_learns_on_the_rankers_lists(data, run):

@@ -256,6 +256,35 @@ def test_a_signal_to_end_loses_no_accepted_request(run):
     assert "Traceback" not in rest
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
+def test_a_signal_to_load_anew_fails_no_request(thinker, tmp_path):
+    thinker.save_pretrained(tmp_path)
+
+    async def ask(address, started):
+        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+
+            async def one(n):
+                answer = await client.post("/v1/recommend", json={**THINKING, "temperature": 1, "seed": n})
+                return answer.status_code, answer.json()["model"]["version"]
+
+            before = await one(0)
+            (tmp_path / "note.txt").write_text("a file more: another version", encoding="utf-8")
+            beside = [asyncio.create_task(one(n)) for n in range(1, 9)]
+            started.send_signal(signal.SIGHUP)
+            while 'reloads_total{result="done"} 1.0' not in (await client.get("/metrics")).text:
+                beside.append(asyncio.create_task(one(len(beside) + 1)))
+                await asyncio.sleep(0.05)
+            return before, await asyncio.gather(*beside), await one(0)
+
+    with process(tmp_path) as (started, address):
+        before, beside, after = asyncio.run(ask(address, started))
+        started.send_signal(signal.SIGTERM)
+        started.wait(20)
+    assert {status for status, _ in (before, *beside, after)} <= {200}
+    assert before[1] != after[1]
+    assert {version for _, version in beside} <= {before[1], after[1]}
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_after_a_kill_the_next_start_answers_with_all_that_was_kept(run, tmp_path):
     kept = ("--items-file", str(tmp_path / "items.json"))

@@ -4,17 +4,23 @@ import importlib.util
 import os
 import re
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
 from serve.conftest import served_thinker
 from serve.test_live import listening, slowly
+from thinkrank.cascade import Cascade, CascadeConfig
+from thinkrank.rerank import EGLR, EGLRConfig, ReasoningOptions
+from thinkrank.retrieve import ItemKNN
 from thinkrank.serve import ServeOptions, auth, create_app
 from thinkrank.serve.page import render_page
 from thinkrank.serve.served import Served
+from thinkrank.testing import random_lists
 
 CHROMIUM = os.environ.get("THINKRANK_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(os.environ.get("THINKRANK_AXE", "axe.min.js"))
@@ -229,6 +235,35 @@ def test_it_fits_phones_and_passes_axe_in_both_colours(browser, server, width, s
     page.get_by_text("Change the thought").click()
     check("answer")
     context.close()
+
+
+@browsing
+def test_a_written_list_shows_its_doubt_and_its_latent_steps(browser, dataset):
+    lists = random_lists(0, num_lists=30)
+    train = replace(
+        lists,
+        numeric_LNF=lists.numeric_LNF[:, :, :1],
+        numeric_names=("retriever.score",),
+        categorical_LNC=lists.categorical_LNC[:, :, :0],
+        categorical_names=(),
+        categorical_values=(),
+        context_LF=lists.context_LF[:, :0],
+        context_names=(),
+    )
+    writer = EGLR.create(EGLRConfig(reasoning=ReasoningOptions(mode="fixed")), train, device="cpu")
+    model = Cascade(ItemKNN().fit(dataset), reranker=writer, config=CascadeConfig(slate=4))
+    with listening(create_app(Served.of(model, dataset=dataset), ServeOptions())) as address:
+        page = browser.new_page(viewport={"width": 400, "height": 800})
+        page.goto(address)
+        page.get_by_role("button", name="u000").click()
+        asked(page)
+        answer = httpx.post(f"{address}/v1/recommend", json={"user": "u000", "k": 10}).json()
+        told = page.locator("#now > li .entropy").all_inner_texts()
+        bars = [float(bar.get_attribute("value")) for bar in page.locator("#now > li meter").all()]
+        page.close()
+    assert bars == pytest.approx([item["entropy_before"] for item in answer["items"][:4]], abs=1e-4)
+    assert [item["entropy_before"] for item in answer["items"][4:]] == [None] * 6
+    assert [words.split(" · ")[1] for words in told] == ["1 latent step"] * 3 + ["no latent step"]
 
 
 def test_the_page_can_be_asked_for_without_starting(thinker, dataset):

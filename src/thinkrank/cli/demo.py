@@ -13,11 +13,8 @@ from thinkrank.cli.training import trained
 if TYPE_CHECKING:
     from thinkrank.recipes.base import OpenRun
 
-LISTS = "lists"
-"""Folder of the re-ranker inside the run."""
-
-DEMO_MINUTES = 6.0
-"""Of training; reading the titles, the baselines' settings and judging on every test sample come on top."""
+DEMO_MINUTES = 5.5
+"""Of training R²ec; reading titles, baselines' settings, the ranker and judging on every test sample come on top."""
 
 
 def demo(
@@ -28,37 +25,34 @@ def demo(
     samples: Annotated[int | None, typer.Option(min=10, help="Test samples to judge on. [default: all]")] = None,
     assignments: options.Assignments = None,
 ) -> None:
-    """Train a retriever on MovieLens-100K with SmolLM2-135M, judge it beside tuned baselines, and give reasons.
+    """Train a cascade on MovieLens-100K with SmolLM2-135M, judge it beside tuned baselines, and give reasons.
 
     R²ec reads each title once and histories as one position per film. Popularity, item-kNN, EASE, ALS and the likeness
-    of texts are combined with it. A small re-ranker that pauses to think is trained as well, on simulated clicks, and
-    is part of the report.
+    of texts are combined with it. A ranker that weighs evidence sorts the hundred films that they find; the report
+    shows what each stage adds and costs.
 
     Takes about 10 minutes on two CPU cores. Interrupt it whenever you like: the next call goes on from the last
     checkpoint, and a finished run is reused.
     """
-    from thinkrank.recipes import reranking, retrieval
     from thinkrank.recipes.base import EvaluationOptions
-    from thinkrank.recipes.evaluation import evaluate, report_training
+    from thinkrank.recipes.cascade import RECIPE, cascade_settings
+    from thinkrank.recipes.evaluation import evaluate
     from thinkrank.recipes.layers import Layers
     from thinkrank.recipes.presets import Preset
     from thinkrank.training import console_progress
 
     started = time.perf_counter()
     given = Layers(source="movielens-100k", assignments=(f"training.max_minutes={minutes}", *(assignments or ())))
-    settings = retrieval.retrieve_settings(Preset.thinkrank, given)
+    settings = cascade_settings(Preset.thinkrank, given)
     split = settings.data.load_split()
-    settings = retrieval.RECIPE.sized(settings, split)
+    settings = RECIPE.sized(settings, split)
     _say(f"{split.dataset.name}: {len(split.train):,} training, {len(split.test):,} test samples, ")
     _say(f"{len(split.dataset.catalogue):,} movies\n")
-    opened = trained(retrieval.RECIPE, settings, out, split)
+    opened = trained(RECIPE, settings, out, split)
     if (out / "report.html").exists() and _is_evaluated(out / "results.json", min(samples or 10**9, len(split.test))):
         sys.stderr.write(f"{out / 'results.json'} is there already: reusing it\n")
         tables.print_results(out)
     else:
-        sys.stderr.write("a re-ranker that pauses to think, on simulated clicks\n")
-        lists = reranking.rerank_settings(Layers(source="synthetic"))
-        report_training(trained(reranking.RECIPE, lists, out / LISTS, lists.data.load_split()))
         judged = evaluate(opened, EvaluationOptions(samples=samples), progress=console_progress)
         tables.print_results(out)
         _say(f"{judged.verdict}\n\n")
@@ -80,12 +74,12 @@ def _say_reasons(opened: "OpenRun") -> None:
 def _is_evaluated(results: Path, samples: int) -> bool:
     """Tell whether the results are those of the demo and not of a later `thinkrank evaluate` with other options."""
     from thinkrank.evaluate import read_results
-    from thinkrank.recipes.retrieval import FUSED
+    from thinkrank.recipes.cascade import CASCADE
 
     if not results.exists():
         return False
     rows = read_results(results)
-    return FUSED in {row.system for row in rows} and all(row.n == samples and row.split == "test" for row in rows)
+    return CASCADE in {row.system for row in rows} and all(row.n == samples and row.split == "test" for row in rows)
 
 
 def _say(text: str) -> None:

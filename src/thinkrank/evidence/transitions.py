@@ -46,6 +46,7 @@ class Transitions:
         cells, weights = _joined(self._pairs(history) for history in histories)
         order = np.argsort(cells, kind="stable")
         self._cells, self._weights = cells[order], weights[order]
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def row(self, item: int, without: int | None = None) -> Float64[np.ndarray, "I"]:
         """Return what the pairs of one item with each that came later count, together.
@@ -54,7 +55,13 @@ class Transitions:
             item: the earlier one.
             without: number of the person who is left out.
         """
-        row_I = self._sums(self._cells, self._weights, item)
+        if item not in self._kept:
+            row_I = self._sums(self._cells, self._weights, item)
+            later_N = np.flatnonzero(row_I)
+            self._kept[item] = later_N, row_I[later_N]
+        later_N, sums_N = self._kept[item]
+        row_I = np.zeros(self._num_items)
+        row_I[later_N] = sums_N
         if without is not None:
             row_I -= self._sums(*self._pairs(self._histories[without]), item)
         return row_I

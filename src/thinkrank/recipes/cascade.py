@@ -129,6 +129,8 @@ class CascadeRecipe(retrieval.RetrievalRecipe):
         able = bool(model.thinking_stages)
         if options.think and not able:
             raise ThinkrankError("no stage of this run's cascade can think: leave --think out")
+        if retrieval.FUSED in systems:  # its parts remember what they said
+            model = Cascade(systems[retrieval.FUSED], *map(model.stages.get, STAGES[1:]), config=model.config)
         if "rerank" in model.stages and model.config.blend("rerank").own:
             shorter = Cascade(model.stages["retrieve"], model.stages.get("rank"), config=model.config)
             systems[NOT_RERANKED] = Configured(shorter, think=False) if shorter.thinking_stages else shorter

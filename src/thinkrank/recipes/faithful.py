@@ -1,5 +1,7 @@
 """Measure whether what a run's model writes is true and decides its answer: R²ec's thoughts, R2Rank's reasons.
 
+Where nothing is written reasons are counted, and what they claim is checked.
+
 Shape legend: B requests, V readings, N candidates, I items of the catalogue.
 """
 
@@ -9,27 +11,39 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from thinkrank.cascade import Cascade
 from thinkrank.data import History, Samples
 from thinkrank.data.candidates import CandidateSets
 from thinkrank.evaluate import ResultRow
-from thinkrank.evaluate.faithfulness import Faithfulness, Read, Text, attribute_agreement, measure_faithfulness
-from thinkrank.evidence import TextChecker
+from thinkrank.evaluate.faithfulness import (
+    HOLD,
+    SHOWN,
+    UNFILTERED,
+    Faithfulness,
+    Read,
+    Text,
+    attribute_agreement,
+    measure_faithfulness,
+)
+from thinkrank.evidence import ClaimChecker, Reasons, TextChecker
 from thinkrank.language import encode_text
 from thinkrank.language.trajectories import Given
 from thinkrank.rank import R2Rank
 from thinkrank.recipes.base import EvaluationOptions, OpenRun
 from thinkrank.recipes.reader import reader_of
-from thinkrank.recipes.reasons import checker_of
+from thinkrank.recipes.reasons import checker_of, counted_reasons
 from thinkrank.recipes.reporting import some_sets, spread
-from thinkrank.retrieve import R2ec
+from thinkrank.retrieve import Fused, R2ec
 from thinkrank.stages import order
 from thinkrank.stages.answers import Ranking
 
 FILE = "faithfulness.json"
-THOUGHTS, REASONS = "R²ec, thought first", "R2Rank"
+THOUGHTS, REASONS, COUNTED = "R²ec, thought first", "R2Rank", "counted reasons"
 """Whose texts they are, as tables call it."""
 NUM_SAMPLES, NUM_LISTS = 100, 20
 """Samples whose thought, and lists whose reasons, are written and read again, at most."""
+NUM_REASONED, MOST_REASONS = 5, 2
+"""Recommended items of each sample whose counted reasons are checked, and reasons of each."""
 K = 10
 
 
@@ -48,6 +62,9 @@ def measured(opened: OpenRun, questions: Any, options: EvaluationOptions) -> lis
         system, found = THOUGHTS, _of_thoughts(model, questions, checker_of(opened), filter_seen=leaves_out)
     elif isinstance(model, R2Rank) and isinstance(questions, CandidateSets) and model.config.thinks:
         system, found = REASONS, _of_reasons(model, questions, checker_of(opened))
+    elif isinstance(opened.model, Cascade | Fused) and (reasons := counted_reasons(opened.settings, opened.split)):
+        leaves_out = not (options.seen or questions.dataset.repeats)
+        system, found = COUNTED, counted_faithfulness(opened.model, questions, reasons, filter_seen=leaves_out)
     else:
         return []
     dataset = opened.split.manifest()["dataset"]
@@ -127,6 +144,32 @@ def _given(model: R2Rank, text: str | None) -> Given:
         return Given()
     ids = tuple(model.prompts.text(text))
     return Given((*ids, *model.prompts.closing_ids), len(ids))
+
+
+def counted_faithfulness(model: Any, samples: Samples, reasons: Reasons, *, filter_seen: bool = True) -> Faithfulness:
+    """Check what counted reasons claim of what is recommended, with all of them and with those that may be shown.
+
+    Args:
+        model: a fitted retriever.
+        samples: of whom some are asked about, spread over users.
+        reasons: counts of the train part.
+        filter_seen: leave items of the history out.
+    """
+    some, checker = samples.take(spread(samples.users, NUM_SAMPLES)), ClaimChecker(reasons)
+    rows_BK = model.retrieve(some.requests(), NUM_REASONED, filter_seen=filter_seen).items_BK
+    values: dict[str, list[bool]] = {HOLD: [], UNFILTERED: [], SHOWN: []}
+    users: dict[str, list[int]] = {name: [] for name in values}
+    for history, user, rows in zip(some.histories(), some.users.tolist(), rows_BK.tolist(), strict=True):
+        for row in (row for row in rows if row >= 0):
+            for reason in reasons.reasons(history, row, user, most=MOST_REASONS):
+                holds = [claim.is_true for claim in checker.claims(reason.text, history, row, user)]
+                for name, found in ((UNFILTERED, holds), (HOLD, holds if all(holds) else []), (SHOWN, [all(holds)])):
+                    values[name] += found
+                    users[name] += [user] * len(found)
+    return Faithfulness(
+        {name: np.array(found, dtype=float) for name, found in values.items()},
+        {name: np.array(whose) for name, whose in users.items()},
+    )
 
 
 def _agreement(checker: TextChecker, texts: Sequence[str], ranking: Ranking, k: int) -> dict[str, Any]:

@@ -16,13 +16,22 @@ from thinkrank.cascade.crossfit import Offered, folds_of, gain_of, offered_out_o
 from thinkrank.cascade.gate import entropies, threshold_for
 from thinkrank.cascade.gathering import picked_candidates
 from thinkrank.cascade.order import own_scores
-from thinkrank.data import Samples, Split
+from thinkrank.data import ImpressionDataset, Samples, Split
 from thinkrank.evidence import Crowd
 from thinkrank.options import Options
 from thinkrank.pretrained import KINDS, imported, load
 from thinkrank.recipes import own
 from thinkrank.recipes.own import StageClass
-from thinkrank.rerank import train_network
+from thinkrank.recipes.remembered import remembering
+from thinkrank.rerank import (
+    EGLR,
+    EGLRConfig,
+    EvaluatorTrainerOptions,
+    GrpoOptions,
+    WarmStartOptions,
+    train_eglr,
+    train_network,
+)
 from thinkrank.retrieve import Fused
 from thinkrank.training import Progress, UnsavedRun, no_progress
 
@@ -35,8 +44,19 @@ _MEASURED, _THOUGHT_ABOUT = 256, 8
 _AT_ONCE = 64
 _EPOCHS = 10
 """Passes of a network over the ranker's lists, of which none is left to choose an epoch by."""
-NETWORKS = ("pointwise", "dlcm", "prm", "setrank", "seq2slate")
+_HELD_OUT = 0.2
+"""Share of the lists by which EGLR's trainings validate."""
+EGLR_KIND = "eglr"
+NETWORKS = ("pointwise", "dlcm", "prm", "setrank", "seq2slate", EGLR_KIND)
 """Kinds of re-rankers that learn here."""
+
+
+class WriterSteps(Options):
+    """Say how long EGLR learns behind a ranker, for each fold and once more for all."""
+
+    evaluator: int = Field(500, ge=1, description="batches of lists that EGLR's evaluator learns from")
+    warm_start: int = Field(200, ge=1, description="batches of lists that EGLR's generator learns from")
+    reinforce: int = Field(50, ge=1, description="batches of lists that EGLR writes and is rewarded for")
 
 
 class LaterStages(Options):
@@ -48,9 +68,10 @@ class LaterStages(Options):
     )
     rerank: str = Field(
         "none",
-        description="the re-ranker: none; pointwise, dlcm, prm, setrank or seq2slate, a network that learns here on "
-        "the ranker's lists; or the folder of a trained one",
+        description="the re-ranker: none; pointwise, dlcm, prm, setrank, seq2slate or eglr, a network that learns here "
+        "on the ranker's lists; or the folder of a trained one",
     )
+    eglr: WriterSteps = Field(WriterSteps(), description="how long the re-ranker eglr learns")
     samples: int = Field(3000, ge=1, description="validation samples that later stages and weights learn from, at most")
     folds: int = Field(3, ge=2, description="parts of the validation users; each is asked about by what the others fit")
     thinking_share: float = Field(
@@ -77,6 +98,9 @@ class Building:
     ) -> None:
         self.options, self.config, self.split, self.retriever = options, config, split, retriever
         self.device = device
+        self.asked = retriever  # again and again about the same users
+        if isinstance(retriever, Fused):
+            self.asked = retriever.of(remembering(retriever.parts))
         self.samples: Samples = split.valid.subset(options.samples, options.seed)
         self.folds_S = folds_of(self.samples, options.folds, seed=options.seed)
         self._retrievers: dict[int, Any] = {}
@@ -120,18 +144,37 @@ class Building:
         own_SN = np.zeros(offered.candidates.items_BN.shape)
 
         def trained(rows_S: np.ndarray) -> Any:
+            lists = offered.lists(rows_S)
+            if kind == EGLR_KIND:
+                return self._writer(lists)
             made_of = imported(KINDS[kind])
             model = made_of(made_of.config_class(max_epochs=_EPOCHS, seed=self.options.seed), device=self.device)
-            train_network(model, offered.lists(rows_S))
+            train_network(model, lists)
             return model
 
         for _, learnt_S, asked_S in offered.folds():
             rows = np.flatnonzero(asked_S)
             network, part = trained(learnt_S), self.samples.take(rows)
-            scores_SN = network.scores(part.requests(), picked_candidates(offered.candidates, rows))
+            given = part.requests(), picked_candidates(offered.candidates, rows)
+            if kind == EGLR_KIND:
+                own_SN[rows] = own_scores(network.rerank(*given, own_SN.shape[1]), own_SN.shape[1])
+                continue
+            scores_SN = network.scores(*given)
             own_SN[rows] = np.where(np.isfinite(scores_SN), scores_SN, 0.0)
         self._keep("rerank", offered, own_SN)
         return trained(offered.found_S)
+
+    def _writer(self, lists: ImpressionDataset) -> EGLR:
+        """Train EGLR on lists: its evaluator, then its generator, first on clicks and then for what it writes."""
+        steps, seed, split = self.options.eglr, self.options.seed, lists.split(_HELD_OUT, 0.0)
+        model = EGLR.create(EGLRConfig(), split.train, seed=seed, device=self.device)
+        for options in (
+            EvaluatorTrainerOptions(steps=steps.evaluator, seed=seed),
+            WarmStartOptions(steps=steps.warm_start, seed=seed),
+            GrpoOptions(steps=steps.reinforce, seed=seed, failed_check="warn"),
+        ):
+            train_eglr(model, split, options, UnsavedRun())
+        return model
 
     def _evidence_ranker(self) -> EvidenceRanker:
         """Learn the weights of evidence, for each fold from the others' lists, at last from all."""
@@ -165,7 +208,7 @@ class Building:
     def _before(self, fold: int, others: Samples) -> Cascade:
         """Return the stages so far, fitted without the users of a fold."""
         if fold not in self._retrievers:
-            fused = self.retriever
+            fused = self.asked
             self._retrievers[fold] = fused.weighed_on(others) if isinstance(fused, Fused) else fused
         return Cascade(self._retrievers[fold], self._rankers.get(fold), config=self.config)
 

@@ -67,6 +67,8 @@ def recommended_with_reasons(model: Any, samples: Samples, reasons: Reasons, *, 
     for place, row in enumerate((row for row in rows if row >= 0), start=1):
         lines.append(f"  {place}. {plain(one.dataset.catalogue.titles[row])}")
         for reason in reasons.reasons(history, row, sample.user, most=most):
-            lines.append(f"     {reason.text}")
-            claims += checker.claims(reason.text, history, row, sample.user)
+            found = checker.claims(reason.text, history, row, sample.user)
+            claims += found
+            if num_true(found) == len(found):  # what claims something false is not shown
+                lines.append(f"     {reason.text}")
     return "\n".join([*lines, f"  claims: checked {len(claims)}, true {num_true(claims)}", ""])

@@ -3,6 +3,7 @@
 Shape legend: B requests, I items of the catalogue.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,11 @@ class Remembered(DenseRetriever[Any]):
         if not keys:
             return np.zeros((0, len(self.catalogue)), np.float32)
         return np.stack([found[key] if key in found else self._kept[key] for key in keys])
+
+
+def remembering(parts: Mapping[str, Any]) -> dict[str, Remembered]:
+    """Return retrievers, by name, that remember what these say."""
+    return {name: part if isinstance(part, Remembered) else Remembered(part) for name, part in parts.items()}
 
 
 def _key(history: History) -> bytes:

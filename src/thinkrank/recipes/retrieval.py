@@ -39,7 +39,7 @@ from thinkrank.recipes.layers import PRESET, Layers, TrainingSettings, merge
 from thinkrank.recipes.own import StageClass, with_places
 from thinkrank.recipes.presets import Preset, preset_tables
 from thinkrank.recipes.reader import READER, reader_of
-from thinkrank.recipes.remembered import Remembered
+from thinkrank.recipes.remembered import remembering
 from thinkrank.recipes.sizing import sized
 from thinkrank.report import Report
 from thinkrank.retrieve import (
@@ -246,7 +246,7 @@ class RetrievalRecipe:
         reader = reader_of(model)
         device = "auto" if chosen else str(reader.backbone.device)
         names = (*REFERENCES, SASREC) if options.sasrec else REFERENCES
-        parts = {name: Remembered(part) for name, part in model.parts.items()} if isinstance(model, Fused) else {}
+        parts = remembering(model.parts) if isinstance(model, Fused) else {}
         missing = [name for name in names if name not in parts]
         fitted = fitted_baselines(split, missing, seed=self.seed(settings), device=device, progress=progress)
         systems: dict[str, Retriever] = {**{name: part for name, part in parts.items() if name != READER}, **fitted}

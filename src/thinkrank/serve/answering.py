@@ -152,13 +152,14 @@ def _told(job: Job, found: Recommendation, row: int) -> schemas.RecommendRespons
     ranking = found.ranking
     items = [int(item) for item in ranking.items_BK[row] if item >= 0]
     written = () if ranking.reasons is None else ranking.reasons[row]
+    slate = set(found.stages["rerank"].items_BK[row].tolist()) if "rerank" in found.stages else set()
     told = []
     for place, item in enumerate(items):
         reasons = [_counted(ask, item, without)] if ask.request.reasons else []
         if place < len(written) and written[place].text:
             reasons.insert(0, _written(ask, written[place], item, without))
         latent = {}
-        if ranking.latent is not None:
+        if ranking.latent is not None and item in slate:
             latent = {
                 "entropy_before": _finite(ranking.latent.entropies_before_BK[row, place]),
                 "entropy_after": _finite(ranking.latent.entropies_after_BK[row, place]),

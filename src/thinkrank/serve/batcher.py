@@ -43,7 +43,7 @@ class Job:
         ask: the question.
         kind: jobs of one kind can be answered in one call; None for a job that is written for.
         deadline: of `time.monotonic`, after which nobody waits.
-        wrote: is told the place of a prompt and the text written for it.
+        wrote: is told the place of a prompt and the text written for it; None where nobody reads along.
         future: the answer.
         gone: set when nobody waits any more.
         began: when it was taken from the queue; of `time.monotonic`.
@@ -53,7 +53,7 @@ class Job:
     ask: Any
     kind: Hashable = None
     deadline: float = math.inf
-    wrote: Callable[[int, str], None] = lambda place, text: None
+    wrote: Callable[[int, str], None] | None = None
     future: "Future[Any]" = field(default_factory=Future)
     gone: threading.Event = field(default_factory=threading.Event)
     asked: float = field(default_factory=time.monotonic)

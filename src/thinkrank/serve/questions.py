@@ -68,7 +68,7 @@ def submitted(
     seconds = state.options.deadline_seconds
     seconds = seconds if timeout_ms is None else min(seconds, timeout_ms / 1000)
     job = Job(ask, ask.kind, time.monotonic() + seconds)
-    job.wrote = wrote or job.wrote
+    job.wrote = wrote
     facts = request.state.facts
     if isinstance(ask, Ask):
         facts |= {"k": ask.request.k, "events": len(ask.history), "think": ask.request.think}

@@ -104,6 +104,25 @@ def test_prompts_that_go_on_from_others_are_read_from_there(architecture):
     assert states.tokens_kept == kept  # what one writer read is nothing to another
 
 
+def test_one_that_waits_lets_many_go_on_for_a_few_tokens(backbone):
+    engine, calls = JoiningEngine(backbone), []
+    step, asker = engine._step, threading.Thread(target=lambda: engine.sample(PrefixTree.rows([[9, 10]]), GREEDY))
+
+    def counted(writer):
+        step(writer)
+        calls.append(len(engine._jobs))
+        if len(calls) == 1:
+            asker.start()
+            while not engine._waiting:
+                time.sleep(0.001)
+
+    engine._step = counted
+    many = PrefixTree.rows([[5 + n, 6, 7] for n in range(8)])
+    engine.sample(many, GenerationOptions(max_new_tokens=12, temperature=1.0))
+    asker.join()
+    assert 2 <= calls.index(2) <= 5
+
+
 def test_what_is_shown_piece_by_piece_is_the_text(backbone):
     engine, pieces = JoiningEngine(backbone, max_kept=8), {}
     (free,) = engine.sample(PrefixTree.rows([[5, 6, 7, 8]]), GREEDY)[0]

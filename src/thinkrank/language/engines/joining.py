@@ -31,6 +31,9 @@ from thinkrank.language.packing import PrefixKV
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.text import encode_text
 
+_PATIENCE = 4
+"""Tokens for which a few calls that wait let many go on: whenever one joins, the keys and values of all are copied."""
+
 
 class CancelledError(Exception):
     """Tell that whoever asked has gone, so that nothing more is written for him."""
@@ -42,13 +45,13 @@ class Watch:
 
     Attributes:
         wrote: is told the place of a prompt among those of the call, and the text that it grew by. It is called from
-            the thread that writes, and must be quick.
+            the thread that writes, and must be quick. None where nobody reads along, which spares the decoding.
         gone: tells whether nobody waits for the text any more.
         given: text to take as the completion of a call for one prompt, in place of writing one; None to write.
         changes: settings of the decoding that are others than the call's.
     """
 
-    wrote: Callable[[int, str], None] = lambda place, text: None
+    wrote: Callable[[int, str], None] | None = None
     gone: Callable[[], bool] = lambda: False
     given: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -67,7 +70,8 @@ class _JobRow(_Row):
 
     def tell(self) -> None:
         """Show what is certain: neither half a character, nor what may become the stop."""
-        if self.job.watch is None or self.place is None:
+        wrote = None if self.job.watch is None else self.job.watch.wrote
+        if wrote is None or self.place is None:
             return
         text = self.text if self.finish_reason == "closed" else decode(self.backbone, self.ids[: self.num_before_stop])
         if self.finish_reason is None:
@@ -75,7 +79,7 @@ class _JobRow(_Row):
             stop = self.stop or ""
             text = text[: len(text) - max((n for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)]
         if len(text) > self.shown:
-            self.job.watch.wrote(self.place, text[self.shown :])
+            wrote(self.place, text[self.shown :])
             self.shown = len(text)
 
 
@@ -106,7 +110,8 @@ class JoiningEngine(TransformersEngine):
     """Engine whose calls, from any number of threads, are written together.
 
     One of the waiting threads writes for all; when its own text is done another one goes on. A call joins at the next
-    token, unless another writer is at work. Texts that were written are kept, and returned again for the same call.
+    token, or a few tokens later together with others where many are at work, unless another writer is. Texts that were
+    written are kept, and returned again for the same call.
 
     Args:
         backbone: the model, with the adapter of the writer "trained" if there is one. Its weights no longer change.
@@ -138,6 +143,8 @@ class JoiningEngine(TransformersEngine):
         self._rows: list[_JobRow] = []
         self._memory: KVCache | None = None
         self._replanted = False
+        self._since = 0
+        """Tokens that were written since the last call joined."""
 
     @property
     def num_writing(self) -> int:
@@ -168,7 +175,7 @@ class JoiningEngine(TransformersEngine):
             return [[_given(self.backbone, watch.given, options.max_new_tokens)]]
         key = (prompts.ids, prompts.parents, options, writer, num_samples, stop, tuple(suffix), seeds)
         if (kept := self._remembered(key)) is not None:
-            if watch is not None:
+            if watch is not None and watch.wrote is not None:
                 for place, samples in enumerate(kept):
                     watch.wrote(place, samples[0].text)
             return kept
@@ -283,12 +290,13 @@ class JoiningEngine(TransformersEngine):
         clock = time.perf_counter()
         self._dismiss()
         going = [row for row in self._rows if row.feed]
-        joining = self._joining(going, writer)
-        if joining or self._replanted or len(going) * 8 <= len(self._rows) * 7:
+        shrinks = len(going) * 8 <= len(self._rows) * 7
+        joining = self._joining(going, writer) if shrinks or self._may_join(len(going)) else []
+        if joining or self._replanted or shrinks:
             if not going and not joining:
                 self._clear()
                 return
-            self._replanted = False
+            self._replanted, self._since = False, 0
             kept = [index for index, row in enumerate(self._rows) if row.feed]
             assert self._memory is not None  # noqa: S101 - made for the first row that joined
             states_JD = self._memory.rebuild(kept, [row.job.first + row.leaf for row in joining])
@@ -297,6 +305,7 @@ class JoiningEngine(TransformersEngine):
             self._choose(joining, states_JD)
         else:
             assert self._memory is not None  # noqa: S101
+            self._since += 1
             states_RD = self._memory.read(*zip(*(row.next_read() for row in self._rows), strict=True))
             fresh = [i for i, row in enumerate(self._rows) if row.arrived(states_RD[i])]
             self._choose([self._rows[i] for i in fresh], states_RD[fresh])
@@ -304,6 +313,10 @@ class JoiningEngine(TransformersEngine):
         for row in self._rows:
             row.seconds += seconds
         self._count([row for row in (*going, *joining) if not row.feed])
+
+    def _may_join(self, going: int) -> bool:
+        """Tell whether it is worth to stop for those that wait: they are many, nobody else writes, or it is time."""
+        return going <= _PATIENCE * len(self._waiting) or self._since >= _PATIENCE
 
     def _count(self, ended: Sequence[_JobRow]) -> None:
         """Tell the calls whose last row has ended."""
