@@ -152,8 +152,8 @@ def test_language_models_rank_and_a_list_writer_writes_from_training_to_the_serv
     config = R2RankConfig(backbone="tiny", dtype="float32", thought=thought)
     R2Rank.create(config, catalogue, seed=1, device="cpu").save_pretrained(tmp_path / "ranker")
     few = {"evaluator": 2, "warm_start": 2, "reinforce": 1}
-    stages = {"samples": 24, "folds": 2, "rank": str(tmp_path / "ranker"), "rerank": "eglr", "eglr": few}
-    given = {**SMALL, "stages": stages, "cascade": {"candidates": 5, "slate": 4}}
+    stages = {"samples": 60, "folds": 2, "rank": str(tmp_path / "ranker"), "rerank": "eglr", "eglr": few}
+    given = {**SMALL, "stages": stages, "cascade": {"candidates": 10, "slate": 8}}
     settings = cascade_settings(Preset.thinkrank, Layers(tables=[data, given]))
     _, trained = train(RECIPE, settings, tmp_path / "run", device="cpu")
     assert {"rank", "rerank"} <= {*trained.config.gains}

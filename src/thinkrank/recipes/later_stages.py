@@ -17,6 +17,7 @@ from thinkrank.cascade.gate import entropies, threshold_for
 from thinkrank.cascade.gathering import picked_candidates
 from thinkrank.cascade.order import own_scores
 from thinkrank.data import ImpressionDataset, Samples, Split
+from thinkrank.errors import ThinkrankError
 from thinkrank.evidence import Crowd
 from thinkrank.options import Options
 from thinkrank.pretrained import KINDS, imported, load
@@ -167,6 +168,11 @@ class Building:
     def _writer(self, lists: ImpressionDataset) -> EGLR:
         """Train EGLR on lists: its evaluator, then its generator, first on clicks and then for what it writes."""
         steps, seed, split = self.options.eglr, self.options.seed, lists.split(_HELD_OUT, 0.0)
+        if not len(split.valid):
+            raise ThinkrankError(
+                f"stages.rerank=eglr: {len(lists)} lists that hold what was taken are too few to learn from: raise "
+                "stages.samples or cascade.candidates"
+            )
         model = EGLR.create(EGLRConfig(), split.train, seed=seed, device=self.device)
         for options in (
             EvaluatorTrainerOptions(steps=steps.evaluator, seed=seed),
