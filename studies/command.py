@@ -24,6 +24,9 @@ def main(description: str | None, results: Path, study: type[Study]) -> None:
     parser.add_argument("--path", help="file or folder of the data, where the source has none of its own")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where trainings are kept")
     parser.add_argument("--results", type=Path, default=results, help="where result files are read and written")
+    parser.add_argument(
+        "--set", action="append", metavar="KEY=VALUE", help="one setting, such as model.backbone=FOLDER"
+    )
     arguments = parser.parse_args()
     logger = logging.getLogger("thinkrank")
     logger.addHandler(logging.StreamHandler(sys.stdout))
@@ -31,7 +34,8 @@ def main(description: str | None, results: Path, study: type[Study]) -> None:
     sys.path.append(str(Path.cwd()))  # a stage of your own may lie there
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     try:
-        opened = study(arguments.study, arguments.runs, path=arguments.path, progress=console_progress)
+        changes = arguments.set or ()
+        opened = study(arguments.study, arguments.runs, path=arguments.path, changes=changes, progress=console_progress)
         run_study(opened, arguments.results, arms=arguments.arm, seeds=arguments.seed)
     except ThinkrankError as error:
         sys.exit(str(error))

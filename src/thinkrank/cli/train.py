@@ -48,6 +48,7 @@ def retrieve(
     repeats: options.Repeats = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
+    ranks: options.Ranks = 1,
     json_output: options.Json = False,
 ) -> None:
     """Train R²ec, which reads item texts, and combine it with models that count and one that compares texts.
@@ -81,7 +82,7 @@ def retrieve(
             "--minutes bounds R²ec's training without thoughts, and this run has another: "
             "set training.max_minutes and recpo.max_minutes by --set"
         )
-    _train(RECIPE, settings, out, device, dry_run=dry_run, json_output=json_output)
+    _train(RECIPE, settings, out, device, dry_run=dry_run, ranks=ranks, json_output=json_output)
 
 
 @app.command()
@@ -99,6 +100,7 @@ def rank(
     repeats: options.Repeats = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
+    ranks: options.Ranks = 1,
     json_output: options.Json = False,
 ) -> None:
     """Train R2Rank: example thoughts by a teacher, a supervised phase on them, then the reward of lists.
@@ -118,7 +120,7 @@ def rank(
     )
     if candidates is not None:
         given = replace(given, tables=[*given.tables, {"candidates": {"file": str(candidates)}}])
-    _train(RECIPE, rank_settings(given), out, device, dry_run=dry_run, json_output=json_output)
+    _train(RECIPE, rank_settings(given), out, device, dry_run=dry_run, ranks=ranks, json_output=json_output)
 
 
 @app.command()
@@ -134,6 +136,7 @@ def rerank(
     on_bad: options.OnBad = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
+    ranks: options.Ranks = 1,
     json_output: options.Json = False,
 ) -> None:
     """Train EGLR on displayed lists: the evaluator, the generator's warm start, then reinforcement with thinking.
@@ -149,7 +152,7 @@ def rerank(
         from thinkrank.recipes.reranking import RECIPE, rerank_settings
 
     given = options.layers(source, path, option, config, assignments, on_bad=on_bad)
-    _train(RECIPE, rerank_settings(given), out, device, dry_run=dry_run, json_output=json_output)
+    _train(RECIPE, rerank_settings(given), out, device, dry_run=dry_run, ranks=ranks, json_output=json_output)
 
 
 @app.command()
@@ -177,6 +180,7 @@ def cascade(
     repeats: options.Repeats = None,
     device: options.Device = "auto",
     dry_run: options.DryRun = False,
+    ranks: options.Ranks = 1,
     json_output: options.Json = False,
 ) -> None:
     """Train a retriever as `train retrieve` does, then a ranker that weighs evidence on what it finds.
@@ -202,16 +206,26 @@ def cascade(
     given = options.layers(
         source, path, option, config, assignments, filters=filters, split=split, on_bad=on_bad, repeats=repeats
     )
-    _train(RECIPE, cascade_settings(Preset(preset), given), out, device, dry_run=dry_run, json_output=json_output)
+    _train(
+        RECIPE,
+        cascade_settings(Preset(preset), given),
+        out,
+        device,
+        dry_run=dry_run,
+        ranks=ranks,
+        json_output=json_output,
+    )
 
 
-def _train(recipe: "Recipe", settings: Any, out: Path, device: str, *, dry_run: bool, json_output: bool) -> None:
+def _train(
+    recipe: "Recipe", settings: Any, out: Path, device: str, *, dry_run: bool, ranks: int, json_output: bool
+) -> None:
     """Train, write the report unless a finished run has one, and say how good it is and where things are."""
     from thinkrank.recipes.base import MODEL, is_trained, validations_of
     from thinkrank.recipes.evaluation import report_training
 
     if dry_run:
-        _show_plan(recipe, settings, device)
+        _show_plan(recipe, settings, device, ranks, json_output=json_output)
         return
     report = out / "report.html"
     is_reported = is_trained(out) and report.is_file()
@@ -232,13 +246,16 @@ def _train(recipe: "Recipe", settings: Any, out: Path, device: str, *, dry_run: 
     sys.stdout.write(f"the model is in {out / MODEL}\nreport: {report}\n")
 
 
-def _show_plan(recipe: "Recipe", settings: Any, device: str) -> None:
+def _show_plan(recipe: "Recipe", settings: Any, device: str, ranks: int, *, json_output: bool) -> None:
     """Print what a run would be: its settings on stdout, so that --config takes them, and the plan on stderr."""
     from thinkrank.recipes.layers import toml_of
     from thinkrank.recipes.running import planned
 
     with console_progress("reading the data", 0):
         split = settings.data.load_split()
-    settings, plan = planned(recipe, settings, split, device=device, progress=console_progress)
-    sys.stdout.write(toml_of(settings))
-    sys.stderr.write(f"{plan}\nnothing was written: --dry-run\n")
+    plan = planned(recipe, settings, split, device=device, ranks=ranks, progress=console_progress)
+    if json_output:
+        tables.print_json({"settings": plan.settings.model_dump(mode="json"), "plan": plan.figures})
+    else:
+        sys.stdout.write(toml_of(plan.settings))
+    sys.stderr.write(f"{plan.text}\nnothing was written: --dry-run\n")

@@ -20,6 +20,7 @@ from thinkrank.metrics import ndcg, relevance_from_ranks
 from thinkrank.options import Options
 from thinkrank.retrieve import ALS, EASE, GRU4Rec, ItemKNN, Popularity, SASRec, TextCosine, train_sequential
 from thinkrank.retrieve.base import DenseRetriever
+from thinkrank.retrieve.item_item import ItemItem
 from thinkrank.training import Progress, UnsavedRun, no_progress
 
 POPULARITY, ITEM_KNN, EASE_R, SASREC = "popularity", "item-kNN", "EASE", "SASRec"
@@ -97,6 +98,12 @@ SYSTEMS = {
     )
 }
 """Every system, those that need the least time first."""
+
+
+def crowd_bytes(names: Sequence[str], num_items: int) -> int:
+    """Return about what fitted systems take on the disk: weights between all items, or at most 384 numbers of each."""
+    pairs = [issubclass(SYSTEMS[name].kind, ItemItem) for name in names]
+    return sum(4 * num_items * (num_items if of_pairs else 384) for of_pairs in pairs)
 
 
 class Trial(Options):

@@ -34,11 +34,15 @@ class Plan:
         counts: of the data, in words.
         measured: costs of the trainings that could be measured, by their titles.
         finishing: what follows the trainings, by the titles that its progress has.
+        saved: bytes of the model; 0 where nobody looked.
+        ranks: processes that share each step evenly.
     """
 
     counts: str
     measured: Mapping[str, Measured]
     finishing: Mapping[str, Expected] = field(default_factory=dict)
+    saved: int = 0
+    ranks: int = 1
 
     def pieces(self, phases: Sequence[Phase]) -> dict[str, Expected]:
         """Return the pieces of work that the run is, by the titles that its progress has.
@@ -68,7 +72,31 @@ class Plan:
         whole = sum(piece.seconds() for piece in pieces.values())
         if not pieces:
             return self.counts
-        return " · ".join([*parts, f"about {duration(whole)}, {memory() / 1e9:.1f} GB"])
+        if not self.saved:
+            return " · ".join([*parts, f"about {duration(whole)}, {memory() / 1e9:.1f} GB"])
+        figures = self.figures(phases)
+        each = f" for each of {self.ranks} ranks" if self.ranks > 1 else ""
+        return " · ".join(
+            [
+                *parts,
+                f"about {duration(whole)} ({figures['hours']:.2f} h)",
+                f"{figures['tokens']:,.0f} tokens{each}",
+                f"{figures['device_bytes'] / 1e9:.1f} GB of memory{each}",
+                f"{figures['disk_bytes'] / 1e6:,.1f} MB on disk",
+            ]
+        )
+
+    def figures(self, phases: Sequence[Phase]) -> dict[str, float]:
+        """Return hours, bytes on the device, on disk, and the tokens of all steps, those of each rank."""
+        known = [(phase, self.measured[phase.title]) for phase in phases if phase.title in self.measured]
+        figures = {
+            "ranks": self.ranks,
+            "hours": sum(piece.seconds() for piece in self.pieces(phases).values()) / 3600,
+            "tokens": sum(measured.tokens * _steps(phase, measured) for phase, measured in known),
+            "device_bytes": memory(),
+            "disk_bytes": self.saved + sum(measured.checkpoint for _, measured in known),
+        }
+        return {name: float(value) for name, value in figures.items()}
 
 
 def work_title(phase: Phase) -> str:
@@ -76,16 +104,29 @@ def work_title(phase: Phase) -> str:
     return phase.title if phase.title[1:] != phase.title[1:].lower() else phase.title.lower()
 
 
+def _steps(phase: Phase, measured: Measured) -> float:
+    """Count the steps of a training, those that its time leaves."""
+    piece = measured.expected(work_title(phase), _training(phase))[work_title(phase)]
+    return piece.seconds() / piece.rate
+
+
 def _training(phase: Phase) -> TrainerOptions:
     """Return how a phase trains; a class of the user's own has no options that could be foreseen."""
     return cast(TrainerOptions, phase.options)
 
 
-def rehearsed(phases: Sequence[Phase], model: Any) -> dict[str, Measured]:
-    """Measure trainings of a model that is left as it was; one that needs what an earlier one makes is left out."""
+def rehearsed(phases: Sequence[Phase], model: Any, seconds: float = 0.0) -> dict[str, Measured]:
+    """Measure trainings of a model that is left as it was; one that needs what an earlier one makes is left out.
+
+    Args:
+        phases: the trainings.
+        model: that they begin with.
+        seconds: that the steps of each may take; with 0 there are one or two.
+    """
     found = {}
     for phase in phases:
         run = Rehearsal()
+        run.seconds = seconds
         with tempfile.TemporaryDirectory() as folder, quiet():
             run.folder = Path(folder)
             with contextlib.suppress(ThinkrankError):  # what is wrong is told when the training begins
@@ -118,6 +159,13 @@ def counts_of(settings: Any, split: Any) -> str:
         return f"{len(train):,} lists, {len(train.catalogue):,} {noun}s"
     users = len(np.unique(train.users))
     return f"{users:,} users, {len(dataset.catalogue):,} {noun}s, {len(train):,} examples"
+
+
+def saved_bytes(model: Any) -> int:
+    """Save a model for a moment, and return the bytes that it takes."""
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        model.save_pretrained(Path(folder))
+        return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
 
 
 def memory() -> float:

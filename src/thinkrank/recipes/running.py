@@ -4,9 +4,9 @@ run, model = train(retrieval.RECIPE, settings, "runs/mine", progress=console_pro
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from thinkrank.distributed.world import SINGLE, World
 from thinkrank.pretrained import CONFIG_FILE
 from thinkrank.recipes import own
 from thinkrank.recipes.base import MODEL, Phase, Recipe, is_trained, load_model, notices_of, phases_of
+from thinkrank.recipes.baselines import crowd_bytes
 from thinkrank.recipes.layers import resumed, run_config
-from thinkrank.recipes.plan import Plan, counts_of, lean, rehearsed, work_title
+from thinkrank.recipes.plan import Plan, counts_of, lean, rehearsed, saved_bytes, work_title
 from thinkrank.training import Progress, Run, no_progress
 from thinkrank.training.lock import locked
 from thinkrank.training.progress import estimated, retitled
@@ -63,21 +64,52 @@ def train(
         return work.trained(folder, measure=measure)
 
 
+@dataclass(frozen=True)
+class Planned:
+    """Hold what a run would be.
+
+    Attributes:
+        settings: complete.
+        text: the plan in one line.
+        figures: hours, tokens, bytes on the device and on disk, for each of the ranks; empty if nothing was measured.
+    """
+
+    settings: Any
+    text: str
+    figures: Mapping[str, float]
+
+
 def planned(
-    recipe: Recipe, settings: Any, split: Any, *, device: str = "auto", progress: Progress = no_progress
-) -> tuple[Any, str]:
-    """Return the settings that a run would have, complete, and its plan in one line; nothing is written.
+    recipe: Recipe,
+    settings: Any,
+    split: Any,
+    *,
+    device: str = "auto",
+    ranks: int = 1,
+    seconds: float = 20.0,
+    progress: Progress = no_progress,
+) -> Planned:
+    """Measure steps and validations, and tell what a run would be; nothing is written.
 
     Args:
         recipe: of the stage.
         settings: of the run.
         split: the data of the settings.
         device: auto, cpu, cuda, cuda:1 or mps.
+        ranks: processes that would share every step, each as fast as this one.
+        seconds: that steps of each training may take; one step at least is made.
         progress: how to show the work.
     """
     work = _Work(recipe, settings, None, split, device, SINGLE, progress)
-    plan = work.measured(work.begun())
-    return work.settings, plan.told(work.phases)
+    model = work.begun()
+    plan = work.measured(model, seconds)
+    if not plan.measured:
+        return Planned(work.settings, plan.told(work.phases), {})
+    crowd = getattr(work.settings, "crowd", ())
+    saved = saved_bytes(model) + (crowd_bytes(crowd, len(split.dataset.catalogue)) if crowd else 0)
+    shared = {title: measured.shared(ranks) for title, measured in plan.measured.items()}
+    plan = replace(plan, measured=shared, saved=saved, ranks=ranks)
+    return Planned(work.settings, plan.told(work.phases), plan.figures(work.phases))
 
 
 @dataclass
@@ -122,12 +154,12 @@ class _Work:
         with self.progress(LOADING, 0):
             return self.recipe.create(self.settings, self.split, device=self.device, progress=self.progress)
 
-    def measured(self, model: Any) -> Plan:
+    def measured(self, model: Any, seconds: float = 0.0) -> Plan:
         """Measure the trainings, and choose validations that are worth their time."""
         if self.settings.stage_class is not None:
             return Plan(counts_of(self.settings, self.split), {})
         with self.progress(MEASURING, 0):
-            found = rehearsed(self.phases, model)
+            found = rehearsed(self.phases, model, seconds)
             self.settings = lean(self.settings, self.phases, found)
             finishing = self.recipe.finishing(self.settings, self.split)
         return Plan(counts_of(self.settings, self.split), found, finishing)

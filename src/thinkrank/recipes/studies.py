@@ -26,7 +26,7 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate.study_tables import study_notes
 from thinkrank.pretrained import CONFIG_FILE
 from thinkrank.recipes.base import MODEL, kept_step
-from thinkrank.recipes.layers import read_toml
+from thinkrank.recipes.layers import merge, parse_assignment, read_toml
 from thinkrank.training import Progress, Run, no_progress
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Study(ABC):
         file: the study.
         runs: where trainings are kept; each study has a folder in it.
         path: of the data, where the source has none of its own; None as the file says.
+        changes: single settings that are laid over the file's, each `a.b=value`.
         progress: how to show the work.
 
     Attributes:
@@ -58,8 +59,21 @@ class Study(ABC):
     group: ClassVar[str] = ""
     """Folder inside `runs` of all studies like this one."""
 
-    def __init__(self, file: Path, runs: Path, *, path: str | None = None, progress: Progress = no_progress) -> None:
+    def __init__(
+        self,
+        file: Path,
+        runs: Path,
+        *,
+        path: str | None = None,
+        changes: Iterable[str] = (),
+        progress: Progress = no_progress,
+    ) -> None:
         tables = read_toml(file)
+        for dotted, value in map(parse_assignment, changes):
+            over = value
+            for key in reversed(dotted.split(".")):
+                over = {key: over}
+            merge(tables, over)
         if path is not None:
             tables["data"]["path"] = path
         self.name, self.folder, self.progress = file.stem, runs / self.group / file.stem, progress

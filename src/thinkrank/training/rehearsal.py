@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from thinkrank.training.options import TrainerOptions
@@ -26,6 +26,8 @@ class Measured:
         validation: seconds of validating one sample, in every way that validations answer.
         samples: that a validation looks at.
         validates_first: whether there is a validation before the first step.
+        tokens: that language models read and write in a step.
+        checkpoint: bytes of a checkpoint.
     """
 
     step: float
@@ -33,6 +35,8 @@ class Measured:
     validation: float
     samples: int
     validates_first: bool
+    tokens: int = 0
+    checkpoint: int = 0
 
     @property
     def ending(self) -> float:
@@ -42,6 +46,10 @@ class Measured:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for a manifest."""
         return {key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(self).items()}
+
+    def shared(self, ranks: int) -> "Measured":
+        """Return what it costs each of several processes that share every step evenly."""
+        return replace(self, step=self.step / ranks, tokens=round(self.tokens / ranks))
 
     def validations(self, options: TrainerOptions) -> int:
         """Count the validations of a training."""
@@ -97,9 +105,11 @@ class Rehearsal(UnsavedRun):
 
     Attributes:
         measured: what was found.
+        seconds: that steps may take; with 0 there are one or two.
     """
 
     measured: Measured | None = None
+    seconds: float = 0.0
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from thinkrank.distributed.world import SINGLE, World
 from thinkrank.errors import ThinkrankError
+from thinkrank.language.counting import counted_tokens
 from thinkrank.training.checkpoint import latest_checkpoint, write_checkpoint
 from thinkrank.training.optimizer import load_optimizer_tensors, optimizer_tensors
 from thinkrank.training.options import AdapterTrainerOptions, TrainerOptions
@@ -178,17 +179,26 @@ class Trainer(ABC, Generic[OptionsT]):
         """
         kept = {name: tensor.clone() for name, tensor in self.weights().items()}
         chance = torch.get_rng_state()
+        budget = getattr(self.run, "seconds", 0.0)
         try:
             torch.manual_seed(self.options.seed)
-            step = seconds_of(self.step)
-            if step < _QUICK:  # the first one also pays for what is made only once
-                step = seconds_of(self.step)
+            step, count = seconds_of(self.step), 1
+            if step < _QUICK or budget:  # the first one also pays for what is made only once
+                step, count = seconds_of(self.step), 1
+                while step + step / count < budget and count < self.options.steps:
+                    step, count = step + seconds_of(self.step), count + 1
+            with counted_tokens() as read:
+                if budget:  # a step of its own, since counting costs time
+                    self.step()
+            checkpoint = sum(tensor.nbytes for tensor in self.held().values())
+            if self.options.keep == "best":
+                checkpoint += sum(tensor.nbytes for tensor in kept.values())
             encoding = seconds_of(lambda: self.after_step(validates=True))
             samples, seconds = self.rehearse_validation()
         finally:
             self.set_weights(kept)
             torch.set_rng_state(chance)
-        return Measured(step, encoding, seconds, samples, self.validates_first)
+        return Measured(step / count, encoding, seconds, samples, self.validates_first, read.tokens, checkpoint)
 
     def rehearse_validation(self) -> tuple[int, float]:
         """Return how many samples a validation looks at, and the seconds of one; here the whole counts as one."""
@@ -288,18 +298,21 @@ class Trainer(ABC, Generic[OptionsT]):
         """Write a checkpoint, if this process writes and there is a folder to write into."""
         if not self.world.is_first or not self.run.saves:
             return
-        tensors = {
+        self.run.flush()  # a resumed run makes no row again of a step that is behind it
+        extra = self.extra_state()
+        watch = {} if self.watch is None else {"watch": self.watch.state()}
+        state = {**vars(self.counters), **({"extra": extra} if extra else {}), **watch}
+        write_checkpoint(self.run.checkpoints, self.counters.step, self.held(), state)
+
+    def held(self) -> dict[str, Tensor]:
+        """Return every tensor that a checkpoint holds now."""
+        return {
             **{f"now/{name}": tensor for name, tensor in self.weights().items()},
             **{f"best/{name}": tensor for name, tensor in self.best.items()},
             **{f"extra/{name}": tensor for name, tensor in self.extra_tensors().items()},
             **optimizer_tensors(self.optimizer),
             "torch_rng": torch.get_rng_state(),
         }
-        self.run.flush()  # a resumed run makes no row again of a step that is behind it
-        extra = self.extra_state()
-        watch = {} if self.watch is None else {"watch": self.watch.state()}
-        state = {**vars(self.counters), **({"extra": extra} if extra else {}), **watch}
-        write_checkpoint(self.run.checkpoints, self.counters.step, tensors, state)
 
     def log(self, **values: Any) -> None:
         """Add figures to this step's row of the run's log."""
