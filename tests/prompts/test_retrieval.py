@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from thinkrank.data import Catalogue, History
 from thinkrank.language import tiny_backbone
 from thinkrank.prompts.options import PromptOptions
-from thinkrank.prompts.retrieval import Prompts, first_shown
+from thinkrank.prompts.retrieval import Prompts
+from thinkrank.prompts.shown import first_shown
 from thinkrank.recipes.presets import Preset, preset
 
 HOSTILE = [

@@ -8,45 +8,19 @@ objects, so both work for every architecture that goes through transformers' att
 Shape legend: B sequences, H heads, J key-value heads, T tokens, S seen tokens, E head width.
 """
 
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from thinkrank.errors import ThinkrankError
+from thinkrank.language.sight import AttentionPattern as AttentionPattern
 
 IMPLEMENTATION = "thinkrank"
-
-
-@runtime_checkable
-class AttentionPattern(Protocol):
-    """Say what the tokens of one forward pass attend to."""
-
-    def attend(
-        self,
-        layer: int,
-        queries_BHTE: Float[Tensor, "B H T E"],
-        keys_BJTE: Float[Tensor, "B J T E"],
-        values_BJTE: Float[Tensor, "B J T E"],
-        *,
-        scale: float,
-        window: int | None,
-    ) -> Float[Tensor, "B H T E"]:
-        """Mix the values.
-
-        Args:
-            layer: index of the decoder layer.
-            queries_BHTE: one query per token and head.
-            keys_BJTE: H / J queries share a key.
-            values_BJTE: as the keys.
-            scale: factor on the dot products.
-            window: a token sees itself and the `window - 1` tokens before it; None is no limit.
-        """
-        ...
 
 
 def _attention(

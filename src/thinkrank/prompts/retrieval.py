@@ -8,6 +8,7 @@ from thinkrank.language import Backbone, Prompt
 from thinkrank.prompts.history import HistoryTexts
 from thinkrank.prompts.marks import marks_of
 from thinkrank.prompts.options import PromptOptions
+from thinkrank.prompts.shown import first_shown
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,6 @@ class UserPrompt:
 
     prompt: Prompt
     line_ends: tuple[int, ...]
-
-
-def first_shown(length: int, shown: int, step: int) -> int:
-    """Return the first event shown of the newest ones: the first that stands at a multiple of `step`.
-
-    The newest event is always shown.
-    """
-    first = length - shown
-    return min(-(-first // step) * step, max(0, length - 1)) if first else 0
 
 
 class Prompts:
@@ -61,8 +53,8 @@ class Prompts:
         if self._items is not None:
             shown = history[first_shown(len(history), len(shown), self.options.history_step) :]
             marks = marks_of(shown, self.options.marks).tolist()
-            ids = [*self._beginning, *self._items.ids(shown.items.tolist(), marks)]
-            line_ends = list(range(len(self._beginning), len(ids)))
+            ids = [*self.beginning, *self._items.ids(shown.items.tolist(), marks)]
+            line_ends = list(range(len(self.beginning), len(ids)))
         else:
             ids, line_ends = [*frame.before, *self._texts.opening_ids], []
             for line in self._texts.lines(shown):
@@ -80,10 +72,10 @@ class Prompts:
         user = self.user(history)
         if not self.answers_at_lines:
             return self.close(user.prompt)
-        return Prompt.given(list(user.prompt.ids[: len(self._beginning) + len(user.line_ends)]))
+        return Prompt.given(list(user.prompt.ids[: len(self.beginning) + len(user.line_ends)]))
 
     @property
-    def _beginning(self) -> tuple[int, ...]:
+    def beginning(self) -> tuple[int, ...]:
         """Return the token that every sequence of the model begins with."""
         return self._texts.frame.before[:1]
 
@@ -100,4 +92,4 @@ class Prompts:
         frame, shown = self._texts.frame, [*self._item_opening, *self._texts.item(row)]
         if self.options.item_in_chat:
             return self.close(Prompt.given([*frame.before, *shown, *frame.after]))
-        return self.close(Prompt.given([*self._beginning, *shown]))
+        return self.close(Prompt.given([*self.beginning, *shown]))

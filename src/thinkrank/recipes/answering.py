@@ -109,7 +109,7 @@ def recommend(
     if begin is not None:
         begin(Asked(past, catalogue, run.window))
     mode = run.mode(think)
-    model = run.load(device)
+    model = run.load(device, for_one=True)
     leave_out = run.filters(filter_seen)
     ranking = model.retrieve(requests, k, filter_seen=leave_out, **_ways(run, model, mode, think, temperature))
     return Recommended(_checked(ranking, model, catalogue, [past]), past, catalogue, run.window, mode)

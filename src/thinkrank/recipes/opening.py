@@ -128,8 +128,12 @@ class Opened:
         better = after > without
         return Mode(better, f"validation NDCG@10 {after:.4f} with a thought, {without:.4f} without")
 
-    def load(self, device: str = "auto") -> Any:
+    def load(self, device: str = "auto", *, for_one: bool = False) -> Any:
         """Load the model.
+
+        Args:
+            device: auto, cpu, cuda, cuda:1 or mps.
+            for_one: it answers one question without a thought: a late reader is then loaded without transformers.
 
         Raises:
             ThinkrankError: if it cannot be asked so.
@@ -143,10 +147,17 @@ class Opened:
             from thinkrank.recipes import own
 
             return own.load(validated(own.StageClass, chosen), self.verb, self.saved, device)
-        model = load(self.saved, device=device)
+        model = load(self.saved, device=device, **(self._light(device) if for_one and self.kind == "fused" else {}))
         if not hasattr(model, self.verb):
             raise ThinkrankError(f"{self.folder} holds no {_NOUNS[self.verb]}, but a {type(model).__name__}")
         return model
+
+    def _light(self, device: str) -> dict[str, Any]:
+        """Return what a fused retriever is loaded with, where its late reader needs no transformers."""
+        from thinkrank.devices import named_device
+        from thinkrank.retrieve.r2ec.late import late_parts
+
+        return {"parts": late_parts(self.saved)} if named_device(device).type == "cpu" else {}
 
     def counted_reasons(self, path: str | None, catalogue: Catalogue) -> Callable[[Ranking, Requests], pl.DataFrame]:
         """Count the run's train part, to say beside each item what speaks for it.

@@ -37,7 +37,7 @@ from thinkrank.retrieve.fusion_weights import conditional_logit, sharpened
 from thinkrank.stages.checks import checked_candidates
 from thinkrank.stages.order import mask_seen, target_ranks
 
-_PARTS = "parts"
+PARTS = "parts"
 _MOST_CELLS = 100_000_000
 """Numbers that learning holds at most; fewer samples are looked at where the catalogue is large."""
 _KINDS = 3
@@ -265,7 +265,7 @@ class Fused(DenseRetriever[FusedConfig]):
         """
         self._known()
         for number, part in enumerate(self.parts.values()):
-            part.save_pretrained(Path(folder) / _PARTS / str(number))
+            part.save_pretrained(Path(folder) / PARTS / str(number))
         super().save_pretrained(folder)
 
     @classmethod
@@ -285,7 +285,7 @@ class Fused(DenseRetriever[FusedConfig]):
         folder, given = local_folder(where), dict(parts or {})
         config = read_config(folder, cls.kind, cls.config_class)
         known = {
-            name: given[name] if name in given else load(folder / _PARTS / str(number), device=device)
+            name: given[name] if name in given else load(folder / PARTS / str(number), device=device)
             for number, name in enumerate(config.parts)
         }
         model = cls(known, config)

@@ -14,6 +14,8 @@ from torch import Tensor
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import Backbone, LoraOptions
 from thinkrank.language.item_tokens import ItemTokens
+from thinkrank.language.packing import Packing
+from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.reading import read_above, read_all, read_below
 from thinkrank.prompts.marks import Mark, num_marks
 from thinkrank.prompts.retrieval import Prompts
@@ -57,6 +59,13 @@ class ItemTexts:
         """Read the state at the last token of some catalogue rows, where the lower layers end."""
         width = self._backbone.hidden_size
         return torch.stack([states[-1] for states in self.below(rows)]) if rows else torch.empty(0, width)
+
+    def beginning(self) -> Float[Tensor, "D"]:
+        """Read the token that every sequence begins with, in fp32, where the lower layers end."""
+        packing = Packing(PrefixTree.rows([self._prompts.beginning]), self._backbone.device)
+        with self._backbone.exact(), torch.no_grad():
+            below_1TD = self._backbone.halves.below(packing.ids_T[None], packing.positions_T[None], packing)
+        return below_1TD[0, 0].float()
 
     def below(self, rows: Sequence[int]) -> list[Float[Tensor, "_ D"]]:
         """Return what the lower layers say of every token of some rows' texts; kept as far as the memory goes."""

@@ -16,7 +16,8 @@ from thinkrank.retrieve.item_table import ItemTable
 from thinkrank.retrieve.r2ec.card import model_card
 from thinkrank.retrieve.r2ec.config import R2ecConfig
 from thinkrank.retrieve.r2ec.head import RetrievalHead
-from thinkrank.retrieve.r2ec.item_texts import with_kept_item_tokens
+from thinkrank.retrieve.r2ec.item_texts import ItemTexts, with_kept_item_tokens
+from thinkrank.retrieve.r2ec.late import BEGINNING
 
 if TYPE_CHECKING:
     from thinkrank.retrieve.r2ec.model import R2ec
@@ -68,6 +69,7 @@ def save_parts(model: "R2ec", folder: Path, first_items: int) -> None:
         states[_FIRST] = torch.tensor(first_items)
     if model.backbone.items is not None:
         states |= {_ITEMS + name: tensor for name, tensor in model.backbone.items.state_dict().items()}
+        states[BEGINNING] = ItemTexts(model.backbone, model.prompts).beginning()
     if model.latents is not None:
         states |= {_LATENT + name: tensor for name, tensor in model.latents.state_dict().items()}
     write_tensors(folder / _HEAD_FILE, {**model.head.state_dict(), **states})
@@ -91,6 +93,7 @@ def load_parts(folder: Path, config: R2ecConfig, backbone: Backbone | None, devi
         catalogue = Catalogue.load(folder / _CATALOGUE_FILE)
         tensors = load_file(folder / _HEAD_FILE)
         rows_ID, withdrawn_I = tensors.pop(_TABLE), tensors.pop(_WITHDRAWN, None)
+        tensors.pop(BEGINNING, None)  # for who answers without the lower layers
         first_items = int(tensors.pop(_FIRST, torch.tensor(len(catalogue))))
         titles = catalogue.titles[:first_items]
         base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=titles)
