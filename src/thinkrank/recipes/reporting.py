@@ -320,7 +320,11 @@ def some_sets(sets: "CandidateSets", most: int) -> "CandidateSets":
     """Choose some candidate sets, spread evenly over users."""
     rows = spread(sets.samples.users, most)
     return replace(
-        sets, samples=sets.samples.take(rows), items_BN=sets.items_BN[rows], positive_B=sets.positive_B[rows]
+        sets,
+        samples=sets.samples.take(rows),
+        items_BN=sets.items_BN[rows],
+        positive_B=sets.positive_B[rows],
+        scores_BN=None if sets.scores_BN is None else sets.scores_BN[rows],
     )
 
 

@@ -32,9 +32,8 @@ from thinkrank.retrieve.r2ec.head import RetrievalHead
 from thinkrank.retrieve.r2ec.unit_vectors import UnitVectors
 from thinkrank.stages.checks import checked_requests
 
-BEGINNING_FILE = "beginning.safetensors"
-"""What the lower layers say of the token that every sequence begins with."""
 BEGINNING = "beginning_D"
+"""What the lower layers say of the token that every sequence begins with."""
 
 _PLAIN: dict[str, Any] = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
 
@@ -160,10 +159,11 @@ def late_parts(folder: Path) -> dict[str, LateReader]:
 def late_reader(folder: Path) -> LateReader | None:
     """Load a saved R²ec that answers without transformers, on the CPU; None where only `R2ec` can read it.
 
-    That is every R²ec but late readers on a Llama whose files lie here as one file, saved with their beginning.
+    It reads late readers without latent positions on a Llama whose weights lie here in one file, if they were saved with
+    their beginning.
     """
     config = read_config(folder, "r2ec", R2ecConfig)
-    if config.reading != "late" or config.backbone == "tiny" or not (folder / BEGINNING_FILE).is_file():
+    if config.reading != "late" or config.latent.steps or config.backbone == "tiny":
         return None
     place = place_of(config.backbone)
     base = place if isinstance(place, Path) else None
@@ -176,8 +176,10 @@ def late_reader(folder: Path) -> LateReader | None:
         rope = of_base.get("rope_parameters") or {}
         if any(of_base.get(name) != value for name, value in _PLAIN.items()) or rope.get("rope_type") != "default":
             return None
-        tensors = load_file(folder / "head.safetensors") | load_file(folder / BEGINNING_FILE)
-        depth = of_base["num_hidden_layers"] - config.lora.top_layers
+        tensors = load_file(folder / "head.safetensors")
+        if BEGINNING not in tensors:
+            return None
+        depth = of_base["num_hidden_layers"] - (config.lora.top_layers or 0)
         adapter = load_file(folder / "adapter.safetensors")
         above = UpperLlama(base, of_base, depth, adapter, config.lora.alpha / config.lora.rank)
         return LateReader(config, Catalogue.load(folder / "catalogue.parquet"), tensors, above)
