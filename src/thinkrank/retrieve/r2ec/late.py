@@ -159,8 +159,8 @@ def late_parts(folder: Path) -> dict[str, LateReader]:
 def late_reader(folder: Path) -> LateReader | None:
     """Load a saved R²ec that answers without transformers, on the CPU; None where only `R2ec` can read it.
 
-    It reads late readers without latent positions on a Llama whose weights lie here in one file, if they were saved with
-    their beginning.
+    It reads late readers without latent positions on a Llama whose weights lie here in one file, if they were saved
+    with their beginning.
     """
     config = read_config(folder, "r2ec", R2ecConfig)
     if config.reading != "late" or config.latent.steps or config.backbone == "tiny":
