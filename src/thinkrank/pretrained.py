@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG_FILE = "config.json"
-MODEL_FILES = ("*.json", "*.safetensors", "*catalogue.parquet")
+MODEL_FILES = ("*.json", "*.safetensors", "*catalogue.parquet", "*users.parquet")
 """What a saved stage consists of, its card apart; folders of parts included."""
 
 FORMAT = 2

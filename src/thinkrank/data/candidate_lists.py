@@ -86,7 +86,7 @@ class CandidateLists:
         Raises:
             ThinkrankError: if it lacks an item; names the first.
         """
-        known = set(catalogue.ids)
+        known = catalogue.ids
         unknown = next((item for row in self.items for item in row if item not in known), None)
         if unknown is not None:
             near = did_you_mean(unknown, catalogue.ids)

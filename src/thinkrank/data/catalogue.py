@@ -10,6 +10,7 @@ from thinkrank._files import atomic_write
 from thinkrank.data._nearest import did_you_mean, nearest
 from thinkrank.data.reading import spill
 from thinkrank.data.reading.table import reason
+from thinkrank.data.texts import Texts
 from thinkrank.errors import ThinkrankError
 
 TEXT_COLUMNS: dict[str, pl.DataType] = {
@@ -77,9 +78,9 @@ class Catalogue:
             raise ThinkrankError(f"the items do not fit the catalogue: {error}") from error
 
     @cached_property
-    def ids(self) -> list[str]:
+    def ids(self) -> Texts:
         """Return the item ids, by row."""
-        return self.frame["item"].to_list()
+        return Texts(self.frame["item"])
 
     @cached_property
     def titles(self) -> list[str]:
@@ -93,9 +94,10 @@ class Catalogue:
             ThinkrankError: if no item has this id; names the nearest ids.
         """
         item_id = str(item_id)  # a number stands for its text
-        if item_id not in self._row_by_id:
+        row = self.ids.place(item_id)
+        if row is None:
             raise ThinkrankError(f"no item has the id {item_id!r}{did_you_mean(item_id, self.ids)}")
-        return self._row_by_id[item_id]
+        return row
 
     def find(self, text: str) -> int:
         """Return the row of the item a person means.
@@ -107,8 +109,9 @@ class Catalogue:
             ThinkrankError: if nothing or more than one item fits; names up to five titles that come near.
         """
         text = str(text)
-        if text in self._row_by_id:
-            return self._row_by_id[text]
+        row_of_id = self.ids.place(text)
+        if row_of_id is not None:
+            return row_of_id
         folded = _fold(text)
         exact = [row for row in self._rows_by_name.get(folded, []) if self.titles[row] == text.strip()]
         rows = exact or self._rows_by_name.get(folded, [])
@@ -137,10 +140,6 @@ class Catalogue:
             ThinkrankError: if the file is missing or no longer readable.
         """
         return cls(read_own_parquet(Path(path)))
-
-    @cached_property
-    def _row_by_id(self) -> dict[str, int]:
-        return {item: row for row, item in enumerate(self.ids)}
 
     @cached_property
     def _rows_by_name(self) -> dict[str, list[int]]:

@@ -23,7 +23,7 @@ from thinkrank.data.requests import Requests
 from thinkrank.devices import named_device
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
-from thinkrank.pretrained import finish, local_folder, read_config, reading, write_json, write_tensors
+from thinkrank.pretrained import finish, local_folder, read_config, reading, write_tensors
 from thinkrank.rerank.lists import (
     ListBatch,
     ListEncoder,
@@ -150,7 +150,7 @@ class NetworkReranker(ABC, Generic[OptionsT]):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / "model.safetensors", self.network.state_dict())
-        write_json(folder / "lists.json", self.network.encoder.schema)
+        self.network.encoder.schema.save(folder / "lists.json")
         self.catalogue.save(folder / "catalogue.parquet")
         finish(folder, self.kind, self.config)
 
@@ -169,23 +169,16 @@ class NetworkReranker(ABC, Generic[OptionsT]):
         config = read_config(folder, cls.kind, cls.config_class)
         model = cls(config, device=device)
         with reading(folder):
-            schema = ListSchema.model_validate_json((folder / "lists.json").read_bytes())
+            file = folder / "catalogue.parquet"
+            catalogue = Catalogue.load(file) if file.is_file() else None
+            schema = ListSchema.load(folder / "lists.json", catalogue)
             weights = load_file(folder / "model.safetensors")
             with torch.random.fork_rng(devices=[]):  # fresh weights are drawn only to be replaced
                 network = model.build(ListEncoder(schema, config.lists, weights.get(VECTORS)))
             network.load_state_dict(weights)
-            catalogue = _catalogue(folder / "catalogue.parquet", schema)
-        model.install(network, catalogue)
+        items = schema.items.series  # folders of format 1 have no more of their items than the ids
+        model.install(network, catalogue or Catalogue(pl.DataFrame({"item": items, "title": items})))
         return model
-
-
-def _catalogue(file: Path, schema: ListSchema) -> Catalogue:
-    """Read the items; folders of format 1 have no more of them than their ids."""
-    if file.is_file():
-        return Catalogue.load(file)
-    return Catalogue(
-        pl.DataFrame({"item": schema.items, "title": schema.items}, schema=dict.fromkeys(("item", "title"), pl.String))
-    )
 
 
 @torch.no_grad()

@@ -111,10 +111,10 @@ class State:
 
     def _apply(self, served: Served, added: Sequence[Mapping[str, Any]], withdrawn: Sequence[str]) -> None:
         """Put a run into the present state; what it knows already, for it was trained anew, is not added."""
-        known = set(served.catalogue.ids)
+        known = served.catalogue.ids
         if fresh := [item for item in added if item["item"] not in known]:
             served.add(fresh)
-        known = set(served.catalogue.ids)
+        known = served.catalogue.ids
         served.withdraw([item for item in withdrawn if item in known])
 
     def _save(self) -> None:

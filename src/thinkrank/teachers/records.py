@@ -47,7 +47,7 @@ def _cast(field: str, kind: FieldKind, catalogue: Catalogue) -> pl.Expr:
             number = column.cast(pl.Int64, strict=False)
             return pl.when(number >= 0).then(number)
         case "item":
-            ids = pl.Series(catalogue.ids, dtype=pl.String)
+            ids = catalogue.frame["item"]
             rows = pl.int_range(len(ids), eager=True)
             return column.replace_strict(ids, rows, default=None, return_dtype=pl.Int64)
         case "flag":

@@ -69,7 +69,7 @@ def in_parts(frame: pl.DataFrame, by: str) -> Iterator[pl.DataFrame]:
         run = rows.with_columns(part).sort("__part__", maintain_order=True)
         ends.append(np.searchsorted(run["__part__"].to_numpy(), np.arange(len(bounds) + 1), side="right").tolist())
         runs.append(spilled(run.drop("__part__")))
-    for part in range(len(bounds) + 1):
-        starts = [end[part - 1] if part else 0 for end in ends]
-        pieces = [run[start : end[part]] for run, start, end in zip(runs, starts, ends, strict=True)]
+    for number in range(len(bounds) + 1):
+        places = [(end[number - 1] if number else 0, end[number]) for end in ends]
+        pieces = [run[start:end] for run, (start, end) in zip(runs, places, strict=True)]
         yield pl.concat(pieces, how="vertical")

@@ -80,7 +80,7 @@ class RelayWorld:
         interactions = pl.DataFrame(
             {
                 "user": np.repeat(numbered("u", self.options.users), items_UE.shape[1]),
-                "item": np.array(self.catalogue.ids)[items_UE.ravel()],
+                "item": self.catalogue.frame["item"].to_numpy()[items_UE.ravel()],
                 "timestamp": START + _SECONDS_BETWEEN_EVENTS * np.arange(items_UE.size, dtype=np.int64),
             }
         )

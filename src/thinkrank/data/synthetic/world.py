@@ -108,7 +108,7 @@ class World:
         interactions = pl.DataFrame(
             {
                 "user": np.repeat(numbered("u", self.options.users), self.options.events),
-                "item": np.array(self.catalogue.ids)[self.items_UE.ravel()],
+                "item": self.catalogue.frame["item"].to_numpy()[self.items_UE.ravel()],
                 "timestamp": self.times_UE.ravel(),
             }
         )

@@ -217,7 +217,7 @@ class EGLR:
         for name, module in (("writer", self.writer), ("evaluator", self.evaluator)):
             write_tensors(folder / f"{name}.safetensors", module.state_dict())
         self.catalogue.save(folder / "catalogue.parquet")
-        write_json(folder / "schema.json", self.schema)
+        self.schema.save(folder / "schema.json")
         if self.report is not None:
             write_json(folder / "evaluator_report.json", self.report)
         finish(folder, self.kind, self.config, model_card(self.config, len(self.catalogue)))
@@ -237,8 +237,8 @@ class EGLR:
         folder = local_folder(where)
         config = read_config(folder, cls.kind, EGLRConfig)
         with reading(folder):
-            schema = ListSchema.model_validate_json((folder / "schema.json").read_bytes())
             catalogue = Catalogue.load(folder / "catalogue.parquet")
+            schema = ListSchema.load(folder / "schema.json", catalogue)
             weights = load_file(folder / "writer.safetensors")
             vectors_IE = weights.get(VECTORS)
             with torch.random.fork_rng(devices=[]):  # fresh weights are drawn only to be replaced

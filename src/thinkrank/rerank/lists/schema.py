@@ -3,48 +3,88 @@
 Shape legend: B lists, V codes of a data set.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from pathlib import Path
 
+import polars as pl
 import torch
 from jaxtyping import Int, Int64, Shaped
-from pydantic import Field
+from pydantic import ConfigDict, Field, field_validator
 from torch import Tensor
 
+from thinkrank._files import atomic_write
 from thinkrank.data.candidates import Candidates
+from thinkrank.data.catalogue import Catalogue, read_own_parquet
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.requests import Requests
+from thinkrank.data.texts import Texts
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
+from thinkrank.pretrained import write_json
 from thinkrank.rerank.lists.batch import BatchT
 
+USERS_FILE = "users.parquet"
 _UNMET = -1
 
 
 class ListSchema(Options):
     """Describe columns and codes of the lists that a model was made for."""
 
-    items: tuple[str, ...] = Field(description="ids of the catalogue's items, by row")
-    users: tuple[str, ...] = Field(description="ids of the users, by row; none if users are not embedded")
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    items: Texts = Field(exclude=True, description="ids of the catalogue's items, by row")
+    users: Texts = Field(exclude=True, description="ids of the users, by row; none if users are not embedded")
     max_candidates: int = Field(ge=0, description="of the longest list; longer ones are read all the same")
     numeric_names: tuple[str, ...]
     categorical_names: tuple[str, ...]
     categorical_values: tuple[tuple[str, ...], ...] = Field(description="what codes stand for, from code 1")
     context_names: tuple[str, ...]
 
+    @field_validator("items", "users", mode="before")
+    @classmethod
+    def _without_objects(cls, texts: Sequence[str]) -> Texts:
+        return Texts.of(texts)
+
     @classmethod
     def of(cls, dataset: ImpressionDataset, *, users: bool = False) -> "ListSchema":
         """Describe a data set, with or without its users."""
         return cls(
-            items=tuple(dataset.catalogue.ids),
-            users=dataset.users if users else (),
+            items=dataset.catalogue.ids,
+            users=Texts.of(dataset.users if users else ()),
             max_candidates=dataset.items_LN.shape[1],
             numeric_names=dataset.numeric_names,
             categorical_names=dataset.categorical_names,
             categorical_values=dataset.categorical_values,
             context_names=dataset.context_names,
         )
+
+    def save(self, file: Path) -> None:
+        """Write columns and codes as JSON, and users beside it as Parquet; items stand in the folder's catalogue."""
+        write_json(file, self)
+        if len(self.users):
+            with atomic_write(file.with_name(USERS_FILE)) as opened:
+                pl.DataFrame({"user": self.users.series}).write_parquet(opened)
+
+    @classmethod
+    def load(cls, file: Path, catalogue: Catalogue | None) -> "ListSchema":
+        """Read what `save` wrote, or what older versions did, which had items and users in the JSON.
+
+        Args:
+            file: of columns and codes.
+            catalogue: of the folder; None if it has none.
+
+        Raises:
+            ThinkrankError: if the users are damaged.
+            ValueError: if the JSON is no description of lists.
+        """
+        known, users = json.loads(file.read_bytes()), file.with_name(USERS_FILE)
+        if not isinstance(known, dict):
+            raise ValueError(f"{file.name} describes no lists")
+        ids = {} if catalogue is None else {"items": catalogue.ids}
+        ids["users"] = Texts.of(read_own_parquet(users).to_series() if users.is_file() else ())
+        return cls.model_validate(ids | known)
 
     def reader(self, requests: Requests, candidates: Candidates) -> "ListReader":
         """Make what puts batches of these requests into this schema's rows and codes.
@@ -76,8 +116,8 @@ class ListSchema(Options):
         )
         codes = range(len(there[1])) if categorical is None else categorical
         return ListReader(
-            items=None if candidates.catalogue is None else NameMap(candidates.catalogue.ids, self._item_rows),
-            users=NameMap((None,) * len(requests) if requests.users is None else requests.users, self._user_rows),
+            items=None if candidates.catalogue is None else NameMap(candidates.catalogue.ids, self.items),
+            users=NameMap((None,) * len(requests) if requests.users is None else requests.users, self.users),
             categories=tuple(
                 NameMap(
                     (None, *candidates.categorical_values[column]),
@@ -88,14 +128,6 @@ class ListSchema(Options):
             ),
             columns=(numeric, categorical, context),
         )
-
-    @cached_property
-    def _item_rows(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.items)}
-
-    @cached_property
-    def _user_rows(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.users)}
 
 
 class NameMap:
@@ -109,7 +141,9 @@ class NameMap:
         unknown: the code of names that are not known; None for one beyond the last.
     """
 
-    def __init__(self, names: Sequence[str | None], known: Mapping[str, int], unknown: int | None = None) -> None:
+    def __init__(
+        self, names: Sequence[str | None], known: Mapping[str, int] | Texts, unknown: int | None = None
+    ) -> None:
         self._names, self._known = names, known
         self._unknown = len(known) if unknown is None else unknown
         self._found_V = torch.full((len(names),), _UNMET, dtype=torch.long)
