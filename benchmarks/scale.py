@@ -9,7 +9,7 @@ ten_million_gib         10 M x 576 in half precision, mapped from the disk, answ
 table_step_ratio        an update of SASRec (1,000 sampled negatives, `row_updates`) at 1 M items over one at 10 k
 growth_exponent_max     the largest slope of log time over log size, of four sizes each: users asked at once, candidates
                         and places of a re-ranked list, items searched
-prepare_growth          time per interaction of `thinkrank data prepare`: 20 M over 2 M interactions
+prepare_growth          time per interaction of `thinkrank data prepare`: 20 M over 2 M interactions with 50,000 items
 prepare_gib             its peak with 20 M interactions, Parquet partitions in, a prepared folder out
 
 Answers are checked: against faiss, against best items that were put there, against requests asked alone.
@@ -213,9 +213,9 @@ def _items(quick: bool) -> Ways:
 
 
 def write_log(rows: int, folder: Path) -> None:
-    """Write partitions of random interactions, eight for each user and a hundred for each item, and the items."""
+    """Write partitions of random interactions, eight for each user, of a catalogue that is the same for any number."""
     random = np.random.default_rng(0)
-    users, items = rows // 8, rows // 100
+    users, items = rows // 8, 50_000
     for number, start in enumerate(range(0, rows, 1_000_000)):
         size = min(1_000_000, rows - start)
         frame = {

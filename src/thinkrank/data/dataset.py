@@ -53,6 +53,7 @@ class Dataset:
         notices: what was dropped or repaired on the way in, one line each with its count.
         source: where it came from (source, options, files), for the manifest.
         filters: what was filtered out since, in order, for the manifest.
+        items_E: the catalogue row of each event.
         repeats: people take things again, so items of a history compete in training, evaluation and answers; not part
             of the fingerprint.
 
@@ -68,6 +69,7 @@ class Dataset:
     source: Mapping[str, Any] = field(default_factory=dict)
     filters: tuple[Mapping[str, Any], ...] = ()
     repeats: bool = False
+    items_E: Int32[np.ndarray, "E"] = field(init=False)
 
     def __post_init__(self) -> None:
         interactions = self.interactions
@@ -81,13 +83,15 @@ class Dataset:
             first = interactions["item"].filter(rows.is_null())[0]
             notice = f"interactions: dropped {unknown:,} whose item is not in the catalogue (first: {first!r})"
             object.__setattr__(self, "notices", (*self.notices, notice))
-            interactions = interactions.filter(rows.is_not_null())
+            interactions, rows = interactions.filter(rows.is_not_null()), rows.drop_nulls()
         if interactions.is_empty():
             why = f" ({'; '.join(self.notices)})" if self.notices else ""
             raise ThinkrankError(f"{self.name}: no interactions are left{why}")
         if not _is_sorted(interactions):
             interactions = interactions.sort("user", "timestamp", maintain_order=True)
+            rows = _catalogue_rows(interactions, self.catalogue)
         object.__setattr__(self, "interactions", interactions)
+        object.__setattr__(self, "items_E", _frozen(rows.to_numpy().astype(np.int32)))
 
     @cached_property
     def users(self) -> list[str]:
@@ -98,11 +102,6 @@ class Dataset:
     def offsets(self) -> Int64[np.ndarray, "U1"]:
         """Return where the events of each user are: those of user u are ``offsets[u]:offsets[u + 1]``, oldest first."""
         return _frozen(np.concatenate([[0], np.cumsum(self._users["len"].to_numpy())]).astype(np.int64))
-
-    @cached_property
-    def items_E(self) -> Int32[np.ndarray, "E"]:
-        """Return the catalogue row of each event."""
-        return _frozen(_catalogue_rows(self.interactions, self.catalogue).to_numpy().astype(np.int32))
 
     @cached_property
     def times_E(self) -> Int64[np.ndarray, "E"]:

@@ -45,8 +45,8 @@ def read_events(
         form: of times that are dates as text; None for the usual ones.
 
     Returns:
-        a table with these columns, times in seconds and what is left below a second in `FINE`. Without times, the rows
-        are the order.
+        a table with these columns, times in seconds and, if anything is left below a second, `FINE`. Without times, the
+        rows are the order.
 
     Raises:
         ThinkrankError: if a column is missing or of a type that holds no such values; or at the first missing id,
@@ -54,7 +54,11 @@ def read_events(
     """
     clock = Clock("timestamp", unit, form) if "timestamp" in columns else None
     table = tidy_ids(tidy_ids(Table.gather(file, _checked(file, blocks, columns, clock)), "user"), "item")
-    return table if clock is None else clock.in_seconds(table)
+    if clock is None:
+        return table
+    table = clock.in_seconds(table)
+    is_fine = FINE in table.frame.columns and bool((table.frame[FINE] != 0).any())
+    return table if is_fine else table.with_frame(table.frame.drop(FINE, strict=False))
 
 
 def _checked(
