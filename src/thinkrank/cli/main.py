@@ -1,7 +1,9 @@
 """The `thinkrank` program: its commands, and how a fault reaches the user."""
 
 import logging
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +29,10 @@ from thinkrank.cli import (
     tune,
 )
 from thinkrank.errors import ThinkrankError
+
+_FIRST_SPEAKS = 2.0
+"""Seconds that another than the first of several processes waits before it tells a fault: where the first one has the
+same, `torchrun` ends the others when it has told it."""
 
 app = typer.Typer(
     name="thinkrank",
@@ -95,6 +101,8 @@ def main() -> None:
     try:
         app()
     except ThinkrankError as error:
+        if int(os.environ.get("RANK") or 0):
+            time.sleep(_FIRST_SPEAKS)
         sys.stderr.write(f"thinkrank: {' '.join(str(error).split())}\n")
         sys.exit(2)
     except OSError as error:

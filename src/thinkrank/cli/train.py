@@ -1,5 +1,6 @@
 """`thinkrank train`: one command per stage."""
 
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -220,18 +221,29 @@ def cascade(
 def _train(
     recipe: "Recipe", settings: Any, out: Path, device: str, *, dry_run: bool, ranks: int, json_output: bool
 ) -> None:
-    """Train, write the report unless a finished run has one, and say how good it is and where things are."""
+    """Train, write the report unless a finished run has one, and say how good it is and where things are.
+
+    Of several processes the first one does all but the training.
+    """
+    from thinkrank.distributed.joining import joined
     from thinkrank.recipes.base import MODEL, is_trained, validations_of
     from thinkrank.recipes.evaluation import report_training
 
-    if dry_run:
-        _show_plan(recipe, settings, device, ranks, json_output=json_output)
-        return
     report = out / "report.html"
     is_reported = is_trained(out) and report.is_file()
-    with console_progress("reading the data", 0):
-        split = settings.data.load_split(out)
-    opened = trained(recipe, settings, out, split, device=device)
+    with joined(device) as world:
+        if not world.is_first:
+            logging.getLogger("thinkrank").setLevel(logging.CRITICAL)  # the first one says it
+            if not dry_run:
+                split = world.ahead(lambda: settings.data.load_split())
+                trained(recipe, settings, out, split, device=device, world=world)
+            return
+        if dry_run:
+            _show_plan(recipe, settings, device, ranks, json_output=json_output)
+            return
+        with console_progress("reading the data", 0):
+            split = world.ahead(lambda: settings.data.load_split(out))
+        opened = trained(recipe, settings, out, split, device=device, world=world)
     if not is_reported:
         report_training(opened, progress=console_progress)
     validations = validations_of(opened)

@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from thinkrank.distributed.world import SINGLE, World
 from thinkrank.errors import ThinkrankError
 from thinkrank.recipes.base import Phase
 from thinkrank.training.options import TrainerOptions
@@ -115,17 +116,20 @@ def _training(phase: Phase) -> TrainerOptions:
     return cast(TrainerOptions, phase.options)
 
 
-def rehearsed(phases: Sequence[Phase], model: Any, seconds: float = 0.0) -> dict[str, Measured]:
+def rehearsed(
+    phases: Sequence[Phase], model: Any, seconds: float = 0.0, world: World = SINGLE
+) -> dict[str, Measured]:
     """Measure trainings of a model that is left as it was; one that needs what an earlier one makes is left out.
 
     Args:
         phases: the trainings.
         model: that they begin with.
         seconds: that the steps of each may take; with 0 there are one or two.
+        world: the processes that share what is measured as they share the training.
     """
     found = {}
     for phase in phases:
-        run = Rehearsal()
+        run = Rehearsal(world)
         run.seconds = seconds
         with tempfile.TemporaryDirectory() as folder, quiet():
             run.folder = Path(folder)

@@ -163,13 +163,9 @@ class RankingRecipe:
 
         def cold_start(model: R2Rank, run: Run, progress: Progress) -> None:
             few = isinstance(run, Rehearsal)  # of whom a first update is made
-            lists = cold_start_lists(
-                settings.with_traces(4 * settings.cold_start.users) if few else settings,
-                model,
-                split,
-                run.folder / "traces.jsonl",
-                progress=progress,
-            )
+            chosen = settings.with_traces(4 * settings.cold_start.users) if few else settings
+            traces = run.folder / "traces.jsonl"
+            lists = run.world.ahead(lambda: cold_start_lists(chosen, model, split, traces, progress=progress))
             sets = validation_sets(settings, split, settings.cold_start.validation_samples)
             train_cold_start(model, lists, sets, settings.cold_start, run, progress=progress)
 

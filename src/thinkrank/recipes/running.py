@@ -6,7 +6,7 @@ run, model = train(retrieval.RECIPE, settings, "runs/mine", progress=console_pro
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from thinkrank.training import Progress, Run, no_progress
 from thinkrank.training.lock import locked
 from thinkrank.training.progress import estimated, retitled
 from thinkrank.training.rehearsal import Measured
-from thinkrank.training.run import is_begun, read_manifest
+from thinkrank.training.run import FollowingRun, is_begun, read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,8 @@ def train(
         folder: of the run; another process that trains there is not disturbed.
         split: the data of the settings, if it is loaded already.
         device: auto, cpu, cuda, cuda:1 or mps.
-        world: the processes that train together; the first one saves.
+        world: the processes that train together; the first one saves, and returns what is saved, the others what they
+            trained.
         progress: how to show the work.
         measure: measure first what steps and validations take on this machine, say so, and have validations that take
             at most a fifth of the time, where their number and samples are not set. The run keeps what was chosen.
@@ -57,8 +58,8 @@ def train(
     """
     folder = Path(folder)
     with locked(folder) if world.is_first else nullcontext():
-        work = _Work(recipe, settings, folder, split, device, world, progress)
-        if is_trained(folder):
+        work = world.ahead(lambda: _Work(recipe, settings, folder, split, world.device or device, world, progress))
+        if world.broadcast(is_trained(folder)):
             logger.info("%s holds the finished training of these settings: reusing it", folder)
             return work.opened(folder), load_model(recipe, work.settings, folder / MODEL, device=device)
         return work.trained(folder, measure=measure)
@@ -159,9 +160,11 @@ class _Work:
         if self.settings.stage_class is not None:
             return Plan(counts_of(self.settings, self.split), {})
         with self.progress(MEASURING, 0):
-            found = rehearsed(self.phases, model, seconds)
+            measured = rehearsed(self.phases, model, seconds, self.world)
+            told = self.world.broadcast({title: asdict(one) for title, one in measured.items()})
+            found = {title: Measured(**values) for title, values in told.items()}
             self.settings = lean(self.settings, self.phases, found)
-            finishing = self.recipe.finishing(self.settings, self.split)
+            finishing = self.recipe.finishing(self.settings, self.split) if self.world.is_first else {}
         return Plan(counts_of(self.settings, self.split), found, finishing)
 
     def opened(self, folder: Path, inside: Phase | None = None) -> Run:
@@ -169,15 +172,17 @@ class _Work:
         values = self.settings
         if inside is not None:
             folder, values = folder / inside.folder, inside.options
+        if not self.world.is_first:
+            return FollowingRun(folder, self.world)
         made_from = {**self.manifest, "seed": getattr(values, "seed", self.manifest["seed"])}
         config = run_config(folder) if is_begun(folder) else values.model_dump(mode="json", exclude={"report_to"})
-        report_to = self.settings.report_to or () if self.world.is_first else ()
-        return Run(folder, config, made_from, report_to=report_to)
+        return Run(folder, config, made_from, report_to=self.settings.report_to or (), world=self.world)
 
     def trained(self, folder: Path, *, measure: bool) -> tuple[Run, Any]:
         """Bring every training to its end, and save what answers."""
         chosen = self.settings.stage_class
         starts = [n for n, phase in enumerate(self.phases) if phase.start and _is_saved(folder / phase.start)]
+        starts = self.world.broadcast(starts)
         first = starts[-1] if starts else 0
         told = {} if self.is_new else read_manifest(folder).get("measured", {})
         found = {title: Measured(**values) for title, values in told.items()}
@@ -203,13 +208,14 @@ class _Work:
                 if phase.title in plan.measured:
                     log.ending = plan.measured[phase.title].ending
                 phase.train(model, log, retitled(self.progress, work_title(phase)))
-            if chosen is None:
+            if chosen is None and self.world.is_first:
                 model = self.recipe.completed(self.settings, self.split, model, self.progress)
         if self.world.is_first:
             if chosen is None:
                 model.save_pretrained(folder / MODEL)
             else:
                 own.save(chosen, model, folder / MODEL)
+        self.world.first(lambda: None)  # however long the first one takes
         return run, model
 
 

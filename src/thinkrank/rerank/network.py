@@ -74,6 +74,10 @@ class ListNetwork(nn.Module, ABC):
     def loss(self, batch: TrainingBatch) -> Float[Tensor, ""]:
         """Return what training makes small."""
 
+    def count(self, batch: TrainingBatch) -> int:
+        """Count what the loss is a mean over: lists with feedback, unless a network says otherwise."""
+        return int((batch.feedback_BN > 0).any(dim=1).sum())
+
     def joint(self, batch: ListBatch) -> Float[Tensor, "B N J"]:
         """Join each candidate's vector with that of the list's user."""
         return joint_embeddings(self.encoder, batch)

@@ -110,10 +110,16 @@ class NetworkTrainer(Trainer[TrainerOptions]):
         for batch in training_batches(
             self.train_lists, config.batch_size, self.order, signal=config.signal, max_history=config.lists.max_history
         ):
-            loss = self.network.loss(batch.to(self.model.device))
+            part, weight = batch.take(self.world.share(len(batch))), 1.0
+            if not len(part):
+                part, weight = batch.take(slice(1)), 0.0
+            with self.apart():
+                loss = self.network.loss(part.to(self.model.device))
+            loss = loss * (weight * self.world.fraction(weight * self.network.count(part)))
             loss.backward()
             self.update()
             total, count = total + loss.item(), count + 1
+        total = self.world.total(total)
         counters.step += 1
         counters.examples += len(self.train_lists)
         counters.seconds += time.perf_counter() - started

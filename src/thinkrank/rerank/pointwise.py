@@ -42,6 +42,10 @@ class PointwiseNetwork(ListNetwork):
         """Return the binary cross-entropy, candidate by candidate."""
         return point_loss(self.scores(batch), batch.feedback_BN, batch.mask_BN)
 
+    def count(self, batch: TrainingBatch) -> int:
+        """Count the candidates, over which the loss is a mean."""
+        return int(batch.mask_BN.sum())
+
 
 class Pointwise(NetworkReranker[PointwiseOptions]):
     """Re-rank with the pointwise network; see the head of the file."""

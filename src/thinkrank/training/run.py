@@ -18,6 +18,7 @@ from typing import Any
 import tomli_w
 
 from thinkrank._files import atomic_write
+from thinkrank.distributed.world import SINGLE, World
 from thinkrank.errors import ThinkrankError
 from thinkrank.training.lock import LOCK_FILE
 from thinkrank.training.tracking import Following
@@ -38,6 +39,7 @@ class Run:
         config: every setting, as nested plain values; None values are left out.
         manifest: what the run is made from; package versions are added. Its `split` holds the data's fingerprint.
         report_to: trackers that get what is logged; see `thinkrank.training.tracking`.
+        world: the processes that train together; only the first one has a `Run`, the others a `FollowingRun`.
 
     Raises:
         ThinkrankError: if the folder holds a run with another configuration or other data, or a tracker is missing.
@@ -45,6 +47,8 @@ class Run:
 
     saves = True
     """Whether there is a folder to write into."""
+    world: World = SINGLE
+    """The processes that train together."""
     ending = 0.0
     """Seconds that a training should keep for its last encoding and validation, where they were measured before."""
 
@@ -55,8 +59,9 @@ class Run:
         manifest: Mapping[str, Any],
         *,
         report_to: Sequence[str] = (),
+        world: World = SINGLE,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder, self.world = Path(folder), world
         self.config = without_none(config)
         self._row: dict[str, Any] = {}
         self._following = Following(report_to, self.folder, self.config)
@@ -152,8 +157,8 @@ class UnsavedRun(Run):
 
     saves = False
 
-    def __init__(self) -> None:
-        self.config, self.manifest = {}, {}
+    def __init__(self, world: World = SINGLE) -> None:
+        self.config, self.manifest, self.world = {}, {}, world
         self._rows: list[dict[str, Any]] = []
 
     def log(self, values: Mapping[str, Any]) -> None:
@@ -176,6 +181,19 @@ class UnsavedRun(Run):
     def rewind(self, step: int) -> None:
         """Drop rows of later updates."""
         self._rows = [row for row in self._rows if row["step"] <= step]
+
+
+class FollowingRun(UnsavedRun):
+    """Follow a run that the first process writes: read its checkpoints, and write nothing."""
+
+    saves = True
+
+    def __init__(self, folder: str | Path, world: World) -> None:
+        super().__init__(world)
+        self.folder = Path(folder)
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Do nothing: the first process logs."""
 
 
 def is_begun(folder: Path) -> bool:

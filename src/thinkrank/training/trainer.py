@@ -9,14 +9,13 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from thinkrank.distributed.world import SINGLE, World
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.counting import counted_tokens
 from thinkrank.training.checkpoint import latest_checkpoint, write_checkpoint
@@ -75,8 +74,7 @@ class Trainer(ABC, Generic[OptionsT]):
         groups: of the optimiser, each with ``params``, ``lr`` and ``weight_decay``.
         clipped: parameters whose gradient is clipped.
         options: how to train.
-        run: the folder for checkpoints and the log.
-        world: the processes that train together.
+        run: the folder for checkpoints and the log. Of several processes each takes its share of a step, by `world`.
     """
 
     betas: tuple[float, float] = (0.9, 0.99)
@@ -96,9 +94,8 @@ class Trainer(ABC, Generic[OptionsT]):
         clipped: Sequence[Tensor],
         options: OptionsT,
         run: Run,
-        world: World = SINGLE,
     ) -> None:
-        self.options, self.run, self.world = options, run, world
+        self.options, self.run, self.world = options, run, run.world
         self.counters = Counters()
         self.clipped = clipped
         self.rates = [group["lr"] for group in groups]
@@ -107,6 +104,7 @@ class Trainer(ABC, Generic[OptionsT]):
         self.validated: Advance = _uncounted
         self.best: dict[str, Tensor] = {}
         self.clock: dict[str, float] = {}
+        self.passes = 0
 
     @abstractmethod
     def step(self) -> str:
@@ -150,6 +148,7 @@ class Trainer(ABC, Generic[OptionsT]):
         if checkpoint is None:
             torch.manual_seed(self.options.seed)
             self.prepare()
+            self.world.same_(self.weights().values())
             self.run.rewind(-1)
             if self.validates_first:
                 self.validate()
@@ -182,11 +181,11 @@ class Trainer(ABC, Generic[OptionsT]):
         budget = getattr(self.run, "seconds", 0.0)
         try:
             torch.manual_seed(self.options.seed)
-            step, count = seconds_of(self.step), 1
+            step, count = self._step_seconds(), 1
             if step < _QUICK or budget:  # the first one also pays for what is made only once
-                step, count = seconds_of(self.step), 1
+                step, count = self._step_seconds(), 1
                 while step + step / count < budget and count < self.options.steps:
-                    step, count = step + seconds_of(self.step), count + 1
+                    step, count = step + self._step_seconds(), count + 1
             with counted_tokens() as read:
                 if budget:  # a step of its own, since counting costs time
                     self.step()
@@ -200,6 +199,10 @@ class Trainer(ABC, Generic[OptionsT]):
             torch.set_rng_state(chance)
         return Measured(step / count, encoding, seconds, samples, self.validates_first, read.tokens, checkpoint)
 
+    def _step_seconds(self) -> float:
+        """Make a step and return the seconds it took the first process."""
+        return self.world.broadcast(seconds_of(self.step))
+
     def rehearse_validation(self) -> tuple[int, float]:
         """Return how many samples a validation looks at, and the seconds of one; here the whole counts as one."""
         row: dict[str, Any] = {}
@@ -212,6 +215,7 @@ class Trainer(ABC, Generic[OptionsT]):
         with progress(self.title, options.steps) as advance:
             advance(counters.step)
             while counters.step < options.steps and not counters.stopped:
+                self.passes = 0
                 note = self.step()
                 if self.time_share() > 1 and counters.step < options.steps:
                     counters.stopped = f"{options.max_minutes:g} minutes are over"
@@ -233,13 +237,21 @@ class Trainer(ABC, Generic[OptionsT]):
                 logger.warning("no validation was better than that before the first step, so nothing learnt was kept")
         self.finish()
 
+    def apart(self) -> AbstractContextManager[None]:
+        """Let each of several processes draw dropout and the like on its own: it must not be the same everywhere."""
+        self.passes += 1
+        return self.world.apart(self.options.seed, self.counters.step, self.passes)
+
     def time_share(self) -> float:
-        """Return the share of `max_minutes` that is spent, what the end will take included; 0 without a limit."""
+        """Return the share of `max_minutes` that is spent, what the end will take included; 0 without a limit.
+
+        Of several processes the first one's clock counts for all.
+        """
         minutes, counters = self.options.max_minutes, self.counters
         if minutes is None:
             return 0.0
         least = counters.first + 20 * minutes  # where validations alone would take it all, a third is for learning
-        return counters.seconds / max(least, 60 * minutes - counters.ending)
+        return self.world.broadcast(counters.seconds / max(least, 60 * minutes - counters.ending))
 
     def learning_rate(self) -> float:
         """Set the rates of this step and return the first group's; they end with the steps, or with the time."""
@@ -256,12 +268,12 @@ class Trainer(ABC, Generic[OptionsT]):
         return self.rates[0] * factor
 
     def update(self) -> float:
-        """Clip the gradient, step the optimiser, and return the norm before clipping.
+        """Add up the gradients of all processes, clip, step the optimiser, and return the norm before clipping.
 
         Raises:
             ThinkrankError: if the gradient is not finite.
         """
-        self.world.sum_(parameter.grad for group in self.optimizer.param_groups for parameter in group["params"])
+        self.world.sum_gradients_([one for group in self.optimizer.param_groups for one in group["params"]])
         norm = torch.nn.utils.clip_grad_norm_(self.clipped, self.options.grad_clip).item()
         if not math.isfinite(norm):
             raise ThinkrankError(
@@ -279,7 +291,7 @@ class Trainer(ABC, Generic[OptionsT]):
             row = self.measure()
         if not row:
             return
-        value = next(iter(row.values()))
+        value = self.world.broadcast(float(next(iter(row.values()))))
         if self.watch is not None:
             self.watch.validation(counters.step, value, options.keep)
         if counters.best is None or value > counters.best:

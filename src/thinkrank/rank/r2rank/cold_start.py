@@ -33,7 +33,7 @@ from thinkrank.training import Progress, Run, no_progress, train
 class ColdStartTrainer(RankerTrainer[ColdStartOptions]):
     """Cold start in progress; a step is one update on some groups."""
 
-    title = "cold start"
+    title, table = "cold start", "cold_start"
 
     def step(self) -> str:
         """Make one update: score the groups, write the traces, clip, step."""
@@ -43,8 +43,8 @@ class ColdStartTrainer(RankerTrainer[ColdStartOptions]):
         groups = [group for _, group in self.next_groups()]
         pairs = sum(len(group.rows) for group in groups)
         written = max(1, sum(len(trace.ids) for group in groups for trace in group.traces or ()))
-        losses = {"loss": 0.0, "thought_loss": 0.0}
-        for part in self.passes(groups):
+        losses, tokens = {"loss": 0.0, "thought_loss": 0.0}, 0
+        for part in self.passes(groups[self.world.share(len(groups))]):
             traces = None if part[0].traces is None else [[[trace] for trace in group.traces or ()] for group in part]
             histories, rows = [group.history for group in part], [group.rows for group in part]
             read = self.model.trajectories(histories, rows, traces, users=[group.user for group in part])
@@ -55,13 +55,15 @@ class ColdStartTrainer(RankerTrainer[ColdStartOptions]):
             (score_loss + options.thought_weight * thought_loss).backward()
             losses["loss"] += score_loss.item()
             losses["thought_loss"] += thought_loss.item()
-            counters.tokens += len(read.packing)
+            tokens += len(read.packing)
         if counters.step < options.prompt_steps:
             self.model.head.forget_answers()
         if self.model.latents is not None and counters.step < self.model.config.latent.alone_steps:
             self.learn_alone(self.model.latents.parameters())
         norm = self.update()
+        losses = self.world.sums(losses)
         counters.step += 1
+        counters.tokens += self.world.total(tokens)
         counters.examples += pairs
         counters.seconds += time.perf_counter() - started
         self.log(**losses, gradient_norm=norm, learning_rate=rate)

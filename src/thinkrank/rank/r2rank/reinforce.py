@@ -45,6 +45,7 @@ from thinkrank.rank.r2rank.rollouts import (
 )
 from thinkrank.rank.r2rank.trainer import RankerTrainer
 from thinkrank.training import Progress, Run, no_progress, train
+from thinkrank.training.shared import whole_surrogate
 from thinkrank.training.watch import Watch
 
 _ROUNDING = 1e-5
@@ -54,7 +55,7 @@ _ROUNDING = 1e-5
 class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
     """Reinforcement in progress. A step is one batch of rollouts and the updates made from it."""
 
-    title = "reinforcement"
+    title, table = "reinforcement", "reinforce"
 
     def __init__(
         self,
@@ -101,8 +102,8 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
         rate = self.learning_rate()
         self.generator.manual_seed(options.seed * 1_000_003 + counters.step)
         drawn = self.next_groups()
-        rollouts, facts = self.sample(drawn)
-        scores_BGN = stacked_scores(rollouts)
+        drawn = drawn[self.world.share(len(drawn))]
+        rollouts, facts, scores_BGN = self.sample(drawn)
         advantages_BGN = torch.zeros_like(scores_BGN)
         if self.trains_thoughts:
             advantages_BGN = rationale_advantages(
@@ -124,42 +125,59 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
             tied = tied_B.float().mean().item() if options.group_size > 1 else 0.0
             self.watch.batch(counters.step, tied=tied, advantage=advantages_BGN.abs().max().item())
         counters.examples += scores_BGN.numel()
-        counters.tokens += options.updates * sum(len(rollout.trajectories.packing) for rollout in rollouts)
+        tokens = self.world.total(sum(len(rollout.trajectories.packing) for rollout in rollouts))
+        counters.tokens += options.updates * tokens
         seconds = time.perf_counter() - started
         counters.seconds += seconds
         facts |= {f"share_{name}": spent / seconds for name, spent in self.clock.items()}
         self.log(**facts, learning_rate=rate)
         return f"reward {facts['reward']:.3f}"
 
-    def sample(self, drawn: Sequence[tuple[int, TrainingGroup]]) -> tuple[list[Rollout], dict[str, float]]:
-        """Write thoughts about every pair of the groups, score them, and tell what the log says of both."""
+    def sample(
+        self, drawn: Sequence[tuple[int, TrainingGroup]]
+    ) -> tuple[list[Rollout], dict[str, float], Float[Tensor, "B G N"]]:
+        """Write thoughts about every pair of the groups, score them, and tell what the log says of both.
+
+        The scores are those of all processes, in the order of draws.
+        """
         model, written = self.model, None
         if model.config.thinks:
             with self.timed("sampling"):
                 written = sample_thoughts(model, drawn, self.options)
         with self.timed("scoring"):
             rollouts = score_thoughts(model, [group for _, group in drawn], written)
-            facts = facts_of_scores(stacked_scores(rollouts), dataclasses.replace(self.reward, estimator="exact"))
+            scores_BGN = self.world.gather(stacked_scores(rollouts))
+            facts = facts_of_scores(scores_BGN, dataclasses.replace(self.reward, estimator="exact"))
         if written is not None:
-            facts |= facts_of_thoughts(written, self.clock["sampling"])
-        return rollouts, facts
+            told = facts_of_thoughts(written, self.clock["sampling"])
+            tokens = sum(len(thought.ids) for per_pair in written for many in per_pair for thought in many)
+            speed = {"sampled_tokens_per_second": told["sampled_tokens_per_second"]}
+            facts |= self.world.mean(told, len(drawn), own_entropy=tokens) | self.world.sums(speed)
+        return rollouts, facts, scores_BGN
 
     def baseline(self, groups: Sequence[TrainingGroup]) -> Float[Tensor, "B N"] | None:
         """Score pairs without a thought, which is what a single thought about each is compared with; None for more."""
         if self.options.group_size > 1:
             return None
-        return stacked_scores(score_thoughts(self.model, groups, None))[:, 0]
+        return self.world.gather(stacked_scores(score_thoughts(self.model, groups, None))[:, 0])
 
     def learn(self, rollouts: Sequence[Rollout], advantages_BGN: Float[Tensor, "B G N"]) -> dict[str, float]:
-        """Make one update of language model and head from the whole batch, and tell what the log says of it."""
+        """Make one update of language model and head from the whole batch, and tell what the log says of it.
+
+        Args:
+            rollouts: of this process.
+            advantages_BGN: of all processes.
+        """
         options, model = self.options, self.model
-        lengths_R = torch.cat([rollout.trajectories.lengths_R for rollout in rollouts])
+        mine = self.world.share(len(advantages_BGN))
+        lengths_R, rows = self.world.joined(torch.cat([rollout.trajectories.lengths_R for rollout in rollouts]))
         constant = options.rollout.max_new_tokens if options.normalisation == "constant" else None
-        divisors = denominators(lengths_R, options.normalisation, constant_length=constant)
+        divisors = denominators(lengths_R, options.normalisation, constant_length=constant)[rows]
         divisors = divisors.view(len(rollouts), -1)
         surrogates: list[Surrogate] = []
         facts: defaultdict[str, float] = defaultdict(float)
-        for rollout, advantages_GN, divisors_R in zip(rollouts, advantages_BGN, divisors, strict=True):
+        self._pass_over(advantages_BGN[: mine.start])
+        for rollout, advantages_GN, divisors_R in zip(rollouts, advantages_BGN[mine], divisors, strict=True):
             if options.kl_coefficient and self.trains_thoughts and "reference" not in rollout.before:
                 rollout.before["reference"] = reference_logprobs(model.backbone, rollout.trajectories, self.at_start)
             states_TD = packed_states(model.backbone, rollout.trajectories.packing)
@@ -171,18 +189,26 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
                 read_TD = states_TD if options.joint else states_TD.detach()
                 scores_R = model.read_scores(rollout.trajectories, read_TD)
                 scores_BGN = scores_R.view(advantages_GN.shape[1], -1).T[None]
-                scored = score_loss(scores_BGN, options, self.reward, self.generator) / len(rollouts)
+                scored = score_loss(scores_BGN, options, self.reward, self.generator) / len(advantages_BGN)
                 facts["score_loss"] += scored.item()
                 loss = loss + options.score_weight * scored
             loss.backward()
+        self._pass_over(advantages_BGN[mine.stop :])
+        facts = defaultdict(float, self.world.sums(facts))
         facts["gradient_norm"] = self.update()
         if surrogates:
-            whole = combine_surrogates(surrogates)
+            whole = whole_surrogate(combine_surrogates(surrogates), self.world)
             facts |= {"token_loss": whole.loss.item(), "clip_share": whole.clip_share.item()}
             facts["token_ratio"] = whole.mean_ratio.item()
             if whole.mean_kl is not None:
                 facts["token_kl"] = whole.mean_kl.item()
         return dict(facts)
+
+    def _pass_over(self, others_BGN: Float[Tensor, "B G N"]) -> None:
+        """Draw the permutations of other processes' groups, so that each group has the ones it would have alone."""
+        if self.options.score_weight and self.reward.estimator != "exact":
+            for other_GN in others_BGN:
+                score_loss(torch.zeros_like(other_GN)[None], self.options, self.reward, self.generator)
 
 
 def score_loss(

@@ -35,7 +35,7 @@ OptionsT = TypeVar("OptionsT", bound=RankerTrainerOptions)
 
 
 class RankerTrainer(AdapterTrainer[OptionsT]):
-    """Training of R2Rank in progress.
+    """Training of R2Rank in progress; `table` is what its settings are called.
 
     Args:
         model: trained in place.
@@ -44,6 +44,8 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
         options: how to train.
         run: the folder for checkpoints and the log.
     """
+
+    table: str
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
         if model.latents is not None:
             adapter, head = [*adapter, *model.latents.maps], [*head, model.latents.vectors_KD]
         super().__init__(adapter, head, options, run)
+        self.world.required(options.users, f"{self.table}.users")
         self.model, self.groups, self.validation = model, groups, validation
         self.validation_size = 0 if validation is None else len(validation)
         self._order = EpochOrder(len(groups), options.seed)
@@ -109,32 +112,43 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
         if sets is None:
             return {}
         ranks, thoughts = [], []
-        for start in range(0, self.validation_size, _VALIDATED_TOGETHER):
+        starts = range(0, self.validation_size, _VALIDATED_TOGETHER)
+        mine = starts[self.world.share(len(starts))]
+        for start in mine:
             part = slice(start, min(start + _VALIDATED_TOGETHER, self.validation_size))
             answer = self.model.answer(sets.histories[part], sets.items_BN[part])
             places_B = target_ranks(answer.scores_BN, np.maximum(sets.positive_B[part], 0))
             ranks.append(torch.from_numpy(np.where(sets.missed_B[part], _MISSED, places_B)))
             thoughts += answer.thoughts or []
             self.validated(len(answer.scores_BN))
-        ranks_B = torch.cat(ranks)
+        ranks_B = self.world.gather(torch.cat([torch.zeros(0, dtype=torch.long), *ranks]))
         row = {
             "valid_ndcg@10": ndcg_reward(ranks_B, 10).mean().item(),
             "valid_hit@1": (ranks_B == 1).float().mean().item(),
             "valid_mrr": (ranks_B.float().reciprocal() * (ranks_B < _MISSED)).mean().item(),
         }
-        if thoughts:
+        if self.model.config.thinks:
             written = [thought for by_row in thoughts for thought in by_row.values()]
-            row["valid_thought_tokens"] = sum(len(thought.ids) for thought in written) / len(written)
-            self._show(sets, thoughts, ranks_B.tolist())
+            tokens = self.world.total(sum(len(thought.ids) for thought in written))
+            row["valid_thought_tokens"] = tokens / self.world.total(len(written))
+            self._show(sets, dict(enumerate(thoughts, mine.start)), ranks_B.tolist())
         return row
 
-    def _show(self, sets: CandidateSets, thoughts: Sequence[Mapping[int, Completion]], ranks: Sequence[int]) -> None:
-        """Keep some thoughts in the log, about positives and negatives in turn, to be compared with later ones."""
-        count = min(_SHOWN_THOUGHTS, len(thoughts))
+    def _show(
+        self, sets: CandidateSets, thoughts: Mapping[int, Mapping[int, Completion]], ranks: Sequence[int]
+    ) -> None:
+        """Keep some thoughts in the log, about positives and negatives in turn, to be compared with later ones.
+
+        Args:
+            sets: all of them.
+            thoughts: of this process, by the number of the set.
+            ranks: of all sets.
+        """
+        count = min(_SHOWN_THOUGHTS, len(ranks))
         shown = []
-        for number, user in enumerate(i * len(thoughts) // count for i in range(count)):
+        for number, user in enumerate(i * len(ranks) // count for i in range(count)):
             positive, length = int(sets.positive_B[user]), int(sets.mask_BN[user].sum())
-            if not length:
+            if not length or user not in thoughts:
                 continue
             column = positive if number % 2 == 0 and positive >= 0 else (positive + 1) % max(1, length)
             item = int(sets.items_BN[user, column])
@@ -150,4 +164,4 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
                     "rank": ranks[user],
                 }
             )
-        self.run.log({"step": self.counters.step, "thoughts": shown})
+        self.run.log({"step": self.counters.step, "thoughts": self.world.gathered(shown)})

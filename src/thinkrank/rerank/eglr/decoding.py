@@ -138,6 +138,10 @@ class Noise:
         """Copy the draws to another device."""
         return Noise(*(None if drawn is None else drawn.to(device) for drawn in (self.choice_RKN, self.thinking_RK)))
 
+    def take(self, rows: slice) -> "Noise":
+        """Return the draws of some rows."""
+        return Noise(*(None if drawn is None else drawn[rows] for drawn in (self.choice_RKN, self.thinking_RK)))
+
 
 def write(
     generator: Generator, reasoner: Reasoner, context: Context, places: int, noise: Noise | None = None

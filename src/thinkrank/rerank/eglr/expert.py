@@ -8,9 +8,11 @@ Shape legend: B requests, K places.
 
 from typing import Any
 
-from thinkrank.rerank.eglr.decoding import Written
+import torch
+
+from thinkrank.rerank.eglr.decoding import Noise, Written
 from thinkrank.rerank.eglr.options import ExpertOptions
-from thinkrank.rerank.eglr.rollouts import by_place, replayed
+from thinkrank.rerank.eglr.rollouts import by_place, gathered, replayed
 from thinkrank.rerank.eglr.writing import WriterTrainer
 from thinkrank.rerank.lists import ListBatch, TrainingBatch
 
@@ -28,15 +30,26 @@ class ExpertTrainer(WriterTrainer[ExpertOptions]):
         self.module.eval()
         best, gain = self.picked(batch)
         logprobs_BK = replayed(self.model.writer, batch, best).logprobs_RK
-        loss = -logprobs_BK[best.chosen_RK].mean()
+        loss = -logprobs_BK[best.chosen_RK].mean() * self.world.fraction(best.chosen_RK.sum())
         norm = self.descend(loss)
-        return {"loss": loss.item(), "gain_of_the_best": gain, "gradient_norm": norm, **by_place(best)}
+        gains = self.world.mean({"gain_of_the_best": gain}, len(batch))
+        best = gathered(best, self.world)
+        return {"loss": self.world.total(loss.item()), **gains, "gradient_norm": norm, **by_place(best)}
+
+    @torch.inference_mode()
+    def written(self, batch: ListBatch) -> Written:
+        """Write lists of each request, of which the first is greedy; draws do not depend on how many processes share."""
+        options, writer = self.options, self.model.writer
+        context = writer.context(batch, options.best_of)
+        rows, candidates = context.mask_RN.shape
+        whole, mine = self.world.spread(rows)
+        noise = Noise.sample(whole, options.length, candidates, self.random(), greedy_every=options.best_of).take(mine)
+        return writer.write(context, options.length, noise.to(self.model.device))
 
     def picked(self, batch: ListBatch) -> tuple[Written, float]:
         """Return the evaluator's best list of each request, and by how much it beats the greedy one on average."""
         options, evaluator = self.options, self.evaluator
-        random = self.random()
-        written = self.model.written(batch, options.length, samples=options.best_of, random=random).copied()
+        written = self.written(batch).copied()
         rewards_RK = evaluator.rewards(evaluator.joint(batch), written.columns_RK, options.reward)
         values_BM = rewards_RK.detach().sum(dim=1).view(-1, options.best_of)
         gain = (values_BM.max(dim=1).values - values_BM[:, 0]).mean()

@@ -17,10 +17,11 @@ from thinkrank.policy import tied_groups
 from thinkrank.rerank.eglr.model import EGLR
 from thinkrank.rerank.eglr.objective import compare, objective
 from thinkrank.rerank.eglr.options import GrpoOptions
-from thinkrank.rerank.eglr.rollouts import Rollouts, by_place, draw_rollouts, replayed
+from thinkrank.rerank.eglr.rollouts import Rollouts, by_place, draw_rollouts, gathered, replayed
 from thinkrank.rerank.eglr.writing import WriterTrainer
 from thinkrank.rerank.lists import ListBatch, TrainingBatch
 from thinkrank.training import Run, under
+from thinkrank.training.shared import whole_surrogate
 from thinkrank.training.watch import Watch
 
 
@@ -49,7 +50,14 @@ class GrpoTrainer(WriterTrainer[GrpoOptions]):
         """Write lists for the requests of a step, and have them judged."""
         options = self.options
         return draw_rollouts(
-            self.model.writer, self.evaluator, batch, options.length, options.group_size, options.reward, self.random()
+            self.model.writer,
+            self.evaluator,
+            batch,
+            options.length,
+            options.group_size,
+            options.reward,
+            self.random(),
+            self.world,
         )
 
     def learn(self, batch: TrainingBatch) -> dict[str, Any]:
@@ -63,12 +71,14 @@ class GrpoTrainer(WriterTrainer[GrpoOptions]):
         advantages_RK, tells_RK = compare(rewards_RK, options)
         for _ in range(options.updates):
             now = replayed(self.model.writer, batch, written)
-            surrogate = objective(now, written, reference, advantages_RK, tells_RK & written.chosen_RK, options)
-            norm = self.descend(surrogate.loss)
-        rewards_BG = rewards_RK.sum(dim=1).view(-1, options.group_size)
+            counts_RK = tells_RK & written.chosen_RK
+            surrogate = objective(now, written, reference, advantages_RK, counts_RK, options)
+            norm = self.descend(surrogate.loss * self.world.fraction(counts_RK.sum()))
+        rewards_BG = self.world.gather(rewards_RK.sum(dim=1)).view(-1, options.group_size)
+        surrogate, written = whole_surrogate(surrogate, self.world), gathered(written, self.world)
         tied_share = float(tied_groups(rewards_BG).float().mean())
         if self.watch is not None:
-            advantage = float(advantages_RK.abs().max())
+            advantage = self.world.most(float(advantages_RK.abs().max()))
             self.watch.batch(self.counters.step + 1, tied=tied_share, advantage=advantage, gradient=norm)
         return {
             "reward": float(rewards_BG.mean()),

@@ -3,13 +3,14 @@
 Shape legend: B requests, G lists of each, R = B G rows, K places.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from thinkrank.distributed.world import SINGLE, World
 from thinkrank.rerank.eglr.config import RewardKind
 from thinkrank.rerank.eglr.decoding import Noise, Replayed, Written
 from thinkrank.rerank.eglr.evaluator import Evaluator
@@ -39,15 +40,18 @@ def draw_rollouts(
     group_size: int,
     reward: RewardKind,
     random: torch.Generator,
+    world: World = SINGLE,
 ) -> Rollouts:
     """Draw lists and have them judged.
 
-    The writer draws G lists of K places for each request, without dropout; `random` is on the CPU.
+    The writer draws G lists of K places for each request, without dropout; `random` is on the CPU. Each process of the
+    `world` has a share of the requests, whose draws do not depend on that.
     """
     context = writer.context(batch, group_size)
     rows, candidates = context.mask_RN.shape
-    noise = Noise.sample(rows, places, candidates, random).to(context.mask_RN.device)
-    written = writer.write(context, places, noise)
+    whole, mine = world.spread(rows)
+    noise = Noise.sample(whole, places, candidates, random).take(mine)
+    written = writer.write(context, places, noise.to(context.mask_RN.device))
     return Rollouts(written, evaluator.rewards(evaluator.joint(batch), written.columns_RK, reward))
 
 
@@ -55,6 +59,11 @@ def replayed(writer: ListWriter, batch: ListBatch, written: Written) -> Replayed
     """Recompute lists of a batch under a writer's present weights, with as many thoughts as there were."""
     context = writer.context(batch, len(written.columns_RK) // len(batch))
     return writer.replay(context, written.columns_RK, written.steps_RK)
+
+
+def gathered(written: Written, world: World) -> Written:
+    """Return the lists of all processes."""
+    return Written(*(world.gather(getattr(written, field.name)) for field in fields(Written)))
 
 
 def by_place(written: Written) -> dict[str, Any]:

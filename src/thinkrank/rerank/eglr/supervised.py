@@ -41,15 +41,18 @@ class EvaluatorTrainer(ListTrainer[EvaluatorTrainerOptions]):
         self.module.train()
         columns_BK = ordered(self.order_keys(batch), batch.mask_BN, self.length)
         logits_BK = self.model.evaluator(self.model.evaluator.joint(batch), columns_BK)
-        loss = click_loss(logits_BK, along(columns_BK, batch.feedback_BN) > 0, columns_BK >= 0)
+        there_BK = columns_BK >= 0
+        loss = click_loss(logits_BK, along(columns_BK, batch.feedback_BN) > 0, there_BK)
+        loss = loss * self.world.fraction(there_BK.sum())
         norm = self.descend(loss)
-        return {"loss": loss.item(), "gradient_norm": norm}
+        return {"loss": self.world.total(loss.item()), "gradient_norm": norm}
 
     def order_keys(self, batch: ListBatch) -> Float[Tensor, "B N"]:
         """Return displayed places, or, for a share of the lists, a random order."""
         places_BN, random = displayed_places(batch.mask_BN), self.random()
-        order_BN = torch.rand(places_BN.shape, generator=random).to(places_BN.device)
-        shuffled_B = (torch.rand(len(batch), generator=random) < self.options.shuffled).to(places_BN.device)
+        whole, mine = self.world.spread(len(batch))
+        order_BN = torch.rand(whole, places_BN.shape[1], generator=random)[mine].to(places_BN.device)
+        shuffled_B = (torch.rand(whole, generator=random)[mine] < self.options.shuffled).to(places_BN.device)
         return torch.where(shuffled_B[:, None], order_BN, places_BN)
 
     def judge(self) -> dict[str, Any]:
@@ -120,13 +123,14 @@ class WarmStartTrainer(ListTrainer[WarmStartOptions]):
             taught_BK, logprobs_BK = left_before(columns_BK, wanted_BN), replayed.wanted_logprobs_RK
         else:
             taught_BK, logprobs_BK = columns_BK >= 0, replayed.taught_logprobs_RK
-        loss = -logprobs_BK[taught_BK].mean()
-        row = {"loss": loss.item()}
+        loss = -logprobs_BK[taught_BK].mean() * self.world.fraction(taught_BK.sum())
+        row = {"loss": self.world.total(loss.item())}
         if replayed.by_thought_RKT is not None:
             thoughts, told = self.thought_losses(replayed, taught_BK)
             loss, row = loss + thoughts, row | told
         norm = self.descend(loss)
-        return {**row, "gradient_norm": norm, "taught_places": float(taught_BK.float().mean())}
+        taught = self.world.mean({"taught_places": float(taught_BK.float().mean())}, taught_BK.numel())
+        return {**row, "gradient_norm": norm, **taught}
 
     def thought_losses(
         self, replayed: Replayed, taught_BK: Bool[Tensor, "B K"]
@@ -145,17 +149,18 @@ class WarmStartTrainer(ListTrainer[WarmStartOptions]):
         """
         options, losses_BKT = self.options, -replayed.by_thought_RKT[taught_BK]
         made_XT = ~losses_BKT[:, 1:].isnan()
-        if not made_XT.any():
+        count = int(made_XT.sum())
+        if not self.world.total(count):
             return losses_BKT.new_zeros(()), {}
         before_M, after_M = losses_BKT[:, :-1].detach()[made_XT], losses_BKT[:, 1:][made_XT]
         gains_M = before_M - after_M
-        loss = options.step_weight * (after_M + (options.step_margin - gains_M).relu()).mean()
-        row = {"thought_gain": gains_M.mean().item(), "thoughts_that_gain": (gains_M > 0).double().mean().item()}
+        loss = options.step_weight * _mean(after_M + (options.step_margin - gains_M).relu())
+        row = {"thought_gain": _mean(gains_M).item(), "thoughts_that_gain": _mean((gains_M > 0).double()).item()}
         if replayed.gains_RKT is not None:
             predicted_M = replayed.gains_RKT[taught_BK][:, :-1][made_XT]
-            error = functional.mse_loss(predicted_M, gains_M.detach().to(predicted_M.dtype))
+            error = _mean((predicted_M - gains_M.detach().to(predicted_M.dtype)).square())
             loss, row = loss + error, row | {"gain_error": error.item()}
-        return loss, row
+        return loss * self.world.fraction(count), self.world.mean(row, count)
 
     def judge(self) -> dict[str, Any]:
         """Measure NDCG and reciprocal rank of greedy lists, without thinking."""
@@ -189,7 +194,8 @@ class WarmStartTrainer(ListTrainer[WarmStartOptions]):
             return torch.zeros_like(columns_BK)
         random = self.random()
         random.manual_seed(random.initial_seed() ^ 1)  # not the chance that prefixes are drawn by
-        draws_2BK = torch.rand(2, *columns_BK.shape, generator=random).to(columns_BK.device)
+        whole, mine = self.world.spread(len(batch))
+        draws_2BK = torch.rand(2, whole, columns_BK.shape[1], generator=random)[:, mine].to(columns_BK.device)
         left_BK = batch.mask_BN.sum(dim=1, keepdim=True) - torch.arange(columns_BK.shape[1], device=columns_BK.device)
         thinks_BK = (draws_2BK[0] < self.options.thought_share) & (left_BK > 1)
         most = self.model.writer.reasoning.max_steps
@@ -203,8 +209,14 @@ class WarmStartTrainer(ListTrainer[WarmStartOptions]):
         self.module.eval()
         with torch.no_grad():
             writer = self.model.writer.without_thinking()
-            noise = Noise.sample(len(mask_BN), options.length, mask_BN.shape[1], self.random()).to(self.model.device)
-            return writer.write(writer.context(batch), options.length, noise).columns_RK
+            whole, mine = self.world.spread(len(mask_BN))
+            noise = Noise.sample(whole, options.length, mask_BN.shape[1], self.random()).take(mine)
+            return writer.write(writer.context(batch), options.length, noise.to(self.model.device)).columns_RK
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Return the mean; 0 of nothing, which a process's share may be."""
+    return values.mean() if len(values) else values.sum()
 
 
 def left_before(columns_BK: Int[Tensor, "B K"], wanted_BN: Bool[Tensor, "B N"]) -> Bool[Tensor, "B K"]:

@@ -15,6 +15,7 @@ from jaxtyping import Float64, Int, Int64
 from torch import Tensor, nn
 
 from thinkrank.data.impressions import ImpressionDataset, ImpressionSplit
+from thinkrank.distributed.world import normalised_together
 from thinkrank.errors import ThinkrankError
 from thinkrank.rerank.eglr.model import EGLR
 from thinkrank.rerank.eglr.options import ListTrainerOptions
@@ -49,7 +50,7 @@ class ListTrainer(Trainer[OptionsT]):
 
     @abstractmethod
     def learn(self, batch: TrainingBatch) -> dict[str, Any]:
-        """Make one step from some training lists and return what to log of it; its first value is shown."""
+        """Make one step from this process's training lists and return what to log of it; its first value is shown."""
 
     @abstractmethod
     def judge(self) -> dict[str, Any]:
@@ -63,8 +64,10 @@ class ListTrainer(Trainer[OptionsT]):
         """Learn from the lists of this step."""
         started, counters = time.perf_counter(), self.counters
         rate = self.learning_rate()
-        batch = self.batch(counters.step).to(self.model.device)
-        row = self.learn(batch)
+        batch = self.batch(counters.step)
+        mine = self.world.share(self.world.required(len(batch), "the number of lists in a step, batch_size,"))
+        with self.apart(), normalised_together(self.module, self.world):
+            row = self.learn(batch.take(mine).to(self.model.device))
         counters.step += 1
         counters.examples += len(batch)
         counters.seconds += time.perf_counter() - started

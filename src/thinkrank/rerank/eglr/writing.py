@@ -78,6 +78,7 @@ class WriterTrainer(ListTrainer[WriterOptionsT]):
             with torch.no_grad():
                 contexts = [writer.context(batch) for batch in self.validation]
             rate = writer.calibrate(contexts, self.options.length, rounds=rounds)
+            writer.reasoner.set_threshold(self.world.broadcast(float(writer.reasoner.threshold)))
             logger.info("threshold %.4g: %.1f %% of places think", writer.reasoning.threshold, 100 * rate)
 
     def weights(self) -> dict[str, Tensor]:

@@ -52,6 +52,10 @@ class ListBatch:
         """Copy the batch to another device."""
         return type(self)(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
+    def take(self: BatchT, part: slice) -> BatchT:
+        """Return some of the lists, as wide as before."""
+        return type(self)(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch(ListBatch):

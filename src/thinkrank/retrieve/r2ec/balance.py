@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from thinkrank.distributed.world import SINGLE, World
+
 WRITTEN = "token"
 """Name of the term of what was written."""
 
@@ -28,10 +30,11 @@ class TermGradients:
 
     Args:
         parameters: of the adapter.
+        world: the processes that share the batch.
     """
 
-    def __init__(self, parameters: Sequence[Tensor]) -> None:
-        self._parameters = parameters
+    def __init__(self, parameters: Sequence[Tensor], world: World = SINGLE) -> None:
+        self._parameters, self._world = parameters, world
         self._parts: list[dict[str, Tensor]] = []
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
@@ -42,7 +45,7 @@ class TermGradients:
         """Describe the batch for the log: each term's norm, and that of all but the token term together.
 
         With several parts there is also the cosine between the token gradients of the first half of them and of the
-        second: how much of a direction such a batch has.
+        second (each process halves its own): how much of a direction such a batch has.
         """
         names = self._parts[0].keys()
         whole = {name: self._sum(self._parts, name) for name in names}
@@ -50,7 +53,7 @@ class TermGradients:
         others = [gradient for name, gradient in whole.items() if name != WRITTEN]
         if WRITTEN in whole and others:
             facts["others_norm"] = torch.stack(others).sum(dim=0).norm().item()
-        if WRITTEN in whole and len(self._parts) > 1:
+        if WRITTEN in whole and min(self._world.counts(len(self._parts))) > 1:
             middle = len(self._parts) // 2
             first, second = (self._sum(half, WRITTEN) for half in (self._parts[:middle], self._parts[middle:]))
             facts["token_cosine"] = torch.cosine_similarity(first, second, dim=0).item()
@@ -62,7 +65,9 @@ class TermGradients:
         return torch.cat([(torch.zeros_like(p) if g is None else g).flatten().float() for g, p in pairs])
 
     def _sum(self, parts: Sequence[Mapping[str, Tensor]], name: str) -> Tensor:
-        return torch.stack([part[name] for part in parts]).sum(dim=0)
+        whole = torch.stack([part[name] for part in parts]).sum(dim=0)
+        self._world.sum_([whole])
+        return whole
 
 
 class TokenBalance:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from thinkrank.distributed.world import SINGLE, World
 from thinkrank.language import PrefixTree
 from thinkrank.language.trajectories import Trajectories
 from thinkrank.policy import denominators, group_mean_credit, grpo_advantages, rloo_advantages, selection_weights
@@ -63,15 +64,20 @@ def advantages(rewards_BG: Float[Tensor, "B G"], options: RecpoOptions) -> Float
 
 
 def compare(
-    groups: Sequence[Group], closing_ids: Sequence[int], options: RecpoOptions, device: torch.device
+    groups: Sequence[Group],
+    closing_ids: Sequence[int],
+    options: RecpoOptions,
+    device: torch.device,
+    world: World = SINGLE,
 ) -> list[Part]:
     """Credit every trajectory, and cut the batch into the parts that fit one pass.
 
     Args:
-        groups: of one batch.
+        groups: of one batch, or this process's share of it.
         closing_ids: what is read behind each thought.
         options: how to compare, and how large a pass may be.
         device: where the parts live.
+        world: the processes that share the batch.
     """
     rewards_BG = torch.stack([group.rewards_G for group in groups])
     advantages_BG = advantages(rewards_BG, options)
@@ -82,9 +88,10 @@ def compare(
     if options.credit == "group_mean":
         token_BG, item_BG = group_mean_credit(advantages_BG, weights_BG)
         weights_BG = torch.ones_like(weights_BG)
-    lengths_R = torch.tensor([len(thought.ids) for group in groups for thought in group.written])
+    lengths_R, mine = world.joined(torch.tensor([len(thought.ids) for group in groups for thought in group.written]))
     constant = options.rollout.max_new_tokens if options.normalisation == "constant" else None
-    denominators_BG = denominators(lengths_R, options.normalisation, constant_length=constant).view_as(rewards_BG)
+    denominators_R = denominators(lengths_R, options.normalisation, constant_length=constant)[mine]
+    denominators_BG = denominators_R.view_as(rewards_BG)
     parts = []
     for rows in micro_batches(groups, len(closing_ids), options.batch_tokens):
         chosen = [groups[row] for row in rows]

@@ -85,28 +85,33 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         options, counters = self.options, self.counters
         started = time.perf_counter()
         rate = self.learning_rate()
-        rendered = [self.render(batch) for batch in batches]
-        readouts = sum(len(batch.readouts) for batch in rendered)
-        written = sum(batch.num_written for batch in rendered)
-        self.readings += sum(int(batch.is_after_thought_P.sum()) for batch in rendered)
+        shares = [self.world.part(batch) for batch in batches]
+        rendered = [(self.render(stretches), weight) for stretches, weight in shares]
+        counted = [batch for batch, weight in rendered if weight]
+        readouts = self.world.total(sum(len(batch.readouts) for batch in counted))
+        written = self.world.total(sum(batch.num_written for batch in counted))
+        self.readings += self.world.total(sum(int(batch.is_after_thought_P.sum()) for batch in counted))
         counters.examples += readouts
         losses = {"loss": 0.0, "after_thought_loss": 0.0, "thought_loss": 0.0}
         self._draw_dropout(True)
-        for batch in rendered:
-            packing, states_TD = self.states(batch)
+        for batch, weight in rendered:
+            with self.apart():
+                packing, states_TD = self.states(batch)
             losses_P = self._losses(batch, packing, states_TD) * self.reading_weights(batch).to(states_TD.device)
-            item = losses_P.mean() * (len(losses_P) / readouts)
-            thought = self._thought_loss(batch, packing, states_TD) / max(1, written)
+            item = losses_P.mean() * (weight * len(losses_P) / readouts)
+            thought = self._thought_loss(batch, packing, states_TD) * weight / max(1, written)
             (item + options.thought_weight * thought).backward()
             losses["loss"] += item.item()
-            losses["after_thought_loss"] += losses_P.detach().cpu()[batch.is_after_thought_P].sum().item() / readouts
+            behind = losses_P.detach().cpu()[batch.is_after_thought_P].sum().item()
+            losses["after_thought_loss"] += weight * behind / readouts
             losses["thought_loss"] += thought.item()
         self._draw_dropout(False)
         if self.model.latents is not None and counters.step < self.model.config.latent.alone_steps:
             self.learn_alone(self.model.latents.parameters())
         norm = self.update()
+        losses = self.world.sums(losses)
         counters.step += 1
-        counters.tokens += sum(batch.forest.num_tokens for batch in rendered)
+        counters.tokens += self.world.total(sum(batch.forest.num_tokens for batch in counted))
         counters.seconds += time.perf_counter() - started
         facts: dict[str, float] = {"loss": losses["loss"]} if self.writer is None else losses
         if self.writer is not None:
@@ -178,13 +183,14 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         targets_P, seen_PI = batch.targets_P.to(device), batch.seen_PI.to(device)
         if self.split.dataset.repeats:
             seen_PI = torch.zeros_like(seen_PI)
+        whole, mine = self.world.joined(targets_P)  # what targets compete with, be it another process's
         if self.options.negatives == "in_batch":
-            items_N, columns_P = targets_P.unique(return_inverse=True)  # one column per item masks duplicate targets
+            items_N, columns_P = whole.unique(return_inverse=True)  # one column per item masks duplicate targets
             items_ND = model.head.item_vectors(self.encode(items_N), items_N)
             competing = items_ND, items_N
-            targets_P, seen_PI = columns_P, seen_PI[:, items_N]
+            targets_P, seen_PI = columns_P[mine], seen_PI[:, items_N]
         else:
-            competing = model.head.item_vectors(self._table(targets_P)), None
+            competing = model.head.item_vectors(self._table(whole)), None
         losses_P = -item_logprobs(model.head.scores(users_PD, *competing), targets_P, seen_PI)
         if users_LSD is None:
             return losses_P
@@ -194,7 +200,7 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         return losses_P.masked_scatter(is_line_P, losses_L + options.repulsion * likeness(users_LSD))
 
     def _table(self, targets_P: Int[Tensor, "P"]) -> Float[Tensor, "I D"]:
-        """Return the item table, some of the targets encoded with gradient if the options say so."""
+        """Return the item table, some of all processes' targets encoded with gradient if the options say so."""
         table_ID = self.model.states.rows_ID
         if self.options.live_items:
             distinct_N = targets_P.unique()

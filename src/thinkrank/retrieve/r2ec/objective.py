@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from thinkrank.distributed.world import SINGLE, World
 from thinkrank.language import Backbone
 from thinkrank.language.trajectories import action_logprobs
 from thinkrank.policy import Surrogate, clipped_surrogate, combine_surrogates, item_surrogate, log_mean
@@ -18,6 +19,7 @@ from thinkrank.retrieve.r2ec.compare import Part
 from thinkrank.retrieve.r2ec.item_action import CompetingItems, line_loss, target_logprobs
 from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.retrieve.r2ec.options import RecpoOptions
+from thinkrank.training.shared import whole_surrogate
 
 
 @dataclass(frozen=True)
@@ -134,23 +136,23 @@ def token_surrogate(
     )
 
 
-def loss_facts(parts: Sequence[PartLosses], options: RecpoOptions) -> dict[str, float]:
-    """Describe the losses of a batch for the log."""
+def loss_facts(parts: Sequence[PartLosses], options: RecpoOptions, world: World = SINGLE) -> dict[str, float]:
+    """Describe the losses of a batch, of which each process has some parts, for the log."""
     facts = {
-        **_surrogate_facts("token", [part.token for part in parts if part.token is not None]),
-        **_surrogate_facts("item", [part.item for part in parts if part.item is not None]),
+        **_surrogate_facts("token", [part.token for part in parts if part.token is not None], world),
+        **_surrogate_facts("item", [part.item for part in parts if part.item is not None], world),
     }
     if options.reads_thoughts:
-        facts["item_cross_entropy"] = sum(part.item_cross_entropy for part in parts)
+        facts["item_cross_entropy"] = world.total(sum(part.item_cross_entropy for part in parts))
     if options.line_weight:
-        facts["line_loss"] = sum(part.line_loss for part in parts)
+        facts["line_loss"] = world.total(sum(part.line_loss for part in parts))
     return facts
 
 
-def _surrogate_facts(name: str, parts: Sequence[Surrogate]) -> dict[str, float]:
+def _surrogate_facts(name: str, parts: Sequence[Surrogate], world: World) -> dict[str, float]:
     if not parts:
         return {}
-    whole = combine_surrogates(parts)
+    whole = whole_surrogate(combine_surrogates(parts), world)
     values = {
         "loss": whole.loss,
         "clip_share": whole.clip_share,

@@ -68,6 +68,7 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         super().__init__(model, split, options, run)
         if model.latents is not None:
             raise ThinkrankError("RecPO trains no latent positions: set model.latent.steps = 0, or recpo.steps = 0")
+        self.world.required(options.users, "recpo.users")
         if model.config.thinker != "trained" and options.token_weight and options.credit == "own":
             raise ThinkrankError(
                 f"model.thinker is {model.config.thinker!r}, so what the trained model would write is never sampled: "
@@ -147,8 +148,8 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         self.look_at(groups, parts, facts)
         self.refresh_oldest()
         seconds = time.perf_counter() - started
-        counters.examples += len(groups) * options.group_size
-        counters.tokens += options.updates * sum(len(part.episodes.packing) for part in parts)
+        counters.examples += options.users * options.group_size
+        counters.tokens += options.updates * self.world.total(sum(len(part.episodes.packing) for part in parts))
         counters.seconds += seconds
         age_I = self.model.states.ages(counters.step)
         facts |= {f"share_{name}": spent / seconds for name, spent in self.clock.items()}
@@ -160,62 +161,83 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         """Let the watch see whether the thoughts of a batch can learn anything, where they are trained."""
         if self.watch is None or not self.options.token_weight:
             return
-        own = advantages(torch.stack([group.rewards_G for group in groups]), self.options).abs().max().item()
-        given = max(part.token_advantages_R.abs().max().item() for part in parts)
+        own_BG = advantages(torch.stack([group.rewards_G for group in groups]), self.options)
+        own = self.world.most(own_BG.abs().max().item())
+        given = self.world.most(max(part.token_advantages_R.abs().max().item() for part in parts))
+        tied = {"share": sum(group.is_tied for group in groups) / len(groups)}
         self.watch.batch(
             self.counters.step,
-            tied=sum(group.is_tied for group in groups) / len(groups),
+            tied=self.world.mean(tied, len(groups))["share"],
             advantage=given if given > _ROUNDING * own else 0.0,
             gradient=facts.get("token_norm"),
         )
 
     def rollouts(self) -> tuple[list[Group], dict[str, float]]:
         """Make the groups of one batch, and say how they are; tied ones are replaced as often as `redraw` allows."""
-        groups = everything = self.score(self.next_samples(self.options.users))
+        users = range(self.options.users)[self.world.share(self.options.users)]
+        groups = everything = self.score(self.next_samples(len(users)))
         for _ in range(self.options.redraw):
             kept = [group for group in groups if not group.is_tied]
-            if len(kept) == self.options.users:
+            drawn = self.next_samples(len(users) - len(kept))
+            if not self.world.total(len(drawn)):
                 break
-            fresh = self.score(self.next_samples(self.options.users - len(kept)))
+            fresh = self.score(drawn)
             groups, everything = [*kept, *fresh], [*everything, *fresh]
-        return groups, rollout_facts(everything, self.options.users, self.clock["sampling"])
+        return groups, self._facts(everything, len(users))
 
     def next_samples(self, count: int) -> list[tuple[int, Sample]]:
-        """Draw the next training samples, each with its number in the order of draws."""
-        drawn, self.counters.drawn = self.draws.take(count, self.counters.drawn)
-        return drawn
+        """Draw the next training samples, each with its number in the order of draws.
+
+        Args:
+            count: for this process; each of several may want another number.
+        """
+        whole, mine = self.world.spread(count)
+        drawn, self.counters.drawn = self.draws.take(whole, self.counters.drawn)
+        return drawn[mine]
+
+    def _facts(self, groups: list[Group], num_wanted: int) -> dict[str, float]:
+        """Describe the groups of all processes for the log."""
+        facts = rollout_facts(groups, num_wanted, self.clock["sampling"])
+        tokens = sum(len(thought.ids) for group in groups for thought in group.written)
+        whole = self.world.mean(facts, len(groups), own_entropy=tokens)
+        return whole | self.world.sums({name: facts[name] for name in ("redrawn", "sampled_tokens_per_second")})
 
     def score(self, drawn: list[tuple[int, Sample]]) -> list[Group]:
         """Write thoughts, encode the targets, and rank the whole catalogue after every thought."""
         model, samples = self.model, [sample for _, sample in drawn]
         prompts = [model.prompts.user(sample.history) for sample in samples]
         with self.timed("sampling"):
-            written = write_thoughts(model, prompts, [draw for draw, _ in drawn], self.options)
+            written = write_thoughts(model, prompts, [draw for draw, _ in drawn], self.options) if drawn else []
         with self.timed("scoring"):
             targets_B = torch.tensor([sample.target for sample in samples], device=model.backbone.device)
             with torch.no_grad():
-                self.encode(targets_B.unique())
+                self.encode(self.world.gather(targets_B.long()).unique())
+            if not drawn:
+                return []
             targets = [next_targets(self.split, self.draws.sample(draw), self.options) for draw, _ in drawn]
             return score_thoughts(model, samples, prompts, written, self.reward_terms, self.options, targets)
 
     def compare(self, groups: list[Group]) -> list[Part]:
         """Credit every trajectory, and cut the batch into the parts that fit one pass; see `compare`."""
-        return compare(groups, self.model.prompts.closing_ids, self.options, self.model.backbone.device)
+        closing_ids, device = self.model.prompts.closing_ids, self.model.backbone.device
+        return compare(groups, closing_ids, self.options, device, self.world)
 
     def update_from(self, parts: list[Part]) -> dict[str, float]:
         """Update both heads at once from the whole batch, and describe it for the log."""
         batch = [group for part in parts for group in part.groups]
-        num_lines = max(1, sum(len(group.prompt.line_ends) for group in batch))
+        num_groups = self.world.total(len(batch))
+        num_lines = max(1, self.world.total(sum(len(group.prompt.line_ends) for group in batch)))
         for part in parts:
             if self.options.kl_coefficient and "reference" not in part.before:  # before weights carry a gradient
                 part.before["reference"] = reference_logprobs(self.model.backbone, part.episodes, self.at_start)
         candidates, catalogue = self.candidates(batch)
-        measured = TermGradients(self.adapter) if self.counters.step % self.options.measure_every == 0 else None
-        losses = [self.learn_from(part, candidates, catalogue, len(batch), num_lines, measured) for part in parts]
+        is_measured = self.counters.step % self.options.measure_every == 0
+        measured = TermGradients(self.adapter, self.world) if is_measured else None
+        losses = [self.learn_from(part, candidates, catalogue, num_groups, num_lines, measured) for part in parts]
         candidates.flow_back()
         if catalogue is not candidates:
             catalogue.flow_back()
-        facts = {**loss_facts(losses, self.options), "gradient_norm": self.update()}
+        facts = {**loss_facts(losses, self.options, self.world), "gradient_norm": self.update()}
         if self.options.token_balance:
             facts["token_factor"] = self.balance.factor
         if measured is not None:
@@ -263,7 +285,7 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
     def candidates(self, batch: Sequence[Group]) -> tuple[CompetingItems, CompetingItems]:
         """Gather what the targets of a batch compete with, and the whole catalogue; one object if they are the same."""
         options, model, device = self.options, self.model, self.model.backbone.device
-        targets_N = target_rows(batch, device).unique()
+        targets_N = self.world.gather(target_rows(batch, device)).unique()
         if options.candidates == "catalogue" or not options.reads_thoughts:
             table_ID = model.states.rows_ID
             if options.live_items and options.reads_thoughts:
@@ -288,9 +310,7 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         if not self.options.refresh_rows:
             return
         with self.timed("scoring"):
-            oldest_N = self.model.states.oldest(self.options.refresh_rows)
-            states_ND = self.model.encode_items(oldest_N.tolist(), fast=True)
-            self.model.states.write(oldest_N, states_ND, step=self.counters.step)
+            self.refresh(self.model.states.oldest(self.options.refresh_rows), fast=True)
 
 
 def train_recpo(

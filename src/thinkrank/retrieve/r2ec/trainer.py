@@ -87,8 +87,14 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         self.model.states.written_I.copy_(tensors["encoded_at"])
 
     def encode(self, items_N: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
-        """Read texts of items with gradient; the table takes over the values, so its rows are as fresh as can be."""
-        states_ND = read_last(self.model.backbone, [self.model.prompts.item(row) for row in items_N.tolist()])
+        """Read texts of items with gradient; the table takes over the values, so its rows are as fresh as can be.
+
+        Several processes, all of which ask for the same items, read a share each.
+        """
+        rows, weight = self.world.part(items_N.tolist())
+        with self.apart():
+            states_ND = read_last(self.model.backbone, [self.model.prompts.item(row) for row in rows])
+        states_ND = self.world.gather(states_ND if weight else states_ND[:0])
         self.model.states.write(items_N, states_ND.detach(), step=self.counters.step)
         return states_ND
 
@@ -97,22 +103,31 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         if not validates and self.counters.step % self.options.refresh_every:
             return
         started = time.perf_counter()
-        self.model.refresh_table(step=self.counters.step)
+        self.refresh(torch.arange(len(self.model.catalogue)))
         self.counters.seconds += time.perf_counter() - started
+
+    def refresh(self, rows_N: Int64[Tensor, "N"], *, fast: bool = False) -> None:
+        """Encode rows of the item table anew, each process its share of them, without gradient."""
+        mine = rows_N[self.world.share(len(rows_N))].tolist()
+        states_ND = self.world.gather(self.model.encode_items(mine, fast=fast))
+        self.model.states.write(rows_N, states_ND, step=self.counters.step)
 
     def measure(self) -> dict[str, float]:
         """Return NDCG@10 and Hit@10 on the validation subset, in each of the `ways`."""
         row: dict[str, float] = {}
+        mine = self.world.share(len(self.validation))
+        samples = self.validation[mine]
         for think in self.ways if len(self.validation) else ():
-            thoughts = self.model.think(self.validation.requests()) if think else None
-            ranks = torch.from_numpy(sample_ranks(self.model, self.validation, thoughts))
+            thoughts = self._think(samples, range(len(self.validation))[mine]) if think else None
+            ranks = self.world.gather(torch.from_numpy(sample_ranks(self.model, samples, thoughts)))
             self.validated(len(self.validation) / len(self.ways))
             name = "valid_thinking" if think else "valid"
             row[f"{name}_ndcg@10"] = ndcg_reward(ranks, 10).mean().item()
             row[f"{name}_hit@10"] = (ranks <= 10).float().mean().item()
             if thoughts is not None:
-                row["valid_thought_tokens"] = sum(len(thought.ids) for thought in thoughts) / len(thoughts)
-                self._show(thoughts, ranks.tolist())
+                tokens = self.world.total(sum(len(thought.ids) for thought in thoughts))
+                row["valid_thought_tokens"] = tokens / len(self.validation)
+                self._show(thoughts, ranks.tolist(), mine.start)
         return row | self._index_recall()
 
     def _index_recall(self) -> dict[str, float]:
@@ -123,25 +138,37 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         users = [self.model.users_after(histories[n : n + 64], None) for n in range(0, len(histories), 64)]
         return {"valid_index_recall@10": recall(self.model.vectors, torch.cat(users), 10)}
 
+    def _think(self, samples: Samples, numbers: range) -> list[Completion]:
+        """Write a thought about each sample, which depends on its number among all."""
+        prompts = [self.model.prompts.user(history).prompt for history in samples.histories()]
+        return [thought for (thought,) in self.model.sample(prompts, seeds=numbers)] if prompts else []
+
     def log(self, **values: float) -> None:
         """Append a row to the run's log."""
         super().log(temperature=self.model.head.log_temperature.exp().item(), **values)
 
-    def _show(self, thoughts: Sequence[Completion], ranks: Sequence[int]) -> None:
-        """Keep some thoughts in the log, to be compared with those of other steps."""
-        count = min(_SHOWN_THOUGHTS, len(thoughts))
-        chosen = [i * len(thoughts) // count for i in range(count)]
+    def _show(self, thoughts: Sequence[Completion], ranks: Sequence[int], first: int) -> None:
+        """Keep some thoughts in the log, to be compared with those of other steps.
+
+        Args:
+            thoughts: of this process.
+            ranks: of all of them.
+            first: number of the first thought among all.
+        """
+        count = min(_SHOWN_THOUGHTS, len(ranks))
+        chosen = [i * len(ranks) // count for i in range(count)]
         shown = [
             {
                 "position": int(self.validation.positions[i]),
-                "text": thoughts[i].text.strip(),
-                "tokens": len(thoughts[i].ids),
-                "finish_reason": thoughts[i].finish_reason,
+                "text": thoughts[i - first].text.strip(),
+                "tokens": len(thoughts[i - first].ids),
+                "finish_reason": thoughts[i - first].finish_reason,
                 "rank": ranks[i],
             }
             for i in chosen
+            if first <= i < first + len(thoughts)
         ]
-        self.run.log({"step": self.counters.step, "thoughts": shown})
+        self.run.log({"step": self.counters.step, "thoughts": self.world.gathered(shown)})
 
 
 def sample_ranks(

@@ -116,14 +116,18 @@ class SequentialTrainer(Trainer[TrainerOptions]):
         self.encoder.train()
         for start in range(0, len(order), size):
             chosen = [rows[index] for index in order[start : start + size]]
-            items_BT, _ = fill_up([row.items_W for row in chosen])
+            predictions = sum(len(row.targets_P) for row in chosen)
+            mine, weight = self.world.part(chosen)
+            items_BT, _ = fill_up([row.items_W for row in mine])
             drawn = None if self.negatives is None else self.negatives.draw(self.generator)
-            loss = next_item_loss(self.encoder, items_BT.to(self.encoder.device), *readouts(chosen), drawn)
+            with self.apart():
+                loss = next_item_loss(self.encoder, items_BT.to(self.encoder.device), *readouts(mine), drawn)
+            loss = loss * (weight * sum(len(row.targets_P) for row in mine) / predictions)
             loss.backward()
             self.update()
-            predictions = sum(len(row.targets_P) for row in chosen)
             total, count = total + loss.item() * predictions, count + predictions
         self.encoder.eval()
+        total = self.world.total(total)
         counters.step += 1
         counters.examples += count
         counters.seconds += time.perf_counter() - started

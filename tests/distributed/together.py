@@ -1,0 +1,189 @@
+"""Every training of the package on tiny data, alone or by the processes that this file was started as.
+
+    python together.py FOLDER      # with the environment that torchrun gives
+
+What a job ends with stands in FOLDER/ends/NAME: its weights, its log, and a hash per process of what each holds.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from golden import models, settings
+from golden import world as made
+from safetensors.torch import save_file
+
+from thinkrank.distributed.joining import joined
+from thinkrank.distributed.world import SINGLE, World
+from thinkrank.rerank import DLCM, PRM, Pointwise, SetRank
+from thinkrank.rerank.network_trainer import NetworkTrainer
+from thinkrank.retrieve import GRU4Rec, SASRec
+from thinkrank.retrieve.sequential.gru4rec import Gru4recOptions
+from thinkrank.retrieve.sequential.trainer import SequentialTrainer
+from thinkrank.training import Run, Trainer, train
+from thinkrank.training.run import FollowingRun
+
+Fits = Callable[[Path], Iterator[tuple[str, Trainer[Any]]]]
+"""From a folder to trainings, one after the other, each made when the one before has ended."""
+
+SHORT = {"steps": 4, "validate_every": 2, "checkpoint_every": 2}
+
+
+def undropped(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings without dropout, whose draws differ with the number of processes."""
+    return {
+        key: undropped(value) if isinstance(value, Mapping) else 0.0 if key == "dropout" else value
+        for key, value in values.items()
+    }
+
+
+def contrastive(name: str) -> Fits:
+    config, options = settings.CONTRASTIVES[name]
+    config = {**config, "lora": undropped(config["lora"])}
+    return lambda folder: iter([(name, models.contrastive_fit(models.r2ec(config), {**options, **SHORT}, folder))])
+
+
+def recpo(name: str) -> Fits:
+    config, options = settings.RECPOS[name]
+    return lambda folder: iter([(name, models.recpo_fit(models.r2ec(config), {**options, **SHORT}, folder))])
+
+
+def cold_start(name: str) -> Fits:
+    config, options = settings.COLD_STARTS[name]
+    return lambda folder: iter([(name, models.cold_start_fit(models.r2rank(config), {**options, **SHORT}, folder))])
+
+
+def reinforce(name: str) -> Fits:
+    config, options = settings.REINFORCES[name]
+    return lambda folder: iter([(name, models.reinforce_fit(models.r2rank(config), {**options, **SHORT}, folder))])
+
+
+def eglr(name: str) -> Fits:
+    config, judged, warm, grpo = (undropped(values) for values in settings.EGLRS[name])
+
+    def fits(folder: Path) -> Iterator[tuple[str, Trainer[Any]]]:
+        model = models.eglr(config)
+        yield "evaluator", models.evaluator_fit(model, {**judged, **SHORT}, folder / "evaluator")
+        yield "warm", models.warm_start(model, {**warm, **SHORT}, folder / "warm")
+        yield "grpo", models.grpo_fit(model, {**grpo, **SHORT}, folder / "grpo")
+
+    return fits
+
+
+def sequential(kind: type, options: Any) -> Fits:
+    return lambda folder: iter(
+        [(kind.__name__, SequentialTrainer(kind(options, device="cpu"), made.walks_split(), models.run_in(folder)))]
+    )
+
+
+def network(kind: type, name: str) -> Fits:
+    options = models.explicit(models.LIST_BASELINES[name][1], {**undropped(settings.LIST_BASELINES[name]), **EPOCHS})
+    lists = made.displayed_split()
+
+    def fits(folder: Path) -> Iterator[tuple[str, Trainer[Any]]]:
+        run = models.run_in(folder)
+        yield name, NetworkTrainer(kind(options, device="cpu"), lists.train, lists.valid, None, run)
+
+    return fits
+
+
+EPOCHS = {"max_epochs": 3}
+SASREC = models.explicit(
+    models.SasrecOptions, {**settings.SASREC, **EPOCHS, "dropout": 0.0, "batch_size": 9, "negatives": 12}
+)
+JOBS: dict[str, Fits] = {
+    **{f"contrastive-{name}": contrastive(name) for name in settings.CONTRASTIVES},
+    **{f"recpo-{name}": recpo(name) for name in settings.RECPOS},
+    **{f"cold-start-{name}": cold_start(name) for name in ("traces", "traces-mlp", "yes-no")},
+    **{f"reinforce-{name}": reinforce(name) for name in settings.REINFORCES},
+    **{f"eglr-{name}": eglr(name) for name in ("gru", "transformer")},
+    "sasrec": sequential(SASRec, SASREC),
+    "gru4rec": sequential(GRU4Rec, Gru4recOptions(max_epochs=3, dropout=0.0, width=16, validation_samples=20)),
+    **{name: network(*of) for name, of in {"dlcm": (DLCM, "dlcm"), "pointwise": (Pointwise, "pointwise")}.items()},
+    **{name: network(*of) for name, of in {"prm": (PRM, "prm"), "setrank": (SetRank, "setrank")}.items()},
+}
+RESUMED = ("contrastive-thoughts", "recpo-memory", "cold-start-traces", "reinforce-thinking", "eglr-gru", "sasrec")
+"""Jobs that are also begun by one and ended by the other number of processes."""
+
+
+def bring_to_end(name: str, folder: Path, world: World = SINGLE, *, half: Path | None = None) -> None:
+    """Run the trainings of a job, and write what each ends with; `half` gets a copy of the first checkpoint."""
+    models.run_in = lambda place: Run(place, {}, {}, world=world) if world.is_first else FollowingRun(place, world)
+    for title, fit in JOBS[name](folder / name):
+        if half is not None and world.is_first:
+            kept = half / Path(fit.run.folder).relative_to(folder)
+            copy_after(fit, kept)
+        for group in fit.optimizer.param_groups:
+            group["eps"] = 1e-3  # else Adam makes whole steps of the rounding of gradients that are 0 in truth
+        train(fit)
+        weights = {key: tensor.detach().clone().contiguous() for key, tensor in fit.weights().items()}
+        digest = hashlib.sha256(b"".join(weights[key].numpy().tobytes() for key in sorted(weights))).hexdigest()
+        hashes = world.gathered([digest])
+        if world.is_first:
+            end = folder / "ends" / name / title
+            end.mkdir(parents=True, exist_ok=True)
+            save_file(weights, end / "weights.safetensors")
+            (end / "end.json").write_text(json.dumps({"rows": fit.run.metrics(), "hashes": hashes}))
+
+
+def copy_after(fit: Trainer[Any], folder: Path) -> None:
+    """Copy the run's folder when its first checkpoint is written."""
+    save = fit.save
+
+    def saving() -> None:
+        save()
+        if not folder.exists():
+            shutil.copytree(fit.run.folder, folder)
+
+    fit.save = saving  # type: ignore[method-assign]
+
+
+def die_at(call: int) -> None:
+    """Let this process be killed when it has updated so often."""
+    update, calls = Trainer.update, iter(range(1, 1000))
+
+    def updating(self: Trainer[Any]) -> float:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return update(self)
+
+    Trainer.update = updating  # type: ignore[method-assign]
+
+
+def main(folder: Path, ports: list[str]) -> None:
+    """All jobs together, the resumed ones, a command, and one in which the second process is killed."""
+    from thinkrank.cli import main as command
+
+    os.environ["MASTER_PORT"] = ports[0]
+    with joined("cpu") as world:
+        for name in JOBS:
+            bring_to_end(name, folder / "two", world, half=folder / "half-by-two" if name in RESUMED else None)
+        for name in RESUMED:
+            bring_to_end(name, folder / "half-by-one", world)
+    rerank = ["thinkrank", "train", "rerank", "synthetic", "-o", "lists=120", "--device", "cpu"]
+    for table in ("evaluator", "warm_start", "grpo"):
+        rerank += ["--set", f"{table}.steps=6", "--set", f"{table}.batch_size=7"]
+    os.environ["MASTER_PORT"] = ports[1]
+    sys.argv = [*rerank, "--out", str(folder / "command")]
+    try:
+        command()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    os.environ["MASTER_PORT"] = ports[2]
+    if os.environ["RANK"] == "1":
+        die_at(3)
+    sys.argv = [*rerank, "--out", str(folder / "killed")]
+    command()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]), sys.argv[2:])
