@@ -71,6 +71,7 @@ def _version(show: bool) -> bool:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -87,6 +88,11 @@ def root(
     logger = logging.getLogger("thinkrank")
     logger.handlers = [messages]
     logger.setLevel(logging.INFO)
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and context.invoked_subcommand != "train":
+        raise ThinkrankError(
+            f"several processes share `thinkrank train` alone: start `thinkrank {context.invoked_subcommand}` without "
+            "torchrun (the environment says WORLD_SIZE)"
+        )
 
 
 def main() -> None:

@@ -35,11 +35,17 @@ def joined(device: str = "auto", *, answer_within: timedelta = ANSWER_WITHIN) ->
         yield SINGLE
         return
     name = own_device(device, int(os.environ.get("LOCAL_RANK") or 0))
-    store, rank, size = next(dist.rendezvous("env://", timeout=answer_within))
     backend = "cpu:gloo,cuda:nccl" if name.startswith("cuda") else "gloo"
-    dist.init_process_group(
-        backend, store=dist.PrefixStore("torch", store), rank=rank, world_size=size, timeout=answer_within
-    )
+    try:
+        store, rank, size = next(dist.rendezvous("env://", timeout=answer_within))
+        dist.init_process_group(
+            backend, store=dist.PrefixStore("torch", store), rank=rank, world_size=size, timeout=answer_within
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ThinkrankError(
+            f"the {os.environ['WORLD_SIZE']} processes of the environment's WORLD_SIZE cannot find each other "
+            f"({' '.join(str(error).split())[:200]}): start them together, torchrun --nproc-per-node 2 -m thinkrank …"
+        ) from error
     try:
         world = World(rank, size, name, dist.PrefixStore("thinkrank", store))
         yield world

@@ -18,9 +18,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Shaped
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 
 from thinkrank.errors import ThinkrankError
 
@@ -157,6 +156,15 @@ class World:
                 parameter.grad = torch.zeros_like(parameter)
         self.sum_(parameter.grad for parameter in wanted if parameter.grad is not None)
 
+    def sum_rows_(self, table: Tensor) -> None:
+        """Add up the sparse gradient of a table, of which every process has one."""
+        if self.size == 1:
+            return
+        assert table.grad is not None  # noqa: S101 - each process makes all passes
+        mine = table.grad.coalesce()
+        rows, values = self.gather(mine.indices()[0]), self.gather(mine.values())
+        table.grad = torch.sparse_coo_tensor(rows[None], values, table.shape)
+
     def same_(self, tensors: Iterable[Tensor]) -> None:
         """Give every process the first one's tensors, in place."""
         if self.size == 1:
@@ -238,7 +246,7 @@ class World:
 
     @contextmanager
     def apart(self, *key: int) -> Iterator[None]:
-        """Let each process draw chance of its own by a key, as dropout does; afterwards all go on with the same chance."""
+        """Let each process draw chance of its own by a key, as dropout does; then all go on with the same chance."""
         if self.size == 1:
             yield
             return

@@ -13,15 +13,19 @@ import platform
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from thinkrank._files import atomic_write
-from thinkrank.distributed.world import SINGLE, World
 from thinkrank.errors import ThinkrankError
 from thinkrank.training.lock import LOCK_FILE
 from thinkrank.training.tracking import Following
+
+if TYPE_CHECKING:
+    from thinkrank.distributed.world import World
+else:
+    World = Any  # its module imports torch, and commands look at runs before they need that
 
 CONFIG, MANIFEST, METRICS = "config.toml", "manifest.json", "metrics.jsonl"
 _STARTED = (CONFIG, MANIFEST, METRICS, "bad_rows.csv")
@@ -39,7 +43,7 @@ class Run:
         config: every setting, as nested plain values; None values are left out.
         manifest: what the run is made from; package versions are added. Its `split` holds the data's fingerprint.
         report_to: trackers that get what is logged; see `thinkrank.training.tracking`.
-        world: the processes that train together; only the first one has a `Run`, the others a `FollowingRun`.
+        world: the processes that train together, of which the first one has a `Run`; None for this one alone.
 
     Raises:
         ThinkrankError: if the folder holds a run with another configuration or other data, or a tracker is missing.
@@ -47,8 +51,7 @@ class Run:
 
     saves = True
     """Whether there is a folder to write into."""
-    world: World = SINGLE
-    """The processes that train together."""
+    _world: World | None = None
     ending = 0.0
     """Seconds that a training should keep for its last encoding and validation, where they were measured before."""
 
@@ -59,9 +62,9 @@ class Run:
         manifest: Mapping[str, Any],
         *,
         report_to: Sequence[str] = (),
-        world: World = SINGLE,
+        world: World | None = None,
     ) -> None:
-        self.folder, self.world = Path(folder), world
+        self.folder, self._world = Path(folder), world
         self.config = without_none(config)
         self._row: dict[str, Any] = {}
         self._following = Following(report_to, self.folder, self.config)
@@ -88,6 +91,13 @@ class Run:
             ThinkrankError: if the data is not what the run was made from.
         """
         return cls(folder, _read_toml(Path(folder) / CONFIG), {"split": split})
+
+    @property
+    def world(self) -> World:
+        """Return the processes that train together."""
+        from thinkrank.distributed.world import SINGLE
+
+        return self._world or SINGLE
 
     @property
     def checkpoints(self) -> Path:
@@ -157,8 +167,8 @@ class UnsavedRun(Run):
 
     saves = False
 
-    def __init__(self, world: World = SINGLE) -> None:
-        self.config, self.manifest, self.world = {}, {}, world
+    def __init__(self, world: World | None = None) -> None:
+        self.config, self.manifest, self._world = {}, {}, world
         self._rows: list[dict[str, Any]] = []
 
     def log(self, values: Mapping[str, Any]) -> None:

@@ -104,7 +104,7 @@ class Trainer(ABC, Generic[OptionsT]):
         self.validated: Advance = _uncounted
         self.best: dict[str, Tensor] = {}
         self.clock: dict[str, float] = {}
-        self.passes = 0
+        self.chances = 0
 
     @abstractmethod
     def step(self) -> str:
@@ -215,7 +215,7 @@ class Trainer(ABC, Generic[OptionsT]):
         with progress(self.title, options.steps) as advance:
             advance(counters.step)
             while counters.step < options.steps and not counters.stopped:
-                self.passes = 0
+                self.chances = 0
                 note = self.step()
                 if self.time_share() > 1 and counters.step < options.steps:
                     counters.stopped = f"{options.max_minutes:g} minutes are over"
@@ -239,8 +239,8 @@ class Trainer(ABC, Generic[OptionsT]):
 
     def apart(self) -> AbstractContextManager[None]:
         """Let each of several processes draw dropout and the like on its own: it must not be the same everywhere."""
-        self.passes += 1
-        return self.world.apart(self.options.seed, self.counters.step, self.passes)
+        self.chances += 1
+        return self.world.apart(self.options.seed, self.counters.step, self.chances)
 
     def time_share(self) -> float:
         """Return the share of `max_minutes` that is spent, what the end will take included; 0 without a limit.

@@ -10,9 +10,10 @@ width.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -31,6 +32,9 @@ from thinkrank.retrieve.r2ec.weights import prepare_head
 from thinkrank.teachers.history_rules import RuleWriter
 from thinkrank.training import Progress, Run, no_progress, train
 
+if TYPE_CHECKING:
+    from thinkrank.distributed.sharding import Sharded
+
 _CENTRING_BATCHES = 8
 
 
@@ -46,7 +50,30 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         self.writer = _writer(model, options)
         self.ways = (False,) if self.writer is None else (False, True)
         self.readings = 0
+        self.sharded: Sharded | None = None
+        if options.sharding == "fsdp" and self.world.size > 1:
+            from thinkrank.distributed import sharding  # what it imports takes a second
+
+            self.sharded = sharding.Sharded(model.backbone.model, self.world)
         self._batches: Iterator[list[Stretch]] | None = None
+
+    def after_step(self, *, validates: bool) -> None:
+        """Encode the item table, with whole weights."""
+        with self._whole():
+            super().after_step(validates=validates)
+
+    def measure(self) -> dict[str, float]:
+        """Validate, with whole weights."""
+        with self._whole():
+            return super().measure()
+
+    def finish(self) -> None:
+        """Leave the weights whole."""
+        if self.sharded is not None:
+            self.sharded.join()
+
+    def _whole(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.sharded is None else self.sharded.whole()
 
     def prepare(self) -> None:
         """Prepare an untrained head from the states of the first batches."""
@@ -129,7 +156,7 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
             backbone.items.dropout = self.options.item_dropout
             backbone.items.train(draws)
 
-    def render(self, stretches: list[Stretch]) -> Batch:
+    def render(self, stretches: Sequence[Stretch]) -> Batch:
         """Render some stretches as token sequences, and what they must predict."""
         return build_batch(self.model.prompts, self.histories, stretches, self.options, self.writer)
 

@@ -52,6 +52,11 @@ class ContrastiveOptions(RetrieverTrainerOptions):
     )
     batch_size: int = Field(4, ge=1, description="sequences in one forward pass")
     accumulate: int = Field(1, ge=1, description="forward passes per update; in-batch negatives come from one of them")
+    sharding: Literal["none", "fsdp"] = Field(
+        "none",
+        description="what each of several processes holds of the language model's frozen weights: none for all of "
+        "them, fsdp for a part of each layer, which is whole only while it computes",
+    )
     thought_share: float = Field(
         0.0, ge=0, le=1, description="share of closings behind a thought that rules wrote from the history"
     )

@@ -138,6 +138,7 @@ class SequentialTrainer(Trainer[TrainerOptions]):
         """Step the optimiser, and the embeddings of the items in this update where they have one of their own."""
         norm = super().update()
         if self.rows is not None:
+            self.world.sum_rows_(self.rows.table)
             self.rows.step(self.optimizer.param_groups[0]["lr"])
         return norm
 

@@ -1,6 +1,6 @@
 """Every training of the package on tiny data, alone or by the processes that this file was started as.
 
-    python together.py FOLDER      # with the environment that torchrun gives
+    python -m golden.together FOLDER PORT PORT PORT      # with the rest of the environment that torchrun gives
 
 What a job ends with stands in FOLDER/ends/NAME: its weights, its log, and a hash per process of what each holds.
 """
@@ -15,18 +15,22 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from golden import models, settings
-from golden import world as made
 from safetensors.torch import save_file
 
+from golden import models, settings
+from golden import world as made
 from thinkrank.distributed.joining import joined
 from thinkrank.distributed.world import SINGLE, World
-from thinkrank.rerank import DLCM, PRM, Pointwise, SetRank
+from thinkrank.errors import ThinkrankError
+from thinkrank.rerank import DLCM, PRM, Pointwise, Seq2Slate, SetRank
 from thinkrank.rerank.network_trainer import NetworkTrainer
 from thinkrank.retrieve import GRU4Rec, SASRec
+from thinkrank.retrieve.item_table import ItemTable
 from thinkrank.retrieve.sequential.gru4rec import Gru4recOptions
 from thinkrank.retrieve.sequential.trainer import SequentialTrainer
+from thinkrank.retrieve.shards import log_normaliser_shards, search_shards
 from thinkrank.training import Run, Trainer, train
 from thinkrank.training.run import FollowingRun
 
@@ -44,10 +48,10 @@ def undropped(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def contrastive(name: str) -> Fits:
+def contrastive(name: str, **changes: Any) -> Fits:
     config, options = settings.CONTRASTIVES[name]
-    config = {**config, "lora": undropped(config["lora"])}
-    return lambda folder: iter([(name, models.contrastive_fit(models.r2ec(config), {**options, **SHORT}, folder))])
+    config, options = {**config, "lora": undropped(config["lora"])}, {**options, **SHORT, **changes}
+    return lambda folder: iter([(name, models.contrastive_fit(models.r2ec(config), options, folder))])
 
 
 def recpo(name: str) -> Fits:
@@ -99,24 +103,31 @@ SASREC = models.explicit(
     models.SasrecOptions, {**settings.SASREC, **EPOCHS, "dropout": 0.0, "batch_size": 9, "negatives": 12}
 )
 JOBS: dict[str, Fits] = {
-    **{f"contrastive-{name}": contrastive(name) for name in settings.CONTRASTIVES},
-    **{f"recpo-{name}": recpo(name) for name in settings.RECPOS},
-    **{f"cold-start-{name}": cold_start(name) for name in ("traces", "traces-mlp", "yes-no")},
+    **{f"contrastive-{name}": contrastive(name) for name in ("plain", "thoughts", "in-batch")},
+    "contrastive-fsdp": contrastive("thoughts", sharding="fsdp", steps=2),
+    **{f"recpo-{name}": recpo(name) for name in ("memory", "catalogue", "group-mean")},
+    **{f"cold-start-{name}": cold_start(name) for name in ("traces", "traces-mlp")},
     **{f"reinforce-{name}": reinforce(name) for name in settings.REINFORCES},
     **{f"eglr-{name}": eglr(name) for name in ("gru", "transformer")},
     "sasrec": sequential(SASRec, SASREC),
+    "sasrec-rows": sequential(SASRec, SASREC.model_copy(update={"row_updates": True})),
     "gru4rec": sequential(GRU4Rec, Gru4recOptions(max_epochs=3, dropout=0.0, width=16, validation_samples=20)),
     **{name: network(*of) for name, of in {"dlcm": (DLCM, "dlcm"), "pointwise": (Pointwise, "pointwise")}.items()},
     **{name: network(*of) for name, of in {"prm": (PRM, "prm"), "setrank": (SetRank, "setrank")}.items()},
 }
-RESUMED = ("contrastive-thoughts", "recpo-memory", "cold-start-traces", "reinforce-thinking", "eglr-gru", "sasrec")
+DROPPED: dict[str, Fits] = {
+    "sasrec-dropout": sequential(SASRec, SASREC.model_copy(update={"dropout": 0.3})),
+    "seq2slate": network(Seq2Slate, "seq2slate"),
+}
+"""Jobs that draw dropout, or lists from the network itself: another number of processes draws other ones."""
+RESUMED = ("contrastive-thoughts", "recpo-memory", "cold-start-traces", "eglr-gru", "sasrec")
 """Jobs that are also begun by one and ended by the other number of processes."""
 
 
 def bring_to_end(name: str, folder: Path, world: World = SINGLE, *, half: Path | None = None) -> None:
     """Run the trainings of a job, and write what each ends with; `half` gets a copy of the first checkpoint."""
     models.run_in = lambda place: Run(place, {}, {}, world=world) if world.is_first else FollowingRun(place, world)
-    for title, fit in JOBS[name](folder / name):
+    for title, fit in (JOBS | DROPPED)[name](folder / name):
         if half is not None and world.is_first:
             kept = half / Path(fit.run.folder).relative_to(folder)
             copy_after(fit, kept)
@@ -142,7 +153,7 @@ def copy_after(fit: Trainer[Any], folder: Path) -> None:
         if not folder.exists():
             shutil.copytree(fit.run.folder, folder)
 
-    fit.save = saving  # type: ignore[method-assign]
+    fit.save = saving
 
 
 def die_at(call: int) -> None:
@@ -154,7 +165,53 @@ def die_at(call: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return update(self)
 
-    Trainer.update = updating  # type: ignore[method-assign]
+    Trainer.update = updating
+
+
+def table_and_queries() -> tuple[ItemTable, torch.Tensor, list[list[int]]]:
+    """23 items of whole numbers, whose scores tie often, 7 queries and what each leaves out."""
+    random = torch.Generator().manual_seed(0)
+    rows_ID, queries_SD = torch.randn(23, 3, generator=random).round(), torch.randn(7, 3, generator=random).round()
+    left_out = [[], [0], [5, 20], [22], [], list(range(23)), [11, 12]]
+    return ItemTable(rows_ID, bias_I=torch.arange(23.0) % 3, divisor=2.0, block_rows=5), queries_SD, left_out
+
+
+def questions(world: World) -> dict[str, Any]:
+    """What this process is told of others: rows, gradients, sums, and answers from parts of a table."""
+    rows = torch.full((world.rank + 1, 2), float(world.rank + 1), requires_grad=True)
+    whole = world.gather(rows)
+    (whole * (torch.arange(3.0)[:, None] + 1) * 10**world.rank).sum().backward()
+    try:
+        world.first(lambda: fail("the disk is full"))
+        fault = ""
+    except ThinkrankError as error:
+        fault = str(error)
+    table, queries_SD, left_out = table_and_queries()
+    here, mine = world.share(23), (slice(0, 4), slice(4, 7))[world.rank]
+    shard = ItemTable(table.rows_ID[here], table.bias_I[here], 2.0, block_rows=4)
+    queries_BD = queries_SD[mine].clone().requires_grad_()
+    exclude = [np.array(rows, np.int64) for rows in left_out[mine]]
+    found = search_shards(shard, world, queries_BD, 6, exclude=exclude)
+    total_B = log_normaliser_shards(shard, world, queries_BD, exclude=exclude)
+    total_B[total_B.isfinite()].square().sum().backward()
+    return {
+        "gathered": whole.tolist(),
+        "gradient": rows.grad.tolist(),
+        "mean": world.mean({"a": 1.0 + world.rank, "b": 1.0 + world.rank}, 1, b=3 * world.rank),
+        "fraction": world.fraction(world.rank + 1),
+        "spread": [world.spread(world.rank + 2)[0], world.spread(world.rank + 2)[1].start],
+        "broadcast": world.broadcast({"rank": world.rank}),
+        "gathered values": world.gathered(["a\nb"] * world.rank),
+        "fault": fault,
+        "items": found[0].tolist(),
+        "scores": found[1].tolist(),
+        "normaliser": total_B.tolist(),
+        "normaliser's gradient": queries_BD.grad.tolist(),
+    }
+
+
+def fail(text: str) -> None:
+    raise ThinkrankError(text)
 
 
 def main(folder: Path, ports: list[str]) -> None:
@@ -163,10 +220,14 @@ def main(folder: Path, ports: list[str]) -> None:
 
     os.environ["MASTER_PORT"] = ports[0]
     with joined("cpu") as world:
-        for name in JOBS:
-            bring_to_end(name, folder / "two", world, half=folder / "half-by-two" if name in RESUMED else None)
+        (folder / f"answers-{world.rank}.json").write_text(json.dumps(questions(world)))
+        for name in (*JOBS, *DROPPED):
+            half = folder / "half-by-two" if name in (*RESUMED, *DROPPED) else None
+            bring_to_end(name, folder / "two", world, half=half)
         for name in RESUMED:
             bring_to_end(name, folder / "half-by-one", world)
+        for name in DROPPED:
+            bring_to_end(name, folder / "half-by-two", world)
     rerank = ["thinkrank", "train", "rerank", "synthetic", "-o", "lists=120", "--device", "cpu"]
     for table in ("evaluator", "warm_start", "grpo"):
         rerank += ["--set", f"{table}.steps=6", "--set", f"{table}.batch_size=7"]
