@@ -147,6 +147,7 @@ class WarmStartTrainer(ListTrainer[WarmStartOptions]):
         Source: reconstructed; a loss at every latent step, and its drop as the teacher of a gate, are in the literature
         on sequential models (arXiv 2607.12425).
         """
+        assert replayed.by_thought_RKT is not None  # noqa: S101 - it was asked for
         options, losses_BKT = self.options, -replayed.by_thought_RKT[taught_BK]
         made_XT = ~losses_BKT[:, 1:].isnan()
         count = int(made_XT.sum())
