@@ -116,9 +116,7 @@ def _training(phase: Phase) -> TrainerOptions:
     return cast(TrainerOptions, phase.options)
 
 
-def rehearsed(
-    phases: Sequence[Phase], model: Any, seconds: float = 0.0, world: World = SINGLE
-) -> dict[str, Measured]:
+def rehearsed(phases: Sequence[Phase], model: Any, seconds: float = 0.0, world: World = SINGLE) -> dict[str, Measured]:
     """Measure trainings of a model that is left as it was; one that needs what an earlier one makes is left out.
 
     Args:
