@@ -101,6 +101,11 @@ class Clients:
         self.address, self._numbers = address, itertools.count()
         self.failed = 0
 
+    def renew(self) -> None:
+        """Let only users come who were not there before."""
+        life = 24 * USERS
+        self._numbers = itertools.count(life * (1 + next(self._numbers) // life))
+
     def asked(self) -> dict[str, Any]:
         """A question that nobody asked before."""
         number = next(self._numbers)
@@ -165,12 +170,16 @@ def p99(seconds: list[float]) -> float:
 def crowds(clients: Clients, rounds: int) -> dict[str, float]:
     """Throughput of one and of many, and what overload does to those who are let in."""
     new, _ = clients.closed(CLIENTS, lambda sent: sent < USERS)
-    alone, _ = clients.closed(1, lambda sent: sent < 2 + rounds)
+    alone, _ = clients.closed(1, lambda sent: sent < 4 * (1 + rounds))
     together, seconds = clients.closed(CLIENTS, lambda sent: sent < CLIENTS * (1 + rounds))
     over = clients.open(2 * together, CLIENTS * (2 + 2 * rounds))
     accepted = [took for status, took in over if status == 200]
+    clients.renew()
+    alone_new, _ = clients.closed(1, lambda sent: sent < 2 + rounds)
     return {
         "throughput_32_over_1": together / alone,
+        "throughput_32_over_1_new": new / alone_new,
+        "requests_per_second_1_new": alone_new,
         "requests_per_second_32_new": new,
         "requests_per_second_1": alone,
         "requests_per_second_32": together,

@@ -262,7 +262,7 @@ def test_a_written_list_shows_its_doubt_and_its_latent_steps(browser, dataset):
         bars = [float(bar.get_attribute("value")) for bar in page.locator("#now > li meter").all()]
         page.close()
     assert bars == pytest.approx([item["entropy_before"] for item in answer["items"][:4]], abs=1e-4)
-    assert [item["entropy_before"] for item in answer["items"][4:]] == [None] * 6
+    assert {item["entropy_before"] for item in answer["items"][4:]} == {None}
     assert [words.split(" · ")[1] for words in told] == ["1 latent step"] * 3 + ["no latent step"]
 
 
