@@ -68,6 +68,8 @@ def filled(text: str) -> str:
             made = by_bucket(STUDIES / match["name"].replace("/", "/results/"))
         elif match["kind"] == "places":
             made = by_place_shown(STUDIES / match["name"].replace("/", "/results/"))
+        elif match["kind"] == "needs":
+            made = needs(json.loads((DOCS.parent / "benchmarks" / "results" / f"{match['name']}.json").read_bytes()))
         elif match["kind"] == "thinking":
             made = thinking(STUDIES / "eglr" / "results" / match["name"])
         elif match["kind"] == "reproduced":
@@ -78,6 +80,25 @@ def filled(text: str) -> str:
         return f"{match[1]}\n{made}\n{match[4]}"
 
     return MARKED.sub(table, text)
+
+
+def needs(slopes: dict[str, float]) -> str:
+    """Compute what users and items need, one processor core doing everything: the cost model of docs/scale.md."""
+    header = ["users", "items", "vectors, fp16", "search", "read 15 events", "and write 32 tokens", "answers"]
+    lines = [header, ["---:"] * len(header)]
+    for users in (10**6, 10**8):
+        for items in (10**6, 10**7):
+            search = users * items * slopes["item_searched"]
+            read = users * (20 + 15 * 10) * slopes["token_read"]
+            written = read + users * 32 * slopes["token_written"]
+            cells = [f"{search / 3600:,.0f}", f"{read / 3600:,.0f}", f"{written / 3600:,.0f}"]
+            vectors, answers = items * 576 * 2 / 2**30, users * slopes["answer_bytes"] / 2**30
+            lines.append(
+                [f"{users / 1e6:.0f} M", f"{items / 1e6:.0f} M", f"{vectors:.1f} GiB"]
+                + [f"{cell} core hours" for cell in cells]
+                + [f"{answers:,.1f} GiB"]
+            )
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def by_bucket(folder: Path) -> str:

@@ -48,7 +48,11 @@ def test_every_setting_the_guide_names_exists():
     assert named <= {*known, *tables}
 
 
-@pytest.mark.parametrize("study", sorted((ROOT / "studies" / "r2ec").rglob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "study",
+    sorted(file for name in ("r2ec", "cuda") for file in (ROOT / "studies" / name).rglob("*.toml")),
+    ids=lambda path: path.stem,
+)
 def test_every_study_is_a_valid_configuration(study):
     from thinkrank.recipes.layers import Layers
     from thinkrank.recipes.presets import Preset

@@ -92,6 +92,8 @@ def planned(
 ) -> Planned:
     """Measure steps and validations, and tell what a run would be; nothing is written.
 
+    Where a known language model is not on this machine, one layer of its shape is measured: see `foreseen`.
+
     Args:
         recipe: of the stage.
         settings: of the run.
@@ -102,6 +104,12 @@ def planned(
         progress: how to show the work.
     """
     work = _Work(recipe, settings, None, split, device, SINGLE, progress)
+    from thinkrank.language.shapes import absent_shape
+    from thinkrank.recipes.foreseen import foreseen
+
+    if shape := absent_shape(getattr(getattr(work.settings, "model", None), "backbone", "")):
+        text, figures = foreseen(work.settings, work.split, shape, device, ranks)
+        return Planned(work.settings, f"{counts_of(work.settings, work.split)} · {text}", figures)
     model = work.begun()
     plan = work.measured(model, seconds)
     if not plan.measured:
