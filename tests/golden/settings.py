@@ -32,6 +32,7 @@ R2EC = {
     "latent": LATENT,
     "thought": GENERATION,
     "thinker": "trained",
+    "writer_prompt": None,
     "reading": "text",
     "search": {"index": "exact", "lists": None, "probes": 32, "links": 32, "effort": 128},
 }  # fmt: skip
@@ -43,7 +44,8 @@ CONTRASTIVE = {
     **ADAPTER_FIT, "refresh_every": 3, "supervision": "every_prefix", "negatives": "catalogue", "live_items": 0,
     "item_dropout": 0.0, "hidden_share": 0.0, "train_in_file_order": False, "stretch": 6, "batch_size": 3,
     "accumulate": 1, "sharding": "none", "thought_share": 0.0,
-    "thought_readings": 30, "after_thought_share": 0.5, "thought_forms": ("recent", "taste", "shift", "era", "links"),
+    "thought_readings": 30, "after_thought_share": 0.5, "thought_source": "rules",
+    "thought_forms": ("recent", "taste", "shift", "era", "links"),
     "thought_weight": 0.5,
 }  # fmt: skip
 CONTRASTIVES = {
@@ -69,7 +71,7 @@ RECPO = {
     "batch_tokens": 2048, "normalisation": "sequence", "ratio_level": "token", "clip_low": 0.2, "clip_high": 0.2,
     "importance_weights": False, "weight_cap": 2.0, "kl_coefficient": 0.0, "entropy_coefficient": 0.0,
     "token_weight": 1.0, "token_balance": 0.0, "measure_every": 4, "item_weight": 1.0, "item_floor": 0.0,
-    "item_marginal": 0.0,
+    "item_marginal": 0.0, "gate": None, "knowledge_samples": 0,
     "line_weight": 0.0, "candidates": "in_batch",
     "memory": 0, "live_items": 0, "selection": "best", "selection_k": 1, "selection_floor": 0.0, "refresh_rows": 0,
 }  # fmt: skip

@@ -77,6 +77,11 @@ def test_shift_compares_the_older_half_with_the_newer():
     }
 
 
+def test_an_oracle_tells_what_an_item_is():
+    assert RuleWriter(FILMS).about(ALIEN) == "Next horror and sci-fi."
+    assert RuleWriter(catalogue_of(["Fargo", "Heat"])).about(0) == NOTHING
+
+
 def test_a_history_that_did_not_shift_is_told_as_a_taste():
     assert written(FILMS, [CASABLANCA, FARGO, CASABLANCA, FARGO], "shift") == written(
         FILMS, [CASABLANCA, FARGO, CASABLANCA, FARGO], "taste"

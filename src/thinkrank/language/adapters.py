@@ -126,14 +126,14 @@ def restore_adapter(backbone: Backbone, tensors: Mapping[str, torch.Tensor], whe
 def layer_weights(
     backbone: Backbone, tensors: Mapping[str, torch.Tensor], where: str
 ) -> dict[torch.nn.Module, ActingWeights]:
-    """Sort adapter weights by the layer they are of, for `acting`; every name and shape must fit.
+    """Sort adapter weights by the layer they are of, for `acting`, with their graph; every name and shape must fit.
 
     Raises:
         ThinkrankError: naming `where` the tensors came from.
     """
     state = adapter_state(backbone)
     _check_fit(backbone, state, tensors, where)
-    placed = {name: tensor.detach().to(state[name].device, state[name].dtype) for name, tensor in tensors.items()}
+    placed = {name: tensor.to(state[name].device, state[name].dtype) for name, tensor in tensors.items()}
     by_layer: dict[torch.nn.Module, ActingWeights] = {}
     for layer, module in adapted_layers(backbone.model).items():
         (down,) = (name for name in placed if name.startswith(f"{layer}.lora_A."))

@@ -45,6 +45,7 @@ WRITERS = {
     "base": "the base model wrote",
     "trained": "it wrote",
     "frozen": "it would have written when RecPO began",
+    "apart": "its writing adapter wrote",
 }
 """Who wrote the thoughts, by the setting `model.thinker`."""
 

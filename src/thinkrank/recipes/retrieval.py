@@ -35,6 +35,7 @@ from thinkrank.recipes.baselines import (
     system_named,
 )
 from thinkrank.recipes.data import NOUNS, DataSettings, origin
+from thinkrank.recipes.gate import before_recpo
 from thinkrank.recipes.layers import PRESET, Layers, TrainingSettings, merge
 from thinkrank.recipes.own import StageClass, with_places
 from thinkrank.recipes.presets import Preset, preset_tables
@@ -206,7 +207,8 @@ class RetrievalRecipe:
             train_contrastive(model, split, settings.training, run, progress=progress)
 
         def recpo(model: R2ec, run: Any, progress: Progress) -> None:
-            train_recpo(model, split, settings.recpo, run, progress=progress)
+            look = partial(before_recpo, split=split, options=settings.recpo)
+            train_recpo(model, split, settings.recpo, run, before=look, progress=progress)
 
         first = "Warm start" if settings.recpo.steps else "Contrastive training"
         phases = [Phase(first, settings.training, contrastive)] if settings.training.steps else []

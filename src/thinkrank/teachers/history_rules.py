@@ -97,6 +97,18 @@ class RuleWriter:
             form = _INSTEAD.get(form)
         return NOTHING
 
+    def about(self, row: int) -> str:
+        """Write what a single item is, its first three attributes: what an oracle would forecast of a target.
+
+        Args:
+            row: in the catalogue.
+
+        Returns:
+            one line; `NOTHING` if the item has no attribute.
+        """
+        values = self._values[row][:3]
+        return sentence(f"Next {listed(values)}") if values else NOTHING
+
     def _recent(self, rows: list[int], random: np.random.Generator) -> str | None:
         shown = [self._titles[row] for row in self._newest_first(rows)[: random.integers(1, 4)]]
         return sentence(f"{_one_of(random, 'Lately', 'Recently')} {listed(shown)}") if shown else None

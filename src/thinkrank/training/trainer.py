@@ -85,6 +85,8 @@ class Trainer(ABC, Generic[OptionsT]):
     """The name that progress shows."""
     validation_size = 1
     """Samples that a validation looks at, which `measure` counts by `validated`."""
+    clipped_apart: Sequence[Tensor] = ()
+    """Parameters whose gradient is clipped by a norm of its own."""
     watch: Watch | None = None
     """Warns of a reinforcement that learns nothing; None where there is no reinforcement."""
 
@@ -274,7 +276,9 @@ class Trainer(ABC, Generic[OptionsT]):
             ThinkrankError: if the gradient is not finite.
         """
         self.world.sum_gradients_([one for group in self.optimizer.param_groups for one in group["params"]])
-        norm = torch.nn.utils.clip_grad_norm_(self.clipped, self.options.grad_clip).item()
+        clipped = (one for one in (self.clipped, self.clipped_apart) if one)
+        norms = [torch.nn.utils.clip_grad_norm_(one, self.options.grad_clip).item() for one in clipped]
+        norm = math.hypot(*norms) if len(norms) > 1 else sum(norms)
         if not math.isfinite(norm):
             raise ThinkrankError(
                 f"the gradient of step {self.counters.step + 1} is not finite: lower learning_rate and start anew"

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 
 from thinkrank.language import tiny_backbone
 from thinkrank.retrieve import R2ec
-from thinkrank.retrieve.r2ec.controls import control_scores
+from thinkrank.retrieve.r2ec.controls import control_scores, oracle_thoughts, target_logprobs_after
+from thinkrank.teachers.history_rules import RuleWriter
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +48,20 @@ def test_a_filler_is_as_long_as_the_thought_and_the_same_for_all(model, historie
 def test_one_history_has_nobody_to_exchange_with(model, histories, thoughts):
     with pytest.raises(ValueError, match="two histories"):
         control_scores(model, histories[:1], thoughts[:1], "other")
+
+
+def test_an_oracle_tells_what_the_target_is_and_a_target_always_competes(model, split):
+    """Log-probabilities from a reading of each row alone, with the items of the history left out."""
+    samples = split.valid[:6]
+    thoughts = oracle_thoughts(model, samples.targets)
+    writer = RuleWriter(model.catalogue)
+    told = [model.backbone.tokenizer.decode(ids).strip() for ids in thoughts]
+    assert told == [writer.about(int(row)).strip() for row in samples.targets]
+    for read in (thoughts, None):
+        found = target_logprobs_after(model, samples, read, batch_size=4)
+        for index, sample in enumerate(samples):
+            states = model.user_states([sample.history], None if read is None else [read[index]])
+            scores = model.catalogue_scores(states)[0].double()
+            seen = [item for item in sample.history.items.tolist() if item != sample.target]
+            scores[seen] = -torch.inf
+            assert found[index] == pytest.approx(scores.log_softmax(0)[sample.target].item(), abs=1e-4)

@@ -74,6 +74,10 @@ class TransformersEngine:
         """Give adapter weights a name to write under; see `Engine`."""
         self._writers.publish(writer, adapter)
 
+    def withdraw(self, writer: str) -> None:
+        """Forget what was published under a name, so that weights in training can be published again and again."""
+        self._writers.withdraw(writer)
+
     def sample(
         self,
         prompts: PrefixTree,

@@ -34,6 +34,11 @@ class Writers:
                 raise ThinkrankError(f"there is a writer {writer!r} already: publish under another name")
             self._published[writer] = weights
 
+    def withdraw(self, writer: str) -> None:
+        """Forget what was published under a name."""
+        with self._lock:
+            del self._published[writer]
+
     def acting(self, writer: str) -> AbstractContextManager[None]:
         """Let a writer's weights act in this thread, until the end of the block.
 

@@ -14,6 +14,7 @@ from thinkrank.distributed.world import SINGLE, World
 from thinkrank.language import PrefixTree
 from thinkrank.language.trajectories import Trajectories
 from thinkrank.policy import denominators, group_mean_credit, grpo_advantages, rloo_advantages, selection_weights
+from thinkrank.prompts.retrieval import UserPrompt
 from thinkrank.retrieve.r2ec.options import RecpoOptions
 from thinkrank.retrieve.r2ec.rollouts import Group
 
@@ -24,7 +25,8 @@ class Part:
 
     Attributes:
         groups: whose thoughts.
-        episodes: prompts and thoughts, packed.
+        episodes: prompts and thoughts, packed, as they are read.
+        asked: the same as they are written; `episodes` itself where the reader and its prompts are the writer's.
         token_advantages_R: of the thoughts' tokens.
         item_advantages_R: of the item actions.
         item_weights_R: which of them train the item action.
@@ -34,6 +36,7 @@ class Part:
 
     groups: list[Group]
     episodes: Trajectories
+    asked: Trajectories
     token_advantages_R: Float[Tensor, "R"]
     item_advantages_R: Float[Tensor, "R"]
     item_weights_R: Float[Tensor, "R"]
@@ -95,13 +98,20 @@ def compare(
     parts = []
     for rows in micro_batches(groups, len(closing_ids), options.batch_tokens):
         chosen = [groups[row] for row in rows]
-        prompts = PrefixTree.rows(group.prompt.prompt.ids for group in chosen).share()
-        episodes = Trajectories(prompts, [group.written for group in chosen], closing_ids, device)
+        written = [group.written for group in chosen]
+        episodes = asked = Trajectories(_tree([group.prompt for group in chosen]), written, closing_ids, device)
+        if chosen[0].asked is not None:
+            prompts = _tree([group.asked or group.prompt for group in chosen])
+            asked = Trajectories(prompts, written, closing_ids, device)
         token_R, item_R, weights_R, denominators_R = (
             values[rows].flatten().to(device) for values in (token_BG, item_BG, weights_BG, denominators_BG)
         )
-        parts.append(Part(chosen, episodes, token_R, item_R, weights_R, denominators_R))
+        parts.append(Part(chosen, episodes, asked, token_R, item_R, weights_R, denominators_R))
     return parts
+
+
+def _tree(prompts: Sequence[UserPrompt]) -> PrefixTree:
+    return PrefixTree.rows(prompt.prompt.ids for prompt in prompts).share()
 
 
 def micro_batches(groups: Sequence[Group], num_closing: int, most_tokens: int) -> Iterator[list[int]]:

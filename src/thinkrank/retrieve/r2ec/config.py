@@ -45,16 +45,24 @@ class R2ecConfig(Options):
     search: SearchOptions = SearchOptions()
     latent: LatentOptions = LatentOptions()
     thought: GenerationOptions = GenerationOptions(max_new_tokens=48)
-    thinker: Literal["base", "trained", "frozen"] = Field(
+    thinker: Literal["base", "trained", "frozen", "apart"] = Field(
         "trained",
-        description="who writes the thought: the base model, the trained one, or the trained one as it was when "
-        "RecPO began. Training without thoughts costs an adapted model its language; base is right then",
+        description="who writes the thought: the base model, the trained one, the trained one as it was when "
+        "RecPO began, or, with apart, an adapter of its own that is trained beside the one that reads. Training "
+        "without thoughts costs an adapted model its language; base is right then",
+    )
+    writer_prompt: PromptOptions | None = Field(
+        None,
+        description="words and budgets of the prompt that thoughts are written behind, such as a longer window with "
+        "attributes; none for the prompt that answers are read behind",
     )
 
     @model_validator(mode="after")
     def _latent_where_late(self) -> "R2ecConfig":
         if self.latent.steps and self.reading != "late":
             raise ValueError("latent.steps need reading = late: set it, or latent.steps = 0")
+        if self.writer_prompt is not None and self.writer_prompt.closing != self.prompt.closing:
+            raise ValueError("writer_prompt.closing must be that of prompt: it ends the thought for both")
         return self
 
     def for_layers(self, num_layers: int) -> "R2ecConfig":

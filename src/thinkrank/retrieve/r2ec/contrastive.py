@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thinkrank.data.splits import Split
-from thinkrank.language import Packing, packed_states, selective_logprobs
+from thinkrank.language import Packing, PrefixTree, packed_states, selective_logprobs
 from thinkrank.language.latent import behind_places, likeness
 from thinkrank.policy import item_logprobs
 from thinkrank.retrieve.r2ec.examples import Batch, Stretch, build_batch, endless_batches
@@ -29,6 +29,7 @@ from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.retrieve.r2ec.options import ContrastiveOptions
 from thinkrank.retrieve.r2ec.trainer import RetrieverTrainer
 from thinkrank.retrieve.r2ec.weights import prepare_head
+from thinkrank.retrieve.r2ec.writing import writes_apart, writing
 from thinkrank.teachers.history_rules import RuleWriter
 from thinkrank.training import Progress, Run, no_progress, train
 
@@ -158,7 +159,9 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
 
     def render(self, stretches: Sequence[Stretch]) -> Batch:
         """Render some stretches as token sequences, and what they must predict."""
-        return build_batch(self.model.prompts, self.histories, stretches, self.options, self.writer)
+        model = self.model
+        asking = model.asking if writes_apart(model) or model.asking is not model.prompts else None
+        return build_batch(model.prompts, self.histories, stretches, self.options, self.writer, asking)
 
     def reading_weights(self, batch: Batch) -> Float[Tensor, "P"]:
         """Weigh readouts so that those behind a thought carry their share of the loss, over all batches so far.
@@ -238,7 +241,15 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
 
     def _thought_loss(self, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, ""]:
         """Sum of the negative log-likelihoods of the thoughts that rules wrote, closings included."""
-        places = [(readout.node, position) for readout in batch.readouts for position in readout.thought]
+        if batch.asked:
+            tree = PrefixTree.rows(ids for ids, _ in batch.asked)
+            packing = Packing(tree, self.model.backbone.device)
+            with writing(self.model):
+                states_TD = packed_states(self.model.backbone, packing)
+            spans = list(zip(tree.leaves, (span for _, span in batch.asked), strict=True))
+        else:
+            spans = [(readout.node, readout.thought) for readout in batch.readouts]
+        places = [(node, position) for node, span in spans for position in span]
         if not places:
             return states_TD.new_zeros(())
         before = [packing.place(node, position - 1) for node, position in places]

@@ -1,6 +1,6 @@
 """What an answer would be after another thought: the controls that make "thinking helps" a finding.
 
-Shape legend: B users, I items of the catalogue.
+Shape legend: B users, S samples, I items of the catalogue.
 """
 
 from collections.abc import Sequence
@@ -8,16 +8,61 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
+import torch
+from jaxtyping import Float32, Float64, Integer
 
 from thinkrank.data.history import History
+from thinkrank.data.splits import Samples
 from thinkrank.language import Completion
 from thinkrank.retrieve.r2ec.model import R2ec
+from thinkrank.stages.order import mask_seen
+from thinkrank.teachers.history_rules import RuleWriter
 
 Control = Literal["empty", "other", "filler"]
 """No thought at all; the thought about another history; as many tokens that say nothing."""
 
 _FILLER = " ..."
+
+
+def oracle_thoughts(model: R2ec, targets_S: Integer[np.ndarray, "S"]) -> list[tuple[int, ...]]:
+    """Write the attributes of each target as a thought: if they do not help the reader, no thought of them can.
+
+    Args:
+        model: whose words are used; see `R2ec.user_states` for what they lead to.
+        targets_S: catalogue rows.
+
+    Returns:
+        the ids of each thought, without the closing.
+    """
+    writer = RuleWriter(model.catalogue, noun=model.config.prompt.noun)
+    return [tuple(model.prompts.text(writer.about(int(row)))) for row in targets_S]
+
+
+@torch.no_grad()
+def target_logprobs_after(
+    model: R2ec, samples: Samples, thoughts: Sequence[Sequence[int]] | None = None, *, batch_size: int = 64
+) -> Float64[np.ndarray, "S"]:
+    """Compute the log-probability of each target after a thought, or without any, in nats; seen items do not compete.
+
+    Args:
+        model: what answers.
+        samples: histories and targets.
+        thoughts: ids of each, without the closing; None for the answer without one.
+        batch_size: samples read at a time.
+    """
+    found = [np.zeros(0)]
+    for part, requests in samples.requests().batches(batch_size):
+        histories, targets = requests.histories, torch.from_numpy(samples.targets[part].astype(np.int64))
+        is_line = thoughts is None and model.prompts.answers_at_lines
+        states_BD = model.user_states(histories, None if thoughts is None else thoughts[part])
+        lines_B = torch.full((len(histories),), is_line, device=states_BD.device)
+        scores = model.vectors.scores(model.head.user_vectors(states_BD, lines_B)).float().cpu().numpy()
+        if not samples.dataset.repeats:
+            own = scores[np.arange(len(scores)), samples.targets[part]]
+            scores = mask_seen(scores, histories)
+            scores[np.arange(len(scores)), samples.targets[part]] = own  # a target always competes
+        found.append(torch.from_numpy(scores).double().log_softmax(1).gather(1, targets[:, None])[:, 0].numpy())
+    return np.concatenate(found)
 
 
 def control_thoughts(model: R2ec, thoughts: Sequence[Completion], control: Control) -> list[Completion]:

@@ -56,12 +56,15 @@ class Batch:
         readouts: what predicts, stretch by stretch.
         targets_P: the catalogue row each must predict.
         seen_PI: True at what its user had taken before, which does not compete.
+        asked: where the writer is not the reader, or reads another prompt: the sequences in which thoughts are written,
+            and where the tokens of each and of its closing stand; empty where the readouts' own are.
     """
 
     forest: PrefixTree
     readouts: tuple[Readout, ...]
     targets_P: Int[Tensor, "P"]
     seen_PI: Bool[Tensor, "P I"]
+    asked: tuple[tuple[tuple[int, ...], range], ...] = ()
 
     @property
     def is_line_P(self) -> Bool[Tensor, "P"]:
@@ -143,21 +146,25 @@ def build_batch(
     stretches: Sequence[Stretch],
     options: ContrastiveOptions,
     writer: RuleWriter | None = None,
+    asking: Prompts | None = None,
 ) -> Batch:
     """Render stretches.
 
     Under `every_prefix` each line's end predicts the line after it (where ties are ``strict``, the last line of a day
     all lines of the next day: see `History.reads`), and so do closings behind some of the lines, of a day one; under
     `last` only the closing behind all lines predicts. With a writer, a share of the closings (`thought_share`) has a
-    thought before it. Where items are tokens, a closing stands behind a thought alone, and lines always predict.
+    thought before it. Where items are tokens, a closing stands behind a thought alone, and lines always predict. With
+    `asking`, thoughts are also rendered behind prompts of these, which may show more of a history, and tell that.
     """
     ids: list[tuple[int, ...]] = []
     parents: list[int] = []
     readouts: list[Readout] = []
     targets: list[int] = []
     seen: list[np.ndarray] = []
+    asked: list[tuple[tuple[int, ...], range]] = []
     for stretch in stretches:
-        tree, found = _render(prompts, histories[stretch.history], stretch, options, writer)
+        tree, found, behind = _render(prompts, histories[stretch.history], stretch, options, writer, asking)
+        asked += behind
         readouts += [replace(readout, node=readout.node + len(ids)) for readout in found]
         parents += [parent + len(ids) if parent >= 0 else -1 for parent in tree.parents]
         ids += tree.ids
@@ -167,13 +174,18 @@ def build_batch(
     seen_PI = torch.zeros(len(targets), len(prompts.catalogue), dtype=torch.bool)
     for mask_I, taken in zip(seen_PI, seen, strict=True):
         mask_I[torch.tensor(taken, dtype=torch.long)] = True
-    return Batch(PrefixTree(tuple(ids), tuple(parents)), tuple(readouts), torch.tensor(targets), seen_PI)
+    return Batch(PrefixTree(tuple(ids), tuple(parents)), tuple(readouts), torch.tensor(targets), seen_PI, tuple(asked))
 
 
 def _render(
-    prompts: Prompts, history: History, stretch: Stretch, options: ContrastiveOptions, writer: RuleWriter | None
-) -> tuple[PrefixTree, list[Readout]]:
-    """Render one stretch: its lines, and closings behind some of them."""
+    prompts: Prompts,
+    history: History,
+    stretch: Stretch,
+    options: ContrastiveOptions,
+    writer: RuleWriter | None,
+    asking: Prompts | None,
+) -> tuple[PrefixTree, list[Readout], list[tuple[tuple[int, ...], range]]]:
+    """Render one stretch: its lines, closings behind some of them, and thoughts behind the prompts of `asking`."""
     reads = history.reads[: stretch.stop]
     past = history[stretch.start : reads[-1] + 1]
     shown = prompts.user(past, window=stretch.stop)
@@ -182,14 +194,22 @@ def _render(
     followers = [np.flatnonzero(reads == first + i).tolist() for i in range(len(visible))]
     reads_lines = options.supervision == "every_prefix" or prompts.answers_at_lines
     window = prompts.options.history_window
-    lengths, closed = [len(visible)], []
+    lengths, closed, asked = [len(visible)], [], []
     if reads_lines:  # within a day nothing is predicted
         ends = [length for length, after in enumerate(followers, 1) if after]
         drawn = closed_lines(len(visible), stretch, options, window)
         lengths = sorted({max((end for end in ends if end <= length), default=ends[0]) for length in drawn})
     for length in lengths:
         prompt = prompts.user(visible[:length], window=max(1, length)).prompt
-        thought = _thought(prompts, visible[:length], stretch, options, writer)
+        told = visible[:length]
+        if asking is not None and asking is not prompts:
+            told = history[: first + length].last(asking.options.history_window)
+        target = int(history.items[_one_of(followers[length - 1], stretch, options)])
+        thought = _thought(prompts, visible[:length], stretch, options, writer, told, target)
+        if thought and asking is not None:
+            written_behind = asking.user(told, window=max(1, len(told))).prompt
+            row = asking.close(written_behind, thought).ids
+            asked.append((tuple(row), range(len(written_behind), len(row))))
         if thought or not prompts.answers_at_lines:
             closed.append((prompts.close(prompt, thought), len(prompt) if thought else None, length))
     stem = shown.prompt.ids[: shown.line_ends[-1] + 1] if reads_lines else ()
@@ -207,7 +227,7 @@ def _render(
     if reads_lines:
         lines = zip(shown.line_ends, followers, strict=True)
         readouts += [Readout(end, place, target, True) for place, after in lines for target in after]
-    return tree, readouts
+    return tree, readouts, asked
 
 
 def _one_of(targets: Sequence[int], stretch: Stretch, options: ContrastiveOptions) -> int:
@@ -268,10 +288,19 @@ def branches(stem: Sequence[int], rows: Sequence[Sequence[int]]) -> tuple[Prefix
 
 
 def _thought(
-    prompts: Prompts, past: History, stretch: Stretch, options: ContrastiveOptions, writer: RuleWriter | None
+    prompts: Prompts,
+    past: History,
+    stretch: Stretch,
+    options: ContrastiveOptions,
+    writer: RuleWriter | None,
+    told: History,
+    target: int,
 ) -> list[int]:
-    """Return the ids of the thought behind these events, if there is one; a function of stretch, length and seed."""
+    """Return the ids of the thought behind `past`, if there is one, which tells `told` or, as an oracle, the target.
+
+    It is a function of stretch, length and seed.
+    """
     random = np.random.default_rng([options.seed, stretch.history, stretch.start, stretch.start + len(past) + 1])
     if writer is None or random.random() >= options.thought_share:
         return []
-    return prompts.text(writer.write(past, random))
+    return prompts.text(writer.about(target) if options.thought_source == "oracle" else writer.write(told, random))

@@ -8,7 +8,6 @@ Shape legend: B requests, I items of the catalogue, N some items, D width.
 """
 
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -46,6 +45,7 @@ from thinkrank.retrieve.r2ec.item_texts import ItemTexts, with_item_tokens
 from thinkrank.retrieve.r2ec.reading import Reading, mean_of
 from thinkrank.retrieve.r2ec.saving import load_parts, save_parts
 from thinkrank.retrieve.r2ec.unit_vectors import UnitVectors
+from thinkrank.retrieve.r2ec.writing import WriterNames
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.checks import checked_candidates, checked_requests
 from thinkrank.stages.order import order_candidates
@@ -68,7 +68,9 @@ class R2ec:
         latents: what stands behind the newest item, if the configuration says so.
 
     Attributes:
-        writer: the adapter's weights that write thoughts if `config.thinker` is "frozen"; the present ones if empty.
+        writer: the adapter's weights that write thoughts if `config.thinker` is "frozen" or "apart"; the present ones
+            if empty.
+        asking: what thoughts are written behind; `prompts`, unless `config.writer_prompt` says otherwise.
     """
 
     kind: ClassVar[str] = "r2ec"
@@ -86,13 +88,13 @@ class R2ec:
     ) -> None:
         self.config, self.backbone, self.catalogue, self.head = config, backbone, catalogue, head
         self.latents = latents
-        self.prompts = Prompts(backbone, catalogue, config.prompt)
+        self._render(catalogue)
         self._texts = texts or ItemTexts(backbone, self.prompts)
         self.states = ItemTable(self.encode_items(range(len(catalogue)))) if states is None else states
         self.engine: Engine = engine or TransformersEngine(backbone)
         self.writer: Mapping[str, Tensor] = {}
         self._first_items = len(catalogue)  # the backbone "tiny" is made from the titles that were there first
-        self._published: tuple[Engine, Mapping[str, Tensor], str] | None = None
+        self._names = WriterNames()
         self._vectors = UnitVectors(config.search)
 
     @classmethod
@@ -168,8 +170,16 @@ class R2ec:
         self.head.grow(len(rows))
         if self.backbone.items is not None:
             self.backbone.items.grow(texts.boundary(rows))
-        self.catalogue, self.prompts, self._texts = catalogue, prompts, texts
+        self.catalogue, self._texts = catalogue, texts
+        self._render(catalogue)
         return rows
+
+    def _render(self, catalogue: Catalogue) -> None:
+        """Make the prompts that are read, and those that thoughts are written behind."""
+        config = self.config
+        self.prompts = self.asking = Prompts(self.backbone, catalogue, config.prompt)
+        if config.writer_prompt is not None:
+            self.asking = Prompts(self.backbone, catalogue, config.writer_prompt)
 
     def withdraw_items(self, ids: Sequence[str]) -> None:
         """Answer with these items no more. Histories may still hold them, and their ids stay taken.
@@ -187,7 +197,7 @@ class R2ec:
             options: how to write; the configuration's by default.
         """
         histories = checked_requests(requests, self.catalogue).histories
-        written = self.sample([self.prompts.user(history).prompt for history in histories], options)
+        written = self.sample([self.asking.user(history).prompt for history in histories], options)
         return [thought for (thought,) in written]
 
     def sample(
@@ -215,12 +225,7 @@ class R2ec:
             return BASE
         if self.config.thinker == "trained" or not self.writer:
             return TRAINED
-        kept = self._published
-        if kept is None or kept[0] is not self.engine or kept[1] is not self.writer:
-            kept = self.engine, self.writer, f"frozen-{uuid.uuid4().hex}"
-            self.engine.publish(kept[2], self.writer)
-            self._published = kept
-        return kept[2]
+        return self._names.of(self.engine, self.writer)
 
     def user_states(
         self, histories: Sequence[History], thoughts: Sequence[Sequence[int]] | None = None, *, fast: bool = False
@@ -249,7 +254,8 @@ class R2ec:
         if thoughts is None and self.prompts.answers_at_lines:
             return self._users_at_items(histories, fast=fast)
         states = [thought.last_state for thought in thoughts or () if thought.last_state is not None]
-        kept = self.config.thinker == "trained" and (fast or self.backbone.dtype == torch.float32)
+        is_reader = self.config.thinker == "trained" and self.asking is self.prompts
+        kept = is_reader and (fast or self.backbone.dtype == torch.float32)
         if thoughts and kept and len(states) == len(thoughts):
             states_BD = torch.stack(states)
         else:
@@ -393,7 +399,7 @@ class R2ec:
         began, requests = time.perf_counter(), checked_requests(requests, self.catalogue)
         if not think:
             return self._users(requests, None, began)
-        prompts = [self.prompts.user(history).prompt for history in requests.histories]
+        prompts = [self.asking.user(history).prompt for history in requests.histories]
         written = self.sample(prompts, thought_options, num_samples=samples)
         return mean_of([self._users(requests, [many[n] for many in written], began) for n in range(samples)])
 

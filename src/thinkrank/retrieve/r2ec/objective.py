@@ -1,6 +1,6 @@
 """The loss of a micro-batch: tokens of thoughts, item actions, plain cross-entropy and line ends, each with its weight.
 
-Shape legend: R trajectories, T tokens of a packing, D width.
+Shape legend: R trajectories, T tokens of a packing, U of the one that thoughts are written in, D width.
 """
 
 from collections.abc import Sequence
@@ -57,6 +57,7 @@ def part_losses(
     num_groups: int,
     num_lines: int,
     token_factor: float = 1.0,
+    asked_TD: Float[Tensor, "U D"] | None = None,
 ) -> PartLosses:
     """Compute every term that the options name.
 
@@ -70,11 +71,12 @@ def part_losses(
         num_groups: of the whole batch, which the terms are means over.
         num_lines: line ends of the whole batch.
         token_factor: what the weight of the token term is multiplied by.
+        asked_TD: of the packing that thoughts are written in; None where it is the one that is read.
     """
     terms: dict[str, Tensor] = {}
     token, item, cross_entropy, lines = None, None, 0.0, 0.0
     if options.token_weight:
-        token = token_surrogate(model.backbone, part, states_TD, options)
+        token = token_surrogate(model.backbone, part, states_TD if asked_TD is None else asked_TD, options)
         terms[WRITTEN] = options.token_weight * token_factor * token.loss
     if options.reads_thoughts:
         logprobs_R = target_logprobs(
@@ -110,19 +112,19 @@ def part_losses(
 def token_surrogate(
     backbone: Backbone, part: Part, states_TD: Float[Tensor, "T D"], options: RecpoOptions
 ) -> Surrogate:
-    """Compute the loss of what was written; arguments as for `part_losses`."""
+    """Compute the loss of what was written; arguments as for `part_losses`, states as they were when it was written."""
     logprobs_RT, entropies_RT = action_logprobs(
-        backbone, part.episodes, states_TD, entropy=options.entropy_coefficient > 0
+        backbone, part.asked, states_TD, entropy=options.entropy_coefficient > 0
     )
     sampled_RT = None
     if options.importance_weights:
         sampled = [logprob for group in part.groups for thought in group.written for logprob in thought.logprobs]
-        sampled_RT = part.episodes.matrix(torch.tensor(sampled, device=states_TD.device))
+        sampled_RT = part.asked.matrix(torch.tensor(sampled, device=states_TD.device))
     return clipped_surrogate(
         logprobs_RT,
         part.before.setdefault("tokens", logprobs_RT.detach()),
         part.token_advantages_R,
-        part.episodes.mask_RT,
+        part.asked.mask_RT,
         denominators_B=part.denominators_R,
         clip_low=options.clip_low,
         clip_high=options.clip_high,

@@ -72,6 +72,11 @@ class ContrastiveOptions(RetrieverTrainerOptions):
         le=1,
         description="share of the item loss that answers behind a thought carry; 0 counts every answer alike",
     )
+    thought_source: Literal["rules", "oracle"] = Field(
+        "rules",
+        description="what a thought tells that is not sampled: the history, or, with oracle, the attributes of what "
+        "comes next, which bounds what any thought can bring; thought_weight = 0 then trains no writing",
+    )
     thought_forms: tuple[Form, ...] = Field(
         ALL_FORMS, min_length=1, description="what a thought written by rules may tell"
     )
@@ -199,6 +204,19 @@ class RecpoOptions(RetrieverTrainerOptions):
         0.0, description="lowest advantage that trains the item action, with selection = floor"
     )
 
+    gate: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="p value below which the own thought must beat another person's on the validation samples, in the "
+        "target's log-probability, before reinforcement begins, else the start is kept; none asks nothing",
+    )
+    knowledge_samples: int = Field(
+        0,
+        ge=0,
+        description="validation samples on which is told, before reinforcement, what the writer's words and the item "
+        "head know of the next item's attribute; 0 tells nothing",
+    )
     refresh_rows: int = Field(
         0, ge=0, description="how many rows of the item table, the oldest, are encoded anew at every step"
     )

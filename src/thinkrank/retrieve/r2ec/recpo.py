@@ -11,7 +11,7 @@ Shape legend: N candidates.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ from thinkrank.retrieve.r2ec.rollouts import (
 )
 from thinkrank.retrieve.r2ec.trainer import RetrieverTrainer
 from thinkrank.retrieve.r2ec.weights import prepare_head
+from thinkrank.retrieve.r2ec.writing import writes_apart, writing
 from thinkrank.training import Progress, Run, no_progress, train
 from thinkrank.training.rehearsal import Measured
 from thinkrank.training.watch import Watch
@@ -62,6 +63,7 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         options: RecpoOptions,
         run: Run,
         rewards: Sequence[tuple[float, Reward]] = (),
+        before: Callable[[R2ec], str] | None = None,
     ) -> None:
         if split.dataset.repeats:
             options = options.model_copy(update={"filter_seen": False})
@@ -69,15 +71,17 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         if model.latents is not None:
             raise ThinkrankError("RecPO trains no latent positions: set model.latent.steps = 0, or recpo.steps = 0")
         self.world.required(options.users, "recpo.users")
-        if model.config.thinker != "trained" and options.token_weight and options.credit == "own":
+        if model.config.thinker not in ("trained", "apart") and options.token_weight and options.credit == "own":
             raise ThinkrankError(
                 f"model.thinker is {model.config.thinker!r}, so what the trained model would write is never sampled: "
-                "set recpo.token_weight to 0, or model.thinker to trained"
+                "set recpo.token_weight to 0, or model.thinker to trained or apart"
             )
-        self._set_start({name: tensor.detach().clone() for name, tensor in adapter_state(model.backbone).items()})
+        weights = model.writer if writes_apart(model) else adapter_state(model.backbone)
+        self._set_start({name: tensor.detach().clone() for name, tensor in weights.items()})
         self.reward_terms = [*reward_terms(options), *rewards]
         self.draws = SampleStream(split.train, options.seed, skip_seen=options.filter_seen)
         self.drawn_before = 0
+        self.before = before
         self.balance = TokenBalance(options.token_balance)
         self.watch = Watch(
             "raise recpo.rollout.temperature or group_size, reward log-probabilities (gain_weight), or give the warm "
@@ -85,7 +89,11 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         )
 
     def prepare(self) -> None:
-        """Give an untrained head what a warm start would have given it."""
+        """Give an untrained head what a warm start would have given it, and look whether to begin at all."""
+        self._prepare_head()
+        self.counters.stopped = "" if self.before is None else self.before(self.model)
+
+    def _prepare_head(self) -> None:
         model = self.model
         if model.head.is_prepared:
             return
@@ -125,7 +133,8 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         try:
             return super().rehearse()
         finally:
-            self.model.writer = {}
+            if self.model.config.thinker == "frozen":
+                self.model.writer = {}
 
     def _set_start(self, tensors: dict[str, Tensor]) -> None:
         self.at_start = tensors
@@ -206,8 +215,9 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         """Write thoughts, encode the targets, and rank the whole catalogue after every thought."""
         model, samples = self.model, [sample for _, sample in drawn]
         prompts = [model.prompts.user(sample.history) for sample in samples]
+        asked = [model.asking.user(sample.history) for sample in samples]
         with self.timed("sampling"):
-            written = write_thoughts(model, prompts, [draw for draw, _ in drawn], self.options) if drawn else []
+            written = write_thoughts(model, asked, [draw for draw, _ in drawn], self.options) if drawn else []
         with self.timed("scoring"):
             targets_B = torch.tensor([sample.target for sample in samples], device=model.backbone.device)
             with torch.no_grad():
@@ -229,7 +239,7 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         num_lines = max(1, self.world.total(sum(len(group.prompt.line_ends) for group in batch)))
         for part in parts:
             if self.options.kl_coefficient and "reference" not in part.before:  # before weights carry a gradient
-                part.before["reference"] = reference_logprobs(self.model.backbone, part.episodes, self.at_start)
+                part.before["reference"] = reference_logprobs(self.model.backbone, part.asked, self.at_start)
         candidates, catalogue = self.candidates(batch)
         is_measured = self.counters.step % self.options.measure_every == 0
         measured = TermGradients(self.adapter, self.world) if is_measured else None
@@ -265,7 +275,11 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
             num_lines: of the whole batch.
             measured: gathers the gradient of each term; gradients that go through texts of items are not in it.
         """
-        states_TD = packed_states(self.model.backbone, part.episodes.packing)
+        model, asked_TD = self.model, None
+        states_TD = packed_states(model.backbone, part.episodes.packing)
+        if self.options.token_weight and (part.asked is not part.episodes or writes_apart(model)):
+            with writing(model):
+                asked_TD = packed_states(model.backbone, part.asked.packing)
         losses = part_losses(
             self.model,
             part,
@@ -276,6 +290,7 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
             num_groups=num_groups,
             num_lines=num_lines,
             token_factor=self.balance.factor,
+            asked_TD=asked_TD,
         )
         if measured is not None:
             measured.add(losses.terms)
@@ -320,6 +335,7 @@ def train_recpo(
     run: Run,
     *,
     rewards: Sequence[tuple[float, Reward]] = (),
+    before: Callable[[R2ec], str] | None = None,
     progress: Progress = no_progress,
 ) -> Run:
     """Train thoughts and answers together, in place, resuming from the run's folder if it holds a checkpoint.
@@ -330,9 +346,11 @@ def train_recpo(
         options: how to train.
         run: the folder for checkpoints and the log.
         rewards: weight and reward, added to those the options name.
+        before: looks at the model before the first batch and returns the reason not to begin, or nothing; see
+            `thinkrank.recipes.gate`.
         progress: how to show it.
 
     Raises:
         ThinkrankError: if there is nothing to train on.
     """
-    return train(RecpoTrainer(model, split, options, run, rewards), progress)
+    return train(RecpoTrainer(model, split, options, run, rewards, before), progress)

@@ -47,6 +47,7 @@ class Group:
         ndcg_G: R_d of each.
         similarity_G: R_c of each.
         rewards_G: everything together.
+        asked: the history as the writer read it; None if as the reader did.
     """
 
     sample: Sample
@@ -56,6 +57,7 @@ class Group:
     ndcg_G: Float[Tensor, "G"]
     similarity_G: Float[Tensor, "G"]
     rewards_G: Float[Tensor, "G"]
+    asked: UserPrompt | None = None
 
     @property
     def is_tied(self) -> bool:
@@ -151,11 +153,16 @@ def score_thoughts(
     rewards_BG = options.fused_weight * fuse(ndcg_BG, similarity_BG, options.beta) + weighted_rewards(plain, terms)
     rewards_BG = rewards_BG + dense_BG
     return [
-        Group(sample, prompt, tuple(many), *per_group)
-        for sample, prompt, many, *per_group in zip(
+        Group(sample, prompt, tuple(many), ranks_G, ndcg_G, similarity_G, rewards_G, asked_about(model, sample.history))
+        for sample, prompt, many, ranks_G, ndcg_G, similarity_G, rewards_G in zip(
             samples, prompts, written, ranks_BG, ndcg_BG, similarity_BG, rewards_BG, strict=True
         )
     ]
+
+
+def asked_about(model: R2ec, history: History) -> UserPrompt | None:
+    """Render a history as the writer reads it; None if as the reader does."""
+    return None if model.asking is model.prompts else model.asking.user(history)
 
 
 def catalogue_scores(

@@ -22,6 +22,7 @@ from thinkrank.retrieve.approximate import recall
 from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.retrieve.r2ec.options import RetrieverTrainerOptions
 from thinkrank.retrieve.r2ec.weights import set_weights, weights
+from thinkrank.retrieve.r2ec.writing import begin_writer, writes_apart
 from thinkrank.training import AdapterTrainer, Run
 from thinkrank.training.rehearsal import seconds_of
 
@@ -56,7 +57,9 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         adapter = [*adapter_state(model.backbone).values()]
         if model.latents is not None:
             adapter, head = [*adapter, *model.latents.maps], [*head, model.latents.vectors_KD]
-        super().__init__(adapter, head, options, run)
+        writer = begin_writer(model)
+        super().__init__([*adapter, *writer], head, options, run)
+        self.clipped, self.clipped_apart = adapter, writer
         self.model, self.split = model, split
         self.validation = split.valid.subset(options.validation_samples, options.seed)
         self.validation_size = len(self.validation)
@@ -70,6 +73,16 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         self.validation = whole
         return len(whole), seconds
 
+    def update(self) -> float:
+        """Update, and let the engine know if the writer is another one now."""
+        norm = super().update()
+        self._republish()
+        return norm
+
+    def _republish(self) -> None:
+        if writes_apart(self.model):
+            self.model.writer = {**self.model.writer}
+
     def weights(self) -> dict[str, Tensor]:
         """Return adapter, head and item table."""
         return weights(self.model)
@@ -77,6 +90,7 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
     def set_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy what `weights` returned back into the model."""
         set_weights(self.model, tensors)
+        self._republish()
 
     def extra_tensors(self) -> dict[str, Tensor]:
         """Tell when each row of the item table was encoded."""

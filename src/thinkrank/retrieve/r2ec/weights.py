@@ -13,6 +13,7 @@ from torch import Tensor
 from thinkrank.data.splits import Split
 from thinkrank.language.adapters import adapter_state
 from thinkrank.retrieve.r2ec.model import R2ec
+from thinkrank.retrieve.r2ec.writing import writes_apart
 
 
 def prepare_head(model: R2ec, split: Split, states_ND: Float[Tensor, "N D"], is_line_N: Bool[Tensor, "N"]) -> None:
@@ -41,7 +42,9 @@ def weights(model: R2ec) -> dict[str, Tensor]:
     tokens = model.backbone.items
     items = {} if tokens is None else {f"items/{name}": tensor.detach() for name, tensor in tokens.learnt().items()}
     latents = {} if model.latents is None else model.latents.state_dict(prefix="latent/")
-    return {**adapter, **head, **items, **latents, "table": model.states.rows_ID}
+    apart = model.writer.items() if writes_apart(model) else ()
+    writer = {f"writer/{name}": tensor.detach() for name, tensor in apart}
+    return {**adapter, **writer, **head, **items, **latents, "table": model.states.rows_ID}
 
 
 def set_weights(model: R2ec, tensors: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,54 @@
+"""The adapter that writes thoughts, where it is another one than the adapter that reads."""
+
+import uuid
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from thinkrank.language import Engine, TransformersEngine
+from thinkrank.language.acting import acting
+from thinkrank.language.adapters import adapter_state, layer_weights
+
+if TYPE_CHECKING:
+    from thinkrank.retrieve.r2ec.model import R2ec
+
+
+class WriterNames:
+    """Publish weights to an engine once, and again after they were replaced."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[Engine, Mapping[str, Tensor], str] | None = None
+
+    def of(self, engine: Engine, weights: Mapping[str, Tensor]) -> str:
+        """Return the name under which an engine knows these weights."""
+        kept = self._kept
+        if kept is None or kept[0] is not engine or kept[1] is not weights:
+            if kept is not None and isinstance(kept[0], TransformersEngine):
+                kept[0].withdraw(kept[2])
+            kept = engine, weights, f"writer-{uuid.uuid4().hex}"
+            engine.publish(kept[2], weights)
+            self._kept = kept
+        return kept[2]
+
+
+def writes_apart(model: "R2ec") -> bool:
+    """Tell whether thoughts are written by an adapter of their own, which is trained beside the reading one."""
+    return model.config.thinker == "apart"
+
+
+def begin_writer(model: "R2ec") -> list[Tensor]:
+    """Give a model whose writer is apart weights to begin with, those of its reader, and return them for training."""
+    if not writes_apart(model):
+        return []
+    if not model.writer:
+        model.writer = {name: tensor.detach().clone() for name, tensor in adapter_state(model.backbone).items()}
+    return [tensor.requires_grad_() for tensor in model.writer.values()]
+
+
+def writing(model: "R2ec") -> AbstractContextManager[None]:
+    """Let the writer's weights act in this thread, differentiably; the reader's where there is no other."""
+    if not writes_apart(model) or not model.writer:
+        return nullcontext()
+    return acting(layer_weights(model.backbone, model.writer, "the writer"))
