@@ -58,9 +58,9 @@ class Knowledge:
         better = self.writer_nats < self.reader_nats
         verdict = "a thought can tell the reader something" if better else "words tell the reader nothing new"
         return (
-            f"{self.attribute} of the next item, {self.samples} samples: "
-            f"the writer's words {self.writer_nats:.3f} nats (first in {self.writer_first:.1%}), the item head {self.reader_nats:.3f} ({self.reader_first:.1%}), "
-            f"shares in training {self.prior_nats:.3f}: {verdict}"
+            f"{self.attribute} of the next item, {self.samples} samples: the writer's words "
+            f"{self.writer_nats:.3f} nats (first in {self.writer_first:.1%}), the item head "
+            f"{self.reader_nats:.3f} ({self.reader_first:.1%}), shares in training {self.prior_nats:.3f}: {verdict}"
         )
 
 
