@@ -3,7 +3,7 @@
 `python docs/plots.py` writes docs/figures/NAME.svg for every study under studies/r2ec/results: validation NDCG@10 of
 each arm over the steps of its training, one line per seed, thinking arms by what they answer after their thought. For
 every study under studies/eglr/results it writes entropy-NAME.svg: how uncertain a re-ranker is at each place, means
-over seeds.
+over seeds. For every probe under studies/probe/results it writes probe-NAME.svg: what each answer reaches.
 """
 
 import json
@@ -66,11 +66,28 @@ def draw_entropies(folder: Path) -> None:
     save(figure, f"entropy-{folder.name}")
 
 
+def draw_probe(folder: Path) -> None:
+    """Draw what every answer of a probe reaches, with its interval; ways of thinking in colour."""
+    told = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
+    ways = {way["about"] for way in told["ways"]}
+    rows = [row for row in json.loads((folder / "results.json").read_bytes()) if row["metric"] == "ndcg@10"]
+    figure, axes = pyplot.subplots(figsize=(7, 0.6 + 0.3 * len(rows)), layout="constrained")
+    for place, row in enumerate(reversed(rows)):
+        color = "#0b7a75" if row["system"] in ways else "#6b7280"
+        axes.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1.5)
+        axes.plot(row["value"], place, "o", color=color, markersize=5)
+    axes.set_yticks(range(len(rows)), [row["system"] for row in reversed(rows)])
+    axes.set_xlim(left=0)
+    axes.set_xlabel("NDCG@10, with the interval that draws users")
+    save(figure, f"probe-{folder.name}")
+
+
 def save(figure: Figure, name: str) -> None:
     """Finish a figure and write it."""
     (axes,) = figure.axes
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
     target = DOCS / "figures" / f"{name}.svg"
     target.parent.mkdir(exist_ok=True)
     figure.savefig(target, metadata={"Date": None})
@@ -81,7 +98,7 @@ def main() -> None:
     """Draw every study that has results."""
     pyplot.switch_backend("svg")
     pyplot.rcParams["svg.hashsalt"] = "thinkrank"  # the same results give the same file
-    for method, draw in (("r2ec", draw_validations), ("eglr", draw_entropies)):
+    for method, draw in (("r2ec", draw_validations), ("eglr", draw_entropies), ("probe", draw_probe)):
         for folder in sorted(path for path in (STUDIES / method / "results").glob("*") if path.is_dir()):
             draw(folder)
 

@@ -2,8 +2,9 @@
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`: NAME.json lies in docs/results and is the results.json
 of `thinkrank evaluate`. Between `<!-- figures NAME -->` and `<!-- end -->` stand the figures of
-benchmarks/results/NAME.json. Between `<!-- study METHOD/NAME -->` and `<!-- end -->` stand all arms under
-studies/METHOD/results/NAME, compared with what `COMPARED` names, with what `[study]` in studies/METHOD/NAME.toml says
+benchmarks/results/NAME.json. Between `<!-- probe NAME -->` and `<!-- end -->` stand the verdict and the arms of the
+probe that is kept in studies/probe/results/NAME. Between `<!-- study METHOD/NAME -->` and `<!-- end -->` stand
+all arms under studies/METHOD/results/NAME, compared with what `COMPARED` names, with what `[study]` in studies/METHOD/NAME.toml says
 of them (`primary`, `superseded`, `chosen_on_test`,
 `notes`), between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts
 of the samples, between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown
@@ -29,7 +30,7 @@ from thinkrank.evaluate.study_tables import study_markdown, study_notes
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
 MARKED = re.compile(
-    r"(<!-- (?P<kind>table|figures|study|buckets|places|thinking|reproduced) (?P<name>[\w./-]+) -->\n)"
+    r"(<!-- (?P<kind>table|figures|probe|study|buckets|places|thinking|reproduced) (?P<name>[\w./-]+) -->\n)"
     r".*?(<!-- end -->)",
     re.DOTALL,
 )
@@ -55,6 +56,8 @@ def filled(text: str) -> str:
             figures = json.loads((DOCS.parent / "benchmarks" / "results" / f"{match['name']}.json").read_bytes())
             lines = [f"| `{name}` | {value:.4g} |" for name, value in figures.items()]
             made = "\n".join(["| figure | value |", "| --- | ---: |", *lines]) + "\n"
+        elif match["kind"] == "probe":
+            made = probed(STUDIES / "probe" / "results" / match["name"])
         elif match["kind"] == "study":
             method, _, name = match["name"].partition("/")
             study = read_study(STUDIES / method / "results" / name)
@@ -180,6 +183,22 @@ def run_again(file: Path) -> str:
         lines.append([row["row"], row["metric"], *figures])
     inside = sum(row["inside"] for row in rows)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{inside} of {len(rows)} rows fell inside.\n"
+
+
+def probed(folder: Path) -> str:
+    """Write the verdict of a probe, in its own words, and the figures of its arms."""
+    told = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
+    cells = {(row.system, row.metric): row for row in read_results(folder / "results.json")}
+    lines = [["answer", "NDCG@10", "hit@10", "tokens", "milliseconds", "minutes of training"], ["---"] + ["---:"] * 5]
+    for system in dict.fromkeys(system for system, _ in cells):
+        first, hit = cells[system, "ndcg@10"], cells[system, "hit@10"]
+        cost = [f"{cells[system, name].value:.{digits}f}" for name, digits in _COSTS]
+        lines.append([system, f"{first.value:.4f} [{first.low:.4f}–{first.high:.4f}]", f"{hit.value:.3f}", *cost])
+    words = "".join(f"> {line}\n>\n" for line in (f"**{told['sentence']}**", *told["details"]))
+    return words + "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+_COSTS = (("tokens per answer", 1), ("milliseconds per answer", 1), ("minutes of training", 1))
 
 
 def spread(values: list[float], digits: int) -> str:

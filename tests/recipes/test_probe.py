@@ -6,16 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from thinkrank.cli.main import app
-from thinkrank.data import load_dataset
+from thinkrank.data import History, load_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import read_comparisons, read_results
+from thinkrank.language.options import LatentOptions
 from thinkrank.recipes import Layers, probe_settings
 from thinkrank.recipes.probe_arms import ARMS, START, Arm, chosen_arms, control_of
 from thinkrank.recipes.probe_verdict import read_probe, write_probe
+from thinkrank.retrieve import R2ec, R2ecConfig
+from thinkrank.retrieve.r2ec.further import with_latents
 
+WORDS = chosen_arms(["words"])
 SMALL = Path(__file__).parent / "relay_world" / "small"
 WORLD = [f"--option={option}" for option in ("users=200", "styles=8", "kinds=8", "relay_length=5")]
 QUICK = [
@@ -39,7 +44,7 @@ def test_every_arm_is_trained_and_judged_once_and_the_second_time_only_told(tmp_
     assert "thoughts in words" in sentence
     assert "with your 12 test moments" in sentence
     kept = {file: file.read_bytes() for file in tmp_path.glob("answers/*.json")}
-    assert {file.stem for file in kept} == {f"{arm.name}-0" for arm in ARMS}
+    assert {file.stem for file in kept} == {f"{arm.name}-0" for arm in WORDS}
     (tmp_path / "answers" / "words-0.json").unlink()  # killed before it was judged
     again = probe("--out", str(tmp_path), "--json")
     assert again.exit_code == 0, repr(again.exception)
@@ -57,6 +62,40 @@ def test_every_arm_is_trained_and_judged_once_and_the_second_time_only_told(tmp_
     assert "its recpo.steps is 2, not 3" in str(other.exception)
 
 
+def test_silent_steps_go_on_from_the_start_and_their_controls_train_as_long(tmp_path):
+    world = [f"--option={option}" for option in ("users=40", "items=30", "styles=8", "kinds=8", "events=8")]
+    quick = [
+        "--set=model.backbone=tiny",
+        "--set=training.steps=2",
+        "--set=training.keep=last",
+        '--set=probe.ways=["latent"]',
+    ]
+    done = CliRunner().invoke(app, ["probe", "synthetic", *world, *quick, "--minutes", "0.3", "--out", str(tmp_path)])
+    assert done.exit_code == 0, repr(done.exception)
+    kept = {
+        arm: json.loads((tmp_path / "answers" / f"{arm}-0.json").read_text())
+        for arm in ("start", "latent", "latent-frozen")
+    }
+    assert kept["start"]["tokens"] == {"no thought": 0}  # without a way in words nothing is written
+    assert kept["latent"]["tokens"] == kept["latent-frozen"]["tokens"] == {"no thought": 2}
+    assert kept["latent"]["steps"] == kept["latent-frozen"]["steps"]
+    frozen, learnt = (R2ec.from_pretrained(tmp_path / f"{arm}-0" / "model") for arm in ("latent-frozen", "latent"))
+    assert (frozen.latents.up_DR, frozen.latents.vectors_KD.requires_grad) == (None, False)
+    assert learnt.latents.up_DR.any()
+
+
+def test_with_latents_answers_at_items_as_before_and_behind_them_anew():
+    catalogue = load_dataset("synthetic", users=10, items=20, styles=8, kinds=8, events=6).catalogue
+    model = R2ec.create(R2ecConfig(backbone="tiny", reading="late"), catalogue)
+    histories = [History(np.arange(n, dtype=np.int32)) for n in (3, 5)]
+    further = with_latents(model, LatentOptions(steps=2), histories)
+    steps_BSD = further.user_steps(histories)
+    assert torch.equal(steps_BSD[:, 0], model.users_after(histories, None))
+    origin_KD = further.head.step_center_KD
+    assert origin_KD.norm(dim=1).min() > 0
+    assert not torch.equal(further.users_after(histories, None), steps_BSD[:, 0])
+
+
 def test_a_dry_run_tells_the_plan_and_what_will_be_compared_and_writes_nothing(tmp_path):
     done = probe("--dry-run", "--minutes", "3", "--trainings", "2", "--out", str(tmp_path / "new"))
     assert done.exit_code == 0, repr(done.exception)
@@ -71,7 +110,11 @@ def test_the_relay_world_has_defaults_of_its_own_that_options_replace_one_by_one
     assert settings.data.options == {"users": 50, "styles": 8, "kinds": 8, "relay_length": 5, "shuffled": True}
     assert settings.model.backbone == "small"
     assert probe_settings(Layers(source="movielens-100k")).model.reading == "late"
-    with pytest.raises(ThinkrankError, match=r"probe\.ways: there is no way 'word'; there are words"):
+    with pytest.raises(ThinkrankError, match="no way 'latent' with reading = text; there are words"):
+        probe_settings(Layers(source="synthetic-relay", assignments=['probe.ways=["latent"]']))
+    with pytest.raises(
+        ThinkrankError, match=r"probe\.ways: there is no way 'word' with reading = late; there are words, latent"
+    ):
         probe_settings(Layers(assignments=['probe.ways=["word"]']))
 
 
@@ -105,7 +148,7 @@ def answers(folder, arms, ranks):
 def world(better, worse, samples=60):
     """Places of the target: always first, or on a place that changes with the sample."""
     good, bad = [1] * samples, [2 + sample % 7 for sample in range(samples)]
-    ranks = {(arm.name, how): bad for arm in ARMS for how in arm.asked}
+    ranks = {(arm.name, how): bad for arm in WORDS for how in arm.asked}
     return ranks | dict.fromkeys(better, good) | dict.fromkeys(worse, [50] * samples)
 
 
@@ -118,8 +161,8 @@ def world(better, worse, samples=60):
     ],
 )
 def test_the_sentence_says_yes_no_or_harm_with_its_figures(tmp_path, better, worse, begins):
-    answers(tmp_path, ARMS, world(better, worse))
-    found = read_probe(tmp_path, ARMS, dataset="wines", about={"noun": "wine"})
+    answers(tmp_path, WORDS, world(better, worse))
+    found = read_probe(tmp_path, WORDS, dataset="wines", about={"noun": "wine"})
     assert found.sentence.startswith(begins)
     assert "at the cost of 7 tokens and 20 milliseconds more for each answer" in found.sentence
     assert found.sentence.count(".\n") == 0
@@ -134,17 +177,39 @@ def test_the_sentence_says_yes_no_or_harm_with_its_figures(tmp_path, better, wor
 
 
 def test_a_thought_that_another_persons_equals_is_told_to_be_no_better(tmp_path):
-    answers(tmp_path, ARMS, world([("words", "thought"), ("words", "other")], []))
-    details = read_probe(tmp_path, ARMS, dataset="wines", about={}).details
+    answers(tmp_path, WORDS, world([("words", "thought"), ("words", "other")], []))
+    details = read_probe(tmp_path, WORDS, dataset="wines", about={}).details
     assert details[0] == (
-        "The same model does better after its own thought than after no thought or as many empty words; "
-        "its own thought is not shown to be better than another person's thought."
+        "Put in their place: thoughts in words do better than no thought or as many empty words; "
+        "they are not shown to do better than another person's thought."
     )
+
+
+def test_gates_are_told_with_what_noise_would_offer(tmp_path):
+    """A thought helps every second request, and its entropy tells which; filler changes nothing."""
+    places = [1 if sample % 2 else 10 for sample in range(60)]
+    answers(
+        tmp_path,
+        WORDS,
+        world([], [])
+        | {("words", "thought"): places, ("words", "no thought"): [2] * 60, ("words", "filler"): [2] * 60},
+    )
+    file = tmp_path / "answers" / "words-0.json"
+    kept = json.loads(file.read_text())
+    entropies = {"entropy": [float(sample % 2) for sample in range(60)], "lead": [0] * 60, "length": [1] * 60}
+    told = {"ranks": {how: kept["ranks"][how] for how in ("thought", "no thought")}}
+    file.write_text(json.dumps({**kept, "valid": told, "features": {"valid": entropies, "test": entropies}}))
+    found = read_probe(tmp_path, WORDS, dataset="wines", about={})
+    by_name = {gate["name"]: gate for gate in found.best.gates["gates"]}
+    assert by_name["entropy"]["share of headroom"] == by_name["predicted gain"]["share of headroom"] == pytest.approx(1)
+    assert by_name["entropy"]["rate"] == 0.5
+    assert found.best.gates["noise headroom"] == 0
+    assert any("entropy 100 %, predicted gain 100 %, random " in line for line in found.details)
 
 
 def test_the_sentence_is_about_the_way_that_validation_likes_and_corrected_for_all(tmp_path):
     more = (
-        *ARMS,
+        *WORDS,
         Arm("quiet", "quiet thoughts", asked=("no thought",)),
         Arm("quiet-without", "a like model", control_of="quiet"),
     )

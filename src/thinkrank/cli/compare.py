@@ -52,17 +52,20 @@ def compare(
         rest = [_figure(line.p_value), _figure(line.corrected), _figure(line.visible)]
         table.add_row(*shown, f"{line.difference:+.4f}", interval, *rest)
     Console().print(table)
-    sys.stdout.write("".join(f"{_sentence(line, metric)}\n" for line in lines[1:]))
+    sys.stdout.write("".join(f"{_sentence(line, lines[0].value, metric)}\n" for line in lines[1:]))
 
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _sentence(line: "Compared", metric: str) -> str:
+def _sentence(line: "Compared", first: float, metric: str) -> str:
     """Say in words what a test found."""
     p, difference = line.corrected, line.difference or 0.0
     if p is not None and p < 0.05:
         return f"{line.run} is {'better' if difference > 0 else 'worse'} in {metric} (p = {p:.3f})"
-    seen = "" if line.visible is None else f": differences below {line.visible:.4f} cannot be seen on so few users"
+    share = f" ({100 * line.visible / first:.2g} %)" if line.visible is not None and first > 0 else ""
+    seen = (
+        "" if line.visible is None else f": differences below {line.visible:.4f}{share} cannot be seen on so few users"
+    )
     return f"{line.run}: no difference in {metric} is shown{seen}"

@@ -96,6 +96,7 @@ def study_markdown(
     rows = [] if against is None else compared(study, against, shown[0], primary=primary)
     of = {id(row.answers): row for row in rows}
     tested = any(row.found.test for row in rows)
+    mean = 0.0 if against is None else float(against.values(shown[0]).mean())
     kept = any(step is not None for answers in study for step in answers.kept)
     header = ["arm", "mode", *shown, f"seeds' {shown[0]}", *(["difference", "p", "visible"] if tested else [])]
     header += [*(["kept step"] if kept else []), "seeds", "minutes"]
@@ -103,7 +104,7 @@ def study_markdown(
     for answers in study:
         low, high = answers.spread(shown[0])
         cells = [*_means(answers, shown), f"{_figure(low)}–{_figure(high)}"]
-        cells += _test_cells(of.get(id(answers))) if tested else []
+        cells += _test_cells(of.get(id(answers)), mean) if tested else []
         cells += [_span(answers.kept)] if kept else []
         minutes = f"{np.mean(answers.seconds) / 60:.1f}"
         seeds = "–" if answers.seedless else str(len(answers.seeds))
@@ -121,8 +122,8 @@ def _means(answers: ArmAnswers, shown: Sequence[str]) -> list[str]:
     return [f"{_figure(one.value)} [{_figure(one.low)}–{_figure(one.high)}]" for one in intervals]
 
 
-def _test_cells(row: Compared | None) -> list[str]:
-    """Write the difference with its interval, p and the smallest visible effect."""
+def _test_cells(row: Compared | None, reference: float) -> list[str]:
+    """Write the difference with its interval, p and the smallest visible effect, also as a share of the reference."""
     test = row.found.test if row else None
     if row is None or test is None:
         return ["–"] * 3
@@ -131,7 +132,7 @@ def _test_cells(row: Compared | None) -> list[str]:
         return [difference, "–", "–"]
     between = f"{_signed(test.difference.low)} to {_signed(test.difference.high)}"
     mark = _MODELS if row.found.scope == "models" else ""
-    return [f"{difference} [{between}]", _p(row.p_value) + mark, _visible(test)]
+    return [f"{difference} [{between}]", _p(row.p_value) + mark, _visible(test, reference)]
 
 
 def study_notes(options: Mapping[str, Any], file: Path) -> list[str]:
@@ -180,7 +181,10 @@ def _footnotes(
             else f"p: {primary} is the one comparison declared before; the others are corrected by Holm over "
             f"{len(tested) - 1} and none is below it."
         )
-        notes.append("Visible: the difference that one such test, uncorrected, sees with 80 % power.")
+        notes.append(
+            "Visible: the difference that one such test, uncorrected, sees with 80 % power; in brackets as a share of "
+            "what is compared with."
+        )
     if any(row.found.scope == "models" for row in tested):
         notes.append(
             f"{_MODELS} Of these trained models only: a test over trainings takes {MIN_TRAININGS} of both arms."
@@ -212,8 +216,11 @@ def _signed(value: float) -> str:
     return ("−" if value < 0 else "+") + _figure(abs(value))
 
 
-def _visible(test: PairedTest) -> str:
-    return "–" if test.visible is None else format_value(test.visible)
+def _visible(test: PairedTest, reference: float) -> str:
+    if test.visible is None:
+        return "–"
+    share = f" ({100 * test.visible / reference:.2g} %)" if reference > 0 else ""
+    return format_value(test.visible) + share
 
 
 def _p(value: float) -> str:

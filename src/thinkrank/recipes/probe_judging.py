@@ -1,9 +1,13 @@
 """How an arm of a probe answers: the places of all targets, the tokens that are written, the seconds that pass."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from thinkrank.cascade.gate import entropies
 from thinkrank.data import Samples
 from thinkrank.language import Completion
 from thinkrank.recipes.probe_arms import Arm
@@ -30,8 +34,8 @@ def judged(
         progress: how to show the work.
 
     Returns:
-        by way of asking the 1-based `ranks` of the targets, and `tokens` and `answer_seconds` of an answer, means over
-        samples; and some thoughts to be read, `shown`.
+        by way of asking the 1-based `ranks` of the targets, and `tokens` (written ones and latent positions) and
+        `answer_seconds` of an answer, means over samples; and some thoughts to be read, `shown`.
     """
     ranks: dict[str, list[int]] = {}
     tokens: dict[str, float] = {}
@@ -53,9 +57,27 @@ def judged(
             ranks[how] = sample_ranks(model, samples, given).tolist()
             took = time.perf_counter() - began + (writing if how == "thought" else 0.0)
             seconds[how] = took / len(samples)
-            tokens[how] = sum(len(one.ids) for one in given or ()) / len(samples)
+            written = sum(len(one.ids) for one in given or ()) / len(samples)
+            tokens[how] = written + model.config.latent.steps
             advance(len(samples))
     return {"ranks": ranks, "tokens": tokens, "answer_seconds": seconds, "shown": _shown(samples, thoughts, ranks)}
+
+
+def gate_features(model: R2ec, samples: Samples) -> dict[str, list[float]]:
+    """Tell of each request what a gate may choose by before a thought is written.
+
+    Returns:
+        `entropy` of the answer without a thought in nats, `lead` of its best item over the second in nats, and
+        `length` of the history, as its logarithm.
+    """
+    found: dict[str, list[float]] = {"entropy": [], "lead": [], "length": []}
+    for _, requests in samples.requests().batches(_BATCH):
+        scores_BI = model.scores(requests)
+        best_B2 = np.sort(np.partition(scores_BI, -2, axis=1)[:, -2:], axis=1).astype(np.float64)
+        found["entropy"] += entropies(scores_BI).tolist()
+        found["lead"] += (best_B2[:, 1] - best_B2[:, 0]).tolist()
+        found["length"] += [math.log1p(len(history)) for history in requests.histories]
+    return found
 
 
 def _shown(

@@ -52,7 +52,7 @@ def probe_settings(layers: Layers) -> ProbeSettings:
     settings = layers.over(ProbeSettings, _defaults)
     if settings.retriever is not None or settings.crowd:
         raise ThinkrankError("a probe trains R²ec alone: leave out retriever and crowd")
-    chosen_arms(settings.probe.ways)
+    chosen_arms(settings.probe.ways, settings.model.reading)
     settings.__dict__["given"] = settings.given | {f"{PRESET}probe"}
     return settings
 

@@ -22,7 +22,8 @@ from thinkrank.evaluate.studies import ArmAnswers, StudyTest, read_study, study_
 from thinkrank.evaluate.study_tables import compared
 from thinkrank.evaluate.trainings import trainings_intervals
 from thinkrank.evaluate.verdict import SURE, metric_name
-from thinkrank.recipes.probe_arms import Arm, control_of, shown
+from thinkrank.recipes.probe_arms import Arm, Asked, control_of, controls_of, shown
+from thinkrank.recipes.probe_gates import gates_of, gates_words
 from thinkrank.report import Report, write_report
 
 ANSWERS, FILE = "answers", "probe.json"
@@ -30,7 +31,6 @@ METRIC = "ndcg@10"
 """What the declared comparison is in."""
 
 _METRICS = (METRIC, "hit@1", "hit@10", "hit@100", "mrr")
-_OTHER_PEOPLE = ("other", "filler", "no thought")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ class Tried:
         validation: what the ways are chosen by.
         tokens: that are written for an answer.
         milliseconds: that thinking adds to an answer.
-        content: p-values of its own thought against what else was put in its place, corrected for their number.
+        content: difference from what else was put in the thought's place, or from further controls, and the p-value
+            corrected for their number.
+        gates: what gates reach; see `gates_of`.
+        kept_start: whether no training of it was better on validation than what it began with.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Tried:
     tokens: float
     milliseconds: float
     content: Mapping[str, tuple[float, float | None]]
+    gates: Mapping[str, Any]
+    kept_start: bool
 
     @property
     def pays(self) -> bool | None:
@@ -156,7 +161,7 @@ def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "i
     p_value = "" if way.p_value is None else f", {_p(way.p_value)}"
     p_value += f" corrected for {tried} ways tried" if p_value and tried > 1 else ""
     figures = f"{name} {format_value(way.value)} against {format_value(way.reference)}, {interval}{p_value}"
-    cost = f"{way.tokens:.3g} tokens and {way.milliseconds:.3g} milliseconds more for each answer"
+    cost = f"{way.tokens:.3g} tokens and {max(0.0, way.milliseconds):.2g} milliseconds more for each answer"
     seen = effect_words(way.test.visible, way.reference, samples, users)
     power = f"{seen} with 80 % power" if way.test.visible is not None else seen
     if way.pays:
@@ -227,24 +232,39 @@ def _tried(
                 _mean(results, way.name, "answer_seconds", way.asked[0])
                 - _mean(results, against.name, "answer_seconds", against.asked[0])
             ),
-            content=_content(way, answers),
+            content=_content(way, controls_of(way, arms)[1:], answers),
+            gates=gates_of(results, way.name),
+            kept_start=all(one.get("kept_step") == 0 for one in results if one["arm"] == way.name),
         )
         for (way, against, study, test), p_value in zip(found, corrected, strict=True)
     ]
 
 
-def _content(way: Arm, answers: Mapping[tuple[str, str], ArmAnswers]) -> dict[str, tuple[float, float | None]]:
-    """Test a way's own thought against what was put in its place: difference and corrected p-value."""
-    own, others = answers[way.name, way.asked[0]], [how for how in way.asked[1:] if how in _OTHER_PEOPLE]
-    tests = [study_test(own, answers[way.name, how], METRIC).test for how in others]
+def _content(
+    way: Arm, further: Sequence[Arm], answers: Mapping[tuple[str, str], ArmAnswers]
+) -> dict[str, tuple[float, float | None]]:
+    """Test a way against what was put in the place of its thought, and against its further controls.
+
+    Returns:
+        by what it is compared with, for people, the difference and its p-value corrected for their number.
+    """
+    own = answers[way.name, way.asked[0]]
+    others = {_INSTEAD[how]: answers[way.name, how] for how in way.asked[1:]}
+    others |= {arm.about: answers[arm.name, arm.asked[0]] for arm in further}
+    tests = [study_test(own, other, METRIC).test for other in others.values()]
     corrected = holm([test.p_value if test else None for test in tests])
     return {
-        how: (test.difference.value if test else 0.0, p_value)
-        for how, test, p_value in zip(others, tests, corrected, strict=True)
+        name: (test.difference.value if test else 0.0, p_value)
+        for name, test, p_value in zip(others, tests, corrected, strict=True)
     }
 
 
-_INSTEAD = {"other": "another person's thought", "filler": "as many empty words", "no thought": "no thought"}
+_INSTEAD: Mapping[Asked, str] = {
+    "no thought": "no thought",
+    "thought": "its own thought",
+    "other": "another person's thought",
+    "filler": "as many empty words",
+}
 
 
 def _details(way: Tried, *, is_best: bool) -> list[str]:
@@ -256,12 +276,15 @@ def _details(way: Tried, *, is_best: bool) -> list[str]:
             f"{way.about}: {format_value(way.value)} against {format_value(way.reference)} of a model {way.control} "
             f"({_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}]{p_value})."
         )
-    above = [_INSTEAD[how] for how, (gain, p) in way.content.items() if p is not None and p < SURE and gain > 0]
-    alike = [_INSTEAD[how] for how in way.content if _INSTEAD[how] not in above]
+    above = [name for name, (gain, p) in way.content.items() if p is not None and p < SURE and gain > 0]
+    alike = [name for name in way.content if name not in above]
+    better = f"{way.about} do better than {_listed(above)}" if above else ""
+    unsure = f"{'they' if above else way.about} are not shown to do better than {_listed(alike)}" if alike else ""
     if way.content:
-        told = f"The same model does better after its own thought than after {_listed(above)}" if above else ""
-        alike_told = f"its own thought is not shown to be better than {_listed(alike)}" if alike else ""
-        lines.append(_begun("; ".join(filter(None, (told, alike_told))) + "."))
+        lines.append(_begun(f"Put in their place: {'; '.join(filter(None, (better, unsure)))}."))
+    if way.kept_start:
+        lines.append(_begun(f"{way.about}: nothing learnt was better on validation than the start, which was kept."))
+    lines += filter(None, [gates_words(way.gates)])
     if way.scope == "models":
         lines.append(
             "Tested over users, for these trained models: with three trainings the chance of training counts too."
@@ -310,7 +333,9 @@ def _plain(way: Tried) -> dict[str, Any]:
         "pays": way.pays,
         "tokens": way.tokens,
         "milliseconds": way.milliseconds,
-        "own thought against": {how: {"difference": gain, "p": p} for how, (gain, p) in way.content.items()},
+        "against": {name: {"difference": gain, "p": p} for name, (gain, p) in way.content.items()},
+        "gates": dict(way.gates),
+        "kept the start": way.kept_start,
     }
 
 

@@ -13,12 +13,13 @@ import logging
 import math
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from thinkrank._code import code_version
 from thinkrank._files import atomic_write
@@ -26,17 +27,19 @@ from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import Backbone
 from thinkrank.pretrained import CONFIG_FILE
-from thinkrank.recipes.base import MODEL, Phase, kept_value, notices_of
+from thinkrank.recipes.base import MODEL, Phase, kept_step, kept_value, notices_of
 from thinkrank.recipes.control import SMALL, small_backbone
 from thinkrank.recipes.layers import merge, resumed, validated
 from thinkrank.recipes.plan import counts_of, rehearsed
 from thinkrank.recipes.probe_arms import START, Arm, chosen_arms
-from thinkrank.recipes.probe_judging import judged
+from thinkrank.recipes.probe_judging import gate_features, judged
 from thinkrank.recipes.probe_options import ProbeOptions, ProbeSettings
 from thinkrank.recipes.probe_verdict import Probed, read_probe, write_probe
 from thinkrank.recipes.sizing import sized
 from thinkrank.retrieve import R2ec, train_contrastive, train_recpo
+from thinkrank.retrieve.r2ec.further import with_latents
 from thinkrank.retrieve.r2ec.trainer import sample_ranks
+from thinkrank.retrieve.r2ec.weights import set_weights, weights
 from thinkrank.training import Progress, Run, no_progress
 from thinkrank.training.lock import locked
 from thinkrank.training.progress import Expected, duration, estimated, retitled
@@ -51,6 +54,8 @@ _JUDGED_SHARE = 0.3
 _START_SHARE = 0.35
 """Of the minutes for training that the start gets; the other arms share the rest alike."""
 _FEWEST_JUDGED = 200
+_CENTRING = 64
+"""Histories on which the mean states of latent positions are taken."""
 _MEASURED = 16
 """Samples on which the time of an answer is measured."""
 
@@ -125,6 +130,8 @@ class _Probe:
         self.measured: dict[str, Measured] = {}
         self.seconds = {"no thought": 0.0, "thought": 0.0}
         self.budgets: dict[str, dict[str, Any]] = {}
+        self._model: R2ec | None = None
+        self._trained: tuple[int, dict[str, Tensor]] = -1, {}
         self.num_samples = min(len(self.split.test), self.options.samples or len(self.split.test))
 
     @property
@@ -135,7 +142,7 @@ class _Probe:
     @property
     def arms(self) -> tuple[Arm, ...]:
         """Return what is trained."""
-        return chosen_arms(self.options.ways)
+        return chosen_arms(self.options.ways, self.settings.model.reading)
 
     @property
     def root(self) -> Path:
@@ -198,26 +205,51 @@ class _Probe:
         merge(tables, arm.over)
         for table in ("training", "recpo"):
             tables[table]["seed"] = seed
-        tables[arm.table] |= self.budgets.get(arm.name, {})
+        budget = self.budgets.get(START if arm.control_of else arm.name, {})
+        own = {"max_minutes", "validate_every"} if arm.control_of else set()
+        tables[arm.table] |= {name: value for name, value in budget.items() if name not in own}
         return validated(ProbeSettings, tables)
 
     def measure(self) -> None:
         """Measure what steps and answers take here, and fit trainings and samples into the minutes."""
         began = time.perf_counter()
         with self.progress("measuring what steps take here", 0):
-            model = self.create(0)
-            measured_arms = [arm for arm in self.arms if not arm.control_of]
-            phases = [self.phase(arm, self.arm_settings(arm, 0)) for arm in measured_arms]
-            self.measured = rehearsed(phases, model)
+            start, model = self.own_arms[0], self.create(0)
+            self._model = model
+            for arm in self.own_arms:
+                settings = self.arm_settings(arm, 0)
+                silent = settings.model.latent.steps
+                if not silent:
+                    self.measured |= rehearsed([self.phase(arm, settings)], model)
+                elif start.about in self.measured:  # a position behind an item costs what an item does
+                    step = (1 + silent) * self.measured[start.about].step
+                    self.measured[arm.about] = replace(self.measured[start.about], step=step)
             few = self.split.test.subset(_MEASURED, seed=0)
             thoughts: list[Any] = []
             plain = seconds_of(lambda: sample_ranks(model, few))
-            thinking = seconds_of(lambda: thoughts.extend(model.think(few.requests())))
-            thinking += seconds_of(lambda: sample_ranks(model, few, thoughts))
+            thinking = 0.0
+            if any("thought" in arm.asked for arm in self.arms):
+                thinking += seconds_of(lambda: thoughts.extend(model.think(few.requests())))
+                thinking += seconds_of(lambda: sample_ranks(model, few, thoughts))
         self.seconds = {"no thought": plain / len(few), "thought": thinking / len(few)}
-        self.budgets = {arm.name: self._lean(arm) for arm in self.arms if not arm.control_of}
+        self.budgets = {arm.name: {} for arm in self.own_arms}
         if self.options.minutes is not None:
             self.fit(60 * self.options.minutes, time.perf_counter() - began)
+        for arm in self.own_arms:
+            self.budgets[arm.name] |= self._lean(arm)
+
+    @property
+    def own_arms(self) -> list[Arm]:
+        """Return the start and the ways: what controls are as long trained as."""
+        return [arm for arm in self.arms if not arm.control_of]
+
+    def further(self, model: R2ec, settings: ProbeSettings, seed: int) -> R2ec:
+        """Return the model that an arm's training begins with, made from the start's."""
+        model.config = settings.model.for_layers(int(model.backbone.model.config.num_hidden_layers))
+        if not settings.model.latent.steps:
+            return model
+        centring = self.split.train.subset(_CENTRING, seed).histories()
+        return with_latents(model, settings.model.latent, centring, seed=seed)
 
     def _lean(self, arm: Arm) -> dict[str, Any]:
         """Return what keeps an arm's validations within their share of its time, where nobody set them."""
@@ -237,12 +269,12 @@ class _Probe:
             allowed = int(_JUDGED_SHARE * left / max(self.judging(1), 1e-6))
             self.num_samples = min(len(self.split.test), max(_FEWEST_JUDGED, allowed))
         left = max(0.3 * left, left - self.judging(self.num_samples))
-        start, *ways = [arm for arm in self.arms if not arm.control_of]
+        start, *ways = self.own_arms
         first = _START_SHARE * left
+        self.budgets[START]["max_minutes"] = round(first / 60, 3)
         if start.about in self.measured:
             first = min(first, self.measured[start.about].expected("", self.settings.training)[""].seconds())
         each = (left - first) / (len(self.arms) - 1)
-        self.budgets[START]["max_minutes"] = round(first / 60, 3)
         for way in ways:
             self.budgets[way.name]["max_minutes"] = round(each / 60, 3)
             if way.about in self.measured and f"{way.table}.steps" not in self.settings.given:
@@ -250,9 +282,9 @@ class _Probe:
 
     def judging(self, samples: int) -> float:
         """Foresee the seconds of judging all arms on so many samples."""
-        return samples * sum(
-            self.seconds["thought" if how == "thought" else "no thought"] for arm in self.arms for how in arm.asked
-        )
+        asked = [how for arm in self.arms for how in arm.asked]
+        asked += ["thought"] * any(arm.is_way and "thought" in arm.asked for arm in self.arms)  # validation, for gates
+        return samples * sum(self.seconds["thought" if how == "thought" else "no thought"] for how in asked)
 
     def pieces(self) -> dict[str, Expected]:
         """Return the pieces of work that the probe is, by the titles that its progress has."""
@@ -334,7 +366,9 @@ class _Probe:
             "seconds": rows[-1]["seconds"] if rows else 0.0,
             "steps": rows[-1]["step"] if rows else 0,
             "validation": kept_value(rows, key, options.keep),
+            "kept_step": kept_step(rows, key, options.keep),
             **judged(model, self.samples, arm, title=f"{JUDGING}, {self.title(arm, seed)}", progress=self.progress),
+            **self.gated(model, arm),
             "users": np.unique(np.asarray(self.samples.users), return_inverse=True)[1].tolist(),
             "code": code_version(),
         }
@@ -342,6 +376,16 @@ class _Probe:
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as out:
             out.write((json.dumps(found, separators=(",", ":")) + "\n").encode())
+
+    def gated(self, model: R2ec, arm: Arm) -> dict[str, Any]:
+        """Ask a way in words what its gates are calibrated on and judged by; nothing of other arms."""
+        if not {"thought", "no thought"} <= {*arm.asked} or not arm.is_way or not len(self.split.valid):
+            return {}
+        valid = self.split.valid.subset(self.num_samples, seed=0)
+        asked = replace(arm, asked=("thought", "no thought"))
+        ranks = judged(model, valid, asked, title=f"{JUDGING}, validation", progress=self.progress)["ranks"]
+        features = {"valid": gate_features(model, valid), "test": gate_features(model, self.samples)}
+        return {"valid": {"ranks": ranks}, "features": features}
 
     def train(self, arm: Arm, seed: int) -> tuple[R2ec, Run, ProbeSettings]:
         """Train an arm from its start, unless its model is there."""
@@ -354,12 +398,27 @@ class _Probe:
             settings.model_dump(mode="json", exclude={"report_to"}),
             {"split": self.split.manifest(), "seed": seed},
         )
-        if not (folder / MODEL / CONFIG_FILE).is_file():
-            model = self.create(seed) if arm.name == START else self.load(self.root / f"{START}-{seed}" / MODEL)
-            model.config = settings.model.for_layers(int(model.backbone.model.config.num_hidden_layers))
-            self.phase(arm, settings).train(model, run, retitled(self.progress, self.title(arm, seed)))
-            model.save_pretrained(folder / MODEL)
-        return self.load(folder / MODEL), run, settings
+        if (folder / MODEL / CONFIG_FILE).is_file():
+            return self.load(folder / MODEL), run, settings
+        model = self.further(self.begun(arm, seed), settings, seed)
+        self.phase(arm, settings).train(model, run, retitled(self.progress, self.title(arm, seed)))
+        model.save_pretrained(folder / MODEL)
+        if arm.name == START:
+            self._trained = seed, {name: tensor.clone() for name, tensor in weights(model).items()}
+        return model, run, settings
+
+    def begun(self, arm: Arm, seed: int) -> R2ec:
+        """Return what an arm begins with, by weights that are at hand or from the start's folder."""
+        kept_seed, trained = self._trained
+        if arm.name == START:
+            self._model = self.create(seed) if self._model is None or seed else self._model
+        elif self._model is not None and kept_seed == seed:
+            set_weights(self._model, trained)
+            self._model.writer = {}
+        else:
+            self._model = self.load(self.root / f"{START}-{seed}" / MODEL)
+            self._trained = seed, {name: tensor.clone() for name, tensor in weights(self._model).items()}
+        return self._model
 
     def as_long(self, settings: ProbeSettings, arm: Arm, seed: int) -> ProbeSettings:
         """Give a control as many steps as fill the seconds of its way; steps cost what the start's did."""
@@ -369,6 +428,7 @@ class _Probe:
         ]
         way, start = rows
         steps = max(1, math.ceil(way["seconds"] * start["step"] / max(start["seconds"], 1e-9)))
+        steps = way["step"] if arm.as_long == "steps" else steps
         update = {"steps": steps, "max_minutes": None, "warmup_steps": min(settings.training.warmup_steps, steps)}
         update |= {"validate_every": min(settings.training.validate_every, max(1, math.ceil(steps / 3)))}
         return settings.model_copy(update={"training": settings.training.model_copy(update=update)})
