@@ -4,8 +4,8 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`: NAME.json lies 
 of `thinkrank evaluate`. Between `<!-- figures NAME -->` and `<!-- end -->` stand the figures of
 benchmarks/results/NAME.json. Between `<!-- probe NAME -->` and `<!-- end -->` stand the verdict and the arms of the
 probe that is kept in studies/probe/results/NAME. Between `<!-- study METHOD/NAME -->` and `<!-- end -->` stand
-all arms under studies/METHOD/results/NAME, compared with what `COMPARED` names, with what `[study]` in studies/METHOD/NAME.toml says
-of them (`primary`, `superseded`, `chosen_on_test`,
+all arms under studies/METHOD/results/NAME, compared with what `COMPARED` names, with what `[study]` in
+studies/METHOD/NAME.toml says of them (`primary`, `superseded`, `chosen_on_test`,
 `notes`), between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts
 of the samples, between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown
 does to prompts without training, and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the

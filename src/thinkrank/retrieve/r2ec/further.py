@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from thinkrank.data.history import History
+from thinkrank.language.latent import latent_positions
 from thinkrank.language.options import LatentOptions
 from thinkrank.language.reading import read_steps
 from thinkrank.retrieve.r2ec.head import RetrievalHead
-from thinkrank.retrieve.r2ec.latent import latent_positions
 from thinkrank.retrieve.r2ec.model import R2ec
 
 
@@ -28,7 +28,7 @@ def with_latents(model: R2ec, options: LatentOptions, histories: Sequence[Histor
     old, backbone = model.head, model.backbone
     head = RetrievalHead(len(model.catalogue), backbone.hidden_size, config.head, options.steps).to(backbone.device)
     head.load_state_dict(old.state_dict(), strict=False)
-    latents = latent_positions(backbone, config, seed)
+    latents = latent_positions(backbone, options, rank=config.lora.rank, seed=seed)
     found = R2ec(
         config, backbone, model.catalogue, head, model.states, model.engine, texts=model._texts, latents=latents
     )
