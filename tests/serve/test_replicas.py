@@ -29,7 +29,7 @@ def test_two_replicas_answer_alike(thinker, plain, tmp_path):
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
             answers = [client.post("/v1/recommend", json={**THINKING, "k": 4}) for _ in range(6)]
         started.send_signal(signal.SIGTERM)
-        assert started.wait(60) == 0
+        assert started.wait(180) == 0
     finally:
         started.kill()
         started.stdout.close()

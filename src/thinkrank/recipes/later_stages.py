@@ -142,7 +142,8 @@ class Building:
     def _network(self, kind: str) -> Any:
         """Train a network on the ranker's lists, for each fold on the others', at last on all."""
         offered = self._offered("rerank")
-        own_SN = np.zeros(offered.candidates.items_BN.shape)
+        num_lists, width = offered.candidates.items_BN.shape
+        own_SN = np.zeros((num_lists, width))
 
         def trained(rows_S: np.ndarray) -> Any:
             lists = offered.lists(rows_S)
@@ -158,7 +159,7 @@ class Building:
             network, part = trained(learnt_S), self.samples.take(rows)
             given = part.requests(), picked_candidates(offered.candidates, rows)
             if kind == EGLR_KIND:
-                own_SN[rows] = own_scores(network.rerank(*given, own_SN.shape[1]), own_SN.shape[1])
+                own_SN[rows] = own_scores(network.rerank(*given, width), width)
                 continue
             scores_SN = network.scores(*given)
             own_SN[rows] = np.where(np.isfinite(scores_SN), scores_SN, 0.0)
