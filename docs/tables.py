@@ -40,6 +40,7 @@ COMPARED = {
     "r2rank": (("plain_rl", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
     "r2rank/two-clues": (("sft", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
     "eglr": (("gru", "greedy"), ("ndcg@10", "ndcg@5", "map@10", "mrr")),
+    "latent": (("none", "answer"), ("ndcg@10", "hit@10", "hit@100")),
     "late/movielens-100k": (("baselines", "ALS"), ("ndcg@10", "hit@10", "hit@100")),
     "late/amazon-office": (("baselines", "EASE"), ("ndcg@10", "hit@10", "hit@100")),
     "late/amazon-industrial": (("baselines", "item-kNN"), ("ndcg@10", "hit@10", "hit@100")),

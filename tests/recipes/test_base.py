@@ -27,6 +27,8 @@ from thinkrank.recipes.running import planned
 from thinkrank.retrieve import R2ec
 from thinkrank.retrieve.r2ec import recpo, trainer
 from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
+from thinkrank.testing import refused
+from thinkrank.training import no_progress
 from thinkrank.training.lock import locked
 from thinkrank.training.rehearsal import SHARE
 
@@ -186,6 +188,27 @@ def test_figures_of_what_was_trained_carry_the_run_s_seed(runs):
     seeds = {row.system: row.seeds for row in systems}
     assert seeds["R²ec, no thought"] == (0,)
     assert {name for name, of_system in seeds.items() if not of_system} == {"popularity", "item-kNN", "R²ec, untrained"}
+
+
+def test_several_thoughts_and_what_stands_in_their_place_cost_the_same(runs):
+    asked = EvaluationOptions(samples=6, think=True, thoughts=2, controls=True)
+    for stage, name in (("retrieve", "R²ec, thought first"), ("rank", "R2Rank")):
+        opened = open_run(runs(stage), device="cpu")
+        options = asked.model_copy(update={"think": stage == "retrieve"})
+        systems = opened.recipe.systems(opened.settings, opened.split, opened.model, options, no_progress)
+        chosen = {key: system for key, system in systems.items() if key.startswith(name)}
+        assert [*chosen][-1] == name
+        assert {*chosen} == {name, f"{name}: as many empty words", f"{name}: the thought about another"}
+        questions = opened.recipe.questions(opened.settings, opened.split, options)
+        judged = opened.recipe.judge(chosen, questions, options, no_progress)
+        tokens = [judged.cost[key].tokens for key in chosen]
+        assert 0 < tokens[-1] / 2 <= min(tokens)
+        assert max(tokens) == tokens[-1]  # what stands in the place has no stop
+    retriever = open_run(runs("retrieve"), device="cpu")
+    with refused("add --think"):
+        evaluate(retriever, EvaluationOptions(samples=6, thoughts=2))
+    with refused("writes no thoughts"):
+        evaluate(open_run(runs("rerank"), device="cpu"), EvaluationOptions(controls=True))
 
 
 def test_a_re_ranker_is_judged_when_its_training_ends_on_every_test_list(runs):

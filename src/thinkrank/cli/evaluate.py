@@ -28,6 +28,11 @@ def evaluate(
         ),
     ] = None,
     think: Annotated[bool, typer.Option(help="Also measure answers that think first (slow on a CPU).")] = False,
+    thoughts: Annotated[int, typer.Option(min=1, help="Thoughts of which an answer that thinks takes the mean.")] = 1,
+    controls: Annotated[
+        bool,
+        typer.Option("--controls", help="Also measure empty words, and thoughts about others, in the thought's place."),
+    ] = False,
     untrained: Annotated[bool, typer.Option(help="Also measure the model before training.")] = False,
     sasrec: Annotated[
         bool, typer.Option("--sasrec", help="Also train SASRec, by the run's seed, and measure it (minutes on a CPU).")
@@ -68,6 +73,8 @@ def evaluate(
         part=cast(Literal["valid", "test"], part),
         samples=samples or (THINKING_SAMPLES if think else opened.recipe.samples(opened.settings)),
         think=think,
+        thoughts=thoughts,
+        controls=controls,
         untrained=untrained,
         sasrec=sasrec,
         parts=parts,

@@ -69,6 +69,12 @@ class EvaluationOptions(Options):
     part: Literal["valid", "test"] = Field("test", description="part of the split that is judged on")
     samples: int | None = Field(1000, ge=1, description="samples or lists, drawn by the seed; none for all")
     think: bool = Field(False, description="also measure a retriever's answers that think first")
+    thoughts: int = Field(1, ge=1, description="thoughts of which each answer that thinks takes the mean")
+    controls: bool = Field(
+        False,
+        description="also measure, at the cost of thinking, answers after as many tokens that say nothing, and after "
+        "the thoughts about others, in the place of each thought",
+    )
     untrained: bool = Field(False, description="also measure a retriever as it was before training")
     sasrec: bool = Field(False, description="also train SASRec, by the run's seed, and measure it")
     parts: bool = Field(False, description="also measure a fused retriever without each of its parts")

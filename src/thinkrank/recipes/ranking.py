@@ -46,6 +46,7 @@ from thinkrank.recipes.baselines import REFERENCES, SASREC, fitted_baselines
 from thinkrank.recipes.data import LINES, NOUNS, CandidateSettings, DataSettings, origin
 from thinkrank.recipes.layers import Layers, TrainingSettings, defaults_of
 from thinkrank.recipes.own import StageClass
+from thinkrank.recipes.thinking import thinking_systems
 from thinkrank.report import Report
 from thinkrank.stages.protocols import Ranker
 from thinkrank.teachers import (
@@ -209,6 +210,8 @@ class RankingRecipe:
         )
         if chosen is not None:
             return {**systems, chosen.title: model}
+        if model.config.thinks and (options.thoughts > 1 or options.controls):
+            return {**systems, **thinking_systems("R2Rank", model, options)}
         return {**systems, "R2Rank" if model.config.thinks else "R2Rank, no thought": model}
 
     def judge(

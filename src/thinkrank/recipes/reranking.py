@@ -154,6 +154,8 @@ class RerankingRecipe:
     ) -> ImpressionDataset:
         """Draw lists of a part."""
         refuse_retrieval_options(options)
+        if options.thoughts > 1 or options.controls:
+            raise ThinkrankError("a re-ranker writes no thoughts, so neither several of them nor controls of them")
         if options.sasrec:
             raise ThinkrankError("SASRec predicts the next item of a history and cannot order displayed lists")
         part = options.part

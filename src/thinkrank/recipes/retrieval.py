@@ -42,6 +42,7 @@ from thinkrank.recipes.presets import Preset, preset_tables
 from thinkrank.recipes.reader import READER, reader_of
 from thinkrank.recipes.remembered import remembering
 from thinkrank.recipes.sizing import sized
+from thinkrank.recipes.thinking import thinking_systems
 from thinkrank.report import Report
 from thinkrank.retrieve import (
     ContrastiveOptions,
@@ -54,7 +55,7 @@ from thinkrank.retrieve import (
 )
 from thinkrank.retrieve.text import TextOptions
 from thinkrank.retrieve.text_vectors import MINILM, MINILM_INSTALL, has_minilm, text_vectors
-from thinkrank.stages.protocols import Configured, Retriever
+from thinkrank.stages.protocols import Retriever
 from thinkrank.training import Progress, no_progress
 from thinkrank.training.progress import Expected
 from thinkrank.training.rehearsal import seconds_of
@@ -243,6 +244,8 @@ class RetrievalRecipe:
             raise ThinkrankError(
                 f"thinking and its untrained state are compared of R²ec, and this run is of {chosen.name}"
             )
+        if (options.thoughts > 1 or options.controls) and not options.think:
+            raise ThinkrankError("several thoughts, and controls of them, are of answers that think: add --think")
         if options.parts and not isinstance(model, Fused):
             raise ThinkrankError("this run's retriever is not fused, so it has no parts to be measured without")
         reader = reader_of(model)
@@ -258,7 +261,7 @@ class RetrievalRecipe:
             systems[UNTRAINED] = R2ec.create(reader.config, reader.catalogue)
         systems[TRAINED] = parts.get(READER, reader)
         if options.think:
-            systems[THINKING] = Configured(reader, think=True)
+            systems |= thinking_systems(THINKING, reader, options)
         if isinstance(model, Fused):
             fused = model.of(parts)
             if options.parts:
@@ -284,7 +287,7 @@ class RetrievalRecipe:
         fused = FUSED if FUSED in evaluation.systems else TRAINED
         own = settings.retriever.title if settings.retriever else fused
         ours = {own, TRAINED, THINKING, UNTRAINED, FUSED}
-        others = [name for name in evaluation.systems if name not in ours and not name.startswith(FUSED)]
+        others = [name for name in evaluation.systems if name not in ours and not name.startswith((FUSED, THINKING))]
         told = [in_words(evaluation, own, others, does=f"finds the next {settings.model.prompt.noun}")]
         if {THINKING, TRAINED} <= {*evaluation.systems}:
             told.append(of_thinking(evaluation, THINKING, TRAINED))

@@ -268,15 +268,15 @@ class ItemTable:
 
     def _chunks(
         self, queries_BD: Float[Tensor, "B D"], exclude: Exclude
-    ) -> Iterator[tuple[slice, Float[Tensor, "b D"], "_LeftOut | None"]]:
+    ) -> Iterator[tuple[slice, Float[Tensor, "b D"], "LeftOut | None"]]:
         """Yield a few queries at a time, with what is left out for them."""
         size = max(1, _MOST_CELLS // max(1, min(len(self), self.block_rows)))
         for start in range(0, len(queries_BD), size):
             part = slice(start, min(start + size, len(queries_BD)))
-            yield part, queries_BD[part], None if exclude is None else _LeftOut(exclude[part], queries_BD.device)
+            yield part, queries_BD[part], None if exclude is None else LeftOut(exclude[part], queries_BD.device)
 
     def _scored(
-        self, queries_BD: Float[Tensor, "B D"], left_out: "_LeftOut | None"
+        self, queries_BD: Float[Tensor, "B D"], left_out: "LeftOut | None"
     ) -> Iterator[tuple[slice, Float[Tensor, "B C"]]]:
         """Yield block after block its place and its scores, -inf for what must not be answered."""
         for start in range(0, max(1, len(self)), self.block_rows):
@@ -295,7 +295,7 @@ class ItemTable:
             yield block, scores_BC
 
 
-class _LeftOut:
+class LeftOut:
     """Cells of a matrix of queries and items that must not be answered."""
 
     def __init__(self, exclude: Sequence[Integer[np.ndarray, "_"]], device: torch.device) -> None:

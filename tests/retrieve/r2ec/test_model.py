@@ -274,14 +274,26 @@ def test_answer_and_places_come_from_one_thought(model, monkeypatch):
     np.testing.assert_array_equal(ranks_B, expected[1])
 
 
-def test_several_thoughts_count_as_the_mean_of_their_scores(model):
+def test_several_thoughts_count_as_the_mean_of_their_probabilities(model):
     options = GenerationOptions(max_new_tokens=6, temperature=1.0)
     written = model.sample([model.prompts.user(one).prompt for one in HISTORIES], options, num_samples=3)
     asked = {"filter_seen": False, "think": True, "thought_options": options}
     answer = model.retrieve(HISTORIES, 11, samples=3, **asked)
     users = [model.users_after(HISTORIES, [many[n] for many in written]) for n in range(3)]
-    scores_BI = torch.stack([model.vectors.scores(users_BD) for users_BD in users]).mean(dim=0).numpy()
-    np.testing.assert_allclose(np.take_along_axis(scores_BI, answer.items_BK, axis=1), answer.scores_BK, atol=1e-5)
+    single = model.retrieve(HISTORIES, 11, **asked)
+    apart = [model.vectors.scores(users_BD).double() for users_BD in users]
+    probabilities_BI = torch.stack([scores_BI.softmax(dim=1) for scores_BI in apart]).mean(dim=0)
+    told_BK = torch.from_numpy(answer.scores_BK).double().softmax(dim=1)
+    expected_BK = probabilities_BI.gather(1, torch.from_numpy(answer.items_BK).long())
+    torch.testing.assert_close(told_BK, expected_BK, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(expected_BK, probabilities_BI.sort(dim=1, descending=True).values, atol=1e-9, rtol=0)
+    assert [one.text for one in single.thoughts] == [one.text for one in answer.thoughts]
+    targets_B = answer.items_BK[:, 3]
+    ranks_B = model.target_ranks(HISTORIES, targets_B, samples=3, **asked)
+    np.testing.assert_array_equal(ranks_B, 4)
+    ranked = model.rank(HISTORIES, answer.items_BK[:, ::-1], samples=3, think=True, thought_options=options)
+    np.testing.assert_array_equal(ranked.items_BK, answer.items_BK)
+    np.testing.assert_allclose(ranked.scores_BK, answer.scores_BK, atol=1e-4)
     assert [thought.text for thought in answer.thoughts] == [many[0].text.strip() for many in written]
     assert answer.cost.tokens == sum(len(thought.ids) for many in written for thought in many)
 

@@ -317,7 +317,8 @@ class R2Rank:
             requests: see `Requests.of`.
             candidates: a list for each request; see `Candidates.of`.
             think: whether pairs are thought about; None for what the configuration says.
-            samples: thoughts about each pair of which the mean of the scores is taken; the first is the reason.
+            samples: thoughts about each pair, all sampled, of which the mean of the scores is taken; the first is the
+                reason. A pair's thoughts know of no other pair, so there is no list whose probabilities could be mixed.
             thought_options: how to write; the configuration's by default.
 
         Returns:
@@ -355,7 +356,8 @@ class R2Rank:
         rows = [sorted(row for row in items if row >= 0) for items in candidates_BN.tolist()]
         thoughts, further = None, 0
         if self.config.thinks if think is None else think:
-            written = self.sample(histories, rows, thought_options, num_samples=samples)
+            options = (thought_options or self.config.thought).for_samples(samples)
+            written = self.sample(histories, rows, options, num_samples=samples)
             thoughts, *others = ([[many[n] for many in pairs] for pairs in written] for n in range(samples))
             scored = [self._scores_after_thoughts(histories, rows, one) for one in (thoughts, *others)]
             scores = [torch.stack(same).mean(dim=0) for same in zip(*scored, strict=True)]

@@ -4,8 +4,6 @@ Shape legend: B users, S samples, I items of the catalogue.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,14 +12,10 @@ from jaxtyping import Float32, Float64, Integer
 from thinkrank.data.history import History
 from thinkrank.data.splits import Samples
 from thinkrank.language import Completion
+from thinkrank.language.engines.replacing import FILLER, Control, replaced
 from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.stages.order import mask_seen
 from thinkrank.teachers.history_rules import RuleWriter
-
-Control = Literal["empty", "other", "filler"]
-"""No thought at all; the thought about another history; as many tokens that say nothing."""
-
-_FILLER = " ..."
 
 
 def oracle_thoughts(model: R2ec, targets_S: Integer[np.ndarray, "S"]) -> list[tuple[int, ...]]:
@@ -66,37 +60,13 @@ def target_logprobs_after(
 
 
 def control_thoughts(model: R2ec, thoughts: Sequence[Completion], control: Control) -> list[Completion]:
-    """Put what a control reads in the place of each thought.
-
-    Args:
-        model: what reads.
-        thoughts: what was really written, one about each history. The other thought is the one half the batch away, so
-            that neighbours, which may be of one person, are not exchanged.
-        control: which.
-
-    Raises:
-        ValueError: if there are fewer than two thoughts to exchange.
-    """
-    if control == "other" and len(thoughts) < 2:
-        raise ValueError("exchanging thoughts needs at least two histories")
-    filler = tuple(model.prompts.text(_FILLER))
-    replaced = []
-    for index, thought in enumerate(thoughts):
-        match control:
-            case "empty":
-                ids: tuple[int, ...] = ()
-            case "other":
-                ids = thoughts[(index + len(thoughts) // 2) % len(thoughts)].ids_before_stop
-            case "filler":
-                count = thought.num_before_stop
-                ids = (filler * (count // len(filler) + 1))[:count]
-        replaced.append(replace(thought, ids=ids, num_before_stop=len(ids), last_state=None))
-    return replaced
+    """Put what a control reads in the place of each thought, one about each history; see `replaced`."""
+    return replaced(thoughts, control, model.prompts.text(FILLER))
 
 
 def control_scores(
     model: R2ec, histories: Sequence[History], thoughts: Sequence[Completion], control: Control
 ) -> Float32[np.ndarray, "B I"]:
     """Score the whole catalogue after what a control puts in the place of each thought; see `control_thoughts`."""
-    replaced = [thought.ids for thought in control_thoughts(model, thoughts, control)]
-    return model.catalogue_scores(model.user_states(histories, replaced)).cpu().numpy()
+    read = [thought.ids for thought in control_thoughts(model, thoughts, control)]
+    return model.catalogue_scores(model.user_states(histories, read)).cpu().numpy()

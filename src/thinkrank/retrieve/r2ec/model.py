@@ -42,7 +42,8 @@ from thinkrank.retrieve.item_table import ItemTable
 from thinkrank.retrieve.r2ec.config import R2ecConfig
 from thinkrank.retrieve.r2ec.head import RetrievalHead
 from thinkrank.retrieve.r2ec.item_texts import ItemTexts, with_item_tokens
-from thinkrank.retrieve.r2ec.reading import Reading, mean_of
+from thinkrank.retrieve.r2ec.mixture import Mixture
+from thinkrank.retrieve.r2ec.reading import Reading, joined
 from thinkrank.retrieve.r2ec.saving import load_parts, save_parts
 from thinkrank.retrieve.r2ec.unit_vectors import UnitVectors
 from thinkrank.retrieve.r2ec.writing import WriterNames
@@ -308,7 +309,7 @@ class R2ec:
             think: write a thought first and score from its last hidden state.
         """
         read = self._read(requests, think, None)
-        return self.vectors.scores(read.users_BD).float().cpu().numpy()
+        return self._compared(read).scores(read.users_BX).float().cpu().numpy()
 
     def retrieve(
         self,
@@ -329,7 +330,7 @@ class R2ec:
             filter_seen: leave the items of the history out.
             think: write a thought first; the answer carries it.
             thought_options: how to write it; the configuration's by default.
-            samples: thoughts of which the mean of the scores is taken; the answer carries the first.
+            samples: thoughts, all sampled, whose probabilities are averaged; the answer carries the first.
         """
         return self._found(self._read(requests, think, thought_options, samples), k, filter_seen)
 
@@ -341,17 +342,19 @@ class R2ec:
         filter_seen: bool = True,
         think: bool = False,
         thought_options: GenerationOptions | None = None,
+        samples: int = 1,
     ) -> Int64[np.ndarray, "B"]:
         """Return the 1-based place of each target in the whole catalogue, equal scores before it.
 
         Args:
             requests: as for `retrieve`, and so
             think: and
-            thought_options: are.
+            thought_options: and
+            samples: are.
             targets_B: catalogue rows.
             filter_seen: leave the items of the history out; such a target has the place I + 1.
         """
-        return self._ranks(self._read(requests, think, thought_options), targets_B, filter_seen)
+        return self._ranks(self._read(requests, think, thought_options, samples), targets_B, filter_seen)
 
     def retrieve_with_ranks(
         self,
@@ -375,13 +378,15 @@ class R2ec:
         *,
         think: bool = False,
         thought_options: GenerationOptions | None = None,
+        samples: int = 1,
     ) -> Ranking:
         """Sort each request's candidates; equal scores are ordered by catalogue row.
 
         Args:
             requests: as for `retrieve`, and so
             think: and
-            thought_options: are.
+            thought_options: and
+            samples: are.
             candidates: a list for each request; see `Candidates.of`.
 
         Raises:
@@ -389,9 +394,9 @@ class R2ec:
         """
         requests = checked_requests(requests, self.catalogue)
         candidates = checked_candidates(candidates, self.catalogue, len(requests))
-        read = self._read(requests, think, thought_options)
-        items_BN = torch.from_numpy(np.maximum(candidates.items_BN, 0)).long().to(read.users_BD.device)
-        scores_BN = self.vectors.scores_of(read.users_BD, items_BN).float().cpu().numpy()
+        read = self._read(requests, think, thought_options, samples)
+        items_BN = torch.from_numpy(np.maximum(candidates.items_BN, 0)).long().to(read.users_BX.device)
+        scores_BN = self._compared(read).scores_of(read.users_BX, items_BN).float().cpu().numpy()
         return read.completed(order_candidates(candidates, scores_BN, ties="row"))
 
     def _read(self, requests: Any, think: bool, thought_options: GenerationOptions | None, samples: int = 1) -> Reading:
@@ -400,8 +405,9 @@ class R2ec:
         if not think:
             return self._users(requests, None, began)
         prompts = [self.asking.user(history).prompt for history in requests.histories]
-        written = self.sample(prompts, thought_options, num_samples=samples)
-        return mean_of([self._users(requests, [many[n] for many in written], began) for n in range(samples)])
+        options = (thought_options or self.config.thought).for_samples(samples)
+        written = self.sample(prompts, options, num_samples=samples)
+        return joined([self._users(requests, [many[n] for many in written], began) for n in range(samples)])
 
     @torch.no_grad()
     def _users(self, requests: Requests, thoughts: Sequence[Completion] | None, began: float) -> Reading:
@@ -409,12 +415,16 @@ class R2ec:
         return Reading(requests, users_BD, thoughts, began)
 
     def _found(self, read: Reading, k: int, filter_seen: bool) -> Ranking:
-        items_BK, scores_BK = self.vectors.search(read.users_BD, k, exclude=read.seen(filter_seen))
+        items_BK, scores_BK = self._compared(read).search(read.users_BX, k, exclude=read.seen(filter_seen))
         return read.completed(Ranking(items_BK.int().cpu().numpy(), scores_BK.float().cpu().numpy()))
 
     def _ranks(self, read: Reading, targets_B: Integer[np.ndarray, "B"], filter_seen: bool) -> Int64[np.ndarray, "B"]:
         targets = torch.from_numpy(targets_B.astype(np.int64))
-        return self.vectors.target_ranks(read.users_BD, targets, exclude=read.seen(filter_seen)).cpu().numpy()
+        return self._compared(read).target_ranks(read.users_BX, targets, exclude=read.seen(filter_seen)).cpu().numpy()
+
+    def _compared(self, read: Reading) -> ItemTable:
+        """Return what a reading is compared with."""
+        return self.vectors if read.count == 1 else Mixture(self.vectors, read.count)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, adapter, head with table, catalogue and model card; the base weights are named, not copied."""

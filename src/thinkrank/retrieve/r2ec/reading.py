@@ -1,6 +1,6 @@
 """Requests that R²ec has read, and what is answered from them.
 
-Shape legend: B requests, D width.
+Shape legend: B requests, X width times thoughts.
 """
 
 import time
@@ -24,16 +24,18 @@ class Reading:
 
     Attributes:
         requests: what was asked.
-        users_BD: unit vectors of the users, or means of such.
+        users_BX: unit vectors of the users, those after several thoughts behind one another.
         thoughts: one per request; None if none was written.
         began: when the work on them did, by `time.perf_counter`.
-        further: thoughts that are in the means and not in the answer.
+        count: thoughts about each request.
+        further: those of them that are not in the answer.
     """
 
     requests: Requests
-    users_BD: Float[Tensor, "B D"]
+    users_BX: Float[Tensor, "B X"]
     thoughts: Sequence[Completion] | None
     began: float
+    count: int = 1
     further: Sequence[Completion] = ()
 
     def seen(self, filter_seen: bool) -> list[np.ndarray] | None:
@@ -50,8 +52,9 @@ class Reading:
         )
 
 
-def mean_of(readings: Sequence[Reading]) -> Reading:
-    """Join readings of the same requests after a thought each: scores are linear in users, so theirs are the mean."""
+def joined(readings: Sequence[Reading]) -> Reading:
+    """Join readings of the same requests after a thought each; see `Mixture` for how they are answered."""
     first, *others = readings
     further = [thought for reading in others for thought in reading.thoughts or ()]
-    return replace(first, users_BD=torch.stack([one.users_BD for one in readings]).mean(dim=0), further=further)
+    users_BX = torch.cat([one.users_BX for one in readings], dim=1)
+    return replace(first, users_BX=users_BX, count=len(readings), further=further)
