@@ -36,7 +36,9 @@ def test_parameters_are_those_that_transformers_counts(name):
 
 @pytest.fixture
 def split(tmp_path):
-    (tmp_path / "items.csv").write_text("item,title\n" + "".join(f"i{n},{'a' * 40}\n" for n in range(20)))
+    (tmp_path / "items.csv").write_text(
+        "item,title,categories\n" + "".join(f"i{n},{'a' * 40},red|old\n" for n in range(20))
+    )
     rows = [f"u{user},i{(user + step) % 20},{1000 * step + user}\n" for user in range(30) for step in range(10)]
     (tmp_path / "interactions.csv").write_text("user,item,timestamp\n" + "".join(rows))
     return split_dataset(load_dataset("table", tmp_path))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from thinkrank.language.shapes import Shape, Speed, speed_of
 from thinkrank.training.progress import duration
@@ -57,7 +58,7 @@ def works_of(settings: Any, split: Any) -> Iterator[Work]:
     lengths = np.diff(split.train_ranges, axis=1).ravel()
     title = min(prompt.title_tokens, _tokens(catalogue.titles))
     fields = [name for name in prompt.item_fields if name in catalogue.frame.columns]
-    texts = sum(_tokens(catalogue.frame[name].drop_nulls().cast(str, strict=False).to_list()) for name in fields)
+    texts = sum(_tokens(_as_text(catalogue.frame[name].drop_nulls())) for name in fields)
     item = min(prompt.item_tokens, texts) + _CHAT
     shown = float(np.minimum(lengths[lengths > 0], prompt.history_window).mean())
     user = min(prompt.history_tokens, shown * (title + _MARKS)) + _tokens([prompt.opening + prompt.question]) + _CHAT
@@ -150,6 +151,12 @@ def foreseen(settings: Any, split: Any, shape: Shape, device: str, ranks: int) -
         f"{settings.model.backbone} is not on this machine: foreseen from one layer of its shape",
     ]
     return " · ".join([*parts, *whole]), figures
+
+
+def _as_text(column: pl.Series) -> list[str]:
+    """Return the cells of a column as they are shown."""
+    is_list = column.dtype == pl.List(pl.String)
+    return (column.list.join(", ") if is_list else column.cast(pl.String)).to_list()
 
 
 def _tokens(texts: Sequence[str]) -> float:
