@@ -8,7 +8,7 @@ import polars as pl
 
 from thinkrank._files import atomic_write
 from thinkrank.data._nearest import did_you_mean, nearest
-from thinkrank.data.reading import spill
+from thinkrank.data.reading import parts
 from thinkrank.data.reading.table import reason
 from thinkrank.data.texts import Texts
 from thinkrank.errors import ThinkrankError
@@ -160,7 +160,7 @@ class Catalogue:
 
 
 def read_own_parquet(path: Path) -> pl.DataFrame:
-    """Read a Parquet file this package wrote; one of many rows part by part, see `thinkrank.data.reading.spill`.
+    """Read a Parquet file this package wrote; one of many rows part by part, see `thinkrank.data.reading.parts`.
 
     Raises:
         ThinkrankError: if the file is missing or no longer readable.
@@ -169,10 +169,10 @@ def read_own_parquet(path: Path) -> pl.DataFrame:
         data = path.read_bytes()
         lazy = pl.scan_parquet(data)
         height = lazy.select(pl.len()).collect().item()
-        if height <= spill.ROWS_AT_ONCE:
+        if height <= parts.ROWS_AT_ONCE:
             return pl.read_parquet(data)
-        starts = range(0, height, spill.ROWS_AT_ONCE)
-        return pl.concat(spill.gathered(lazy.slice(start, spill.ROWS_AT_ONCE).collect() for start in starts))
+        starts = range(0, height, parts.ROWS_AT_ONCE)
+        return pl.concat(parts.gathered(lazy.slice(start, parts.ROWS_AT_ONCE).collect() for start in starts))
     except FileNotFoundError as error:
         raise ThinkrankError(f"{path}: no such file") from error
     except (pl.exceptions.PolarsError, OSError) as error:

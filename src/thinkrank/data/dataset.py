@@ -22,7 +22,7 @@ from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.catalogue import Catalogue, read_own_parquet
 from thinkrank.data.describe import describe
 from thinkrank.data.history import History
-from thinkrank.data.reading import spill
+from thinkrank.data.reading import parts
 from thinkrank.data.reading.table import reason
 from thinkrank.data.ties import Ties, recognised_ties, tied_before
 from thinkrank.errors import ThinkrankError
@@ -262,9 +262,9 @@ def _is_sorted(interactions: pl.DataFrame) -> bool:
     """Tell whether sorting would change nothing: sorting ten million rows again costs more than looking."""
     user, time = pl.col("user"), pl.col("timestamp")
     descends = (user < user.shift()) | ((user == user.shift()) & (time < time.shift()))
-    keys, size = interactions.select("user", "timestamp"), spill.ROWS_AT_ONCE
-    parts = (keys[max(0, start - 1) : start + size] for start in range(0, keys.height, size))
-    return not any(part.select(descends.any()).item() for part in parts)
+    keys, size = interactions.select("user", "timestamp"), parts.ROWS_AT_ONCE
+    pieces = (keys[max(0, start - 1) : start + size] for start in range(0, keys.height, size))
+    return not any(piece.select(descends.any()).item() for piece in pieces)
 
 
 def read_record(path: Path, keys: Collection[str], what: str) -> dict[str, Any]:

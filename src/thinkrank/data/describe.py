@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from thinkrank.data.reading import spill
+from thinkrank.data.reading import parts
 from thinkrank.data.reading.intake import filter_by, setting
 from thinkrank.data.ties import granularity
 from thinkrank.data.timestamps import date_range
@@ -74,7 +74,7 @@ def repeated_share(dataset: "Dataset") -> float:
     """Compute the share of events, each user's first left out, with an item that the user took before."""
     offsets, num_events = dataset.offsets, len(dataset.items_E)
     users_E = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    cuts = offsets[np.searchsorted(offsets, np.arange(spill.ROWS_AT_ONCE, num_events, spill.ROWS_AT_ONCE))]
+    cuts = offsets[np.searchsorted(offsets, np.arange(parts.ROWS_AT_ONCE, num_events, parts.ROWS_AT_ONCE))]
     distinct = sum(  # of a few users at a time: a hash of all events is slow
         pl.Series(users_E[start:end] * len(dataset.catalogue) + dataset.items_E[start:end]).n_unique()
         for start, end in pairwise([0, *cuts.tolist(), num_events])

@@ -12,7 +12,7 @@ import polars as pl
 from thinkrank.data.columns import number, refuse_type, tell
 from thinkrank.data.reading import ROW, Table
 from thinkrank.data.reading.intake import note
-from thinkrank.data.reading.spill import gathered, in_parts, slices
+from thinkrank.data.reading.parts import gathered, in_parts, slices
 from thinkrank.data.reading.table import require_columns
 from thinkrank.data.timestamps import FINE, Clock, TimeUnit
 from thinkrank.errors import ThinkrankError

@@ -8,7 +8,7 @@ import polars as pl
 
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.reading.intake import Place, current, with_value
-from thinkrank.data.reading.spill import gathered
+from thinkrank.data.reading.parts import gathered
 from thinkrank.errors import ThinkrankError
 
 ROW = "__row__"
@@ -31,7 +31,7 @@ class Table:
 
     @classmethod
     def gather(cls, file: str, blocks: Iterable[pl.DataFrame]) -> "Table":
-        """Concatenate what a reader yields; of many rows most lie on the disk, see `thinkrank.data.reading.spill`.
+        """Concatenate what a reader yields.
 
         Raises:
             ThinkrankError: if there are no rows.

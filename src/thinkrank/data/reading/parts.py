@@ -1,32 +1,27 @@
-"""Long tables on the disk: kept in a temporary file that is mapped into memory, so the system may take pages back.
+"""Long tables in parts: what is sorted or looked at together stays small, and lies together in memory."""
 
-Where the temporary folder is in memory itself, nothing is gained: set TMPDIR to a folder on a disk then.
-"""
-
-import tempfile
+import io
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
 ROWS_AT_ONCE = 1 << 20
-"""Rows that are held, sorted or looked at together; shorter tables never leave memory."""
+"""Rows that are sorted or looked at together; shorter tables are left as they are."""
 
 
-def spilled(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the same rows, mapped from a file that is gone when nobody holds them any more."""
-    with tempfile.TemporaryDirectory(prefix="thinkrank-", ignore_cleanup_errors=True) as folder:
-        file = Path(folder) / "rows.arrow"
-        frame.write_ipc(file, compression="uncompressed")
-        return pl.scan_ipc(file).collect(engine="in-memory")
+def compact(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the same rows with their texts side by side, and nothing of the tables they were taken from."""
+    file = io.BytesIO()
+    frame.write_ipc(file, compression="uncompressed")
+    return pl.read_ipc(file.getvalue())
 
 
 def gathered(
     blocks: Iterable[pl.DataFrame], *, how: Literal["vertical", "diagonal_relaxed"] = "vertical"
 ) -> list[pl.DataFrame]:
-    """Collect blocks of rows; as soon as there are `ROWS_AT_ONCE`, they go to the disk.
+    """Collect blocks of rows; as soon as there are `ROWS_AT_ONCE`, they become one.
 
     Args:
         blocks: one after the other.
@@ -37,7 +32,7 @@ def gathered(
     for block in blocks:
         held.append(block)
         if sum(frame.height for frame in held) >= ROWS_AT_ONCE:
-            kept.append(spilled(pl.concat(held, how=how)))
+            kept.append(compact(pl.concat(held, how=how)))
             held = []
     return kept + held
 
@@ -68,7 +63,7 @@ def in_parts(frame: pl.DataFrame, by: str) -> Iterator[pl.DataFrame]:
         part = bounds.search_sorted(rows[by], side="right").alias("__part__")
         run = rows.with_columns(part).sort("__part__", maintain_order=True)
         ends.append(np.searchsorted(run["__part__"].to_numpy(), np.arange(len(bounds) + 1), side="right").tolist())
-        runs.append(spilled(run.drop("__part__")))
+        runs.append(compact(run.drop("__part__")))
     for number in range(len(bounds) + 1):
         places = [(end[number - 1] if number else 0, end[number]) for end in ends]
         pieces = [run[start:end] for run, (start, end) in zip(runs, places, strict=True)]

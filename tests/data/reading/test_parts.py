@@ -1,4 +1,4 @@
-"""Tables in parts and on the disk are the tables they were."""
+"""Tables in parts are the tables they were."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from thinkrank.data import Dataset, check_source, load_dataset
-from thinkrank.data.reading import spill
+from thinkrank.data.reading import parts
 
 
 def table(rows=1000, users=40, seed=0):
@@ -23,28 +23,24 @@ def table(rows=1000, users=40, seed=0):
     )
 
 
-def test_what_lies_on_the_disk_is_what_it_was_and_leaves_no_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_what_is_laid_together_is_what_it_was():
     frame = table()
-    kept = spill.spilled(frame)
-    assert_frame_equal(kept, frame)
-    assert not list(tmp_path.iterdir())
-    assert_frame_equal(kept.sort("user", "n", maintain_order=True), frame.sort("user", "n", maintain_order=True))
+    assert_frame_equal(parts.compact(frame[::3]), frame[::3])
 
 
 @pytest.mark.parametrize("rows", [20, 300, 5000])
 def test_parts_together_are_the_sorted_table_and_share_no_user(monkeypatch, rows):
-    monkeypatch.setattr(spill, "ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(parts, "ROWS_AT_ONCE", rows)
     frame = table()
-    parts = list(spill.in_parts(frame, "user"))
-    assert sum(part.height for part in parts) == frame.height
-    users = [set(part["user"]) for part in parts]
+    dealt = list(parts.in_parts(frame, "user"))
+    assert sum(part.height for part in dealt) == frame.height
+    users = [set(part["user"]) for part in dealt]
     assert all(max(one) < min(other) for one, other in pairwise(users) if one and other)
-    found = pl.concat(part.sort("user", maintain_order=True) for part in parts)
+    found = pl.concat(part.sort("user", maintain_order=True) for part in dealt)
     assert_frame_equal(found, frame.sort("user", maintain_order=True))
     if rows == 300:
-        assert len(parts) == 4
-        assert max(part.height for part in parts) < 2 * rows
+        assert len(dealt) == 4
+        assert max(part.height for part in dealt) < 2 * rows
 
 
 def shop(folder, files):
@@ -73,14 +69,14 @@ def test_a_log_that_is_read_in_parts_is_the_same_data_set(tmp_path, monkeypatch,
     options = {"interactions": "interactions-*.parquet"}
     whole = load_dataset("table", tmp_path, **options)
     assert any("repeat" in notice for notice in whole.notices)
-    monkeypatch.setattr(spill, "ROWS_AT_ONCE", rows)
-    parts = load_dataset("table", tmp_path, **options)
-    assert_frame_equal(parts.interactions, whole.interactions)
-    assert parts.describe() == whole.describe()
-    parts.save(tmp_path / "prepared")
-    again = Dataset.load(tmp_path / "prepared")
+    monkeypatch.setattr(parts, "ROWS_AT_ONCE", rows)
+    again = load_dataset("table", tmp_path, **options)
     assert_frame_equal(again.interactions, whole.interactions)
-    assert again.fingerprint == whole.fingerprint
+    assert again.describe() == whole.describe()
+    again.save(tmp_path / "prepared")
+    loaded = Dataset.load(tmp_path / "prepared")
+    assert_frame_equal(loaded.interactions, whole.interactions)
+    assert loaded.fingerprint == whole.fingerprint
 
 
 def test_faults_of_a_log_that_is_read_in_parts_are_found_where_they_are(tmp_path, monkeypatch):
@@ -92,7 +88,7 @@ def test_faults_of_a_log_that_is_read_in_parts_are_found_where_they_are(tmp_path
     at_fault.drop("index").write_parquet(tmp_path / "interactions-1.parquet")
     options = {"interactions": "interactions-*.parquet", "on_bad": "drop"}
     whole = check_source("table", tmp_path, **options)
-    monkeypatch.setattr(spill, "ROWS_AT_ONCE", 60)
-    parts = check_source("table", tmp_path, **options)
-    assert parts.record() == whole.record()
-    assert "interactions-1.parquet, row 6" in str(parts.faults[0])
+    monkeypatch.setattr(parts, "ROWS_AT_ONCE", 60)
+    again = check_source("table", tmp_path, **options)
+    assert again.record() == whole.record()
+    assert "interactions-1.parquet, row 6" in str(again.faults[0])
