@@ -5,6 +5,7 @@ from .backbone import Backbone as Backbone
 from .engines.base import Completion as Completion
 from .engines.base import Engine as Engine
 from .engines.prefix_cache import PrefixCache as PrefixCache
+from .engines.sglang import SglangEngine as SglangEngine
 from .engines.transformers import TransformersEngine as TransformersEngine
 from .engines.vllm import VllmEngine as VllmEngine
 from .loading import load_backbone as load_backbone

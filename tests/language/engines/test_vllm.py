@@ -28,7 +28,7 @@ from thinkrank.language import (
     tiny_backbone,
 )
 from thinkrank.language.adapters import adapter_state
-from thinkrank.language.engines import vllm as module
+from thinkrank.language.engines import served as module
 from thinkrank.language.engines.transformers import completion_seed, sampling_logprobs
 from thinkrank.language.options import LoraOptions
 from thinkrank.testing import EngineContract
