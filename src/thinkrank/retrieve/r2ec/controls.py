@@ -47,10 +47,11 @@ def target_logprobs_after(
     found = [np.zeros(0)]
     for part, requests in samples.requests().batches(batch_size):
         histories, targets = requests.histories, torch.from_numpy(samples.targets[part].astype(np.int64))
-        is_line = thoughts is None and model.prompts.answers_at_lines
-        states_BD = model.user_states(histories, None if thoughts is None else thoughts[part])
-        lines_B = torch.full((len(histories),), is_line, device=states_BD.device)
-        scores = model.vectors.scores(model.head.user_vectors(states_BD, lines_B)).float().cpu().numpy()
+        if thoughts is None:
+            users_BD = model.users_after(histories, None)
+        else:
+            users_BD = model.head.user_vectors(model.user_states(histories, thoughts[part]))
+        scores = model.vectors.scores(users_BD).float().cpu().numpy()
         if not samples.dataset.repeats:
             own = scores[np.arange(len(scores)), samples.targets[part]]
             scores = mask_seen(scores, histories)
