@@ -8,9 +8,10 @@ all arms under studies/METHOD/results/NAME, compared with what `COMPARED` names,
 studies/METHOD/NAME.toml says of them (`primary`, `superseded`, `chosen_on_test`,
 `notes`), between `<!-- buckets METHOD/NAME -->` and `<!-- end -->` the same by parts
 of the samples, between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown
-does to prompts without training, and between `<!-- thinking NAME -->` and `<!-- end -->` how often and how long the
-arms of the re-ranking study NAME think. Between `<!-- reproduced NAME -->` and `<!-- end -->` stands which rows were
-run again, as `thinkrank reproduce --out docs/results/NAME.json` wrote it.
+does to prompts without training, and between `<!-- batches METHOD/NAME -->` and `<!-- end -->`
+after how many batches validations reach a mark, between `<!-- thinking NAME -->` and `<!-- end -->` how often and how
+long the arms of the re-ranking study NAME think. Between `<!-- reproduced NAME -->` and `<!-- end -->` stands which
+rows were run again, as `thinkrank reproduce --out docs/results/NAME.json` wrote it.
 `python docs/tables.py` rewrites them, `--check` only says whether they are up to date.
 """
 
@@ -30,7 +31,7 @@ from thinkrank.evaluate.study_tables import study_markdown, study_notes
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
 MARKED = re.compile(
-    r"(<!-- (?P<kind>table|figures|probe|study|buckets|places|thinking|reproduced) (?P<name>[\w./-]+) -->\n)"
+    r"(<!-- (?P<kind>table|figures|probe|study|buckets|places|thinking|batches|reproduced) (?P<name>[\w./-]+) -->\n)"
     r".*?(<!-- end -->)",
     re.DOTALL,
 )
@@ -74,6 +75,8 @@ def filled(text: str) -> str:
             made = by_place_shown(STUDIES / match["name"].replace("/", "/results/"))
         elif match["kind"] == "needs":
             made = needs(json.loads((DOCS.parent / "benchmarks" / "results" / f"{match['name']}.json").read_bytes()))
+        elif match["kind"] == "batches":
+            made = by_batches(STUDIES / match["name"].replace("/", "/results/"))
         elif match["kind"] == "thinking":
             made = thinking(STUDIES / "eglr" / "results" / match["name"])
         elif match["kind"] == "reproduced":
@@ -115,6 +118,24 @@ def by_bucket(folder: Path) -> str:
         values_S = answers.values("ndcg@10").mean(axis=0)
         means = [f"{values_S[samples].mean():.3f}".replace("0.", ".", 1) for samples in held.values()]
         lines.append([answers.arm, answers.mode, *means])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def by_batches(folder: Path) -> str:
+    """Tell after how many batches the thought first validates at .95 and .99, seed by seed, and where it ends."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(folder.glob("*.json")):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        found.setdefault(result["arm"], []).append(result)
+    lines = [["arm", "batches to .95", "to .99", "NDCG@10 at the last batch", "what it is"], ["---"] * 5]
+    for arm, results in found.items():
+        curves = [[(row["step"], row["valid_thinking_ndcg@10"]) for row in one["validations"]] for one in results]
+        firsts = [
+            ", ".join(str(next((step for step, value in curve if value >= wanted), "–")) for curve in curves)
+            for wanted in (0.95, 0.99)
+        ]
+        ends = ", ".join(f"{curve[-1][1]:.3f}" for curve in curves)
+        lines.append([f"`{arm}`", *firsts, ends, results[0]["about"]])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
