@@ -1,6 +1,7 @@
 """A probe answers whether thinking pays: from files to the sentence, and from settings to files."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import torch
 from typer.testing import CliRunner
 
 from thinkrank.cli.main import app
-from thinkrank.data import History, load_dataset
+from thinkrank.data import History, load_dataset, split_dataset
 from thinkrank.errors import ThinkrankError
-from thinkrank.evaluate import read_comparisons, read_results
+from thinkrank.evaluate import evaluate_retrieval, read_comparisons, read_results
 from thinkrank.language.options import LatentOptions
 from thinkrank.recipes import Layers, probe_settings
 from thinkrank.recipes.probe_arms import ARMS, START, Arm, chosen_arms, control_of
+from thinkrank.recipes.probe_pilot import pilot_words
 from thinkrank.recipes.probe_verdict import read_probe, write_probe
-from thinkrank.retrieve import R2ec, R2ecConfig
+from thinkrank.retrieve import EASE, ItemKNN, R2ec, R2ecConfig
 from thinkrank.retrieve.r2ec.further import with_latents
 
 WORDS = chosen_arms(["words"])
@@ -102,7 +104,18 @@ def test_a_dry_run_tells_the_plan_and_what_will_be_compared_and_writes_nothing(t
     assert "minutes = 3.0" in done.stdout
     assert "2 whole trainings of 3 arms, judged on 12 of 20 test samples" in done.stderr
     assert "Declared before anything is trained: NDCG@10, thoughts in words against as long trained" in done.stderr
+    assert "as far as two counting models tell beforehand" in done.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_the_pilot_foresees_about_what_the_same_two_models_show_on_test():
+    options = {"users": 300, "items": 60, "styles": 8, "kinds": 8, "events": 20}
+    split = split_dataset(load_dataset("synthetic", **options))
+    told = float(re.search(r"effects below ([\d.e+]+) %", pilot_words(split, split.test))[1]) / 100
+    knn, ease = (kind().fit(split) for kind in (ItemKNN, EASE))
+    found = evaluate_retrieval({"knn": knn, "ease": ease}, split.test, cutoffs=[10])
+    seen = found.compare("ease", "knn", "ndcg@10").visible / found.values("knn", "ndcg@10").mean()
+    assert told == pytest.approx(seen, rel=0.3)
 
 
 def test_the_relay_world_has_defaults_of_its_own_that_options_replace_one_by_one(tmp_path):

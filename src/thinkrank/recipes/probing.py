@@ -34,6 +34,7 @@ from thinkrank.recipes.plan import counts_of, rehearsed
 from thinkrank.recipes.probe_arms import START, Arm, chosen_arms
 from thinkrank.recipes.probe_judging import gate_features, judged
 from thinkrank.recipes.probe_options import ProbeOptions, ProbeSettings
+from thinkrank.recipes.probe_pilot import pilot_words
 from thinkrank.recipes.probe_verdict import Probed, read_probe, write_probe
 from thinkrank.recipes.sizing import sized
 from thinkrank.retrieve import R2ec, train_contrastive, train_recpo
@@ -316,7 +317,7 @@ class _Probe:
             f"Declared before anything is trained: NDCG@10, {declared}"
             + (f", corrected by Holm for {len(ways)} ways." if len(ways) > 1 else "."),
         ]
-        return "\n".join(lines)
+        return "\n".join(filter(None, [*lines, pilot_words(self.split, self.samples)]))
 
     def title(self, arm: Arm, seed: int) -> str:
         """Return what progress calls an arm's training."""
