@@ -38,7 +38,7 @@ class ExpertTrainer(WriterTrainer[ExpertOptions]):
 
     @torch.inference_mode()
     def written(self, batch: ListBatch) -> Written:
-        """Write lists of each request, the first greedily; draws do not depend on how many processes share them."""
+        """Write lists of each request, the first greedily; draws do not depend on who shares the requests."""
         options, writer = self.options, self.model.writer
         context = writer.context(batch, options.best_of)
         rows, candidates = context.mask_RN.shape
