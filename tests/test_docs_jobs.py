@@ -20,13 +20,10 @@ import httpx
 import pytest
 
 from cli.test_cli import thinkrank
-from cli.test_demo import SMALL as SMALL_LISTS
 from test_docs_run import PAGES as ALL_PAGES
 from test_docs_run import blocks, films, fused, python_blocks, reader
 from thinkrank.data.sources import registry
 from thinkrank.options import Options
-from thinkrank.recipes import reranking
-from thinkrank.recipes.layers import Layers
 from thinkrank.serve import server
 
 ROOT = Path(__file__).parents[1]
@@ -152,11 +149,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # the shell is named, not looked for
     source = registry._Source(Options, lambda path, options: films(), "sometimes")
     monkeypatch.setitem(registry._SOURCES["events"], "movielens-100k", source)
-    lists = reranking.rerank_settings(Layers(source="synthetic", assignments=SMALL_LISTS))
-    made = reranking.rerank_settings
-    monkeypatch.setattr(  # the demo says nothing but the source
-        reranking, "rerank_settings", lambda layers: lists if layers == Layers(source="synthetic") else made(layers)
-    )
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

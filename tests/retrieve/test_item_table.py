@@ -239,9 +239,9 @@ def test_half_the_size_on_the_disk_gives_the_answers_of_the_rounded_vectors(tmp_
     items_BN = torch.randint(0, 500, (9, 4))
     assert torch.equal(rounded.scores_of(queries_BD, items_BN), half.scores_of(queries_BD, items_BN))
     slopes = []
-    for one in (rounded, half):
+    for table in (rounded, half):
         queries_PD = queries_BD.clone().requires_grad_()
-        slopes.append(torch.autograd.grad(one.log_normaliser(queries_PD).sum(), queries_PD)[0])
+        slopes.append(torch.autograd.grad(table.log_normaliser(queries_PD).sum(), queries_PD)[0])
     assert torch.equal(*slopes)
 
 

@@ -117,7 +117,7 @@ class GainPredictor(nn.Module):
             torch.full_like(entropies_R, math.log1p(place)),
             torch.full_like(entropies_R, float(thoughts)),
         ]
-        gains_R1: Tensor = self.layers(torch.stack(columns, dim=1).to(self.layers[0].weight.dtype))
+        gains_R1: Tensor = self.layers(torch.stack(columns, dim=1).to(next(self.parameters()).dtype))
         return gains_R1[:, 0]
 
 
