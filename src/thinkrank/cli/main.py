@@ -71,7 +71,6 @@ def _version(show: bool) -> bool:
 
 @app.callback()
 def root(
-    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -88,10 +87,14 @@ def root(
     logger = logging.getLogger("thinkrank")
     logger.handlers = [messages]
     logger.setLevel(logging.INFO)
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and context.invoked_subcommand != "train":
+
+
+def _refuse_to_share(command: str) -> None:
+    """Refuse several processes where they would do the same work several times."""
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and command != "train":
         raise ThinkrankError(
-            f"several processes share `thinkrank train` alone: start `thinkrank {context.invoked_subcommand}` without "
-            "torchrun (the environment says WORLD_SIZE)"
+            f"several processes share `thinkrank train` alone: start `thinkrank {command}` without torchrun (the "
+            "environment says WORLD_SIZE)"
         )
 
 
@@ -105,6 +108,7 @@ def main() -> None:
     sys.path.append(str(Path.cwd()))
     stand = STAND.set("command line")  # advice is given as it is typed here
     try:
+        _refuse_to_share(next(iter(sys.argv[1:]), ""))
         app()
     except ThinkrankError as error:
         if int(os.environ.get("RANK") or 0):
