@@ -31,7 +31,8 @@ from thinkrank.evaluate.study_tables import study_markdown, study_notes
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
 MARKED = re.compile(
-    r"(<!-- (?P<kind>table|figures|probe|study|buckets|places|thinking|batches|reproduced|needs) (?P<name>[\w./-]+) -->\n)"
+    r"(<!-- (?P<kind>table|figures|probe|study|buckets|places|thinking|batches|reproduced|needs) "
+    r"(?P<name>[\w./-]+) -->\n)"
     r".*?(<!-- end -->)",
     re.DOTALL,
 )
