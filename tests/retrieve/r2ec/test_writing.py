@@ -161,3 +161,11 @@ def test_prompts_must_end_thoughts_alike(config):
     other = config.prompt.model_copy(update={"closing": "<so>"})
     with pytest.raises(ValueError, match=r"writer_prompt\.closing must"):
         type(config).model_validate({**config.model_dump(), "writer_prompt": other.model_dump()})
+
+
+def test_a_validation_asks_the_writer_as_an_answer_does(config, split, tmp_path):
+    model = created(config, split, gap=True, thinker="apart")
+    fit = RecpoTrainer(model, split, RECPO, Run(tmp_path, {}, {}))
+    samples = fit.validation
+    written = [thought.ids for thought in fit._think(samples, range(len(samples)))]
+    assert written == [thought.ids for thought in model.think(samples.requests())]

@@ -154,7 +154,7 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
 
     def _think(self, samples: Samples, numbers: range) -> list[Completion]:
         """Write a thought about each sample, which depends on its number among all."""
-        prompts = [self.model.prompts.user(history).prompt for history in samples.histories()]
+        prompts = [self.model.asking.user(history).prompt for history in samples.histories()]
         return [thought for (thought,) in self.model.sample(prompts, seeds=numbers)] if prompts else []
 
     def log(self, **values: float) -> None:
