@@ -42,3 +42,8 @@ def test_what_is_no_text_is_not_among_them(nothing):
 
 def test_they_are_shown_short():
     assert repr(Texts.of(list("abcdefg"))) == "Texts(['a', 'b', 'c', 'd', 'e'], ...)"
+
+
+def test_a_list_of_other_things_is_not_equal_to_texts():
+    assert Texts.of(["1", "2"]) == ["1", "2"]
+    assert Texts.of(["1", "2"]) != [1, 2]

@@ -1,5 +1,7 @@
 """What is remembered is what the other said, and it is asked about each history once, however requests are batched."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from thinkrank.data import History, Requests, load_dataset, split_dataset
@@ -26,3 +28,12 @@ def test_a_history_is_asked_about_once_in_whatever_company_it_comes():
         asked = Requests([histories[row] for row in rows])
         np.testing.assert_array_equal(remembered.scores(asked), plain.scores(asked))
         assert stage.asked == known
+
+
+def test_histories_of_events_that_weigh_otherwise_are_two():
+    split = split_dataset(DATASET)
+    remembered, plain = Remembered(ItemKNN().fit(split)), ItemKNN().fit(split)
+    for weights in (None, [1.0, 0.1], [0.1, 1.0]):
+        told = None if weights is None else np.array(weights, np.float32)
+        asked = Requests([replace(History.of([1, 2]), weights=told)])
+        np.testing.assert_array_equal(remembered.scores(asked), plain.scores(asked))

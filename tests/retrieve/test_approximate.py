@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -52,6 +53,11 @@ def test_what_was_written_added_or_withdrawn_is_noticed():
     assert table.search(query_D[None], 1)[0].item() == 7
     table.withdraw(torch.tensor([7]))
     assert table.search(query_D[None], 1)[0].item() == 300
+    held = table.index  # as long as it lives, no other tensor can be taken for one that it was made of
+    parts = [weakref.ref(part) for part in (table.rows_ID, table.bias_I)]
+    table.add(query_D[None])
+    assert all(part() is not None for part in parts)
+    assert held is not table.index
 
 
 def test_recall_is_the_share_of_the_exact_answer_that_is_found():

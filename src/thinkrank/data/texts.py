@@ -54,7 +54,7 @@ class Texts(Sequence[str]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Texts):
             return self.series.equals(other.series)
-        return isinstance(other, list | tuple) and len(other) == len(self) and all(map(str.__eq__, self, other))
+        return isinstance(other, list | tuple) and len(other) == len(self) and all(map(operator.eq, self, other))
 
     __hash__ = None  # type: ignore[assignment] # as lists: two that are equal need not be one
 

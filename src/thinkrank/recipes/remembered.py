@@ -31,7 +31,7 @@ class Remembered(DenseRetriever[Any]):
         super().__init__(stage.config)
         self.stage = stage
         self.learn(stage.catalogue, {})
-        self._kept: dict[bytes, Float32[np.ndarray, I]] = {}
+        self._kept: dict[bytes, np.ndarray] = {}
         self._bytes = 0
 
     def scores(self, requests: Any) -> Float32[np.ndarray, "B I"]:
@@ -57,5 +57,6 @@ def remembering(parts: Mapping[str, Any]) -> dict[str, Remembered]:
 
 def _key(history: History) -> bytes:
     """Tell histories apart."""
-    arrays = [array for array in (history.items, history.times, history.ratings) if array is not None]
-    return b"".join([len(history).to_bytes(8, "little"), *(array.tobytes() for array in arrays)])
+    arrays = (history.items, history.times, history.ratings, history.weights)
+    told = [b"" if array is None else array.tobytes() for array in arrays]
+    return b"".join(part for one in told for part in (len(one).to_bytes(8, "little"), one))

@@ -38,6 +38,7 @@ class Index:
 
     def __init__(self, table: "ItemTable", options: SearchOptions) -> None:
         self.table, self.options, self.made_of = table, options, sources(table)
+        self._held = (table.rows_ID, table.bias_I, table.withdrawn_I)  # or another tensor could get the id of one
         self._rows_J = (~table.withdrawn_I).nonzero()[:, 0].cpu()
         self._index = _new_index(table.rows_ID.shape[1] + 1, len(self._rows_J), options)
         if not self._index.is_trained:
