@@ -82,8 +82,8 @@ def test_answers_of_another_job_are_not_mixed_with_these(run, people, tmp_path):
     ("table", "told"),
     [
         ({"user": ["u1", "nobody"]}, "no user has the id 'nobody'"),
-        ({"user": ["u1", None]}, "row 2 has an empty cell: give it a user"),
-        ({"user": ["a"], "items": [["i10", None]]}, "row 1 has an empty cell: give it a items"),
+        ({"user": ["u1", None]}, "row 2 has an empty cell: fill its user"),
+        ({"user": ["a"], "items": [["i10", None]]}, "row 1 has an empty cell: fill its items"),
         ({"user": ["a"], "items": ["i10"]}, "give a list of item ids in each row"),
         ({"usr": ["a"]}, "no column 'user'"),
     ],
@@ -121,3 +121,17 @@ def test_a_plan_counts_users_parts_and_bytes_and_writes_nothing(run, people, tmp
     written = sum(file.stat().st_size for file in (tmp_path / "out").glob("*.parquet"))
     assert 0.6 < plan.disk_bytes / written < 1.7
     assert "50 users for each of 2 workers" in plan.told()
+
+
+def test_a_plan_counts_the_rows_that_are_known_and_estimates_the_others(run, people, tmp_path):
+    lists = pl.read_parquet(people / "b.parquet")
+    lists.explode("items").rename({"items": "item"}).drop_nulls().write_csv(people / "c.csv")
+    plan = estimate_users(run, people, HOW, block=50)
+    unread = (people / "c.csv").stat().st_size / (people / "a.parquet").stat().st_size
+    assert plan.users == 100 + round(64 * unread)
+
+
+def test_a_plan_of_nobody_is_refused(run, tmp_path):
+    pl.DataFrame({"user": []}, schema={"user": pl.String}).write_parquet(tmp_path / "users.parquet")
+    with pytest.raises(ThinkrankError, match="holds no user"):
+        estimate_users(run, tmp_path / "users.parquet", HOW)

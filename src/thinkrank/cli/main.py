@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -89,9 +90,10 @@ def root(
     logger.setLevel(logging.INFO)
 
 
-def _refuse_to_share(command: str) -> None:
+def _refuse_to_share(words: Sequence[str]) -> None:
     """Refuse several processes where they would do the same work several times."""
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and command != "train":
+    command = next((word for word in words if not word.startswith("-")), None)  # without one, help or the version
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and command not in (None, "train"):
         raise ThinkrankError(
             f"several processes share `thinkrank train` alone: start `thinkrank {command}` without torchrun (the "
             "environment says WORLD_SIZE)"
@@ -108,7 +110,7 @@ def main() -> None:
     sys.path.append(str(Path.cwd()))
     stand = STAND.set("command line")  # advice is given as it is typed here
     try:
-        _refuse_to_share(next(iter(sys.argv[1:]), ""))
+        _refuse_to_share(sys.argv[1:])
         app()
     except ThinkrankError as error:
         if int(os.environ.get("RANK") or 0):

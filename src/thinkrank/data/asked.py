@@ -52,7 +52,7 @@ def read_rows(path: str | Path, needed: Sequence[str], allowed: Sequence[str] = 
     for name in there:
         empty = table.frame.filter(pl.col(name).is_null())
         if len(empty):
-            raise ThinkrankError(f"{path}: row {empty[ROW][0]} has an empty cell: give it a {name} or remove the row")
+            raise ThinkrankError(f"{path}: row {empty[ROW][0]} has an empty cell: fill its {name}, or remove the row")
     for name in set(there) & set(TIMES):
         clock = Clock(name)
         table = clock.in_seconds(clock.read(table)) if frames else table
@@ -161,7 +161,7 @@ def _rows_by_user(path: Path, rows: slice) -> Table:
             whole | pl.col(name).list.eval(pl.element().is_null()).list.any() if name == ITEMS else whole
         )
         if len(empty):
-            raise ThinkrankError(f"{path}: row {empty[ROW][0]} has an empty cell: give it a {name} or remove the row")
+            raise ThinkrankError(f"{path}: row {empty[ROW][0]} has an empty cell: fill its {name}, or remove the row")
     return Table(str(path), frame)
 
 

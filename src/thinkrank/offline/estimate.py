@@ -85,6 +85,8 @@ def estimate_users(
         ThinkrankError: for a run, a table or a user at fault.
     """
     parts = list(parts_of(users, block))
+    if not parts:
+        raise ThinkrankError(f"{users}: holds no user, so nothing can be measured")
     many = Many(run, how)
     began = time.perf_counter()
     asked = many.who(parts[0].file, parts[0].rows).within(many.catalogue)
@@ -119,6 +121,10 @@ def estimate_users(
 
 def _users_of(parts: list[Part], first: int) -> int:
     """Count users by rows, or by the bytes of files that only reading could count."""
-    if parts[0].users is not None:
-        return sum(part.users or 0 for part in parts)
-    return round(first * sum(part.file.stat().st_size for part in parts) / parts[0].file.stat().st_size)
+    counted = sum(part.users or 0 for part in parts)
+    unread = sum(part.file.stat().st_size for part in parts if part.users is None)
+    beginning = parts[0]
+    size = beginning.file.stat().st_size
+    if beginning.users is not None:  # its rows were counted, and others have as many users in as many bytes
+        first = sum(part.users or 0 for part in parts if part.file == beginning.file)
+    return counted + round(first * unread / size)

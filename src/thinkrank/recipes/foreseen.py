@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from thinkrank.devices import named_device
 from thinkrank.language.shapes import Shape, Speed, speed_of
 from thinkrank.training.progress import duration
 
@@ -125,7 +126,7 @@ def foreseen(settings: Any, split: Any, shape: Shape, device: str, ranks: int) -
     speed, share = speed_of(shape, device), trained_layers / shape.layers
     speed = replace(speed, trained=share * speed.trained + (1 - share) * speed.read)  # below, there is no gradient
     last = settings.recpo if hasattr(settings, "recpo") else settings.reinforce
-    weights = shape.parameters * (2 if device.startswith("cuda") else 6)
+    weights = shape.parameters * (2 if named_device(device).type == "cuda" else 6)
     positions = min(last.batch_tokens, max(work.trained / work.steps for work in works))
     table = items * shape.width if hasattr(settings, "recpo") else 0
     memory = weights + _ADAM * adapter + _TABLE * table + _KEPT * positions * trained_layers * shape.width

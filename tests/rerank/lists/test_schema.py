@@ -193,6 +193,9 @@ def test_a_saved_schema_has_no_ids_in_its_json_and_reads_those_of_older_ones(tmp
     (tmp_path / "users.parquet").unlink()
     assert ListSchema.load(tmp_path / "older.json", None) == schema
     assert ListSchema.load(tmp_path / "lists.json", lists.catalogue).users == ()
+    schema.save(tmp_path / "lists.json")
+    ListSchema.of(lists).save(tmp_path / "lists.json")  # over one with users
+    assert ListSchema.load(tmp_path / "lists.json", lists.catalogue) == ListSchema.of(lists)
     (tmp_path / "older.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ValueError, match="describes no lists"):
         ListSchema.load(tmp_path / "older.json", lists.catalogue)

@@ -63,9 +63,12 @@ class ListSchema(Options):
     def save(self, file: Path) -> None:
         """Write columns and codes as JSON, and users beside it as Parquet; items stand in the folder's catalogue."""
         write_json(file, self)
-        if len(self.users):
-            with atomic_write(file.with_name(USERS_FILE)) as opened:
-                pl.DataFrame({"user": self.users.series}).write_parquet(opened)
+        users = file.with_name(USERS_FILE)
+        if not len(self.users):
+            users.unlink(missing_ok=True)  # of another model that was saved there
+            return
+        with atomic_write(users) as opened:
+            pl.DataFrame({"user": self.users.series}).write_parquet(opened)
 
     @classmethod
     def load(cls, file: Path, catalogue: Catalogue | None) -> "ListSchema":
