@@ -33,7 +33,9 @@ def imported(file: Path) -> set[str]:
 
 def test_what_the_package_imports_is_a_dependency_or_an_extra():
     code = set().union(*(imported(file) for file in (ROOT / "src").rglob("*.py")))
-    optional = names([line for extra in ("serve", "tune", "ann", "track", "ray", "vllm") for line in EXTRAS[extra]])
+    optional = names(
+        [line for extra in ("serve", "tune", "ann", "track", "ray", "vllm", "sglang") for line in EXTRAS[extra]]
+    )
     told = names(PROJECT["dependencies"])
     assert code <= told | optional | BY_THEIR_OWN_NAMES | BROUGHT_ALONG
     assert {"torch", "peft", "gguf", "huggingface_hub"} <= told

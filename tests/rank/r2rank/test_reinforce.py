@@ -69,7 +69,7 @@ def test_an_update_is_the_policy_gradient_of_pairs_read_alone(
     fit = make_fit(config, dataset, split, options, tmp_path)
     fit.start()
     drawn = fit.next_groups()
-    rollouts, _ = fit.sample(drawn)
+    rollouts, *_ = fit.sample(drawn)
     model, num_users, size = fit.model, len(drawn), options.negatives + 1
     written = model.sample(
         [one.history for _, one in drawn], [one.rows for _, one in drawn],
@@ -104,7 +104,7 @@ def test_parts_of_the_loss_reach_what_they_should(config, dataset, split, option
     def reached(folder, **changes):
         fit = make_fit(config, dataset, split, options.model_copy(update=changes), tmp_path / folder)
         fit.start()
-        rollouts, _ = fit.sample(fit.next_groups())
+        rollouts, *_ = fit.sample(fit.next_groups())
         advantages = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
         for parameter in [*fit.adapter, *fit.head_parameters]:
             parameter.grad = torch.zeros_like(parameter)
@@ -123,7 +123,7 @@ def test_divergence_is_measured_from_the_start(config, dataset, split, options, 
     options = options.model_copy(update={"kl_coefficient": 0.1, "updates": 2})
     fit = make_fit(config, dataset, split, options, tmp_path)
     fit.start()
-    rollouts, _ = fit.sample(fit.next_groups())
+    rollouts, *_ = fit.sample(fit.next_groups())
     advantages = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
     first, second = fit.learn(rollouts, advantages), fit.learn(rollouts, advantages)
     assert first["token_ratio"] == pytest.approx(1, abs=1e-5)
@@ -135,7 +135,7 @@ def test_divergence_is_measured_from_the_start(config, dataset, split, options, 
 def test_without_thoughts_the_reward_of_the_list_is_followed_exactly(config, dataset, split, options, tmp_path):
     fit = make_fit(config.model_copy(update={"thinks": False}), dataset, split, options, tmp_path)
     fit.start()
-    rollouts, facts = fit.sample(fit.next_groups())
+    rollouts, facts, _ = fit.sample(fit.next_groups())
     scores = torch.cat([rollout.scores_GN for rollout in rollouts])
     assert facts["reward"] == pytest.approx(
         float(expected_ndcg(scores, torch.zeros(len(scores), dtype=torch.long), 1.0).mean()), abs=1e-5
@@ -147,7 +147,7 @@ def test_scores_can_be_trained_pair_by_pair(config, dataset, split, options, tmp
     options = options.model_copy(update={"score_loss": "pointwise", "token_weight": 0.0, "temperature": 0.5})
     fit = make_fit(config, dataset, split, options, tmp_path)
     fit.start()
-    rollouts, _ = fit.sample(fit.next_groups())
+    rollouts, *_ = fit.sample(fit.next_groups())
     loss = 0.0
     for rollout in rollouts:
         for scores in rollout.scores_GN.tolist():

@@ -573,7 +573,7 @@ def test_every_kind_of_candidates_trains_the_items_that_were_chosen(config, spli
 
 POINTS = [
     ("score", 4), ("model.sample", 5), ("compare", 3), ("learn_from", 9), ("candidates", 4),
-    ("model.refresh_table", 1), ("encode", 7), ("refresh_oldest", 3),
+    ("refresh", 2), ("encode", 7), ("refresh_oldest", 3),
 ]  # fmt: skip
 """Of reinforcement alone; its trainer's contract dies at steps, checkpoints, validations and rows of the log."""
 
