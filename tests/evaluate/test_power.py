@@ -61,5 +61,7 @@ def test_too_few_users_see_nothing_and_the_words_say_so():
     assert effect_words(None, 0.1, 100, 5) == "your 100 test moments of 5 users are of too few users to see any effect"
     told = effect_words(0.011, 0.1, 1807, 1807)
     assert told == "with your 1,807 test moments, effects below 11 % cannot be seen"
+    assert "below 150 % cannot" in effect_words(0.15, 0.1, 50, 50)
+    assert "below 100 % cannot" in effect_words(0.0996, 0.1, 50, 50)
     with pytest.raises(ValueError, match="two samples at least, got 1"):
         spread(np.zeros(1))

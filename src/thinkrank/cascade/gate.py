@@ -6,6 +6,8 @@ Shape legend: B requests, N candidates.
 import numpy as np
 from jaxtyping import Float, Float64
 
+from thinkrank.evaluate.gates import threshold_for as threshold_for
+
 
 def entropies(scores_BN: Float[np.ndarray, "B N"]) -> Float64[np.ndarray, "B"]:
     """Compute the entropy of each answer, in nats, its scores being logits; -inf where there is no item."""
@@ -14,15 +16,3 @@ def entropies(scores_BN: Float[np.ndarray, "B N"]) -> Float64[np.ndarray, "B"]:
     weights_BN = np.exp(logits_BN - np.where(np.isfinite(highest_B1), highest_B1, 0.0))
     shares_BN = weights_BN / np.maximum(weights_BN.sum(axis=1, keepdims=True), 1e-300)
     return -(shares_BN * np.log(np.where(shares_BN > 0, shares_BN, 1.0))).sum(axis=1)
-
-
-def threshold_for(entropies_B: Float64[np.ndarray, "B"], share: float) -> float:
-    """Find the entropy from which so large a share of requests thinks; infinity is never reached.
-
-    Args:
-        entropies_B: of validation requests.
-        share: of requests that may think, 0 to 1.
-    """
-    if share <= 0 or not len(entropies_B):
-        return float("inf")
-    return float(np.quantile(entropies_B, 1 - min(share, 1.0), method="higher"))

@@ -61,11 +61,13 @@ def _figure(value: float | None) -> str:
 
 def _sentence(line: "Compared", first: float, metric: str) -> str:
     """Say in words what a test found."""
+    from thinkrank.evaluate.results import format_share
+
     p, difference = line.corrected, line.difference or 0.0
     if p is not None and p < 0.05:
         return f"{line.run} is {'better' if difference > 0 else 'worse'} in {metric} (p = {p:.3f})"
-    share = f" ({100 * line.visible / first:.2g} %)" if line.visible is not None and first > 0 else ""
-    seen = (
-        "" if line.visible is None else f": differences below {line.visible:.4f}{share} cannot be seen on so few users"
-    )
+    seen = ""
+    if line.visible is not None:
+        share = f" ({format_share(line.visible, first)})" if first > 0 else ""
+        seen = f": differences below {line.visible:.4f}{share} cannot be seen on so few users"
     return f"{line.run}: no difference in {metric} is shown{seen}"

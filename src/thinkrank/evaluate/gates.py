@@ -85,8 +85,8 @@ def gates(
     never, perfect = float(test.plain_S.mean()), float(np.maximum(test.plain_S, test.thinking_S).mean())
     predicted_V, predicted_S = predicted_gains(valid, [valid, test])
     chosen = {
-        "entropy": test.entropy_S >= _from(valid.entropy_S, budget),
-        "predicted gain": (predicted_S >= _from(predicted_V, budget)) & (predicted_S > 0),
+        "entropy": test.entropy_S >= threshold_for(valid.entropy_S, budget),
+        "predicted gain": (predicted_S >= threshold_for(predicted_V, budget)) & (predicted_S > 0),
     }
     found = [
         _gate(
@@ -128,9 +128,16 @@ def predicted_gains(learnt: Gated, of: Sequence[Gated]) -> list[Float64[np.ndarr
     return [centre + ((one.features_SF - mean_F) / scale_F) @ weights_F for one in of]
 
 
-def _from(values_S: Float64[np.ndarray, "S"], share: float) -> float:
-    """Find the value from which so large a share lies."""
-    return float(np.quantile(values_S, 1 - share, method="higher"))
+def threshold_for(values_S: Float64[np.ndarray, "S"], share: float) -> float:
+    """Find the entropy, or gain, from which so large a share of requests thinks; infinity is never reached.
+
+    Args:
+        values_S: of validation requests; where many are equal, more of them may think.
+        share: of requests that may think, 0 to 1.
+    """
+    if share <= 0 or not len(values_S):
+        return float("inf")
+    return float(np.quantile(values_S, 1 - min(share, 1.0), method="higher"))
 
 
 def _expected(test: Gated, rate: float) -> float:

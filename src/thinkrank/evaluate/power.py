@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Integer, Shaped
 
 from thinkrank.evaluate._student import visible_difference
+from thinkrank.evaluate.results import format_share
 from thinkrank.evaluate.significance import MIN_CLUSTERS, cluster_sums, mean_errors
 
 POWER, LEVEL = 0.8, 0.05
@@ -125,5 +126,5 @@ def effect_words(effect: float | None, reference: float, samples: int, users: in
     data = f"your {samples:,} test moments{whose}"
     if effect is None:
         return f"{data} are of too few users to see any effect"
-    size = f"{100 * effect / reference:.2g} %" if reference > 0 else f"{effect:.2g}"
+    size = format_share(effect, reference) if reference > 0 else f"{effect:.2g}"
     return f"with {data}, effects below {size} cannot be seen"

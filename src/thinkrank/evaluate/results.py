@@ -248,5 +248,11 @@ def format_value(value: float) -> str:
     return f"{value:.4f}".replace("0.", ".", 1)
 
 
+def format_share(value: float, reference: float) -> str:
+    """Print a value as per cent of a reference above 0, in two digits, or all where there are more."""
+    percent = 100 * value / reference
+    return f"{percent:.2g} %" if percent < 99.5 else f"{percent:,.0f} %"  # from there on .2g prints 1e+02
+
+
 def _escape_markdown(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

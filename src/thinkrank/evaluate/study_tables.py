@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from thinkrank.errors import ThinkrankError
-from thinkrank.evaluate.results import format_value
+from thinkrank.evaluate.results import format_share, format_value
 from thinkrank.evaluate.significance import MIN_CLUSTERS, PairedTest, holm
 from thinkrank.evaluate.studies import TIE_RULES, ArmAnswers, StudyTest, study_test
 from thinkrank.evaluate.trainings import MIN_TRAININGS, trainings_intervals
@@ -219,7 +219,7 @@ def _signed(value: float) -> str:
 def _visible(test: PairedTest, reference: float) -> str:
     if test.visible is None:
         return "–"
-    share = f" ({100 * test.visible / reference:.2g} %)" if reference > 0 else ""
+    share = f" ({format_share(test.visible, reference)})" if reference > 0 else ""
     return format_value(test.visible) + share
 
 

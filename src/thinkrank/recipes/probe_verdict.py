@@ -164,6 +164,7 @@ def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "i
     cost = f"{way.tokens:.3g} tokens and {max(0.0, way.milliseconds):.2g} milliseconds more for each answer"
     seen = effect_words(way.test.visible, way.reference, samples, users)
     power = f"{seen} with 80 % power" if way.test.visible is not None else seen
+    power += ", even uncorrected" if tried > 1 and way.test.visible is not None else ""
     if way.pays:
         begin = f"Yes, thinking pays here: {way.about} find the next {noun} better than a model {way.control}"
     elif way.pays is False:
