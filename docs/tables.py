@@ -192,6 +192,8 @@ def thinking(folder: Path) -> str:
 def run_again(file: Path) -> str:
     """Show each row that was run again: what was published, what came out, and whether it fell inside."""
     rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    if not rows:
+        return "None has been run again yet.\n"
     lines = [["row", "metric", "published", "interval", "again", "seeds", "inside"], ["---"] * 2 + ["---:"] * 5]
     for row in rows:
         between = f"{row['low']:.4f}–{row['high']:.4f}"
