@@ -10,8 +10,9 @@ studies/METHOD/NAME.toml says of them (`primary`, `superseded`, `chosen_on_test`
 of the samples, between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown
 does to prompts without training, and between `<!-- batches METHOD/NAME -->` and `<!-- end -->`
 after how many batches validations reach a mark, between `<!-- thinking NAME -->` and `<!-- end -->` how often and how
-long the arms of the re-ranking study NAME think. Between `<!-- reproduced NAME -->` and `<!-- end -->` stands which
-rows were run again, as `thinkrank reproduce --out docs/results/NAME.json` wrote it.
+long the arms of the re-ranking study NAME think. Between `<!-- pairs METHOD -->` and `<!-- end -->` stand the differences
+that `PAIRS` names, of every study of a method. Between `<!-- reproduced NAME -->` and `<!-- end -->` stands which rows
+were run again, as `thinkrank reproduce --out docs/results/NAME.json` wrote it.
 `python docs/tables.py` rewrites them, `--check` only says whether they are up to date.
 """
 
@@ -25,13 +26,13 @@ from typing import Any
 import numpy as np
 
 from thinkrank.evaluate import read_results, results_markdown
-from thinkrank.evaluate.studies import read_study
+from thinkrank.evaluate.studies import read_study, study_test
 from thinkrank.evaluate.study_tables import study_markdown, study_notes
 
 DOCS = Path(__file__).parent
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
 MARKED = re.compile(
-    r"(<!-- (?P<kind>table|figures|probe|study|buckets|places|thinking|batches|reproduced|needs) "
+    r"(<!-- (?P<kind>table|figures|probe|study|buckets|places|thinking|batches|reproduced|needs|pairs) "
     r"(?P<name>[\w./-]+) -->\n)"
     r".*?(<!-- end -->)",
     re.DOTALL,
@@ -80,6 +81,8 @@ def filled(text: str) -> str:
             made = by_batches(STUDIES / match["name"].replace("/", "/results/"))
         elif match["kind"] == "thinking":
             made = thinking(STUDIES / "eglr" / "results" / match["name"])
+        elif match["kind"] == "pairs":
+            made = in_pairs(match["name"])
         elif match["kind"] == "reproduced":
             made = run_again(DOCS / "results" / f"{match['name']}.json")
         else:
@@ -186,6 +189,48 @@ def thinking(folder: Path) -> str:
             *(spread([result["after"]["headroom"][key] for result in results], 3) for key in ("greedy", "found")),
         ]
         lines.append([arm, *figures, str(len(results))])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+PAIRS = {
+    "late": (
+        (("reader", "crowd and reader"), ("baselines", "best single")),
+        (("reader", "crowd and reader"), ("reader", "crowd")),
+        (("reader", "baselines and reader"), ("reader", "baselines")),
+    ),
+    "cascade": (
+        (("cascade", "cascade"), ("cascade", "retriever")),
+        (("cascade", "cascade"), ("baselines", "best single")),
+        (("whole", "cascade"), ("whole", "retriever")),
+        (("whole", "cascade"), ("baselines", "best single")),
+    ),
+}
+"""Per method, arm and mode that are compared with another; "best single" is the arm's mode that a study is compared
+with."""
+PAIRED_IN = ("ndcg@10", "hit@100")
+
+
+def in_pairs(method: str) -> str:
+    """Test pairs of arms and modes of every study of a method, each test by itself, in several metrics."""
+    heads = [word for metric in PAIRED_IN for word in (f"{metric}: difference", "p")]
+    lines = [["study", "of", "compared with", *heads], ["---"] * 3 + ["---:"] * len(heads)]
+    for folder in sorted((STUDIES / method / "results").iterdir()):
+        found = {(one.arm, one.mode): one for one in read_study(folder)}
+        for of, given in PAIRS[method]:
+            against = COMPARED[f"{method}/{folder.name}"][0] if given[1] == "best single" else given
+            if of not in found or against not in found:
+                continue
+            cells = []
+            for metric in PAIRED_IN:
+                test = study_test(found[of], found[against], metric).test
+                if test is None or test.p_value is None:
+                    raise SystemExit(f"{folder}: too few users for a test of {of} against {against}")
+                low, high = (f"{value:+.4f}" for value in (test.difference.low, test.difference.high))
+                cells += [
+                    f"{test.difference.value:+.4f} [{low} to {high}]",
+                    "< .001" if test.p_value < 0.001 else f"{test.p_value:.3f}",
+                ]
+            lines.append([folder.name, of[1], against[1], *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
