@@ -10,9 +10,9 @@ studies/METHOD/NAME.toml says of them (`primary`, `superseded`, `chosen_on_test`
 of the samples, between `<!-- places METHOD/NAME -->` and `<!-- end -->` what the order in which candidates are shown
 does to prompts without training, and between `<!-- batches METHOD/NAME -->` and `<!-- end -->`
 after how many batches validations reach a mark, between `<!-- thinking NAME -->` and `<!-- end -->` how often and how
-long the arms of the re-ranking study NAME think. Between `<!-- pairs METHOD -->` and `<!-- end -->` stand the differences
-that `PAIRS` names, of every study of a method. Between `<!-- reproduced NAME -->` and `<!-- end -->` stands which rows
-were run again, as `thinkrank reproduce --out docs/results/NAME.json` wrote it.
+long the arms of the re-ranking study NAME think. Between `<!-- pairs METHOD -->` and `<!-- end -->` stand the
+differences that `PAIRS` names, of every study of a method. Between `<!-- reproduced NAME -->` and `<!-- end -->` stands
+which rows were run again, as `thinkrank reproduce --out docs/results/NAME.json` wrote it.
 `python docs/tables.py` rewrites them, `--check` only says whether they are up to date.
 """
 
