@@ -24,7 +24,6 @@ from thinkrank.recipes.ranking import rank_settings
 from thinkrank.recipes.reranking import rerank_settings
 from thinkrank.recipes.retrieval import retrieve_settings
 from thinkrank.recipes.running import planned
-from thinkrank.retrieve import R2ec
 from thinkrank.retrieve.r2ec import recpo, trainer
 from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
 from thinkrank.testing import refused
@@ -338,7 +337,7 @@ def test_validations_of_a_whole_run_with_recpo_take_a_fifth_of_its_time_at_most(
 
     costs(ContrastiveTrainer, "update", lambda *told: 1.0)
     costs(recpo, "write_thoughts", lambda *told: 3.0)
-    costs(R2ec, "refresh_table", lambda *told: 1.0, of_validation=True)
+    costs(trainer.RetrieverTrainer, "refresh", lambda *told: 1.0, of_validation=True)
     costs(trainer, "sample_ranks", lambda model, samples, thoughts=None: len(samples) / 10, of_validation=True)
     monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
     given = Layers(
