@@ -70,6 +70,11 @@ def test_answers_of_another_job_are_not_mixed_with_these(run, people, tmp_path):
         given = {"users": people, "how": HOW, **changed}
         with pytest.raises(ThinkrankError, match=told):
             score_users(run, given.pop("users"), tmp_path / "out", given.pop("how"), **given)
+    table = (people / "a.parquet").read_bytes()
+    (people / "a.parquet").write_bytes(table[:-9] + bytes([table[-9] ^ 1]) + table[-8:])  # as long as it was
+    with pytest.raises(ThinkrankError, match="its users differs"):
+        score_users(run, people, tmp_path / "out", HOW)
+    (people / "a.parquet").write_bytes(table)
     (run / "model" / "more.txt").write_text("another model")
     with pytest.raises(ThinkrankError, match="its model differs"):
         score_users(run, people, tmp_path / "out", HOW)

@@ -25,6 +25,8 @@ from thinkrank.training.progress import Progress, no_progress
 logger = logging.getLogger(__name__)
 
 RECORD = "score.json"
+_END = 1 << 16
+"""Bytes of either end of an input file by which a job knows it again."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,19 @@ def _answered(job: Job, parts: Sequence[Part], engine: str, workers: int | None)
 def _record(run: Path, users: Path, how: Manner, block: int) -> dict[str, Any]:
     """Say what answers depend on: the model, the input, and how users are asked."""
     told = {name: value for name, value in asdict(how).items() if name not in ("path", "device")}
-    files = [[file.name, file.stat().st_size] for file in files_of(users)]
+    files = [[file.name, file.stat().st_size, _ends(file)] for file in files_of(users)]
     return {"model": _digest(opened(run, "retrieve").saved), "users": files, "block": block, **told}
+
+
+def _ends(file: Path) -> str:
+    """Hash the first and last bytes of a file: its size alone hides a change, and all of it may be terabytes.
+
+    Parquet ends with what its columns hold, their extremes included.
+    """
+    with file.open("rb") as stream:
+        first = stream.read(_END)
+        stream.seek(max(0, file.stat().st_size - _END))
+        return hashlib.sha256(first + stream.read(_END)).hexdigest()
 
 
 def _digest(folder: Path) -> str:
