@@ -16,6 +16,7 @@ which rows were run again, as `thinkrank reproduce --out docs/results/NAME.json`
 `python docs/tables.py` rewrites them, `--check` only says whether they are up to date.
 """
 
+import hashlib
 import json
 import re
 import sys
@@ -30,6 +31,8 @@ from thinkrank.evaluate.studies import read_study, study_test
 from thinkrank.evaluate.study_tables import study_markdown, study_notes
 
 DOCS = Path(__file__).parent
+LOCK = DOCS / "tables.lock"
+"""The digest of every page with tables, as it was written last."""
 SHOWN = ("hit@5", "hit@10", "hit@20", "ndcg@10", "ndcg@20", "coverage@10")
 MARKED = re.compile(
     r"(<!-- (?P<kind>table|figures|probe|study|buckets|places|thinking|batches|reproduced|needs|pairs) "
@@ -205,8 +208,8 @@ PAIRS = {
         (("whole", "cascade"), ("baselines", "best single")),
     ),
 }
-"""Per method, arm and mode that are compared with another; "best single" is the arm's mode that a study is compared
-with."""
+"""Per method, arm and mode that are compared with another; "best single" is the best single baseline of the data, which
+the studies of the late reader are compared with."""
 PAIRED_IN = ("ndcg@10", "hit@100")
 
 
@@ -217,7 +220,7 @@ def in_pairs(method: str) -> str:
     for folder in sorted((STUDIES / method / "results").iterdir()):
         found = {(one.arm, one.mode): one for one in read_study(folder)}
         for of, given in PAIRS[method]:
-            against = COMPARED[f"{method}/{folder.name}"][0] if given[1] == "best single" else given
+            against = COMPARED[f"late/{folder.name}"][0] if given[1] == "best single" else given
             if of not in found or against not in found:
                 continue
             cells = []
@@ -230,7 +233,7 @@ def in_pairs(method: str) -> str:
                     f"{test.difference.value:+.4f} [{low} to {high}]",
                     "< .001" if test.p_value < 0.001 else f"{test.p_value:.3f}",
                 ]
-            lines.append([folder.name, of[1], against[1], *cells])
+            lines.append([folder.name, ", ".join(of), ", ".join(against), *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -276,16 +279,43 @@ def spread(values: list[float], digits: int) -> str:
     return "–".join(f"{value:.{digits}f}" for value in (min(values), max(values)))
 
 
+def digest(text: str) -> str:
+    """Hash a page together with all that its tables come from: files of results, settings of studies, and code."""
+    root, whole = DOCS.parent, hashlib.sha256()
+    files = [Path(__file__), root / "src" / "thinkrank" / "metrics.py"]
+    for folder, kinds in (
+        ("src/thinkrank/evaluate", ("py",)),
+        ("docs/results", ("json",)),
+        ("benchmarks/results", ("json",)),
+        ("studies", ("json", "toml")),
+    ):
+        files += [file for kind in kinds for file in sorted((root / folder).rglob(f"*.{kind}"))]
+    for file in files:
+        whole.update(f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    whole.update(text.encode())
+    return whole.hexdigest()
+
+
 def main() -> int:
-    """Rewrite the pages, or with --check return 1 if one is out of date."""
-    stale = 0
+    """Rewrite the pages, or with --check return 1 if one is out of date.
+
+    Intervals of trainings take minutes, so a page whose digest is that of its last writing is up to date unread.
+    """
+    stale, checks = 0, "--check" in sys.argv[1:]
+    known = json.loads(LOCK.read_text(encoding="utf-8")) if LOCK.exists() else {}
     for page in sorted(DOCS.rglob("*.md")):
-        old = page.read_text(encoding="utf-8")
+        name, old = page.relative_to(DOCS).as_posix(), page.read_text(encoding="utf-8")
+        if not MARKED.search(old) or known.get(name) == digest(old):
+            continue
         new = filled(old)
-        if "--check" in sys.argv[1:]:
+        if checks:
             stale |= old != new
-        elif old != new:
+            continue
+        if old != new:
             page.write_text(new, encoding="utf-8")
+        known[name] = digest(new)
+    if not checks:
+        LOCK.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return int(stale)
 
 

@@ -24,7 +24,8 @@ from golden import world as made
 from thinkrank.distributed.joining import joined
 from thinkrank.distributed.world import SINGLE, World
 from thinkrank.errors import ThinkrankError
-from thinkrank.rerank import DLCM, PRM, Pointwise, Seq2Slate, SetRank
+from thinkrank.rerank import DLCM, ExpertOptions, Seq2Slate, SetRank
+from thinkrank.rerank.eglr.expert import ExpertTrainer
 from thinkrank.rerank.network_trainer import NetworkTrainer
 from thinkrank.retrieve import GRU4Rec, SASRec
 from thinkrank.retrieve.item_table import ItemTable
@@ -76,6 +77,9 @@ def eglr(name: str) -> Fits:
         model = models.eglr(config)
         yield "evaluator", models.evaluator_fit(model, {**judged, **SHORT}, folder / "evaluator")
         yield "warm", models.warm_start(model, {**warm, **SHORT}, folder / "warm")
+        shared = {key: value for key, value in grpo.items() if key in ExpertOptions.model_fields}
+        expert = ExpertOptions.model_validate({**shared, **SHORT, "best_of": 4})
+        yield "expert", ExpertTrainer(model, made.displayed_split(), expert, models.run_in(folder / "expert"))
         yield "grpo", models.grpo_fit(model, {**grpo, **SHORT}, folder / "grpo")
 
     return fits
@@ -105,15 +109,15 @@ SASREC = models.explicit(
 JOBS: dict[str, Fits] = {
     **{f"contrastive-{name}": contrastive(name) for name in ("plain", "thoughts", "in-batch")},
     "contrastive-fsdp": contrastive("thoughts", sharding="fsdp", steps=2),
-    **{f"recpo-{name}": recpo(name) for name in ("memory", "catalogue", "group-mean")},
-    **{f"cold-start-{name}": cold_start(name) for name in ("traces", "traces-mlp")},
+    **{f"recpo-{name}": recpo(name) for name in ("memory", "group-mean")},
+    "cold-start-traces": cold_start("traces"),
     **{f"reinforce-{name}": reinforce(name) for name in settings.REINFORCES},
     **{f"eglr-{name}": eglr(name) for name in ("gru", "transformer")},
     "sasrec": sequential(SASRec, SASREC),
     "sasrec-rows": sequential(SASRec, SASREC.model_copy(update={"row_updates": True})),
     "gru4rec": sequential(GRU4Rec, Gru4recOptions(max_epochs=3, dropout=0.0, width=16, validation_samples=20)),
-    **{name: network(*of) for name, of in {"dlcm": (DLCM, "dlcm"), "pointwise": (Pointwise, "pointwise")}.items()},
-    **{name: network(*of) for name, of in {"prm": (PRM, "prm"), "setrank": (SetRank, "setrank")}.items()},
+    "dlcm": network(DLCM, "dlcm"),
+    "setrank": network(SetRank, "setrank"),
 }
 DROPPED: dict[str, Fits] = {
     "sasrec-dropout": sequential(SASRec, SASREC.model_copy(update={"dropout": 0.3})),
