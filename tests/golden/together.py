@@ -24,8 +24,7 @@ from golden import world as made
 from thinkrank.distributed.joining import joined
 from thinkrank.distributed.world import SINGLE, World
 from thinkrank.errors import ThinkrankError
-from thinkrank.rerank import DLCM, ExpertOptions, Seq2Slate, SetRank
-from thinkrank.rerank.eglr.expert import ExpertTrainer
+from thinkrank.rerank import DLCM, Seq2Slate, SetRank
 from thinkrank.rerank.network_trainer import NetworkTrainer
 from thinkrank.retrieve import GRU4Rec, SASRec
 from thinkrank.retrieve.item_table import ItemTable
@@ -77,9 +76,6 @@ def eglr(name: str) -> Fits:
         model = models.eglr(config)
         yield "evaluator", models.evaluator_fit(model, {**judged, **SHORT}, folder / "evaluator")
         yield "warm", models.warm_start(model, {**warm, **SHORT}, folder / "warm")
-        shared = {key: value for key, value in grpo.items() if key in ExpertOptions.model_fields}
-        expert = ExpertOptions.model_validate({**shared, **SHORT, "best_of": 4})
-        yield "expert", ExpertTrainer(model, made.displayed_split(), expert, models.run_in(folder / "expert"))
         yield "grpo", models.grpo_fit(model, {**grpo, **SHORT}, folder / "grpo")
 
     return fits

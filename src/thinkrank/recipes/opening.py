@@ -139,6 +139,11 @@ class Opened:
             ThinkrankError: if it cannot be asked so.
         """
         if self.kind == "cascade" and self.config:  # its stages may be of classes that the run's settings name
+            stages, first = self.config.get("stages", {}), self.saved / "retrieve"
+            named = [self.config.get("retriever"), stages.get("ranker"), stages.get("reranker")]
+            light = self._light(first, device) if for_one and named == [None] * 3 and kind_of(first) == "fused" else {}
+            if light:
+                return load(self.saved, device=device, stages={"retrieve": load(first, device=device, **light)})
             from thinkrank.recipes.cascade import RECIPE
 
             return RECIPE.load(self.saved, device=device)
@@ -147,17 +152,20 @@ class Opened:
             from thinkrank.recipes import own
 
             return own.load(validated(own.StageClass, chosen), self.verb, self.saved, device)
-        model = load(self.saved, device=device, **(self._light(device) if for_one and self.kind == "fused" else {}))
+        model = load(
+            self.saved, device=device, **(self._light(self.saved, device) if for_one and self.kind == "fused" else {})
+        )
         if not hasattr(model, self.verb):
             raise ThinkrankError(f"{self.folder} holds no {_NOUNS[self.verb]}, but a {type(model).__name__}")
         return model
 
-    def _light(self, device: str) -> dict[str, Any]:
-        """Return what a fused retriever is loaded with, where its late reader needs no transformers."""
+    @staticmethod
+    def _light(folder: Path, device: str) -> dict[str, Any]:
+        """Return what a saved fused retriever is loaded with, where its late reader needs no transformers."""
         from thinkrank.devices import named_device
         from thinkrank.retrieve.r2ec.late import late_parts
 
-        return {"parts": late_parts(self.saved)} if named_device(device).type == "cpu" else {}
+        return {"parts": late_parts(folder)} if named_device(device).type == "cpu" else {}
 
     def counted_reasons(self, path: str | None, catalogue: Catalogue) -> Callable[[Ranking, Requests], pl.DataFrame]:
         """Count the run's train part, to say beside each item what speaks for it.
