@@ -126,6 +126,8 @@ def test_a_study_says_what_was_chosen_on_its_test_samples(tmp_path):
         "One.",
     ]
     assert study_notes({"chosen_on_test": []}, tmp_path) == []
+    (untried,) = study_notes({"chosen_on_test": [], "control": "open"}, tmp_path)
+    assert "not tried in the relay world" in untried
 
 
 def test_what_only_the_table_says_makes_no_result_another(opened, tmp_path):

@@ -153,7 +153,10 @@ def study_notes(options: Mapping[str, Any], file: Path) -> list[str]:
     superseded = [f"Superseded: {options['superseded']}"] if "superseded" in options else []
     chosen = ", ".join(options["chosen_on_test"])
     seen = [f"Chosen after figures of these test samples: {chosen}. So no arm is held out."] if chosen else []
-    return [*superseded, *seen, *options.get("notes", ())]
+    untried = (
+        ["Its budget of reinforcement was not tried in the relay world."] if options.get("control") == "open" else []
+    )
+    return [*superseded, *seen, *untried, *options.get("notes", ())]
 
 
 def _footnotes(

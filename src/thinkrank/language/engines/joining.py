@@ -304,7 +304,7 @@ class JoiningEngine(TransformersEngine):
             self._keep_prompts(joining)
             self._choose(joining, states_JD)
         else:
-            assert self._memory is not None  # noqa: S101
+            assert self._memory is not None  # noqa: S101 - rows run in it
             self._since += 1
             states_RD = self._memory.read(*zip(*(row.next_read() for row in self._rows), strict=True))
             fresh = [i for i, row in enumerate(self._rows) if row.arrived(states_RD[i])]
