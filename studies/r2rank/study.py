@@ -37,6 +37,7 @@ from thinkrank.evaluate import (
 )
 from thinkrank.evidence import Crowd, EvidenceFeatures
 from thinkrank.language import Backbone, load_backbone
+from thinkrank.language.lower import LowerStates
 from thinkrank.rank import ListPrompt, R2Rank, train_cold_start, train_reinforce
 from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
 from thinkrank.recipes import ranking
@@ -201,6 +202,7 @@ class RankingStudy(Study):
         model, run = self.model(name, seed)
         settings, rows, started = self.arm(name, seed), run.metrics(), time.perf_counter()
         last = settings.reinforce if "after" in self.arms[name] else settings.cold_start
+        model.lower = self.lower
         ranks, answers = self.judge(model, sets)
         found, spent = {"test": ranks}, time.perf_counter() - started
         result: dict[str, Any] = {}
@@ -236,6 +238,11 @@ class RankingStudy(Study):
         scores_BN = scores_of(answers[SASREC][1], sets)
         found[f"{SASREC} {WITH_TOOL}"], _ = self.fused(fitted[SASREC], scores_BN, sets, TOOL_SAMPLES)
         return found | {name: answer[0] for name, answer in answers.items()}
+
+    @cached_property
+    def lower(self) -> LowerStates:
+        """Keep what all seeds and arms read of the judged lists below their adapters."""
+        return LowerStates()
 
     @cached_property
     def evidence(self) -> EvidenceFeatures:

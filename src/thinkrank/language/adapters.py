@@ -92,6 +92,15 @@ def adapter_state(backbone: Backbone) -> dict[str, torch.Tensor]:
     return {name: p for name, p in backbone.model.named_parameters() if "lora_" in name}
 
 
+def lowest_adapted(backbone: Backbone) -> int:
+    """Count the decoder layers below the first that has an adapter: what they make of a text no training changes.
+
+    Raises:
+        ValueError: if the model has no adapter.
+    """
+    return min(int(block[1]) for name in adapter_state(backbone) if (block := re.search(r"\blayers\.(\d+)\.", name)))
+
+
 def save_lora(backbone: Backbone, folder: Path) -> None:
     """Write the adapter's weights to `adapter.safetensors` in the folder."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter_state(backbone).items()}

@@ -13,6 +13,7 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.language import TransformersEngine, hidden_states, pad, tiny_backbone
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.logprobs import logits
+from thinkrank.language.lower import LowerStates
 from thinkrank.language.options import GenerationOptions
 from thinkrank.rank import R2Rank
 from thinkrank.rank.r2rank.groups import TrainingGroup
@@ -74,6 +75,19 @@ def test_scores_are_those_of_every_pair_read_alone(model):
                 continue
             thought = thoughts[b][row].ids_before_stop if thoughts else ()
             assert scores_BN[b, n] == pytest.approx(alone(model, history, row, thought), abs=1e-4)
+
+
+@pytest.mark.parametrize("thinks", [False, True])
+def test_states_kept_below_the_adapter_change_no_score(config, dataset, thinks):
+    base = tiny_backbone(dataset.catalogue.titles, num_layers=3)
+    lora = config.lora.model_copy(update={"top_layers": 1})
+    settings = config.model_copy(update={"lora": lora, "thinks": thinks})
+    model = shaken(R2Rank.create(settings, dataset.catalogue, backbone=base))
+    expected = model.rank(HISTORIES, CANDIDATES).scores_given(4)
+    model.lower = LowerStates()
+    for _ in range(2):
+        np.testing.assert_allclose(model.rank(HISTORIES, CANDIDATES).scores_given(4), expected, atol=1e-5)
+    assert model.lower.hits == (0 if thinks else len(HISTORIES))
 
 
 def test_the_order_of_candidates_changes_no_score_by_a_bit(model):

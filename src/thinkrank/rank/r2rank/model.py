@@ -38,6 +38,7 @@ from thinkrank.language import (
 )
 from thinkrank.language.latent import LatentPositions, answered, behind_places, latent_positions
 from thinkrank.language.logprobs import logits
+from thinkrank.language.lower import LowerStates
 from thinkrank.language.packing import PrefixKV, batches
 from thinkrank.language.trajectories import Given, Trajectories, Written
 from thinkrank.pretrained import finish, local_folder, read_config, reading, write_tensors
@@ -87,6 +88,7 @@ class R2Rank:
         crowd: what training users did, for prompts that tell of it. Whoever asks for an answer is not left out of it:
             counts of people who chose an item of his may hold himself.
         latents: what stands behind the end of an answer, if the configuration says so.
+        lower: keeps what the layers below the adapter made of pairs without thoughts, for models that share it.
 
     Raises:
         ThinkrankError: if the prompt is to tell what the crowd did, and there is none.
@@ -103,9 +105,10 @@ class R2Rank:
         engine: Engine | None = None,
         crowd: Crowd | None = None,
         latents: LatentPositions | None = None,
+        lower: LowerStates | None = None,
     ) -> None:
         self.config, self.backbone, self.catalogue, self.head = config, backbone, catalogue, head
-        self.latents = latents
+        self.latents, self.lower = latents, lower
         if config.prompt.evidence and crowd is None:
             raise ThinkrankError("the prompt tells what the crowd did: give R2Rank.create a crowd, Crowd.of(split)")
         self.crowd = crowd if config.prompt.evidence else None
@@ -229,12 +232,7 @@ class R2Rank:
         return Trajectories(prompts, per_pair, self.prompts.closing_ids, device, held=held, records=records)
 
     def read_scores(self, trajectories: Trajectories, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "R"]:
-        """Read the score of each trajectory, differentiably.
-
-        Args:
-            trajectories: pairs and what was written about them.
-            states_TD: of their packing.
-        """
+        """Read the score of each trajectory, differentiably, from the states of its packing."""
         if self.config.readout == "yes_no":
             chosen_R2 = logits(self.backbone, states_TD[trajectories.prompt_ends], self._answers)
             return chosen_R2[:, 0] - chosen_R2[:, 1]
@@ -290,13 +288,15 @@ class R2Rank:
 
     @torch.no_grad()
     def _scores_of_one(self, history: History, rows: Sequence[int], thoughts: Sequence[Written]) -> Float[Tensor, "_"]:
-        (kept,) = self.prefixes.read([self.prompts.prefix(history)])
+        lower = None if self.latents is not None or any(one.ids for one in thoughts) else self.lower
+        held = {0: self.prefixes.read([self.prompts.prefix(history)])[0]} if lower is None else None
+        read = packed_states if lower is None else lower.packed_states
         shown = self.prompts.candidates(history, rows)
         lengths = [len(ids) + len(one.ids) for ids, one in zip(shown, thoughts, strict=True)]
         parts = [torch.empty(0, device=self.backbone.device)]
         for run in batches(lengths, _PASS_TOKENS):
-            pairs = self.trajectories([history], [rows[run]], [[[one] for one in thoughts[run]]], held={0: kept})
-            parts.append(self.read_scores(pairs, packed_states(self.backbone, pairs.packing)))
+            pairs = self.trajectories([history], [rows[run]], [[[one] for one in thoughts[run]]], held=held)
+            parts.append(self.read_scores(pairs, read(self.backbone, pairs.packing)))
         return torch.cat(parts)
 
     def rank(
