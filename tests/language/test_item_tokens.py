@@ -223,3 +223,16 @@ def test_marks_have_vectors_of_their_own_beside_the_items():
     items.hidden_I = torch.tensor([True, False, False, False, False])
     alone = items.states_ID[0] + items.scale * items.marks_MD[3]
     torch.testing.assert_close(items.inputs(torch.tensor(ids))[0], alone)
+
+
+def test_beginnings_of_histories_are_read_below_once():
+    backbone = backbone_with_items()
+    histories = [(1, item(backbone, 0), item(backbone, 1)), (1, item(backbone, 2))]
+    first = states_of(backbone, PrefixTree.rows(histories))[1]
+    assert [forest.ids for forest, _ in backbone.halves._kept] == [((1,), (1,))]
+    assert torch.equal(states_of(backbone, PrefixTree.rows(histories))[1], first)
+    longer = [(1, *range(2, 9), item(backbone, 0))]
+    states_of(backbone, PrefixTree.rows(longer))
+    assert len(backbone.halves._kept) == 1
+    for history, state in zip(histories, (first[2], first[-1]), strict=True):
+        torch.testing.assert_close(states_of(backbone, PrefixTree.rows([history]))[1][-1], state)

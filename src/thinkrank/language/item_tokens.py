@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from thinkrank.errors import ThinkrankError
+from thinkrank.language.exact import is_exact
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.sight import AttentionPattern
 
@@ -25,6 +26,9 @@ _WHOLE = torch.ones(1, 1, 1, 1, dtype=torch.bool)
 """A mask of four dimensions is taken as it is, and not used."""
 _OWN_SCALE = 1 / 60
 """Of a learned vector, in norms of a text state: then the rate that suits an item head suits the vectors too."""
+_KEPT_TEXTS = 256
+SHORT_TEXT = 4
+"""Tokens beside the items of a history up to which what the lower layers make of them is kept."""
 
 
 class TextPart(NamedTuple):
@@ -34,11 +38,13 @@ class TextPart(NamedTuple):
         places_A: where it stands among all of them.
         positions_A: its positions in the lower layers, which count text alone.
         sight: what it attends to there.
+        forest: the text, if it is so short and common that what is read of it is kept: the beginnings of histories.
     """
 
     places_A: Int[Tensor, "A"]
     positions_A: Int[Tensor, "A"]
     sight: AttentionPattern
+    forest: PrefixTree | None = None
 
 
 @runtime_checkable
@@ -153,6 +159,22 @@ class Halves:
         rest = len(layers) - depth
         self._lower = _view(trunk, [*layers[:depth], *(_Skipped() for _ in range(rest))], norm=nn.Identity())
         self._upper = _view(trunk, [*(_Skipped() for _ in range(depth)), *layers[depth:]])
+        self._kept: dict[tuple[PrefixTree, bool], Tensor] = {}
+
+    def below_text(self, ids_A: Int[Tensor, "A"], text: TextPart) -> Float[Tensor, "A D"]:
+        """Read the text beside items up to the boundary; what is short and common once, since its weights stay."""
+        if text.forest is None or self._is_sharded():
+            return self.below(ids_A[None], text.positions_A[None], text.sight)[0]
+        key = text.forest, is_exact()
+        if key not in self._kept:
+            if len(self._kept) == _KEPT_TEXTS:
+                self._kept.clear()
+            self._kept[key] = self.below(ids_A[None], text.positions_A[None], text.sight)[0].detach()
+        return self._kept[key]
+
+    def _is_sharded(self) -> bool:
+        """Tell whether the weights lie in parts in several processes, which must all make the same passes."""
+        return any(hasattr(module, "unshard") for module in self._lower.modules())
 
     def below(
         self, ids_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"], sight: AttentionPattern

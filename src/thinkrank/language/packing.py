@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from thinkrank.language.attention import AttentionPattern, visible
 from thinkrank.language.backbone import Backbone
-from thinkrank.language.item_tokens import TextPart, text_alone
+from thinkrank.language.item_tokens import SHORT_TEXT, TextPart, text_alone
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.states import forward
 
@@ -152,7 +152,8 @@ class Packing:
             for kept, place in enumerate(place for place, token in enumerate(ids) if token < first_item)
         }
         order = (places[node, kept] for node in packing.offsets for kept in range(len(text.ids[node])))
-        return TextPart(self._tensor(order), packing.positions_T, packing)
+        is_short = max(map(len, text.ids)) <= SHORT_TEXT and all(parent < 0 for parent in text.parents)
+        return TextPart(self._tensor(order), packing.positions_T, packing, text if is_short else None)
 
     def attend(
         self,

@@ -111,6 +111,6 @@ def _mixed(
         inputs_TD = torch.zeros(len(is_item_T), backbone.hidden_size, dtype=dtype, device=ids_1T.device)
         inputs_TD = inputs_TD.index_put((is_item_T,), items.inputs(ids_1T[0, is_item_T]).to(inputs_TD.dtype))
         if len(text.places_A):
-            below_AD = backbone.halves.below(ids_1T[:, text.places_A], text.positions_A[None], text.sight)[0]
+            below_AD = backbone.halves.below_text(ids_1T[0, text.places_A], text)
             inputs_TD = inputs_TD.index_copy(0, text.places_A, below_AD.to(inputs_TD.dtype))
         return backbone.halves.above(inputs_TD[None], positions_1T, sight).float()
