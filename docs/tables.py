@@ -262,16 +262,22 @@ def probed(folder: Path) -> str:
     """Write the verdict of a probe, in its own words, and the figures of its arms."""
     told = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
     cells = {(row.system, row.metric): row for row in read_results(folder / "results.json")}
-    lines = [["answer", "NDCG@10", "hit@10", "tokens", "milliseconds", "minutes of training"], ["---"] + ["---:"] * 5]
+    clock = "CPU minutes" if any(name == "CPU minutes of training" for _, name in cells) else "minutes"
+    lines = [["answer", "NDCG@10", "hit@10", "tokens", "milliseconds", f"{clock} of training"], ["---"] + ["---:"] * 5]
     for system in dict.fromkeys(system for system, _ in cells):
         first, hit = cells[system, "ndcg@10"], cells[system, "hit@10"]
-        cost = [f"{cells[system, name].value:.{digits}f}" for name, digits in _COSTS]
+        cost = [f"{cells[system, name].value:.{digits}f}" for name, digits in _COSTS if (system, name) in cells]
         lines.append([system, f"{first.value:.4f} [{first.low:.4f}–{first.high:.4f}]", f"{hit.value:.3f}", *cost])
     words = "".join(f"> {line}\n>\n" for line in (f"**{told['sentence']}**", *told["details"]))
     return words + "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-_COSTS = (("tokens per answer", 1), ("milliseconds per answer", 1), ("minutes of training", 1))
+_COSTS = (
+    ("tokens per answer", 1),
+    ("milliseconds per answer", 1),
+    ("CPU minutes of training", 1),
+    ("minutes of training", 1),
+)
 
 
 def spread(values: list[float], digits: int) -> str:

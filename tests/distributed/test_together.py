@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from golden import together
 
-MOVING = ("seconds", "share_", "sampled_tokens_per_second", "token_cosine")
+MOVING = ("seconds", "cpu_seconds", "share_", "sampled_tokens_per_second", "token_cosine")
 """What a clock measured, and the cosine between halves of a batch, which are other halves."""
 
 

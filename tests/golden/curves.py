@@ -14,7 +14,7 @@ import torch
 
 from golden import models, settings, world
 
-CLOCK = ("seconds", "share_")
+CLOCK = ("seconds", "cpu_seconds", "share_")
 
 
 def is_timed(key: str) -> bool:

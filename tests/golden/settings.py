@@ -10,7 +10,9 @@ LATENT = {
 }  # fmt: skip
 FIT = {
     "steps": 8, "learning_rate": 5e-3, "warmup_steps": 2, "schedule": "linear", "weight_decay": 0.01, "grad_clip": 1.0,
-    "validate_every": 4, "keep": "last", "patience": None, "checkpoint_every": 4, "max_minutes": None, "seed": 0,
+    "validate_every": 4, "keep": "last", "patience": None, "checkpoint_every": 4, "max_minutes": None,
+    "max_cpu_minutes": None,
+    "seed": 0,
 }  # fmt: skip
 ADAPTER_FIT = {**FIT, "head_learning_rate": 1e-2, "validation_samples": 12}
 

@@ -14,6 +14,7 @@ from thinkrank.cli.main import app
 from thinkrank.data import History, load_dataset, split_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import evaluate_retrieval, read_comparisons, read_results
+from thinkrank.evaluate.power import visible_effect
 from thinkrank.language.options import LatentOptions
 from thinkrank.recipes import Layers, probe_settings
 from thinkrank.recipes.probe_arms import ARMS, START, Arm, chosen_arms, control_of
@@ -76,11 +77,13 @@ def test_silent_steps_go_on_from_the_start_and_their_controls_train_as_long(tmp_
     assert done.exit_code == 0, repr(done.exception)
     kept = {
         arm: json.loads((tmp_path / "answers" / f"{arm}-0.json").read_text())
-        for arm in ("start", "latent", "latent-frozen")
+        for arm in ("start", "latent", "latent-frozen", "latent-without")
     }
     assert kept["start"]["tokens"] == {"no thought": 0}  # without a way in words nothing is written
     assert kept["latent"]["tokens"] == kept["latent-frozen"]["tokens"] == {"no thought": 2}
     assert kept["latent"]["steps"] == kept["latent-frozen"]["steps"]
+    least, spent = kept["latent"]["cpu_seconds"], kept["latent-without"]["cpu_seconds"]
+    assert least <= spent <= least + 3 * spent / kept["latent-without"]["steps"]  # all but the step that went beyond
     frozen, learnt = (R2ec.from_pretrained(tmp_path / f"{arm}-0" / "model") for arm in ("latent-frozen", "latent"))
     assert (frozen.latents.up_DR, frozen.latents.vectors_KD.requires_grad) == (None, False)
     assert learnt.latents.up_DR.any()
@@ -151,7 +154,8 @@ def answers(folder, arms, ranks):
     for arm in arms:
         modes = {how: ranks[arm.name, how] for how in arm.asked}
         kept = {
-            "arm": arm.name, "seed": 0, "about": arm.about, "seconds": 60.0, "validation": ranks.get(arm.name, 0.5),
+            "arm": arm.name, "seed": 0, "about": arm.about, "seconds": 60.0, "cpu_seconds": 54.0,
+            "validation": ranks.get(arm.name, 0.5),
             "ranks": modes, "tokens": dict.fromkeys(modes, 7.0), "users": list(range(len(next(iter(modes.values()))))),
             "answer_seconds": {how: 0.03 if how == "thought" else 0.01 for how in modes},
         }  # fmt: skip
@@ -234,5 +238,12 @@ def test_the_sentence_is_about_the_way_that_validation_likes_and_corrected_for_a
     found = read_probe(tmp_path, more, dataset="wines", about={})
     assert found.best.name == "quiet"
     assert "corrected for 2 ways tried" in found.sentence
+    assert "with 80 % power at the level that 2 ways leave each" in found.sentence
+    assert {row.value for row in found.rows if row.metric == "CPU minutes of training"} == {0.9}
     (words,) = (way for way in found.ways if way.name == "words")
     assert words.p_value == 2 * words.test.p_value
+    gains_S = 1 - 1 / np.log2(
+        np.array([3 + sample % 7 for sample in range(60)])
+    )  # one target: NDCG is 1 / log2(1 + place)
+    assert words.test.visible == pytest.approx(visible_effect(gains_S, level=0.025))
+    assert words.test.visible > visible_effect(gains_S)

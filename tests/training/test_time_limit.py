@@ -10,9 +10,10 @@ from thinkrank.training import trainer as module
 
 
 class Slow(Trainer[TrainerOptions]):
-    """A step takes a second of a clock of its own, encoding 30 of them and a validation 20."""
+    """A step takes a second of a clock of its own and two of the processor's, encoding 30, a validation 20 and 15."""
 
     now = 0.0
+    busy = 0.0
     encodes = False
 
     def __init__(self, options: TrainerOptions, run: UnsavedRun) -> None:
@@ -22,6 +23,7 @@ class Slow(Trainer[TrainerOptions]):
     def step(self) -> str:
         self.rate = self.learning_rate()
         self.counters.step += 1
+        Slow.busy += 2.0
         self.counters.seconds += 1.0
         return ""
 
@@ -30,6 +32,7 @@ class Slow(Trainer[TrainerOptions]):
 
     def measure(self) -> dict[str, float]:
         Slow.now += 20.0
+        Slow.busy += 15.0
         return {"valid": 0.5}
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -41,12 +44,13 @@ class Slow(Trainer[TrainerOptions]):
 
 @pytest.fixture
 def trained(monkeypatch):
-    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: Slow.now))
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: Slow.now, process_time=lambda: Slow.busy))
 
-    def train(minutes, *, encodes=False, ending=0.0):
+    def train(minutes, *, encodes=False, ending=0.0, **more):
         run = UnsavedRun()
         run.ending = ending
-        fit = Slow(TrainerOptions(steps=10_000, validate_every=10_000, warmup_steps=0, max_minutes=minutes), run)
+        every = {"validate_every": 10_000, "warmup_steps": 0, **more}
+        fit = Slow(TrainerOptions(steps=10_000, max_minutes=minutes, **every), run)
         fit.encodes = encodes
         fit.start()
         fit.train(no_progress)
@@ -72,3 +76,12 @@ def test_less_time_than_a_validation_takes_still_trains_for_a_third_of_it(traine
     fit = trained(0.25)
     assert fit.counters.step == 6
     assert "0.25 minutes are over" in fit.counters.stopped
+
+
+def test_minutes_of_the_processor_count_steps_alone_and_no_clock_on_the_wall(trained):
+    fit = trained(None, validate_every=7, max_cpu_minutes=1.0)
+    assert fit.counters.step == 31  # two seconds each, and the step by which the time is seen to be over
+    assert fit.counters.cpu_seconds == 62.0  # the five validations left out
+    assert fit.run.metrics()[-1]["cpu_seconds"] == 62.0
+    assert fit.rate == pytest.approx(0.05, abs=0.02)
+    assert "1 minutes are over" in fit.counters.stopped

@@ -51,7 +51,7 @@ class PairedTest:
     Attributes:
         difference: mean of the system minus mean of the reference, with its bootstrap interval.
         p_value: two-sided; None with fewer than `MIN_CLUSTERS` clusters.
-        visible: the smallest true difference that a test at .05 sees with 80 % power; None likewise.
+        visible: the smallest true difference that a test at the level asked for sees with 80 % power; None likewise.
         num_clusters: users, or samples if no clusters were given.
     """
 
@@ -116,6 +116,7 @@ def paired_test(
     confidence: float = CONFIDENCE,
     num_resamples: int = 10_000,
     seed: int = 0,
+    level: float = 0.05,
 ) -> PairedTest:
     """Test whether two systems differ on the same samples: sign-flip permutation test, and interval of the difference.
 
@@ -123,13 +124,19 @@ def paired_test(
     total is at least as far from 0 as the one observed; over all patterns where they are few (see `ENUMERATE_UP_TO`),
     else over `num_resamples` random ones and the observed one, which keeps the test valid (Phipson & Smyth 2010).
 
-    Clusters are as for `bootstrap_intervals`; the seed is that of the sign patterns and of the bootstrap.
+    Clusters are as for `bootstrap_intervals`; the seed is that of the sign patterns and of the bootstrap; the level is
+    that at which the smallest visible difference is told.
 
     Raises:
         ValueError: as `bootstrap_intervals`.
     """
     (test,) = paired_tests(
-        (system_S - reference_S)[:, None], clusters_S, confidence=confidence, num_resamples=num_resamples, seed=seed
+        (system_S - reference_S)[:, None],
+        clusters_S,
+        confidence=confidence,
+        num_resamples=num_resamples,
+        seed=seed,
+        level=level,
     )
     return test
 
@@ -141,6 +148,7 @@ def paired_tests(
     confidence: float = CONFIDENCE,
     num_resamples: int = 10_000,
     seed: int = 0,
+    level: float = 0.05,
 ) -> list[PairedTest]:
     """Test several differences on the same samples at once, as `paired_test` does one; they share all draws.
 
@@ -155,7 +163,7 @@ def paired_tests(
     errors_M, _ = mean_errors(differences_SM, clusters_S)
     p_values = _sign_flip_p_values(sums_CM, num_resamples, seed)
     return [
-        PairedTest(interval, p_value, visible_difference(error, num_clusters - 1.0), num_clusters)
+        PairedTest(interval, p_value, visible_difference(error, num_clusters - 1.0, level=level), num_clusters)
         for interval, p_value, error in zip(intervals, p_values, errors_M.tolist(), strict=True)
     ]
 

@@ -184,10 +184,16 @@ class StudyTest:
     scope: Literal["trainings", "models", "systems"]
 
 
-def study_test(answers: ArmAnswers, reference: ArmAnswers, metric: str) -> StudyTest:
+def study_test(answers: ArmAnswers, reference: ArmAnswers, metric: str, *, level: float = 0.05) -> StudyTest:
     """Test whether two arms differ on the same samples, users as clusters and trainings counted, if there are enough.
 
     Trainings with the same seed are a pair. Something no seed has a part in is the same in every pair.
+
+    Args:
+        answers: of the one.
+        reference: of the other.
+        metric: to compare in.
+        level: at which the smallest visible difference is told.
 
     Raises:
         ThinkrankError: if they judged different samples.
@@ -205,8 +211,8 @@ def study_test(answers: ArmAnswers, reference: ArmAnswers, metric: str) -> Study
         return StudyTest(None, scope)
     if trained and len(pairs) >= MIN_TRAININGS:
         paired_KS = _of_seeds(answers, ours_KS, pairs) - _of_seeds(reference, theirs_KS, pairs)
-        return StudyTest(trainings_test(paired_KS, ours), "trainings")
-    return StudyTest(paired_test(ours_KS.mean(axis=0), theirs_KS.mean(axis=0), ours), scope)
+        return StudyTest(trainings_test(paired_KS, ours, level=level), "trainings")
+    return StudyTest(paired_test(ours_KS.mean(axis=0), theirs_KS.mean(axis=0), ours, level=level), scope)
 
 
 def _of_seeds(

@@ -30,6 +30,7 @@ def trainings_test(
     clusters_S: Shaped[np.ndarray, "S"] | None = None,
     *,
     confidence: float = CONFIDENCE,
+    level: float = 0.05,
 ) -> PairedTest:
     """Test whether the mean difference of paired trainings is 0, both trainings and users being drawn.
 
@@ -45,6 +46,7 @@ def trainings_test(
             other.
         clusters_S: whose sample each is; None if every sample stands alone.
         confidence: probability mass of the interval, which is that of the same t.
+        level: at which the smallest visible difference is told.
 
     Raises:
         ValueError: with fewer than `MIN_TRAININGS` trainings, or without samples.
@@ -64,7 +66,7 @@ def trainings_test(
         return PairedTest(Interval(mean, mean, mean), float(mean == 0), 0.0, num_clusters)
     half = max(quantile((1 + confidence) / 2, df) * error for error, df in errors)
     p_value = max(1 - within(abs(mean) / error, df) for error, df in errors)
-    visible = max(visible_difference(error, df) for error, df in errors)
+    visible = max(visible_difference(error, df, level=level) for error, df in errors)
     return PairedTest(Interval(mean, mean - half, mean + half), p_value, visible, num_clusters)
 
 

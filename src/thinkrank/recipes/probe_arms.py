@@ -29,7 +29,8 @@ class Arm:
         asked: the first is what the arm is judged by, the others show what that rests on.
         control_of: the way of thinking that this arm is a control of. The first control of a way is the one that the
             way must beat.
-        as_long: what a control has as many of as its way: seconds of training, or steps where one costs the same.
+        as_long: what a control has as much of as its way: the processor's time of training steps, or steps where one
+            costs the same.
         late: whether it takes histories that are read late.
     """
 
@@ -39,7 +40,7 @@ class Arm:
     over: Mapping[str, Any] = field(default_factory=dict)
     asked: tuple[Asked, ...] = ("no thought",)
     control_of: str = ""
-    as_long: Literal["seconds", "steps"] = "seconds"
+    as_long: Literal["cpu", "steps"] = "cpu"
     late: bool = False
 
     @property

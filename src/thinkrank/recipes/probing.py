@@ -57,6 +57,8 @@ _START_SHARE = 0.35
 _FEWEST_JUDGED = 200
 _CENTRING = 64
 """Histories on which the mean states of latent positions are taken."""
+_SPARE = 10
+"""Times the steps that a control is likely to make in its time: a bound that it should not meet."""
 _MEASURED = 16
 """Samples on which the time of an answer is measured."""
 
@@ -365,6 +367,7 @@ class _Probe:
             "seed": seed,
             "about": arm.about,
             "seconds": rows[-1]["seconds"] if rows else 0.0,
+            "cpu_seconds": rows[-1]["cpu_seconds"] if rows else 0.0,
             "steps": rows[-1]["step"] if rows else 0,
             "validation": kept_value(rows, key, options.keep),
             "kept_step": kept_step(rows, key, options.keep),
@@ -422,16 +425,16 @@ class _Probe:
         return self._model
 
     def as_long(self, settings: ProbeSettings, arm: Arm, seed: int) -> ProbeSettings:
-        """Give a control as many steps as fill the seconds of its way; steps cost what the start's did."""
-        rows = [
-            Run.open(self.root / f"{name}-{seed}", self.split.manifest()).metrics()[-1]
-            for name in (arm.control_of, START)
-        ]
-        way, start = rows
-        steps = max(1, math.ceil(way["seconds"] * start["step"] / max(start["seconds"], 1e-9)))
-        steps = way["step"] if arm.as_long == "steps" else steps
-        update = {"steps": steps, "max_minutes": None, "warmup_steps": min(settings.training.warmup_steps, steps)}
-        update |= {"validate_every": min(settings.training.validate_every, max(1, math.ceil(steps / 3)))}
+        """Give a control the processor's time that its way's steps took, or as many steps where these cost alike."""
+        way = Run.open(self.root / f"{arm.control_of}-{seed}", self.split.manifest()).metrics()[-1]
+        likely, steps, minutes = way["step"], way["step"], None
+        if arm.as_long == "cpu":
+            seconds, start = max(way["cpu_seconds"], 0.1), self.measured.get(self.own_arms[0].about)
+            likely = math.ceil(seconds / start.step) if start else 1
+            steps, minutes = _SPARE * likely, seconds / 60
+        update = {"steps": steps, "max_minutes": None, "max_cpu_minutes": minutes}
+        update |= {"warmup_steps": min(settings.training.warmup_steps, likely)}
+        update |= {"validate_every": min(settings.training.validate_every, max(1, math.ceil(likely / 3)))}
         return settings.model_copy(update={"training": settings.training.model_copy(update=update)})
 
     def about(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from thinkrank.report.plots import Point, curves, is_noisy, running_mean
 
 Rows = Sequence[Mapping[str, Any]]
 
-X_AXES = ("step", "examples", "tokens", "epoch", "seconds")
+X_AXES = ("step", "examples", "tokens", "epoch", "seconds", "cpu_seconds")
 """Keys that tell how far training was. The first one present is the x axis; the others are not drawn."""
 
 NOISE = "A faint line is what was logged; the firm line over it, and the figure beside its name, are a running mean."

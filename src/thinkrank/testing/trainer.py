@@ -48,7 +48,7 @@ def kill_at(trainer: Any, method: str, call: int, *, after: bool = False) -> Non
 
 def timeless(run: Run) -> list[dict[str, Any]]:
     """Read the rows of a run's log without seconds, shares of time and rates."""
-    moving = ("seconds", "share_", "sampled_tokens_per_second")
+    moving = ("seconds", "cpu_seconds", "share_", "sampled_tokens_per_second")
     return [{key: value for key, value in row.items() if not key.startswith(moving)} for row in run.metrics()]
 
 

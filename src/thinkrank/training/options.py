@@ -33,6 +33,12 @@ class TrainerOptions(Options):
     max_minutes: float | None = Field(
         None, gt=0, description="stop early at this training time; a run that hits it is not reproducible bit for bit"
     )
+    max_cpu_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="stop early when the steps, validations left out, have taken this much of the processor's time, "
+        "all threads together, which other work on the machine does not use up; not reproducible bit for bit",
+    )
     seed: int = Field(0, ge=0, description="random seed of the order of examples, the rollouts and the initial weights")
 
 

@@ -46,6 +46,7 @@ class Counters:
         tokens: tokens read with gradient; 0 where no language model is trained.
         drawn: training samples drawn so far, where a step draws samples.
         seconds: of training, validations included.
+        cpu_seconds: of the processor, all threads, that steps and the encoding behind them took, validations left out.
         first: of those, the seconds before the first step.
         ending: seconds that what follows a step took at most, which the last step needs too.
         best: highest value of a validation; None before the first.
@@ -59,6 +60,7 @@ class Counters:
     tokens: int = 0
     drawn: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     first: float = 0.0
     ending: float = 0.0
     best: float | None = None
@@ -218,13 +220,17 @@ class Trainer(ABC, Generic[OptionsT]):
             advance(counters.step)
             while counters.step < options.steps and not counters.stopped:
                 self.chances = 0
-                note = self.step()
+                with self._on_cpu():
+                    note = self.step()
                 if self.time_share() > 1 and counters.step < options.steps:
-                    counters.stopped = f"{options.max_minutes:g} minutes are over"
+                    counters.stopped = f"{options.max_minutes or options.max_cpu_minutes:g} minutes are over"
                 last = counters.step == options.steps or bool(counters.stopped)
                 validates = last or counters.step % options.validate_every == 0
                 before = counters.seconds
-                self.after_step(validates=validates)
+                with self._on_cpu():
+                    self.after_step(validates=validates)
+                if last:
+                    self.log()
                 if validates:
                     self.validate()
                 counters.ending = max(counters.ending, counters.seconds - before)
@@ -245,15 +251,17 @@ class Trainer(ABC, Generic[OptionsT]):
         return self.world.apart(self.options.seed, self.counters.step, self.chances)
 
     def time_share(self) -> float:
-        """Return the share of `max_minutes` that is spent, what the end will take included; 0 without a limit.
+        """Return the share that is spent of `max_minutes`, what the end will take included, or of `max_cpu_minutes`.
 
-        Of several processes the first one's clock counts for all.
+        The larger of the two; 0 without a limit. Of several processes the first one's clock counts for all.
         """
-        minutes, counters = self.options.max_minutes, self.counters
-        if minutes is None:
-            return 0.0
-        least = counters.first + 20 * minutes  # where validations alone would take it all, a third is for learning
-        return self.world.broadcast(counters.seconds / max(least, 60 * minutes - counters.ending))
+        options, counters, share = self.options, self.counters, 0.0
+        if options.max_cpu_minutes is not None:
+            share = counters.cpu_seconds / (60 * options.max_cpu_minutes)
+        if options.max_minutes is not None:
+            least = counters.first + 20 * options.max_minutes  # validations leave a third for learning
+            share = max(share, counters.seconds / max(least, 60 * options.max_minutes - counters.ending))
+        return self.world.broadcast(share) if share else 0.0
 
     def learning_rate(self) -> float:
         """Set the rates of this step and return the first group's; they end with the steps, or with the time."""
@@ -336,7 +344,15 @@ class Trainer(ABC, Generic[OptionsT]):
         if not self.world.is_first:
             return
         row = {"step": counters.step, "examples": counters.examples, "tokens": counters.tokens}
-        self.run.log({**row, "seconds": round(counters.seconds, 3), **values})
+        clocks = {"seconds": round(counters.seconds, 3), "cpu_seconds": round(counters.cpu_seconds, 3)}
+        self.run.log({**row, **clocks, **values})
+
+    @contextmanager
+    def _on_cpu(self) -> Iterator[None]:
+        """Add the processor's time of a block to the counters."""
+        started = time.process_time()
+        yield
+        self.counters.cpu_seconds += time.process_time() - started
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
