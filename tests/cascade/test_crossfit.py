@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from thinkrank.cascade import Blend, Cascade, CascadeConfig
-from thinkrank.cascade.crossfit import folds_of, gain_of, offered_out_of_fold
-from thinkrank.data import World, WorldOptions, split_dataset
+from thinkrank.cascade.crossfit import Offered, folds_of, gain_of, offered_out_of_fold
+from thinkrank.data import Candidates, World, WorldOptions, split_dataset
 from thinkrank.retrieve import Fused, ItemKNN, Popularity
 from thinkrank.stages import order_candidates, top_k
 from thinkrank.testing import refused
@@ -116,3 +116,30 @@ def test_a_stage_that_knows_the_choice_decides_and_noise_gets_no_weight(split):
     assert good.likelihood > 3 * good.likelihood_error > 0
     discounts = [1 / np.log2(place + 2) if place >= 0 else 0 for place in offered.taken_S]
     assert none.before == pytest.approx(np.mean(discounts))
+
+
+def trade(samples, spread, seed):
+    """Return a stage that finds what stands far down, and shuffles the first ten the more the wider the spread."""
+    random, places, count = np.random.default_rng(seed), np.arange(25), len(samples)
+    before_N = np.where(places < 10, -0.1 * places, -3.0)
+    odds_N = np.exp(before_N)
+    taken_S = random.choice(25, size=count, p=odds_N / odds_N.sum())
+    offered = Offered(
+        samples,
+        Candidates(np.tile(places.astype(np.int32), (count, 1))),
+        np.tile(before_N, (count, 1)),
+        taken_S,
+        np.arange(count),
+    )
+    shuffled_SN = spread * random.normal(size=(count, 25))
+    return offered, np.where(places < 10, shuffled_SN, 2.0 * (places == taken_S[:, None]))
+
+
+def test_a_fall_of_ndcg_that_may_be_chance_leaves_no_stage_out_that_makes_choices_likelier():
+    samples = split_dataset(World(WorldOptions(users=300, items=30, events=8, days=5)).dataset()).valid
+    told = {seed: gain_of(*trade(samples, 0.8, seed)) for seed in range(8)}
+    likelier = {seed: (blend, gain) for seed, (blend, gain) in told.items() if gain.likelihood > gain.likelihood_error}
+    falls = {seed: (gain.before - gain.after) / gain.error for seed, (_, gain) in likelier.items()}
+    assert any(0 < fall < 1 for fall in falls.values())
+    assert any(fall > 1 for fall in falls.values())
+    assert {seed for seed, (blend, _) in likelier.items() if blend.own} == {s for s, fall in falls.items() if fall <= 1}

@@ -76,7 +76,9 @@ def test_claims_are_counted_one_by_one_and_intervals_draw_users():
 def test_the_figures_are_told_in_one_sentence():
     found = measure_faithfulness(deciding, TEXTS, np.arange(4), USERS, checks=[[Check(2, 1)]] * 4)
     told = in_words(found.rows(dataset="d", split="test", system="s"))
-    assert told.startswith("50% of 8 claims in its texts hold [50%, 50%]; 100% of 4 texts may be shown;")
+    assert told.startswith(
+        "50.0% of 8 claims in its texts hold [50.0%, 50.0%]; 100.0% of 4 texts may be shown, in which no claim fails;"
+    )
     assert told.endswith("of the first 10 stay.")
     assert in_words([]) == ""
 

@@ -135,7 +135,7 @@ def gain_of(offered: Offered, own_SN: Float64[np.ndarray, "S N"]) -> tuple[Blend
 
     Both are added with the weights under which the choices are likeliest. The stage is kept if that raises the
     likelihood of a choice by more than its standard error, which tells small gains that NDCG@10 cannot, and if NDCG@10
-    does not fall; else it has weight 0.
+    does not fall by more than its own, which would be chance; else it has weight 0.
 
     Args:
         offered: what the stage was given.
@@ -156,7 +156,7 @@ def gain_of(offered: Offered, own_SN: Float64[np.ndarray, "S N"]) -> tuple[Blend
         ceiling=float(found_S.mean()),
         samples=len(offered.samples),
     )
-    is_kept = own > 0 and likelihood > gain.likelihood_error and gain.after >= gain.before
+    is_kept = own > 0 and likelihood > gain.likelihood_error and gain.after >= gain.before - gain.error
     return (Blend(before=before, own=own) if is_kept else Blend(before=1.0, own=0.0)), gain
 
 

@@ -38,7 +38,6 @@ one request follow each other, so that what they share can be read once."""
 REMOVED, REPLACED = "removed", "another user's"
 MEASURES = ("rank correlation", "overlap@{k}", "target's log-probability, change")
 HOLD, SHOWN = "claims that hold", "texts that may be shown"
-UNFILTERED = "claims that hold before those texts are left out in which one fails"
 AGREE, SHUFFLED, ABOVE = "named attributes: agree", "named attributes: shuffled", "named attributes: above shuffled"
 MOST_CUTS = 3
 """Sentences behind which a text is cut, at most."""
@@ -90,13 +89,9 @@ def in_words(rows: Sequence[ResultRow]) -> str:
     by = {row.metric: row for row in rows}
     told = []
     if (hold := by.get(HOLD)) is not None:
-        before = by.get(UNFILTERED)
-        filtered = "" if before is None else f", {before.value:.1%} before texts with a false one are left out"
-        told.append(
-            f"{hold.value:.0%} of {hold.n:,} claims in its texts hold [{hold.low:.0%}, {hold.high:.0%}]{filtered}"
-        )
+        told.append(f"{hold.value:.1%} of {hold.n:,} claims in its texts hold [{hold.low:.1%}, {hold.high:.1%}]")
     if (shown := by.get(SHOWN)) is not None:
-        told.append(f"{shown.value:.0%} of {shown.n:,} texts may be shown")
+        told.append(f"{shown.value:.1%} of {shown.n:,} texts may be shown, in which no claim fails")
     stays = next((row for row in rows if row.metric.startswith(f"{REMOVED}: overlap")), None)
     if stays is not None:
         k = int(stays.metric.partition("@")[2])

@@ -18,7 +18,6 @@ from thinkrank.evaluate import ResultRow
 from thinkrank.evaluate.faithfulness import (
     HOLD,
     SHOWN,
-    UNFILTERED,
     Faithfulness,
     Read,
     Text,
@@ -147,7 +146,7 @@ def _given(model: R2Rank, text: str | None) -> Given:
 
 
 def counted_faithfulness(model: Any, samples: Samples, reasons: Reasons, *, filter_seen: bool = True) -> Faithfulness:
-    """Check what counted reasons claim of what is recommended, with all of them and with those that may be shown.
+    """Check what counted reasons claim of what is recommended, before any is left out.
 
     Args:
         model: a fitted retriever.
@@ -157,13 +156,13 @@ def counted_faithfulness(model: Any, samples: Samples, reasons: Reasons, *, filt
     """
     some, checker = samples.take(spread(samples.users, NUM_SAMPLES)), ClaimChecker(reasons)
     rows_BK = model.retrieve(some.requests(), NUM_REASONED, filter_seen=filter_seen).items_BK
-    values: dict[str, list[bool]] = {HOLD: [], UNFILTERED: [], SHOWN: []}
+    values: dict[str, list[bool]] = {HOLD: [], SHOWN: []}
     users: dict[str, list[int]] = {name: [] for name in values}
     for history, user, rows in zip(some.histories(), some.users.tolist(), rows_BK.tolist(), strict=True):
         for row in (row for row in rows if row >= 0):
             for reason in reasons.reasons(history, row, user, most=MOST_REASONS):
                 holds = [claim.is_true for claim in checker.claims(reason.text, history, row, user)]
-                for name, found in ((UNFILTERED, holds), (HOLD, holds if all(holds) else []), (SHOWN, [all(holds)])):
+                for name, found in ((HOLD, holds), (SHOWN, [all(holds)])):
                     values[name] += found
                     users[name] += [user] * len(found)
     return Faithfulness(
