@@ -1,5 +1,11 @@
 """What a served run bears, asked over loopback: crowds, overload, first tokens, histories that grow, memory.
 
+    python benchmarks/serve.py --json benchmarks/results/serve.json
+    python benchmarks/serve.py --soak 30 --json benchmarks/results/serve.json
+
+About 8 minutes on two free cores (estimated from single requests), and those of `--soak`; OMP_NUM_THREADS, if set, bounds
+server and reading alike. With `--quick` overhead outweighs reading, so its ratios say nothing of a real model.
+
 An untrained R²ec that reads prompts (SmolLM2-135M in fp32; a tiny model with `--quick`) and 500 made titles are served
 by `thinkrank serve` in a process of its own. Thoughts have 32 tokens at most and are drawn with a seed of their own for
 each request, so that none is kept. 48 users come again and again, each time with one event more behind the 24 of the
