@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from thinkrank.cli import demo
 
 TINY = [
@@ -9,6 +11,19 @@ TINY = [
     "data.options.kinds=8", "data.options.events=8", "model.backbone=tiny", "model.dtype=float32",
     "model.lora.top_layers=1", "training.steps=2",
 ]  # fmt: skip
+
+
+def test_a_plan_of_the_demo_names_every_stage_and_writes_nothing(tmp_path, capsys):
+    quick = [*TINY, 'crowd=["popularity"]', "stages.samples=20"]
+    demo.demo(tmp_path / "run", samples=15, assignments=quick, dry_run=True, json_output=True)
+    told = capsys.readouterr()
+    seconds = json.loads(told.out)["seconds"]
+    stages = ["loading the model", "contrastive training", "joining with the crowd", "later stages", "judging"]
+    assert [title for title in seconds if "validating" not in title] == stages
+    assert min(seconds.values()) > 0
+    assert json.loads(told.out)["plan"]["hours"] * 3600 == pytest.approx(sum(seconds.values()))
+    assert all(f"{title} " in told.err for title in stages)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_demo_leaves_a_judged_cascade_and_is_then_reused(tmp_path, capsys):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thinkrank.cli import options, tables
-from thinkrank.cli.training import trained
+from thinkrank.cli.training import show_plan, trained
 
 if TYPE_CHECKING:
     from thinkrank.recipes.base import OpenRun
@@ -24,6 +24,8 @@ def demo(
     minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of training.")] = DEMO_MINUTES,
     samples: Annotated[int | None, typer.Option(min=10, help="Test samples to judge on. [default: all]")] = None,
     assignments: options.Assignments = None,
+    dry_run: options.DryRun = False,
+    json_output: Annotated[bool, typer.Option("--json", help="With --dry-run, print JSON for machines.")] = False,
 ) -> None:
     """Train a cascade on MovieLens-100K with SmolLM2-135M, judge it beside tuned baselines, and give reasons.
 
@@ -46,6 +48,10 @@ def demo(
     settings = cascade_settings(Preset.thinkrank, given)
     split = settings.data.load_split()
     settings = RECIPE.sized(settings, split)
+    judging = EvaluationOptions(samples=samples)
+    if dry_run:
+        show_plan(RECIPE, settings, split, judging=judging, json_output=json_output)
+        return
     _say(f"{split.dataset.name}: {len(split.train):,} training, {len(split.test):,} test samples, ")
     _say(f"{len(split.dataset.catalogue):,} movies\n")
     opened = trained(RECIPE, settings, out, split)
@@ -53,7 +59,7 @@ def demo(
         sys.stderr.write(f"{out / 'results.json'} is there already: reusing it\n")
         tables.print_results(out)
     else:
-        judged = evaluate(opened, EvaluationOptions(samples=samples), progress=console_progress)
+        judged = evaluate(opened, judging, progress=console_progress)
         tables.print_results(out)
         _say(f"{judged.verdict}\n\n")
     _say_reasons(opened)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thinkrank.cli import options, tables
-from thinkrank.cli.training import trained
+from thinkrank.cli.training import show_plan, trained
 from thinkrank.errors import ThinkrankError
 from thinkrank.training.progress import console_progress
 
@@ -239,7 +239,9 @@ def _train(
                 trained(recipe, settings, out, split, device=device, world=world)
             return
         if dry_run:
-            _show_plan(recipe, settings, device, ranks, json_output=json_output)
+            with console_progress("reading the data", 0):
+                split = settings.data.load_split()
+            show_plan(recipe, settings, split, device=device, ranks=ranks, json_output=json_output)
             return
         with console_progress("reading the data", 0):
             split = world.ahead(lambda: settings.data.load_split(out))
@@ -256,18 +258,3 @@ def _train(
         found = [f"{one.value:.4f} {one.how}".strip() for one in validations if one.label == label]
         sys.stdout.write(f"{label}: {', '.join(found)}\n")
     sys.stdout.write(f"the model is in {out / MODEL}\nreport: {report}\n")
-
-
-def _show_plan(recipe: "Recipe", settings: Any, device: str, ranks: int, *, json_output: bool) -> None:
-    """Print what a run would be: its settings on stdout, so that --config takes them, and the plan on stderr."""
-    from thinkrank.recipes.layers import toml_of
-    from thinkrank.recipes.running import planned
-
-    with console_progress("reading the data", 0):
-        split = settings.data.load_split()
-    plan = planned(recipe, settings, split, device=device, ranks=ranks, progress=console_progress)
-    if json_output:
-        tables.print_json({"settings": plan.settings.model_dump(mode="json"), "plan": plan.figures})
-    else:
-        sys.stdout.write(toml_of(plan.settings))
-    sys.stderr.write(f"{plan.text}\nnothing was written: --dry-run\n")

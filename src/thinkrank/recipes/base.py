@@ -187,6 +187,19 @@ class Recipe(Protocol):
     def finishing(self, settings: Any, split: Any) -> Mapping[str, Expected]:
         """Estimate what `completed` takes here, by the titles that its progress has; nothing if it does nothing."""
 
+    def ending(
+        self, settings: Any, split: Any, model: Any, judging: EvaluationOptions | None, seconds: float
+    ) -> Mapping[str, Expected]:
+        """Rehearse `completed` and, if options are given, the judging, and tell what they take by their titles.
+
+        Args:
+            settings: of the run.
+            split: the data.
+            model: untrained; it is left as it is.
+            judging: how the run will be judged; None if it will not.
+            seconds: that each rehearsal may take, about.
+        """
+
     def load(self, folder: Path, *, device: str) -> Any:
         """Load a saved model."""
 

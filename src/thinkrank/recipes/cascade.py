@@ -24,10 +24,12 @@ from thinkrank.pretrained import kind_of, load
 from thinkrank.recipes import own, reporting, retrieval
 from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun, Phase
 from thinkrank.recipes.cascade_story import with_story
-from thinkrank.recipes.later_stages import Building, LaterStages
+from thinkrank.recipes.later_stages import BUILDING, Building, LaterStages
 from thinkrank.recipes.layers import PRESET, Layers
 from thinkrank.recipes.own import StageClass
+from thinkrank.recipes.plan import straight
 from thinkrank.recipes.presets import Preset
+from thinkrank.recipes.reader import reader_of
 from thinkrank.recipes.retrieval import RetrieveSettings
 from thinkrank.report import Report
 from thinkrank.stages.protocols import Configured, Retriever
@@ -87,19 +89,41 @@ class CascadeRecipe(retrieval.RetrievalRecipe):
         """Estimate the fitting of the crowd's parts."""
         return {} if settings.retriever is not None else super().finishing(settings, split)
 
+    def rehearsed(
+        self, settings: RetrieveSettings, split: Split, retriever: Any, seconds: float
+    ) -> tuple[Any, Mapping[str, Expected]]:
+        """Build what stands behind a retriever on few samples, then on twice as many."""
+        assert isinstance(settings, CascadeSettings)  # noqa: S101 - the recipe's own
+        stages, device = self._stages(settings, split), str(reader_of(retriever).backbone.device)
+        if not len(split.valid):
+            return Cascade(retriever, config=settings.cascade), {}
+        built: list[Cascade] = []
+
+        def build(samples: int) -> None:
+            few = stages.model_copy(update={"samples": samples})
+            built[:] = [Building(few, settings.cascade, split, retriever, device=device).built()]
+
+        took = straight(build, min(stages.samples, len(split.valid)), seconds)
+        return built[0], {BUILDING: Expected(3, took / 3)}
+
+    def _stages(self, settings: CascadeSettings, split: Split) -> LaterStages:
+        """Return the later stages that the catalogue allows."""
+        stages, num_items = settings.stages, len(split.dataset.catalogue)
+        if num_items > _MOST_COUNTED_ITEMS and stages.rank == "evidence" and stages.ranker is None:
+            logger.warning("%s items: evidence would hold a number for each pair, so there is no ranker", num_items)
+            return stages.model_copy(update={"rank": "none"})
+        return stages
+
     def completed(self, settings: RetrieveSettings, split: Split, model: Any, progress: Progress) -> Any:
         """Make the retriever whole, and build what stands behind it."""
         assert isinstance(settings, CascadeSettings)  # noqa: S101 - the recipe's own
-        stages, num_items = settings.stages, len(split.dataset.catalogue)
         device = str(getattr(getattr(model, "backbone", None), "device", "auto"))
         if settings.retriever is None:
             retriever: Any = super().completed(settings, split, model, progress)
         else:
             own.learn(settings.retriever, model, split, UnsavedRun())
             retriever = model
-        if num_items > _MOST_COUNTED_ITEMS and stages.rank == "evidence" and stages.ranker is None:
-            logger.warning("%s items: evidence would hold a number for each pair, so there is no ranker", num_items)
-            stages = stages.model_copy(update={"rank": "none"})
+        stages = self._stages(settings, split)
         if not len(split.valid):
             logger.warning(
                 "%s: the validation part is empty, so nothing stands behind the retriever", split.dataset.name

@@ -9,8 +9,9 @@ import logging
 import resource
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,9 +23,11 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.recipes.base import Phase
 from thinkrank.training.options import TrainerOptions
 from thinkrank.training.progress import INSIDE, Expected, duration, no_progress
-from thinkrank.training.rehearsal import Measured, Rehearsal
+from thinkrank.training.rehearsal import Measured, Rehearsal, seconds_of
 
 UNKNOWN = "unknown yet"
+_FEWEST = 32
+"""Samples of the smallest work by which a larger one is foreseen."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Plan:
         finishing: what follows the trainings, by the titles that its progress has.
         saved: bytes of the model; 0 where nobody looked.
         ranks: processes that share each step evenly.
+        beginning: what precedes the trainings.
     """
 
     counts: str
@@ -44,6 +48,7 @@ class Plan:
     finishing: Mapping[str, Expected] = field(default_factory=dict)
     saved: int = 0
     ranks: int = 1
+    beginning: Mapping[str, Expected] = field(default_factory=dict)
 
     def pieces(self, phases: Sequence[Phase]) -> dict[str, Expected]:
         """Return the pieces of work that the run is, by the titles that its progress has.
@@ -56,11 +61,12 @@ class Plan:
             measured = self.measured.get(phase.title, likely)
             if measured is not None:
                 found |= measured.expected(work_title(phase), _training(phase))
-        return found | dict(self.finishing)
+        return {**self.beginning, **found, **self.finishing}
 
     def told(self, phases: Sequence[Phase]) -> str:
         """Write the plan in one line."""
         parts, pieces = [self.counts], self.pieces(phases)
+        parts += [f"{title} ≈ {duration(piece.seconds())}" for title, piece in self.beginning.items()]
         for phase in phases if self.measured or self.finishing else ():
             title, options = work_title(phase), _training(phase)
             is_known = phase.title in self.measured
@@ -136,6 +142,27 @@ def rehearsed(phases: Sequence[Phase], model: Any, seconds: float = 0.0, world: 
         if run.measured is not None:
             found[phase.title] = run.measured
     return found
+
+
+def straight(work: Callable[[int], object], whole: int, seconds: float) -> float:
+    """Do a work in doubling sizes, and return the seconds of the whole by a line through what they took.
+
+    Args:
+        work: does it for so many samples; what it makes only once is not counted.
+        whole: samples.
+        seconds: after which no larger size is begun; two are done at least.
+    """
+    sizes, took = [min(_FEWEST, whole)], []
+    with quiet():
+        work(sizes[0])
+        took.append(seconds_of(partial(work, sizes[0])))
+        while sizes[-1] < whole and (len(took) < 2 or sum(took) < seconds):
+            sizes.append(min(2 * sizes[-1], whole))
+            took.append(seconds_of(partial(work, sizes[-1])))
+    if sizes[-1] == whole:
+        return took[-1]
+    slope, _ = np.polyfit(sizes, took, 1)
+    return took[-1] + max(0.0, float(slope)) * (whole - sizes[-1])
 
 
 def lean(settings: Any, phases: Sequence[Phase], measured: Mapping[str, Measured]) -> Any:

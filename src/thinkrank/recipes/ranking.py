@@ -145,6 +145,12 @@ class RankingRecipe:
         """Return nothing: the trained model answers as it is."""
         return {}
 
+    def ending(
+        self, settings: Any, split: Any, model: Any, judging: EvaluationOptions | None, seconds: float
+    ) -> Mapping[str, Expected]:
+        """Return nothing: the trained model answers as it is, and its judging is not foreseen."""
+        return {}
+
     def create(self, settings: RankSettings, split: Split, *, device: str, progress: Progress = no_progress) -> R2Rank:
         """Build an untrained R2Rank."""
         return R2Rank.create(

@@ -116,6 +116,12 @@ class RerankingRecipe:
         """Return nothing: the trained model answers as it is."""
         return {}
 
+    def ending(
+        self, settings: Any, split: Any, model: Any, judging: EvaluationOptions | None, seconds: float
+    ) -> Mapping[str, Expected]:
+        """Return nothing: the trained model answers as it is, and its judging is not foreseen."""
+        return {}
+
     def create(
         self, settings: RerankSettings, split: ImpressionSplit, *, device: str, progress: Progress = no_progress
     ) -> EGLR:

@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from thinkrank.data import Catalogue, Samples, Split
@@ -38,6 +40,7 @@ from thinkrank.recipes.data import NOUNS, DataSettings, origin
 from thinkrank.recipes.gate import before_recpo
 from thinkrank.recipes.layers import PRESET, Layers, TrainingSettings, merge
 from thinkrank.recipes.own import StageClass, with_places
+from thinkrank.recipes.plan import quiet, straight
 from thinkrank.recipes.presets import Preset, preset_tables
 from thinkrank.recipes.reader import READER, reader_of
 from thinkrank.recipes.remembered import remembering
@@ -66,6 +69,7 @@ SettingsT = TypeVar("SettingsT", bound="RetrieveSettings")
 
 FUSED = "R²ec and the crowd"
 JOINING = "joining with the crowd"
+JUDGING = "judging"
 TRAINED = "R²ec, no thought"
 THINKING = "R²ec, thought first"
 UNTRAINED = "R²ec, untrained"
@@ -196,6 +200,36 @@ class RetrievalRecipe:
             reading = seconds_of(lambda: text_vectors(few, MINILM, TextOptions().fields))
             seconds += reading * len(split.dataset.catalogue) / len(few)
         return {JOINING: Expected(1, seconds)}
+
+    def ending(
+        self, settings: Any, split: Split, model: Any, judging: EvaluationOptions | None, seconds: float
+    ) -> Mapping[str, Expected]:
+        """Rehearse what follows the training with the model as it is, joined with parts that nobody tuned."""
+        if settings.retriever is not None:
+            return {}
+        counting = [name for name in settings.crowd if name != TEXT and not SYSTEMS[name].is_network]
+        with quiet():
+            kinds: dict[str, Any] = {name: SYSTEMS[name].kind for name in counting}
+            parts = {name: kind().fit(split) for name, kind in kinds.items()}
+            answering: Any = Fused({**parts, READER: model}).fit(split) if parts and len(split.valid) else model
+            answering, building = self.rehearsed(settings, split, answering, seconds)
+            pieces = {**self.finishing(settings, split), **building}
+            if judging is not None:
+                questions = self.questions(settings, split, judging)
+                systems = self.systems(settings, split, answering, judging, no_progress)
+                others = cycle(range(len(questions)))  # systems remember what they were asked
+
+                def judge(count: int) -> None:
+                    self.judge(systems, questions.take(np.array([*islice(others, count)])), judging, no_progress)
+
+                pieces[JUDGING] = Expected(1, straight(judge, len(questions), seconds))
+        return pieces
+
+    def rehearsed(
+        self, settings: RetrieveSettings, split: Split, retriever: Any, seconds: float
+    ) -> tuple[Any, Mapping[str, Expected]]:
+        """Return what answers, made of a retriever as it is, and what making it from the finished one takes."""
+        return retriever, {}
 
     def load(self, folder: Path, *, device: str) -> R2ec | Fused:
         """Load an R²ec, fused or alone."""

@@ -4,28 +4,39 @@ run, model = train(retrieval.RECIPE, settings, "runs/mine", progress=console_pro
 """
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from thinkrank.distributed.world import SINGLE, World
 from thinkrank.pretrained import CONFIG_FILE
 from thinkrank.recipes import own
-from thinkrank.recipes.base import MODEL, Phase, Recipe, is_trained, load_model, notices_of, phases_of
+from thinkrank.recipes.base import (
+    MODEL,
+    EvaluationOptions,
+    Phase,
+    Recipe,
+    is_trained,
+    load_model,
+    notices_of,
+    phases_of,
+)
 from thinkrank.recipes.baselines import crowd_bytes
 from thinkrank.recipes.layers import resumed, run_config
 from thinkrank.recipes.plan import Plan, counts_of, lean, rehearsed, saved_bytes, work_title
 from thinkrank.training import Progress, Run, no_progress
 from thinkrank.training.lock import locked
-from thinkrank.training.progress import estimated, retitled
+from thinkrank.training.progress import Expected, estimated, retitled
 from thinkrank.training.rehearsal import Measured
 from thinkrank.training.run import FollowingRun, is_begun, read_manifest
 
 logger = logging.getLogger(__name__)
 
 LOADING, MEASURING = "loading the model", "measuring what steps take here"
+MEASURING_END = "measuring what follows"
 
 
 def train(
@@ -72,12 +83,14 @@ class Planned:
     Attributes:
         settings: complete.
         text: the plan in one line.
+        seconds: of each piece of the run, by its title; empty if nothing was measured.
         figures: hours, tokens, bytes on the device and on disk, for each of the ranks; empty if nothing was measured.
     """
 
     settings: Any
     text: str
     figures: Mapping[str, float]
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def planned(
@@ -87,6 +100,7 @@ def planned(
     *,
     device: str = "auto",
     ranks: int = 1,
+    judging: EvaluationOptions | None = None,
     seconds: float = 20.0,
     progress: Progress = no_progress,
 ) -> Planned:
@@ -100,7 +114,8 @@ def planned(
         split: the data of the settings.
         device: auto, cpu, cuda, cuda:1 or mps.
         ranks: processes that would share every step, each as fast as this one.
-        seconds: that steps of each training may take; one step at least is made.
+        judging: how the run will be judged; None for a run that only trains.
+        seconds: that steps of each training may take, one at least; each rehearsal of what follows has half of it.
         progress: how to show the work.
     """
     work = _Work(recipe, settings, None, split, device, SINGLE, progress)
@@ -110,15 +125,20 @@ def planned(
     if shape := absent_shape(getattr(getattr(work.settings, "model", None), "backbone", "")):
         text, figures = foreseen(work.settings, work.split, shape, device, ranks)
         return Planned(work.settings, f"{counts_of(work.settings, work.split)} · {text}", figures)
+    began = time.perf_counter()
     model = work.begun()
+    loading = {LOADING: Expected(1, time.perf_counter() - began)}
     plan = work.measured(model, seconds)
     if not plan.measured:
         return Planned(work.settings, plan.told(work.phases), {})
     crowd = getattr(work.settings, "crowd", ())
     saved = saved_bytes(model) + (crowd_bytes(crowd, len(split.dataset.catalogue)) if crowd else 0)
     shared = {title: measured.shared(ranks) for title, measured in plan.measured.items()}
-    plan = replace(plan, measured=shared, saved=saved, ranks=ranks)
-    return Planned(work.settings, plan.told(work.phases), plan.figures(work.phases))
+    with progress(MEASURING_END, 0):
+        ending = recipe.ending(work.settings, work.split, model, judging, seconds / 2)
+    plan = replace(plan, measured=shared, finishing=ending, saved=saved, ranks=ranks, beginning=loading)
+    took = {title: piece.seconds() for title, piece in plan.pieces(work.phases).items()}
+    return Planned(work.settings, plan.told(work.phases), plan.figures(work.phases), took)
 
 
 @dataclass
