@@ -3,8 +3,8 @@
     python benchmarks/serve.py --json benchmarks/results/serve.json
     python benchmarks/serve.py --soak 30 --json benchmarks/results/serve.json
 
-About 8 minutes on two free cores (estimated from single requests), and those of `--soak`; OMP_NUM_THREADS, if set, bounds
-server and reading alike. With `--quick` overhead outweighs reading, so its ratios say nothing of a real model.
+About 8 minutes on two free cores (estimated from single requests), and those of `--soak`; OMP_NUM_THREADS, if set,
+bounds server and reading alike. With `--quick` overhead outweighs reading, so its ratios say nothing of a real model.
 
 An untrained R²ec that reads prompts (SmolLM2-135M in fp32; a tiny model with `--quick`) and 500 made titles are served
 by `thinkrank serve` in a process of its own. Thoughts have 32 tokens at most and are drawn with a seed of their own for
