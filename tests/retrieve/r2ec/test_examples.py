@@ -61,7 +61,8 @@ def test_what_is_predicted_of_a_day_is_read_after_the_end_of_the_last_day_before
         for piece in stretches:
             batch = build_batch(prompts, days, [piece], options, RuleWriter(dataset.catalogue))
             past = days[piece.history]
-            for readout, seen in zip(batch.readouts, batch.seen_PI, strict=True):
+            seen_PI = batch.seen.among(None, len(dataset.catalogue))
+            for readout, seen in zip(batch.readouts, seen_PI, strict=True):
                 end = int(past.reads[readout.target]) + 1  # all earlier events, none of the day itself
                 assert piece.start < end <= readout.target
                 user = prompts.user(past[piece.start : end], window=end - piece.start)
@@ -133,7 +134,8 @@ def test_lines_predict_the_line_after_them_and_closings_what_comes_behind_theirs
     items = history.items.tolist()
     options = ContrastiveOptions(thought_share=0.5, thought_readings=10**6)
     batch = build_batch(prompts, [history], [Stretch(0, start, 7)], options, RuleWriter(dataset.catalogue))
-    for readout, target, seen in zip(batch.readouts, batch.targets_P.tolist(), batch.seen_PI, strict=True):
+    seen_PI = batch.seen.among(None, len(dataset.catalogue))
+    for readout, target, seen in zip(batch.readouts, batch.targets_P.tolist(), seen_PI, strict=True):
         assert target == items[readout.target]
         assert set(seen.nonzero()[:, 0].tolist()) == set(items[: readout.target])
         user = prompts.user(history[start : readout.target], window=readout.target - start)

@@ -27,6 +27,7 @@ from thinkrank.retrieve.r2ec.examples import Batch, Stretch, build_batch, endles
 from thinkrank.retrieve.r2ec.latent import step_losses
 from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.retrieve.r2ec.options import ContrastiveOptions
+from thinkrank.retrieve.r2ec.seen import Seen
 from thinkrank.retrieve.r2ec.trainer import RetrieverTrainer
 from thinkrank.retrieve.r2ec.weights import prepare_head
 from thinkrank.retrieve.r2ec.writing import writes_apart, writing
@@ -210,23 +211,23 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         users_LSD = None
         if model.latents is not None:
             users_LSD = model.head.step_vectors(self.steps_behind(batch, packing, states_TD))
-        targets_P, seen_PI = batch.targets_P.to(device), batch.seen_PI.to(device)
-        if self.split.dataset.repeats:
-            seen_PI = torch.zeros_like(seen_PI)
+        targets_P = batch.targets_P.to(device)
+        seen = Seen.nothing(len(targets_P)) if self.split.dataset.repeats else batch.seen
         whole, mine = self.world.joined(targets_P)  # what targets compete with, be it another process's
         if self.options.negatives == "in_batch":
             items_N, columns_P = whole.unique(return_inverse=True)  # one column per item masks duplicate targets
             items_ND = model.head.item_vectors(self.encode(items_N), items_N)
             competing = items_ND, items_N
-            targets_P, seen_PI = columns_P[mine], seen_PI[:, items_N]
+            targets_P = columns_P[mine]
         else:
             competing = model.head.item_vectors(self._table(whole)), None
-        losses_P = -item_logprobs(model.head.scores(users_PD, *competing), targets_P, seen_PI)
+        seen_PN = seen.among(competing[1], len(model.catalogue), device)
+        losses_P = -item_logprobs(model.head.scores(users_PD, *competing), targets_P, seen_PN)
         if users_LSD is None:
             return losses_P
         options = model.config.latent
         scores_LSN = model.head.scores(users_LSD.flatten(0, 1), *competing).unflatten(0, users_LSD.shape[:2])
-        losses_L = step_losses(scores_LSN, targets_P[is_line_P], seen_PI[is_line_P], options)
+        losses_L = step_losses(scores_LSN, targets_P[is_line_P], seen_PN[is_line_P], options)
         return losses_P.masked_scatter(is_line_P, losses_L + options.repulsion * likeness(users_LSD))
 
     def _table(self, targets_P: Int[Tensor, "P"]) -> Float[Tensor, "I D"]:

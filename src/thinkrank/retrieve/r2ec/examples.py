@@ -1,6 +1,6 @@
 """From histories to training sequences: which tokens are read out, what each must predict, what must not compete.
 
-Shape legend: P readouts of a batch, I items of the catalogue, B sequences, T tokens.
+Shape legend: P readouts of a batch, B sequences, T tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ from thinkrank.data.history import History
 from thinkrank.language import PrefixTree
 from thinkrank.prompts.retrieval import Prompts
 from thinkrank.retrieve.r2ec.options import ContrastiveOptions
+from thinkrank.retrieve.r2ec.seen import Seen
 from thinkrank.teachers.history_rules import RuleWriter
 
 
@@ -55,7 +56,7 @@ class Batch:
         forest: the sequences; closings of one stretch share the lines before them.
         readouts: what predicts, stretch by stretch.
         targets_P: the catalogue row each must predict.
-        seen_PI: True at what its user had taken before, which does not compete.
+        seen: what the user of each readout had taken before, which does not compete.
         asked: where the writer is not the reader, or reads another prompt: the sequences in which thoughts are written,
             and where the tokens of each and of its closing stand; empty where the readouts' own are.
     """
@@ -63,7 +64,7 @@ class Batch:
     forest: PrefixTree
     readouts: tuple[Readout, ...]
     targets_P: Int[Tensor, "P"]
-    seen_PI: Bool[Tensor, "P I"]
+    seen: Seen
     asked: tuple[tuple[tuple[int, ...], range], ...] = ()
 
     @property
@@ -171,10 +172,8 @@ def build_batch(
         items, reads = histories[stretch.history].items, histories[stretch.history].reads
         targets += [int(items[readout.target]) for readout in found]
         seen += [items[: reads[readout.target] + 1] for readout in found]
-    seen_PI = torch.zeros(len(targets), len(prompts.catalogue), dtype=torch.bool)
-    for mask_I, taken in zip(seen_PI, seen, strict=True):
-        mask_I[torch.tensor(taken, dtype=torch.long)] = True
-    return Batch(PrefixTree(tuple(ids), tuple(parents)), tuple(readouts), torch.tensor(targets), seen_PI, tuple(asked))
+    forest = PrefixTree(tuple(ids), tuple(parents))
+    return Batch(forest, tuple(readouts), torch.tensor(targets), Seen.of(seen), tuple(asked))
 
 
 def _render(

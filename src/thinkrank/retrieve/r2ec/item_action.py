@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from thinkrank.policy import item_logprobs, locate_targets
 from thinkrank.retrieve.r2ec.head import RetrievalHead
 from thinkrank.retrieve.r2ec.rollouts import Group
+from thinkrank.retrieve.r2ec.seen import Seen
 
 
 class CompetingItems:
@@ -62,12 +63,12 @@ def target_logprobs(
     sizes_B = torch.tensor([len(group.written) for group in groups], device=device)
     targets_R = target_rows(groups, device).repeat_interleave(sizes_B)
     seen = [group.sample.history.items if filter_seen else np.empty(0, dtype=np.int32) for group in groups]
-    seen_RI = _mask(seen, num_items, device).repeat_interleave(sizes_B, dim=0)
+    seen_RN = Seen.of(seen).among(items_N, num_items, device).repeat_interleave(sizes_B, dim=0)
     scores_RN = head.scores(head.user_vectors(states_RD), candidates.vectors_ND, items_N)
     if items_N is None:
-        return item_logprobs(scores_RN, targets_R, seen_RI)
+        return item_logprobs(scores_RN, targets_R, seen_RN)
     columns_R, repeated_RN = locate_targets(targets_R, items_N)
-    return item_logprobs(scores_RN, columns_R, repeated_RN | seen_RI[:, items_N])
+    return item_logprobs(scores_RN, columns_R, repeated_RN | seen_RN)
 
 
 def line_loss(
@@ -98,12 +99,4 @@ def line_loss(
     is_line_P = torch.ones(len(targets), dtype=torch.bool, device=device)
     scores_PI = head.scores(head.user_vectors(states_PD, is_line_P), catalogue.vectors_ND)
     targets_P = torch.tensor(targets, dtype=torch.long, device=device)
-    return -item_logprobs(scores_PI, targets_P, _mask(seen, scores_PI.shape[1], device)).sum()
-
-
-def _mask(seen: Sequence[np.ndarray], num_items: int, device: torch.device) -> Bool[Tensor, "B I"]:
-    """Return True at these items of each row."""
-    mask_BI = torch.zeros(len(seen), num_items, dtype=torch.bool)
-    for row, items in zip(mask_BI, seen, strict=True):
-        row[torch.from_numpy(items.astype(np.int64))] = True
-    return mask_BI.to(device)
+    return -item_logprobs(scores_PI, targets_P, Seen.of(seen).among(None, scores_PI.shape[1], device)).sum()
