@@ -49,7 +49,7 @@ parity-recommenders: $(RECOMMENDERS)/.ready ## check baselines against those of 
 docs: $(VENV)/.ready ## build the site into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "the site is in site/index.html"
 
-lock: ## write requirements/*.txt from pyproject.toml; ARGS=--upgrade takes newer versions
+lock: ## write requirements/*.txt from pyproject.toml, those of the extras vllm and sglang too; ARGS=--upgrade takes newer versions
 	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" scripts/lock $(ARGS)
 
 release: $(VENV)/.ready ## check, build and try what would be published; uploads nothing; ARGS=--dry-run on an unfinished tree

@@ -1,8 +1,10 @@
 """What benchmarks/cuda.sh does: versions, tests, figures and plans of a machine with a card, in one JSON."""
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,24 +39,30 @@ def versions() -> dict[str, Any]:
 
 
 def run(command: list[str], seconds: float, **environment: str) -> dict[str, Any]:
-    """Run one part, stop it when its time is over, and tell how it ended."""
+    """Run one part, stop it with all that it started when its time is over, and tell how it ended."""
     began = time.perf_counter()
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    try:
-        done = subprocess.run(
+    with tempfile.TemporaryFile("w+") as told:  # a pipe would be waited for until the last process that holds it ends
+        process = subprocess.Popen(
             [sys.executable, *command],
             env={**os.environ, **offline, **environment},
             cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-        ended = {"code": done.returncode} | (
-            {"tail": done.stdout[-1500:] + done.stderr[-1500:]} if done.returncode else {}
-        )
-    except subprocess.TimeoutExpired:
-        ended = {"code": None, "tail": f"stopped after {seconds:.0f} s"}
+        code: int | None
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        told.seek(0)
+        tail = [told.read()[-3000:], *([] if code is not None else [f"stopped after {seconds:.0f} s"])]
+    ended = {"code": code} | ({"tail": "\n".join(tail)} if code != 0 else {})
     return {**ended, "seconds": round(time.perf_counter() - began, 1)}
 
 

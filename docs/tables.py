@@ -98,7 +98,7 @@ def filled(text: str) -> str:
 
 def needs(slopes: dict[str, float]) -> str:
     """Compute what users and items need, one processor core doing everything: the cost model of docs/scale.md."""
-    header = ["users", "items", "vectors, fp16", "search", "read 15 events", "and write 32 tokens", "answers"]
+    header = ["users", "items", "vectors, fp32", "search", "read 15 events", "and write 32 tokens", "answers"]
     lines = [header, ["---:"] * len(header)]
     for users in (10**6, 10**8):
         for items in (10**6, 10**7):
@@ -106,7 +106,7 @@ def needs(slopes: dict[str, float]) -> str:
             read = users * (20 + 15 * 10) * slopes["token_read"]
             written = read + users * 32 * slopes["token_written"]
             cells = [f"{search / 3600:,.0f}", f"{read / 3600:,.0f}", f"{written / 3600:,.0f}"]
-            vectors, answers = items * 576 * 2 / 2**30, users * slopes["answer_bytes"] / 2**30
+            vectors, answers = items * slopes["item_bytes"] / 2**30, users * slopes["answer_bytes"] / 2**30
             lines.append(
                 [f"{users / 1e6:.0f} M", f"{items / 1e6:.0f} M", f"{vectors:.1f} GiB"]
                 + [f"{cell} core hours" for cell in cells]

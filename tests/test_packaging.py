@@ -7,6 +7,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+from packaging.requirements import Requirement
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -46,6 +49,15 @@ def test_the_environment_of_tests_holds_what_extras_bring():
         assert extra in EXTRAS["dev"][0]
     for module in ("fastapi", "httpx", "optuna", "tensorboard", "mkdocs", "nbclient"):
         assert importlib.util.find_spec(module), module
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_the_lock_of_an_engine_holds_what_its_extra_admits(engine):
+    lock = (ROOT / "requirements" / f"{engine}.txt").read_text(encoding="utf-8")
+    locked = dict(re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE))
+    for line in (*EXTRAS[engine], *PROJECT["dependencies"]):
+        wanted = Requirement(line)
+        assert wanted.specifier.contains(locked[wanted.name.lower()], prereleases=True), line
 
 
 def test_the_dockerfile_copies_and_installs_what_is_there():

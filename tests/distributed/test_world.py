@@ -1,10 +1,13 @@
 """One process is a world too."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thinkrank.distributed.joining import joined
 from thinkrank.distributed.world import SINGLE, World
+from thinkrank.errors import ThinkrankError
 
 
 @given(n=st.integers(0, 50), size=st.integers(1, 8))
@@ -22,3 +25,10 @@ def test_one_process_keeps_what_it_has():
     assert SINGLE.gather(tensor) is tensor
     assert SINGLE.is_first
     assert not World(1, 2).is_first
+
+
+@pytest.mark.parametrize("size", ["two", "-1", "1.5"])
+def test_a_size_that_is_no_number_is_refused_with_the_way_out(size, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(ThinkrankError, match=f"WORLD_SIZE is {size!r}, not a number.*unset WORLD_SIZE"), joined("cpu"):
+        pass

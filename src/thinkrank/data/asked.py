@@ -151,6 +151,11 @@ def _rows_by_user(path: Path, rows: slice) -> Table:
             f"{path}: the column {ITEMS!r} is {schema[ITEMS]}: give a list of item ids in each row, or call the column "
             "item and give each its own row"
         )
+    others = [name for name in columns if isinstance(schema[name], pl.List | pl.Array) and name != ITEMS]
+    if others and ITEMS not in schema:
+        raise ThinkrankError(
+            f"{path}: nothing reads the lists of {others[0]!r}: call the column {ITEMS}, or leave it out"
+        )
     listed = [pl.col(ITEMS).cast(pl.List(pl.String))] if ITEMS in schema else []
     user = pl.col("user").cast(pl.String).str.strip_chars().replace("", None)
     part = pl.scan_parquet(path).slice(start, None if rows.stop is None else rows.stop - start)

@@ -16,8 +16,12 @@ ANSWER_WITHIN = timedelta(minutes=30)
 
 
 def is_one_of_several() -> bool:
-    """Tell whether this process was started as one of several."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+    """Tell whether this process was started as one of several.
+
+    Raises:
+        ThinkrankError: if the environment's WORLD_SIZE is no number.
+    """
+    return _told("WORLD_SIZE", 1) > 1
 
 
 @contextmanager
@@ -34,7 +38,7 @@ def joined(device: str = "auto", *, answer_within: timedelta = ANSWER_WITHIN) ->
     if not is_one_of_several():
         yield SINGLE
         return
-    name = own_device(device, int(os.environ.get("LOCAL_RANK") or 0))
+    name = own_device(device, _told("LOCAL_RANK", 0))
     backend = "cpu:gloo,cuda:nccl" if name.startswith("cuda") else "gloo"
     try:
         store, rank, size = next(dist.rendezvous("env://", timeout=answer_within))
@@ -52,6 +56,17 @@ def joined(device: str = "auto", *, answer_within: timedelta = ANSWER_WITHIN) ->
         world.barrier()  # nobody leaves while others still read its notes
     finally:
         dist.destroy_process_group()
+
+
+def _told(name: str, otherwise: int) -> int:
+    """Return a number of the environment, which `torchrun` sets."""
+    text = os.environ.get(name) or str(otherwise)
+    if not text.isdecimal():
+        raise ThinkrankError(
+            f"the environment's {name} is {text!r}, not a number: start processes by torchrun --nproc-per-node 2 -m "
+            f"thinkrank …, or remove it with unset {name}"
+        )
+    return int(text)
 
 
 def own_device(device: str, local_rank: int) -> str:

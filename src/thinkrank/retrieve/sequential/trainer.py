@@ -89,7 +89,7 @@ class SequentialTrainer(Trainer[TrainerOptions]):
             warmup_steps=0,
             schedule="constant",
             weight_decay=config.weight_decay,
-            grad_clip=math.inf,
+            grad_clip=math.inf,  # of all weights, so rows that `row_updates` steps on their own lose no clipping
             validate_every=1,
             patience=config.patience,
             checkpoint_every=1,
