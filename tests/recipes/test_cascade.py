@@ -18,6 +18,7 @@ from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.running import train
 from thinkrank.rerank import EGLR, Pointwise
 from thinkrank.retrieve import Fused
+from thinkrank.testing import refused
 
 SMALL = {
     "model": {"backbone": "tiny", "dtype": "float32"},
@@ -185,3 +186,38 @@ def test_a_network_learns_on_the_rankers_lists(data, run):
     assert cascade.config.gains["rerank"].ceiling <= cascade.config.gains["rank"].ceiling
     answer = cascade.recommend(opened.split.test.requests()[:3], 5)
     assert ("rerank" in answer.stages) == bool(cascade.config.blend("rerank").own)
+
+
+def test_a_language_model_learns_to_rank_on_lists_of_others_and_says_why(data, run, monkeypatch):
+    from thinkrank.recipes import later_stages, pair_stage
+
+    opened, learnt = open_run(run, device="cpu"), []
+
+    def watched(steps, samples, items_LN, *more, **options):
+        learnt.append((samples, items_LN))
+        return pair_stage.pair_ranker(steps, samples, items_LN, *more, **options)
+
+    monkeypatch.setattr(later_stages, "pair_ranker", watched)
+    steps = {"backbone": "tiny", "dtype": "float32", "thinks": True, "cold_start": 2, "reinforce": 1}
+    options = LaterStages.model_validate({"samples": 24, "folds": 2, "rank": "r2rank", "r2rank": steps})
+    fused = opened.model.stages["retrieve"]
+    building = Building(options, CascadeConfig(candidates=8), opened.split, fused, device="cpu", noun="film")
+    cascade = building.built()
+    first, second, whole = (samples for samples, _ in learnt)
+    assert not {*first.users.tolist()} & {*second.users.tolist()}
+    assert {*whole.positions.tolist()} == {*first.positions.tolist(), *second.positions.tolist()}
+    assert all((items_LN == samples.targets[:, None]).any(axis=1).all() for samples, items_LN in learnt)
+    ranker = cascade.stages["rank"]
+    assert isinstance(ranker, R2Rank)
+    assert ranker.config.prompt.noun == "film"
+    assert cascade.config.gains["rank"].samples == 24
+    answer = ranker.rank(opened.split.test.requests()[:1], [[1, 2, 3]])
+    assert all(reason.text for reason in answer.reasons[0])
+
+
+def test_lists_without_a_choice_teach_no_language_model(run):
+    opened = open_run(run, device="cpu")
+    options = LaterStages(samples=3, folds=2, rank="r2rank")
+    building = Building(options, CascadeConfig(candidates=1), opened.split, opened.model, device="cpu")
+    with refused("no list holds what was taken: raise stages.samples"):
+        building.built()

@@ -129,7 +129,8 @@ class CascadeRecipe(retrieval.RetrievalRecipe):
                 "%s: the validation part is empty, so nothing stands behind the retriever", split.dataset.name
             )
             return Cascade(retriever, config=settings.cascade)
-        return Building(stages, settings.cascade, split, retriever, device=device).built(progress)
+        noun = settings.model.prompt.noun
+        return Building(stages, settings.cascade, split, retriever, device=device, noun=noun).built(progress)
 
     def load(self, folder: Path, *, device: str) -> Any:
         """Load a cascade; classes of your own are those that the run's settings name."""

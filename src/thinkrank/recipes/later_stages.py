@@ -21,8 +21,10 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.evidence import Crowd
 from thinkrank.options import Options
 from thinkrank.pretrained import KINDS, imported, load
+from thinkrank.rank import R2Rank
 from thinkrank.recipes import own
 from thinkrank.recipes.own import StageClass
+from thinkrank.recipes.pair_stage import PairSteps, pair_ranker
 from thinkrank.recipes.remembered import remembering
 from thinkrank.rerank import (
     EGLR,
@@ -47,7 +49,7 @@ _EPOCHS = 10
 """Passes of a network over the ranker's lists, of which none is left to choose an epoch by."""
 _HELD_OUT = 0.2
 """Share of the lists by which EGLR's trainings validate."""
-EGLR_KIND = "eglr"
+PAIRS, EGLR_KIND = "r2rank", "eglr"
 NETWORKS = ("pointwise", "dlcm", "prm", "setrank", "seq2slate", EGLR_KIND)
 """Kinds of re-rankers that learn here."""
 
@@ -65,13 +67,15 @@ class LaterStages(Options):
 
     rank: str = Field(
         "evidence",
-        description="the ranker: evidence, which is learnt here in seconds; none; or the folder of a trained one",
+        description="the ranker: evidence, which is learnt here in seconds; r2rank, a language model that learns here on "
+        "the retriever's lists and reads every pair; none; or the folder of a trained one",
     )
     rerank: str = Field(
         "none",
         description="the re-ranker: none; pointwise, dlcm, prm, setrank, seq2slate or eglr, a network that learns here "
         "on the ranker's lists; or the folder of a trained one",
     )
+    r2rank: PairSteps = Field(PairSteps(), description="what the ranker r2rank is, and how long it learns")
     eglr: WriterSteps = Field(WriterSteps(), description="how long the re-ranker eglr learns")
     samples: int = Field(3000, ge=1, description="validation samples that later stages and weights learn from, at most")
     folds: int = Field(3, ge=2, description="parts of the validation users; each is asked about by what the others fit")
@@ -92,13 +96,21 @@ class Building:
         split: whose validation part is learnt from.
         retriever: as it will answer.
         device: where stages that compute with torch answer.
+        noun: what the catalogue holds, in the singular.
     """
 
     def __init__(
-        self, options: LaterStages, config: CascadeConfig, split: Split, retriever: Any, *, device: str
+        self,
+        options: LaterStages,
+        config: CascadeConfig,
+        split: Split,
+        retriever: Any,
+        *,
+        device: str,
+        noun: str = "item",
     ) -> None:
         self.options, self.config, self.split, self.retriever = options, config, split, retriever
-        self.device = device
+        self.device, self.noun = device, noun
         self.asked = retriever  # again and again about the same users
         if isinstance(retriever, Fused):
             self.asked = retriever.of(remembering(retriever.parts))
@@ -122,6 +134,8 @@ class Building:
     def _ranker(self) -> Any:
         if self.options.rank == "evidence" and self.options.ranker is None:
             return self._evidence_ranker()
+        if self.options.rank == PAIRS and self.options.ranker is None:
+            return self._pair_ranker()
         ranker = self._later("rank", self.options.rank, self.options.ranker)
         if ranker is not None:
             offered = self._offered("rank")
@@ -200,6 +214,33 @@ class Building:
         self._keep("rank", offered, own_SN)
         return weighed(found_S)
 
+    def _pair_ranker(self) -> R2Rank:
+        """Train R2Rank on the retriever's lists, for each fold on the others', at last on all."""
+        offered = self._offered("rank")
+        own_SN = np.zeros(offered.candidates.items_BN.shape)
+
+        def trained(rows_S: np.ndarray) -> R2Rank:
+            rows = np.flatnonzero(rows_S)
+            if not len(rows):
+                raise ThinkrankError(
+                    "stages.rank=r2rank: no list holds what was taken: raise stages.samples or cascade.candidates"
+                )
+            return pair_ranker(
+                self.options.r2rank,
+                self.samples.take(rows),
+                offered.candidates.items_BN[rows],
+                self.split,
+                noun=self.noun,
+                seed=self.options.seed,
+                device=self.device,
+            )
+
+        for fold, learnt_S, asked_S in offered.folds():
+            self._rankers[fold] = trained(learnt_S)
+            own_SN[asked_S] = self._scores("rank", self._rankers[fold], offered, asked_S)
+        self._keep("rank", offered, own_SN)
+        return trained(offered.found_S)
+
     def _later(self, verb: Literal["rank", "rerank"], chosen: str, own_class: StageClass | None) -> Any:
         """Return a trained stage: one of your own, which learns now, or one that was trained before."""
         if own_class is not None:
@@ -222,9 +263,11 @@ class Building:
     def _offered(self, verb: Literal["rank", "rerank"]) -> Offered:
         return offered_out_of_fold(self.samples, self.folds_S, self._before, verb)
 
-    def _scores(self, verb: str, stage: Any, offered: Offered) -> Float64[np.ndarray, "S N"]:
-        """Ask a trained stage about every list."""
-        requests, candidates = self.samples.requests(), offered.candidates
+    def _scores(
+        self, verb: str, stage: Any, offered: Offered, chosen_S: np.ndarray | None = None
+    ) -> Float64[np.ndarray, "_ N"]:
+        """Ask a trained stage about every list, or about some."""
+        requests, candidates = offered.part(np.ones(len(self.samples), bool) if chosen_S is None else chosen_S)
         width = candidates.items_BN.shape[1]
         more = () if verb == "rank" else (width,)
         answers = [getattr(stage, verb)(part, candidates[rows], *more) for rows, part in requests.batches(_AT_ONCE)]

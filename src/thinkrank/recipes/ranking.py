@@ -316,11 +316,28 @@ def cold_start_lists(
     settings: RankSettings, model: R2Rank, split: Split, traces: Path, *, progress: Progress = no_progress
 ) -> Sequence[TrainingGroup]:
     """Make what the cold start trains on; if the model thinks, with reasonings that a teacher wrote to a file."""
-    options, prompt = settings.cold_start, settings.model.prompt
+    options = settings.cold_start
     if not settings.model.thinks:
         return training_groups(settings, split.train, options)
     drawn = split.train.subset(settings.traces.lists, options.seed)
-    lists = training_groups(settings, drawn, options)[:]
+    return taught(training_groups(settings, drawn, options)[:], settings, model, split, traces, progress=progress)
+
+
+def taught(
+    lists: Sequence[TrainingGroup],
+    settings: RankSettings,
+    model: R2Rank,
+    split: Split,
+    traces: Path,
+    *,
+    progress: Progress = no_progress,
+) -> list[TrainingGroup]:
+    """Give lists the reasonings that a teacher wrote to a file about their pairs; lists without any are left out.
+
+    Raises:
+        ThinkrankError: if no list is left.
+    """
+    prompt = settings.model.prompt
     pairs = [Pair(one.position, one.history, row, label=row == one.rows[0]) for one in lists for row in one.rows]
     catalogue, path = split.dataset.catalogue, settings.traces.path
     teacher = RuleTeacher(split, RuleOptions(noun=prompt.noun)) if path is None else JsonlTeacher(path, catalogue)
