@@ -8,12 +8,14 @@ import pytest
 from thinkrank.cascade import Cascade, CascadeConfig, EvidenceRanker
 from thinkrank.data import World, WorldOptions
 from thinkrank.rank import R2Rank, R2RankConfig
+from thinkrank.recipes import later_stages
 from thinkrank.recipes.base import EvaluationOptions, open_run, recipe_of
 from thinkrank.recipes.cascade import CASCADE, NOT_RERANKED, RECIPE, cascade_settings, stage_table
 from thinkrank.recipes.evaluation import evaluate
 from thinkrank.recipes.later_stages import Building, LaterStages
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.opening import opened
+from thinkrank.recipes.pair_stage import PairSteps, pair_ranker
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.running import train
 from thinkrank.rerank import EGLR, Pointwise
@@ -188,20 +190,18 @@ def test_a_network_learns_on_the_rankers_lists(data, run):
     assert ("rerank" in answer.stages) == bool(cascade.config.blend("rerank").own)
 
 
-def test_a_language_model_learns_to_rank_on_lists_of_others_and_says_why(data, run, monkeypatch):
-    from thinkrank.recipes import later_stages, pair_stage
-
+def test_a_language_model_learns_to_rank_on_lists_of_others(run, monkeypatch):
     opened, learnt = open_run(run, device="cpu"), []
 
     def watched(steps, samples, items_LN, *more, **options):
         learnt.append((samples, items_LN))
-        return pair_stage.pair_ranker(steps, samples, items_LN, *more, **options)
+        return pair_ranker(steps, samples, items_LN, *more, **options)
 
     monkeypatch.setattr(later_stages, "pair_ranker", watched)
-    steps = {"backbone": "tiny", "dtype": "float32", "thinks": True, "cold_start": 2, "reinforce": 1}
-    options = LaterStages.model_validate({"samples": 24, "folds": 2, "rank": "r2rank", "r2rank": steps})
+    steps = {"backbone": "tiny", "dtype": "float32", "cold_start": 2, "reinforce": 1}
+    options = LaterStages.model_validate({"samples": 30, "folds": 2, "rank": "r2rank", "r2rank": steps})
     fused = opened.model.stages["retrieve"]
-    building = Building(options, CascadeConfig(candidates=8), opened.split, fused, device="cpu", noun="film")
+    building = Building(options, CascadeConfig(candidates=12), opened.split, fused, device="cpu", noun="film")
     cascade = building.built()
     first, second, whole = (samples for samples, _ in learnt)
     assert not {*first.users.tolist()} & {*second.users.tolist()}
@@ -210,14 +210,27 @@ def test_a_language_model_learns_to_rank_on_lists_of_others_and_says_why(data, r
     ranker = cascade.stages["rank"]
     assert isinstance(ranker, R2Rank)
     assert ranker.config.prompt.noun == "film"
-    assert cascade.config.gains["rank"].samples == 24
-    answer = ranker.rank(opened.split.test.requests()[:1], [[1, 2, 3]])
-    assert all(reason.text for reason in answer.reasons[0])
+    assert cascade.config.gains["rank"].samples == 30
+
+
+def test_a_language_model_learns_reasons_about_what_was_offered(run):
+    opened = open_run(run, device="cpu")
+    samples = opened.split.valid[:6]
+    items_LN = np.array([[target, (target + 1) % 40, (target + 2) % 40] for target in samples.targets], np.int32)
+    steps = {"backbone": "tiny", "dtype": "float32", "cold_start": 2, "thinks": True, "thought_tokens": 250}
+    ranker = pair_ranker(PairSteps.model_validate(steps), samples, items_LN, opened.split, device="cpu")
+    answer = ranker.rank(samples[:1].requests(), items_LN[:1])
+    assert all(reason.token_ids.size for reason in answer.reasons[0])
+    few = PairSteps.model_validate({**steps, "thought_tokens": 2})
+    with refused("example thoughts.*raise stages.r2rank.thought_tokens"):
+        pair_ranker(few, samples, items_LN, opened.split, device="cpu")
 
 
 def test_lists_without_a_choice_teach_no_language_model(run):
     opened = open_run(run, device="cpu")
     options = LaterStages(samples=3, folds=2, rank="r2rank")
-    building = Building(options, CascadeConfig(candidates=1), opened.split, opened.model, device="cpu")
+    building = Building(
+        options, CascadeConfig(candidates=1), opened.split, opened.model.stages["retrieve"], device="cpu"
+    )
     with refused("no list holds what was taken: raise stages.samples"):
         building.built()

@@ -92,10 +92,10 @@ class CascadeRecipe(retrieval.RetrievalRecipe):
     def rehearsed(
         self, settings: RetrieveSettings, split: Split, retriever: Any, seconds: float
     ) -> tuple[Any, Mapping[str, Expected]]:
-        """Build what stands behind a retriever on few samples, then on twice as many."""
+        """Build what stands behind a retriever on few samples, then on twice as many; networks are not foreseen."""
         assert isinstance(settings, CascadeSettings)  # noqa: S101 - the recipe's own
         stages, device = self._stages(settings, split), str(reader_of(retriever).backbone.device)
-        if not len(split.valid):
+        if not len(split.valid) or stages.trains_networks:  # whose steps do not become fewer with the samples
             return Cascade(retriever, config=settings.cascade), {}
         built: list[Cascade] = []
 

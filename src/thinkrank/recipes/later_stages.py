@@ -67,7 +67,7 @@ class LaterStages(Options):
 
     rank: str = Field(
         "evidence",
-        description="the ranker: evidence, which is learnt here in seconds; r2rank, a language model that learns here on "
+        description="the ranker: evidence, which is learnt here in seconds; r2rank, a language model that learns on "
         "the retriever's lists and reads every pair; none; or the folder of a trained one",
     )
     rerank: str = Field(
@@ -85,6 +85,11 @@ class LaterStages(Options):
     seed: int = Field(0, ge=0, description="seed of the samples and the folds")
     ranker: StageClass | None = Field(None, description="a ranker of your own in the place of rank")
     reranker: StageClass | None = Field(None, description="a re-ranker of your own in the place of rerank")
+
+    @property
+    def trains_networks(self) -> bool:
+        """Tell whether a language model or a network learns here."""
+        return (self.rank == PAIRS and self.ranker is None) or (self.rerank in NETWORKS and self.reranker is None)
 
 
 class Building:

@@ -11,7 +11,8 @@ from jaxtyping import Int32
 from pydantic import Field
 
 from thinkrank.data import CandidateLists, Samples, Split
-from thinkrank.language.options import BackboneName, DTypeName
+from thinkrank.errors import ThinkrankError
+from thinkrank.language.options import BackboneName, DTypeName, GenerationOptions
 from thinkrank.options import Options
 from thinkrank.prompts.options import PairPromptOptions
 from thinkrank.rank import ColdStartOptions, R2Rank, R2RankConfig, ReinforceOptions, train_cold_start, train_reinforce
@@ -29,6 +30,7 @@ class PairSteps(Options):
     )
     dtype: DTypeName = Field("auto", description="number format of r2rank's frozen weights")
     thinks: bool = Field(False, description="whether r2rank writes a thought about each pair, which takes far longer")
+    thought_tokens: int = Field(40, ge=2, description="tokens of a thought of r2rank at most")
     cold_start: int = Field(100, ge=1, description="batches of lists whose pairs r2rank learns to score")
     reinforce: int = Field(0, ge=0, description="batches of lists by whose reward r2rank learns after that")
 
@@ -60,10 +62,19 @@ def pair_ranker(
     settings = RankSettings(
         data=DataSettings(),
         model=R2RankConfig(
-            backbone=steps.backbone, dtype=steps.dtype, thinks=steps.thinks, prompt=PairPromptOptions(noun=noun)
+            backbone=steps.backbone,
+            dtype=steps.dtype,
+            thinks=steps.thinks,
+            thought=GenerationOptions(max_new_tokens=steps.thought_tokens),
+            prompt=PairPromptOptions(noun=noun),
         ),
         cold_start=ColdStartOptions(steps=steps.cold_start, seed=seed, keep="last"),
-        reinforce=ReinforceOptions(steps=steps.reinforce, seed=seed, keep="last"),
+        reinforce=ReinforceOptions(
+            steps=steps.reinforce,
+            seed=seed,
+            keep="last",
+            rollout=GenerationOptions(max_new_tokens=steps.thought_tokens, temperature=1.0),
+        ),
     )
     settings = shown_as_reasoned(settings, split.dataset.catalogue)
     model = RECIPE.create(settings, split, device=device)
@@ -74,8 +85,14 @@ def pair_ranker(
 
     learnt: TrainingGroups | list[TrainingGroup] = groups(settings.cold_start)
     if steps.thinks:
-        with TemporaryDirectory() as folder:
-            learnt = taught(learnt[:], settings, model, split, Path(folder) / "traces.jsonl")
+        try:
+            with TemporaryDirectory() as folder:
+                learnt = taught(learnt[:], settings, model, split, Path(folder) / "traces.jsonl")
+        except ThinkrankError as error:  # which names settings of `thinkrank train rank`
+            raise ThinkrankError(
+                f"stages.r2rank.thinks=true: {str(error).partition(';')[0]}: raise stages.r2rank.thought_tokens or "
+                "stages.samples"
+            ) from error
     train_cold_start(model, learnt, None, settings.cold_start, UnsavedRun())
     if steps.reinforce:
         train_reinforce(model, groups(settings.reinforce), None, settings.reinforce, UnsavedRun())
