@@ -86,8 +86,13 @@ def test_train_ranges_cover_train_samples_and_nothing_else(build_dataset, events
         first = int(dataset.offsets[user])
         assert (start, end) == (first, max(positions) + 1 if positions else first)
         assert positions == list(range(first + 1, end))
-    covered = [history.items.tolist() for history in split.train_histories()]
+    histories = split.train_histories()
+    covered = [history.items.tolist() for history in histories]
     assert covered == [dataset.items_E[s:e].tolist() for s, e in split.train_ranges.tolist() if s < e]
+    assert [history.items.tolist() for history in histories[1:]] == covered[1:]
+    assert all(history.tied is None for history in split.train_histories("before"))
+    counts = Counter(row for rows in covered for row in rows)
+    assert split.train_counts.tolist() == [counts[row] for row in range(len(dataset.catalogue))]
 
 
 @given(events=EVENTS)

@@ -72,6 +72,7 @@ RECPO = {
     "diversity_weight": 0.0, "advantages": "grpo", "advantage_epsilon": 1e-4, "credit": "own", "updates": 1,
     "batch_tokens": 2048, "normalisation": "sequence", "ratio_level": "token", "clip_low": 0.2, "clip_high": 0.2,
     "importance_weights": False, "weight_cap": 2.0, "kl_coefficient": 0.0, "entropy_coefficient": 0.0,
+    "behind": 0,
     "token_weight": 1.0, "token_balance": 0.0, "measure_every": 4, "item_weight": 1.0, "item_floor": 0.0,
     "item_marginal": 0.0, "gate": None, "knowledge_samples": 0,
     "line_weight": 0.0, "candidates": "in_batch",

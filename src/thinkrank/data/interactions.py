@@ -5,7 +5,6 @@ Shape legend: U users, I items, E events, P distinct (user, item) pairs, b items
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
@@ -13,7 +12,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.history import History
-from thinkrank.data.splits import Split
+from thinkrank.data.splits import EventRanges, Split
 
 BLOCK_CELLS = 4_000_000
 """Co-occurrence rows are counted in blocks of about this many numbers or pairs of events: at most about 100 MB at a
@@ -108,11 +107,11 @@ class UserItems:
             first = last
 
 
-def training_histories(data: Dataset | Split) -> list[History]:
+def training_histories(data: Dataset | Split) -> Sequence[History]:
     """Return what there is to learn from: everything in a data set, the training part of a split."""
     if isinstance(data, Split):
         return data.train_histories()
-    return [data.events(start, end) for start, end in pairwise(data.offsets.tolist())]
+    return EventRanges(data, np.stack([data.offsets[:-1], data.offsets[1:]], axis=1), data.ties)
 
 
 def catalogue_of(data: Dataset | Split) -> Catalogue:

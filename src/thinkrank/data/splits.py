@@ -129,6 +129,33 @@ class Samples(Sequence[Sample]):
         return self.take(chosen)
 
 
+class EventRanges(Sequence[History]):
+    """View ranges of a data set's events as histories, each made on demand: a million users are two numbers each.
+
+    Args:
+        dataset: where the events are.
+        ranges_L2: first event and the one behind the last, of one user each.
+        ties: what events may know of each other.
+    """
+
+    def __init__(self, dataset: Dataset, ranges_L2: Int64[np.ndarray, "L 2"], ties: Ties) -> None:
+        self.dataset, self.ranges_L2, self.ties = dataset, ranges_L2, ties
+
+    def __len__(self) -> int:
+        return len(self.ranges_L2)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> History: ...
+    @overload
+    def __getitem__(self, index: slice) -> "EventRanges": ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> "History | EventRanges":
+        if isinstance(index, slice):
+            return EventRanges(self.dataset, self.ranges_L2[index], self.ties)
+        start, end = self.ranges_L2[operator.index(index)].tolist()
+        return self.dataset.events(start, end, self.ties)
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Hold three disjoint parts of a data set's samples.
@@ -161,16 +188,21 @@ class Split:
         np.maximum.at(ends, self.train.users, self.train.positions + 1)
         return np.stack([starts, ends], axis=1)
 
-    def train_histories(self) -> list[History]:
-        """Return what training may see of each user, as views; users without train samples are left out."""
-        ties = self.train.ties
-        return [self.dataset.events(start, end, ties) for start, end in self.train_ranges.tolist() if start < end]
+    def train_histories(self, ties: Ties | None = None) -> "EventRanges":
+        """Return what training may see of each user, as views made on demand; users without train samples are left out.
+
+        Args:
+            ties: what events may know of each other; None for the rule of the train part.
+        """
+        ranges = self.train_ranges
+        return EventRanges(self.dataset, ranges[ranges[:, 0] < ranges[:, 1]], ties or self.train.ties)
 
     @cached_property
     def train_counts(self) -> Int64[np.ndarray, "I"]:
         """Count how often training may see each item chosen."""
-        chosen = [np.empty(0, np.int32), *(history.items for history in self.train_histories())]
-        return np.bincount(np.concatenate(chosen), minlength=len(self.dataset.catalogue))
+        offsets, items_E = self.dataset.offsets, self.dataset.items_E
+        is_seen_E = np.arange(len(items_E)) < np.repeat(self.train_ranges[:, 1], np.diff(offsets))
+        return np.bincount(items_E[is_seen_E], minlength=len(self.dataset.catalogue))
 
     def manifest(self) -> dict[str, Any]:
         """Return what a reader needs to reproduce and judge this split, ready for JSON."""

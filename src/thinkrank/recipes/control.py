@@ -47,7 +47,7 @@ _TAKEN = (
 )  # fmt: skip
 """Settings of RecPO that are a budget's; the others say what is read, watched and saved, or suit the data."""
 
-_ADDED = ("fused_weight", "gain_weight", "gain_limit", "marginal_weight", "targets", "item_marginal")
+_ADDED = ("fused_weight", "gain_weight", "gain_limit", "marginal_weight", "targets", "item_marginal", "behind")
 """Settings that are a budget's too where they are not as they were before there were any."""
 
 

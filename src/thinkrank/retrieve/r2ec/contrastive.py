@@ -11,7 +11,6 @@ width.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +44,7 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
 
     def __init__(self, model: R2ec, split: Split, options: ContrastiveOptions, run: Run) -> None:
         super().__init__(model, split, options, run)
-        self.histories = [
-            replace(history, tied=None) if options.train_in_file_order else history
-            for history in split.train_histories()
-        ]
+        self.histories = split.train_histories("before" if options.train_in_file_order else None)
         self.writer = _writer(model, options)
         self.ways = (False,) if self.writer is None else (False, True)
         self.readings = 0
@@ -93,11 +89,13 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         """Yield the batches that are still to come."""
         ranges = self.split.train_ranges
         row_U = (ranges[:, 0] < ranges[:, 1]).cumsum() - 1  # users without training samples have no history here
-        train = self.split.train
-        places = train.positions - ranges[train.users, 0]
+        train, targets = self.split.train, []
+        if self.options.supervision == "last":
+            places = train.positions - ranges[train.users, 0]
+            targets = list(zip(row_U[train.users].tolist(), places.tolist(), strict=True))
         return endless_batches(
             self.histories,
-            list(zip(row_U[train.users].tolist(), places.tolist(), strict=True)),
+            targets,
             self.options,
             window=self.model.config.prompt.history_window,
             skip=self.counters.step * self.options.accumulate,

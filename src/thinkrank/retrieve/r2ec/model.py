@@ -208,12 +208,13 @@ class R2ec:
         *,
         num_samples: int = 1,
         seeds: Sequence[int] | None = None,
+        writer: str | None = None,
     ) -> list[list[Completion]]:
         """Write `num_samples` thoughts behind each user prompt, by whom `config.thinker` says; see `Engine`."""
         return self.engine.sample(
             PrefixTree.rows(prompt.ids for prompt in prompts).share(),
             options or self.config.thought,
-            writer=self._thinker(),
+            writer=self._thinker() if writer is None else writer,
             num_samples=num_samples,
             stop=self.config.prompt.closing,
             suffix=self.prompts.closing_ids,

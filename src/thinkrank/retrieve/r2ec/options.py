@@ -110,6 +110,13 @@ class RecpoOptions(RetrieverTrainerOptions):
     rollout: GenerationOptions = Field(
         GenerationOptions(max_new_tokens=48, temperature=1.0), description="how thoughts are sampled, but for its seed"
     )
+    behind: int = Field(
+        0,
+        ge=0,
+        le=1,
+        description="updates that the weights which write thoughts are behind those that learn; with 1 the next "
+        "batch's thoughts are written while this one is learnt from, and importance_weights correct for it",
+    )
     redraw: int = Field(0, ge=0, description="times that groups whose rewards tie are replaced by other users' groups")
     filter_seen: bool = Field(True, description="items of the history do not compete, in rewards and in the item loss")
 
@@ -233,6 +240,10 @@ class RecpoOptions(RetrieverTrainerOptions):
             raise ValueError("rollouts need a rollout.temperature above 0: greedy thoughts are all the same")
         if self.length_weight and self.free_tokens >= self.rollout.max_new_tokens:
             raise ValueError("free_tokens must be below rollout.max_new_tokens, where the penalty is whole")
+        if self.behind and not (self.importance_weights and self.token_weight):
+            raise ValueError("behind = 1 needs importance_weights = true, which correct for it, and a token_weight")
+        if self.behind and self.redraw:
+            raise ValueError("behind = 1 writes thoughts before any reward is known: set redraw = 0")
         if self.selection == "top_k" and self.selection_k > self.group_size:
             raise ValueError("selection_k cannot exceed group_size")
         return self

@@ -21,10 +21,11 @@ from torch import Tensor
 from thinkrank.data.sample_stream import SampleStream
 from thinkrank.data.splits import Sample, Split
 from thinkrank.errors import ThinkrankError
-from thinkrank.language import Packing, PrefixTree, packed_states
+from thinkrank.language import Completion, Packing, PrefixTree, packed_states
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.trajectories import reference_logprobs
 from thinkrank.policy import Reward
+from thinkrank.retrieve.r2ec.ahead import Ahead
 from thinkrank.retrieve.r2ec.balance import TermGradients, TokenBalance
 from thinkrank.retrieve.r2ec.compare import Part, advantages, compare
 from thinkrank.retrieve.r2ec.item_action import CompetingItems, target_rows
@@ -44,9 +45,11 @@ from thinkrank.retrieve.r2ec.weights import prepare_head
 from thinkrank.retrieve.r2ec.writing import writes_apart, writing
 from thinkrank.training import Progress, Run, no_progress, train
 from thinkrank.training.rehearsal import Measured
+from thinkrank.training.trainer import under
 from thinkrank.training.watch import Watch
 
 _CENTRING_SAMPLES = 64
+_BEHIND = "behind/"
 _ROUNDING = 1e-3
 """Share of a thought's own advantage from which on what its tokens get is more than the rounding of a group's mean."""
 
@@ -82,6 +85,7 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         self.draws = SampleStream(split.train, options.seed, skip_seen=options.filter_seen)
         self.drawn_before = 0
         self.before = before
+        self.ahead = Ahead(model, options) if options.behind else None
         self.balance = TokenBalance(options.token_balance)
         self.watch = Watch(
             "raise recpo.rollout.temperature or group_size, reward log-probabilities (gain_weight), or give the warm "
@@ -112,13 +116,20 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         prepare_head(model, self.split, torch.cat(states), torch.tensor(is_line, dtype=torch.bool))
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        """Give beside the table's ages the adapter as it was at the start: divergences are measured from it."""
-        return {**super().extra_tensors(), **self.at_start}
+        """Give beside the table's ages the adapter as it was at the start: divergences are measured from it.
+
+        What is written beforehand is written again by a resumed run, so its weights are kept, too.
+        """
+        behind = {} if self.ahead is None else self.ahead.weights
+        return {**super().extra_tensors(), **self.at_start, **{f"{_BEHIND}{name}": one for name, one in behind.items()}}
 
     def restore_extra(self, tensors: dict[str, Tensor]) -> None:
         """Take over what a checkpoint kept."""
         super().restore_extra(tensors)
-        self._set_start({name: tensor for name, tensor in tensors.items() if name != "encoded_at"})
+        if self.ahead is not None:
+            self.ahead.weights = under(_BEHIND, tensors)
+        kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(_BEHIND)}
+        self._set_start({name: tensor for name, tensor in kept.items() if name != "encoded_at"})
 
     def extra_state(self) -> dict[str, Any]:
         """Give the norms by which terms are balanced."""
@@ -133,8 +144,14 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         try:
             return super().rehearse()
         finally:
+            self.finish()
             if self.model.config.thinker == "frozen":
                 self.model.writer = {}
+
+    def finish(self) -> None:
+        """Wait for what is written beforehand, and drop it."""
+        if self.ahead is not None:
+            self.ahead.close()
 
     def _set_start(self, tensors: dict[str, Tensor]) -> None:
         self.at_start = tensors
@@ -184,7 +201,8 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
     def rollouts(self) -> tuple[list[Group], dict[str, float]]:
         """Make the groups of one batch, and say how they are; tied ones are replaced as often as `redraw` allows."""
         users = range(self.options.users)[self.world.share(self.options.users)]
-        groups = everything = self.score(self.next_samples(len(users)))
+        drawn, written = self.written_ahead(len(users)) if self.ahead else (self.next_samples(len(users)), None)
+        groups = everything = self.score(drawn, written)
         for _ in range(self.options.redraw):
             kept = [group for group in groups if not group.is_tied]
             drawn = self.next_samples(len(users) - len(kept))
@@ -194,15 +212,37 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
             groups, everything = [*kept, *fresh], [*everything, *fresh]
         return groups, self._facts(everything, len(users))
 
+    def written_ahead(self, count: int) -> tuple[list[tuple[int, Sample]], list[list[Completion]]]:
+        """Take the batch that was written beforehand, and begin the next one with the weights before this update."""
+        ahead = self.ahead
+        assert ahead is not None  # noqa: S101 - or nothing is written beforehand
+        if ahead.begun is None:
+            ahead.begin(*self.draw(count), weights=ahead.weights or None)
+        begun = ahead.begun
+        assert begun is not None  # noqa: S101 - it was just begun
+        with self.timed("sampling"):
+            written = begun.written.result()
+        self.counters.drawn = begun.stop
+        if self.counters.step + 1 < self.options.steps:
+            ahead.begin(*self.draw(count))
+        else:
+            ahead.begun, ahead.weights = None, {}
+        return begun.drawn, written
+
     def next_samples(self, count: int) -> list[tuple[int, Sample]]:
         """Draw the next training samples, each with its number in the order of draws.
 
         Args:
             count: for this process; each of several may want another number.
         """
+        drawn, self.counters.drawn = self.draw(count)
+        return drawn
+
+    def draw(self, count: int) -> tuple[list[tuple[int, Sample]], int]:
+        """Draw samples without moving on, and return them and the number to go on with; see `next_samples`."""
         whole, mine = self.world.spread(count)
-        drawn, self.counters.drawn = self.draws.take(whole, self.counters.drawn)
-        return drawn[mine]
+        drawn, stop = self.draws.take(whole, self.counters.drawn)
+        return drawn[mine], stop
 
     def _facts(self, groups: list[Group], num_wanted: int) -> dict[str, float]:
         """Describe the groups of all processes for the log."""
@@ -211,13 +251,14 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
         whole = self.world.mean(facts, len(groups), own_entropy=tokens)
         return whole | self.world.sums({name: facts[name] for name in ("redrawn", "sampled_tokens_per_second")})
 
-    def score(self, drawn: list[tuple[int, Sample]]) -> list[Group]:
-        """Write thoughts, encode the targets, and rank the whole catalogue after every thought."""
+    def score(self, drawn: list[tuple[int, Sample]], written: list[list[Completion]] | None = None) -> list[Group]:
+        """Write thoughts if none are given, encode the targets, and rank the whole catalogue after every thought."""
         model, samples = self.model, [sample for _, sample in drawn]
         prompts = [model.prompts.user(sample.history) for sample in samples]
-        asked = [model.asking.user(sample.history) for sample in samples]
-        with self.timed("sampling"):
-            written = write_thoughts(model, asked, [draw for draw, _ in drawn], self.options) if drawn else []
+        if written is None:
+            asked = [model.asking.user(sample.history) for sample in samples]
+            with self.timed("sampling"):
+                written = write_thoughts(model, asked, [draw for draw, _ in drawn], self.options) if drawn else []
         with self.timed("scoring"):
             targets_B = torch.tensor([sample.target for sample in samples], device=model.backbone.device)
             with torch.no_grad():

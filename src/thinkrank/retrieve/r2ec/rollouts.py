@@ -81,7 +81,11 @@ def reward_terms(options: RecpoOptions) -> list[tuple[float, Reward]]:
 
 
 def write_thoughts(
-    model: R2ec, prompts: Sequence[UserPrompt], seeds: Sequence[int], options: RecpoOptions
+    model: R2ec,
+    prompts: Sequence[UserPrompt],
+    seeds: Sequence[int],
+    options: RecpoOptions,
+    writer: str | None = None,
 ) -> list[list[Completion]]:
     """Sample a group of thoughts behind each prompt.
 
@@ -90,10 +94,11 @@ def write_thoughts(
         prompts: what is thought about.
         seeds: one per prompt: its number in the order of draws.
         options: how to write.
+        writer: of the model's engine; None for whom the model says.
     """
     rollout = options.rollout.model_copy(update={"seed": options.seed})
     rendered = [prompt.prompt for prompt in prompts]
-    return model.sample(rendered, rollout, num_samples=options.group_size, seeds=seeds)
+    return model.sample(rendered, rollout, num_samples=options.group_size, seeds=seeds, writer=writer)
 
 
 def next_targets(split: Split, index: int, options: RecpoOptions) -> list[int]:
@@ -241,5 +246,5 @@ def rollout_facts(groups: Sequence[Group], num_wanted: int, sampling_seconds: fl
         "thought_tokens": tokens / len(thoughts),
         "closed_share": sum(thought.finish_reason == "closed" for thought in thoughts) / len(thoughts),
         "own_entropy": sum(sum(thought.entropies) for thought in thoughts) / tokens,
-        "sampled_tokens_per_second": tokens / sampling_seconds,
+        "sampled_tokens_per_second": tokens / max(sampling_seconds, 1e-9),
     }

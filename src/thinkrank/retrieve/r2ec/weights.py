@@ -5,7 +5,6 @@ Shape legend: N states, D width.
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -25,9 +24,10 @@ def prepare_head(model: R2ec, split: Split, states_ND: Float[Tensor, "N D"], is_
         states_ND: some user states.
         is_line_N: which of them stand at the end of a history line.
     """
-    events = np.concatenate([history.items for history in split.train_histories()])
     device = model.backbone.device
-    counts_I = torch.from_numpy(np.bincount(events, minlength=len(model.catalogue))).to(device)
+    counts_I = torch.zeros(len(model.catalogue), dtype=torch.long)
+    counts_I[: len(split.train_counts)] = torch.from_numpy(split.train_counts)
+    counts_I = counts_I.to(device)
     model.head.prepare(counts_I)
     if model.backbone.items is not None:
         model.backbone.items.trained_I1.copy_((counts_I > 0)[:, None])
