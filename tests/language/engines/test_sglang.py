@@ -183,6 +183,17 @@ def test_an_adapter_is_handed_over_once_until_its_weights_change_and_then_given_
     assert names[0] == names[1] != names[2] == names[3]
 
 
+def test_what_is_withdrawn_is_given_up_by_the_server_and_on_disk(served, adapted, tmp_path):
+    engine = served(adapted)
+    for name in ("first", "second"):
+        engine.publish(name, adapter_state(adapted))
+    engine.withdraw("first")
+    assert len(engine.engine.loaded) == len(list((tmp_path / "adapters").iterdir())) == 1
+    with pytest.raises(ThinkrankError, match="unknown writer 'first'"):
+        engine.sample(FOREST, SAMPLED, writer="first")
+    assert len(engine.sample(FOREST, SAMPLED, writer="second")) == len(FOREST.leaves)
+
+
 def test_without_its_adapter_the_base_alone_is_asked(served, adapted):
     sampler = served(adapted)
     sampler.sample(FOREST, GenerationOptions(max_new_tokens=3), writer="base")

@@ -126,6 +126,12 @@ class ServedEngine(ABC):
             self._writers.publish(writer, adapter)
             self._adapters.write(writer, adapter)
 
+    def withdraw(self, writer: str) -> None:
+        """Forget what was published under a name, and let the server forget it."""
+        with self._lock:
+            self._writers.withdraw(writer)
+            self._adapters.drop(writer)
+
     def sample(
         self,
         prompts: PrefixTree,
@@ -403,9 +409,16 @@ class _ServedAdapters:
         # without a look at the base model's embeddings, for which peft would ask the hub
         self.backbone.model.save_pretrained(path, state_dict=dict(adapter), save_embedding_layers=False)
         outdated, self._served[writer] = self._served.get(writer), (self._load(path.name, version, path), path)
-        if outdated is not None:
-            self._unload(outdated[0])
-            shutil.rmtree(outdated[1], ignore_errors=True)
+        self._give_up(outdated)
+
+    def drop(self, writer: str) -> None:
+        """Delete a writer's version; nobody writes by that name again."""
+        self._give_up(self._served.pop(writer))
+
+    def _give_up(self, served: tuple[Any, Path] | None) -> None:
+        if served is not None:
+            self._unload(served[0])
+            shutil.rmtree(served[1], ignore_errors=True)
 
 
 def served_from(backbone: Backbone, server: str, option: str, given: Mapping[str, Any]) -> str:

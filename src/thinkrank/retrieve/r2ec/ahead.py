@@ -1,8 +1,8 @@
 """Thoughts that are written while the batch before them is learnt from, by weights that are one update behind.
 
-The engine gets a copy of the writing weights under a name of its own, and is asked in a thread: vLLM and SGLang, which
-check each adapter by a fingerprint, then write in their own processes while this one learns; the transformers engine
-shares the processor with the training. What is written does not depend on who is faster.
+The engine gets a copy of the writing weights under a name of its own, and is asked in a thread: vLLM and SGLang then
+write in their own processes while this one learns; the transformers engine shares the processor with the training. What
+is written does not depend on who is faster.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,6 +10,7 @@ from torch import Tensor
 from thinkrank.language import Engine, TransformersEngine
 from thinkrank.language.acting import acting
 from thinkrank.language.adapters import adapter_state, layer_weights
+from thinkrank.language.engines.served import ServedEngine
 
 if TYPE_CHECKING:
     from thinkrank.retrieve.r2ec.model import R2ec
@@ -25,7 +26,7 @@ class WriterNames:
         """Return the name under which an engine knows these weights."""
         kept = self._kept
         if kept is None or kept[0] is not engine or kept[1] is not weights:
-            if kept is not None and isinstance(kept[0], TransformersEngine):
+            if kept is not None and isinstance(kept[0], TransformersEngine | ServedEngine):
                 kept[0].withdraw(kept[2])
             kept = engine, weights, f"writer-{uuid.uuid4().hex}"
             engine.publish(kept[2], weights)
