@@ -262,22 +262,18 @@ def probed(folder: Path) -> str:
     """Write the verdict of a probe, in its own words, and the figures of its arms."""
     told = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
     cells = {(row.system, row.metric): row for row in read_results(folder / "results.json")}
-    clock = "CPU minutes" if any(name == "CPU minutes of training" for _, name in cells) else "minutes"
-    lines = [["answer", "NDCG@10", "hit@10", "tokens", "milliseconds", f"{clock} of training"], ["---"] + ["---:"] * 5]
+    clock = next(name for _, name in cells if name.endswith("minutes of training"))  # on the wall in earlier runs
+    costs = (("tokens per answer", 1), ("milliseconds per answer", 1), (clock, 1))
+    lines = [["answer", "NDCG@10", "hit@10", "tokens", "milliseconds", clock], ["---"] + ["---:"] * 5]
     for system in dict.fromkeys(system for system, _ in cells):
         first, hit = cells[system, "ndcg@10"], cells[system, "hit@10"]
-        cost = [f"{cells[system, name].value:.{digits}f}" for name, digits in _COSTS if (system, name) in cells]
+        known = [(cells.get((system, name)), digits) for name, digits in costs]
+        cost = [f"{cell.value:.{digits}f}" if cell else "–" for cell, digits in known]
         lines.append([system, f"{first.value:.4f} [{first.low:.4f}–{first.high:.4f}]", f"{hit.value:.3f}", *cost])
     words = "".join(f"> {line}\n>\n" for line in (f"**{told['sentence']}**", *told["details"]))
+    if "learnt from" in told["about"]:
+        words = f"Learnt from {told['about']['learnt from']}.\n\n{words}"
     return words + "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-_COSTS = (
-    ("tokens per answer", 1),
-    ("milliseconds per answer", 1),
-    ("CPU minutes of training", 1),
-    ("minutes of training", 1),
-)
 
 
 def spread(values: list[float], digits: int) -> str:

@@ -46,7 +46,7 @@ CONTRASTIVE = {
     **ADAPTER_FIT, "refresh_every": 3, "supervision": "every_prefix", "negatives": "catalogue", "live_items": 0,
     "item_dropout": 0.0, "hidden_share": 0.0, "train_in_file_order": False, "stretch": 6, "batch_size": 3,
     "accumulate": 1, "sharding": "none", "thought_share": 0.0,
-    "thought_readings": 30, "after_thought_share": 0.5, "thought_source": "rules",
+    "thought_readings": 30, "after_thought_share": 0.5, "thought_source": "rules", "distil_weight": 0.0,
     "thought_forms": ("recent", "taste", "shift", "era", "links"),
     "thought_weight": 0.5,
 }  # fmt: skip

@@ -17,8 +17,10 @@ from thinkrank.evaluate import evaluate_retrieval, read_comparisons, read_result
 from thinkrank.evaluate.power import visible_effect
 from thinkrank.language.options import LatentOptions
 from thinkrank.recipes import Layers, probe_settings
+from thinkrank.recipes.comparing import compared
 from thinkrank.recipes.probe_arms import ARMS, START, Arm, chosen_arms, control_of
 from thinkrank.recipes.probe_pilot import pilot_words
+from thinkrank.recipes.probe_starts import model_of_starts
 from thinkrank.recipes.probe_verdict import read_probe, write_probe
 from thinkrank.retrieve import EASE, ItemKNN, R2ec, R2ecConfig
 from thinkrank.retrieve.r2ec.further import with_latents
@@ -41,15 +43,21 @@ def probe(*arguments):
 
 def test_every_arm_is_trained_and_judged_once_and_the_second_time_only_told(tmp_path):
     shutil.copytree(SMALL, tmp_path / "small")
-    first = probe("--out", str(tmp_path))
+    several = '--set=probe.ways=["words", "several"]'
+    first = probe(several, "--out", str(tmp_path))
     assert first.exit_code == 0, repr(first.exception)
     sentence = first.stdout.splitlines()[0]
     assert "thoughts in words" in sentence
     assert "with your 12 test moments" in sentence
     kept = {file: file.read_bytes() for file in tmp_path.glob("answers/*.json")}
-    assert {file.stem for file in kept} == {f"{arm.name}-0" for arm in WORDS}
+    assert {file.stem for file in kept} == {f"{arm.name}-0" for arm in chosen_arms(["words", "several"])}
+    averaged = json.loads(kept[tmp_path / "answers" / "several-0.json"])
+    assert set(averaged["ranks"]) == {"several", "thought", "filler"}
+    assert averaged["ranks"]["thought"] == json.loads(kept[tmp_path / "answers" / "words-0.json"])["ranks"]["thought"]
+    assert averaged["tokens"]["several"] > 2 * averaged["tokens"]["thought"]
+    assert not (tmp_path / "several-0").exists()  # it asks the models of words
     (tmp_path / "answers" / "words-0.json").unlink()  # killed before it was judged
-    again = probe("--out", str(tmp_path), "--json")
+    again = probe(several, "--out", str(tmp_path), "--json")
     assert again.exit_code == 0, repr(again.exception)
     told = json.loads(again.stdout)
     assert told["about"]["samples"] == told["about"]["test samples"] - 8 == 12
@@ -57,11 +65,14 @@ def test_every_arm_is_trained_and_judged_once_and_the_second_time_only_told(tmp_
     old = json.loads(kept[tmp_path / "answers" / "words-0.json"])
     assert (new["ranks"], new["tokens"], new["validation"]) == (old["ranks"], old["tokens"], old["validation"])
     assert all(file.read_bytes() == text for file, text in kept.items() if file.stem != "words-0")
+    lines, _ = compared([str(tmp_path), f"{tmp_path}:as long trained without thoughts"], "ndcg@10")
+    ways = json.loads((tmp_path / "probe.json").read_text())["ways"]
+    assert lines[1].difference == pytest.approx(-ways[0]["difference"])
     assert "Does thinking pay on synthetic-relay?" in (tmp_path / "report.html").read_text(encoding="utf-8")
     systems = {row.system for row in read_results(tmp_path / "results.json")}
     assert {"thoughts in words", "thoughts in words: another person's thought"} < systems
     assert all(row.low is not None for row in read_results(tmp_path / "results.json") if row.metric == "ndcg@10")
-    other = probe("--out", str(tmp_path), "--set=recpo.steps=3")
+    other = probe(several, "--out", str(tmp_path), "--set=recpo.steps=3")
     assert "its recpo.steps is 2, not 3" in str(other.exception)
 
 
@@ -87,6 +98,38 @@ def test_silent_steps_go_on_from_the_start_and_their_controls_train_as_long(tmp_
     frozen, learnt = (R2ec.from_pretrained(tmp_path / f"{arm}-0" / "model") for arm in ("latent-frozen", "latent"))
     assert (frozen.latents.up_DR, frozen.latents.vectors_KD.requires_grad) == (None, False)
     assert learnt.latents.up_DR.any()
+    starts = ["--set", f'probe.starts=["{tmp_path / "start-0"}"]', "--set", 'probe.ways=["evidence", "distilled"]']
+    few = ["--set=training.thought_readings=8", "--set=probe.samples=20", "--out", str(tmp_path / "started")]
+    done = CliRunner().invoke(app, ["probe", "synthetic", *world, *quick[1:3], *starts, *few])
+    assert done.exit_code == 0, repr(done.exception)
+    told = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "started").glob("answers/*.json")}
+    assert (told["start-0"]["steps"], told["start-0"]["cpu_seconds"]) == (0, None)  # it was trained before
+    assert set(told["evidence-0"]["ranks"]) == {"thought", "no thought", "other", "filler"}
+    assert told["evidence-0"]["shown"][0]["thought"].startswith("Others chose ")
+    assert told["evidence-0"]["tokens"]["thought"] > 10
+    assert told["distilled-0"]["tokens"]["no thought"] == 0
+    assert told["distilled-without-0"]["cpu_seconds"] >= told["distilled-0"]["cpu_seconds"]
+
+
+def test_starts_must_be_of_the_same_data_and_model(tmp_path):
+    split = split_dataset(load_dataset("synthetic", users=20, items=30, styles=8, kinds=8, events=8))
+    config = R2ecConfig(backbone="tiny", reading="late", head={"temperature": 0.1})
+    folder, told = tmp_path / "run", R2ecConfig()
+    with pytest.raises(ThinkrankError, match="holds no model: name the folder of a finished"):
+        model_of_starts([str(folder)], told, split, ())
+    R2ec.create(config, split.dataset.catalogue).save_pretrained(folder / "model")
+    with pytest.raises(ThinkrankError, match=r"has no manifest\.json"):
+        model_of_starts([str(folder)], told, split, ())
+    (folder / "manifest.json").write_text(json.dumps({"split": split.manifest() | {"ties": "strict"}}))
+    with pytest.raises(ThinkrankError, match="other data: ties 'strict' instead of 'before'"):
+        model_of_starts([str(folder)], told, split, ())
+    (folder / "manifest.json").write_text(json.dumps({"split": split.manifest()}))
+    found = model_of_starts([str(folder)], told, split, ("probe.starts",))
+    assert (found.head, found.reading, found.thought) == (config.head, "late", told.thought)
+    with pytest.raises(ThinkrankError, match=r"setting model\.reading: it is 'late' in .*, not 'text': leave it out"):
+        model_of_starts([str(folder)], told, split, ("model.reading",))
+    with pytest.raises(ThinkrankError, match="set trainings = 2"):
+        probe_settings(Layers(assignments=['probe.starts=["a", "b"]']))
 
 
 def test_with_latents_answers_at_items_as_before_and_behind_them_anew():
@@ -129,7 +172,8 @@ def test_the_relay_world_has_defaults_of_its_own_that_options_replace_one_by_one
     with pytest.raises(ThinkrankError, match="no way 'latent' with reading = text; there are words"):
         probe_settings(Layers(source="synthetic-relay", assignments=['probe.ways=["latent"]']))
     with pytest.raises(
-        ThinkrankError, match=r"probe\.ways: there is no way 'word' with reading = late; there are words, latent"
+        ThinkrankError,
+        match=r"probe\.ways: there is no way 'word' with reading = late; there are words, dense, several, evidence",
     ):
         probe_settings(Layers(assignments=['probe.ways=["word"]']))
 

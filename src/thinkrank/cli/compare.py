@@ -23,9 +23,10 @@ def compare(
 ) -> None:
     """Test whether runs differ from the first one, by users, on the same samples.
 
-    Every run must have been judged by `thinkrank evaluate` with the same options: other data, another part or other
-    samples are refused. p values are of a paired test that flips the signs of users, corrected by Holm for the runs;
-    "visible" is the smallest difference that such a test sees with 80 % power: one below it may be there unseen.
+    Every run must have been judged by `thinkrank evaluate` with the same options, or by `thinkrank probe` on all test
+    samples: other data, another part or other samples are refused. p values are of a paired test that flips the signs
+    of users, corrected by Holm for the runs; "visible" is the smallest difference that such a test sees with 80 %
+    power: one below it may be there unseen.
 
     Examples: `thinkrank compare runs/plain runs/thoughts runs/wide`, `thinkrank compare runs/ml:EASE runs/ml --json`
     """

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from thinkrank.data import Catalogue, History
 from thinkrank.language import Backbone, Prompt
@@ -23,6 +24,14 @@ class UserPrompt:
 
     prompt: Prompt
     line_ends: tuple[int, ...]
+
+
+def named(parts: Sequence[str | int], titles: Sequence[str]) -> str:
+    """Write words and catalogue rows in turn as text: rows by their titles, with a comma between two of them."""
+    found = ""
+    for before, part in pairwise(("", *parts)):
+        found += part if isinstance(part, str) else f"{',' if isinstance(before, int) else ''} {titles[part]}"
+    return found
 
 
 class Prompts:
@@ -86,6 +95,13 @@ class Prompts:
     def text(self, text: str) -> list[int]:
         """Tokenise untrusted text, such as a thought that was not sampled."""
         return self._texts.text(text)
+
+    def naming(self, parts: Sequence[str | int], titles: Sequence[str]) -> list[int]:
+        """Tokenise words and catalogue rows in turn; a row is the token of its item, or its title."""
+        if self._items is None:
+            return self.text(named(parts, titles))
+        pieces = (self.text(part) if isinstance(part, str) else self._items.ids([part]) for part in parts)
+        return [token for piece in pieces for token in piece]
 
     def item(self, row: int) -> Prompt:
         """Render one catalogue item; its last token is where the vector is read."""

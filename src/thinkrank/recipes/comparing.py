@@ -94,15 +94,34 @@ def per_sample(split: Any, questions: Any, evaluation: Any, *, own: str, part: s
         own: the system that is meant where none is named.
         part: of the split.
     """
+    policy = evaluation.policy
+    candidates, unseen = policy.get("candidates", "displayed lists"), policy.get("seen items left out", False)
+    return PerSample.of(
+        evaluation, own, judged_on(split, questions, len(evaluation.users_S), candidates, unseen=unseen, part=part)
+    )
+
+
+def judged_on(
+    split: Any, questions: Any, count: int, candidates: object, *, unseen: object, part: str
+) -> dict[str, Any]:
+    """Say what must be the same for two runs to be compared.
+
+    Args:
+        split: the data.
+        questions: what was asked.
+        count: how many they are.
+        candidates: what was chosen from.
+        unseen: whether items of the history were left out.
+        part: of the split.
+    """
     told = split.manifest()
-    about = {
+    return {
         "data": f"{told['dataset']} {told['fingerprint'][:16]}",
         "part": part,
-        "samples": f"{len(evaluation.users_S):,} ({_digest(questions)})",
-        "candidates": str(evaluation.policy.get("candidates", "displayed lists")),
-        "seen items left out": bool(evaluation.policy.get("seen items left out", False)),
+        "samples": f"{count:,} ({_digest(questions)})",
+        "candidates": str(candidates),
+        "seen items left out": bool(unseen),
     }
-    return PerSample.of(evaluation, own, about)
 
 
 def _side(run: str) -> tuple[Path, PerSample, str]:

@@ -9,9 +9,12 @@ from typing import Any, Literal
 
 from thinkrank.errors import ThinkrankError
 
-Asked = Literal["no thought", "thought", "other", "filler"]
-"""How an arm is asked: without a thought, after its own, after the one about another history, after as many tokens that
-say nothing."""
+Asked = Literal["no thought", "thought", "several", "other", "filler"]
+"""How an arm is asked: without a thought, after its own, by the mean over some of its own, after the one about another
+history, after as many tokens that say nothing."""
+
+SEVERAL = 4
+"""Thoughts over which a mean is taken."""
 
 START = "start"
 """The arm that all others begin with."""
@@ -29,9 +32,11 @@ class Arm:
         asked: the first is what the arm is judged by, the others show what that rests on.
         control_of: the way of thinking that this arm is a control of. The first control of a way is the one that the
             way must beat.
+        trained_as: the arm whose models this one asks in its own way, without a training; empty where it has its own.
         as_long: what a control has as much of as its way: the processor's time of training steps, or steps where one
             costs the same.
         late: whether it takes histories that are read late.
+        is_further: whether a way is tried only when it is named.
     """
 
     name: str
@@ -40,8 +45,15 @@ class Arm:
     over: Mapping[str, Any] = field(default_factory=dict)
     asked: tuple[Asked, ...] = ("no thought",)
     control_of: str = ""
+    trained_as: str = ""
     as_long: Literal["cpu", "steps"] = "cpu"
     late: bool = False
+    is_further: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Return the name of the folder of its model, before the number of the training."""
+        return self.trained_as or self.name
 
     @property
     def table(self) -> str:
@@ -54,18 +66,63 @@ class Arm:
         return not self.control_of and self.name != START
 
 
-_LATENT = {"training": {"thought_share": 0.0}, "recpo": {"steps": 0}}
+_PLAIN = {"training": {"thought_share": 0.0}}
+_LATENT = _PLAIN | {"recpo": {"steps": 0}}
 """Of arms that write no words."""
+_COUNTED = {"model": {"thinker": "crowd"}, "recpo": {"steps": 0}}
+_READ = {"thought_share": 1.0, "thought_source": "crowd"}
+"""Of arms whose thoughts a tool counts, and that learn to read them."""
+_LOG_MEAN = {
+    "item_weight": 0.0,
+    "item_floor": 0.0,
+    "fused_weight": 0.0,
+    "format_weight": 0.0,
+    "marginal_weight": 1.0,
+    "item_marginal": 1.0,
+    "advantages": "plain",
+}
+"""Of arms that are rewarded by the log of the mean probability over a group of thoughts."""
+_WITHOUT = "as long trained without thoughts"
 
 ARMS = (
     Arm(START, "warm start, no thought", "warm start", asked=("no thought", "thought")),
     Arm("words", "thoughts in words", "recpo", asked=("thought", "no thought", "other", "filler")),
+    Arm("words-without", _WITHOUT, over=_PLAIN, control_of="words"),
     Arm(
-        "words-without",
-        "as long trained without thoughts",
-        over={"training": {"thought_share": 0.0}},
-        control_of="words",
+        "dense",
+        "thoughts in words rewarded by log-probability",
+        "recpo",
+        over={"recpo": _LOG_MEAN},
+        asked=("thought", "no thought", "other", "filler"),
+        is_further=True,
     ),
+    Arm("dense-without", f"{_WITHOUT} (log-probability)", over=_PLAIN, control_of="dense"),
+    Arm(
+        "several",
+        f"means over {SEVERAL} thoughts in words",
+        "recpo",
+        asked=("several", "thought", "filler"),
+        trained_as="words",
+        is_further=True,
+    ),
+    Arm("several-without", f"{_WITHOUT} (means)", over=_PLAIN, control_of="several", trained_as="words-without"),
+    Arm(
+        "evidence",
+        "thoughts that a tool counts",
+        over=_COUNTED | {"training": _READ},
+        asked=("thought", "no thought", "other", "filler"),
+        is_further=True,
+    ),
+    Arm("evidence-without", f"{_WITHOUT} (counted)", over=_LATENT, control_of="evidence"),
+    Arm(
+        "distilled",
+        "answers at once taught by counted thoughts",
+        over=_COUNTED | {"training": _READ | {"distil_weight": 1.0}},
+        asked=("no thought", "thought"),
+        late=True,
+        is_further=True,
+    ),
+    Arm("distilled-without", f"{_WITHOUT} (taught)", over=_LATENT, control_of="distilled", late=True),
     Arm(
         "latent",
         "2 silent thinking steps",
@@ -87,20 +144,22 @@ ARMS = (
 MODES: Mapping[Asked, str] = {
     "no thought": "the thought left out",
     "thought": "own thought",
+    "several": f"mean over {SEVERAL} thoughts",
     "other": "another person's thought",
     "filler": "as many empty words",
 }
 """What an answer is called that is not the one its arm is judged by."""
 
 
-def chosen_arms(ways: Sequence[str], reading: str = "late") -> tuple[Arm, ...]:
-    """Return the start, the ways of these names and their controls; all where none is named.
+def chosen_arms(ways: Sequence[str], reading: str = "late", *, is_started: bool = False) -> tuple[Arm, ...]:
+    """Return the start, the ways of these names and their controls; those that are no further ones where none is named.
 
-    Where no words are written, the start learns none.
+    Where no words are written, the start learns none; nor does one that is trained already.
 
     Args:
         ways: names.
         reading: how histories are read.
+        is_started: whether the start is trained already.
 
     Raises:
         ThinkrankError: for a name that is no way, or none of such a reading.
@@ -112,9 +171,9 @@ def chosen_arms(ways: Sequence[str], reading: str = "late") -> tuple[Arm, ...]:
         raise ThinkrankError(
             f"setting probe.ways: there is no way {unknown[0]!r} with reading = {reading}; there are {', '.join(known)}"
         )
-    wanted = {START, *(ways or known)}
+    wanted = {START, *(ways or (arm.name for arm in possible if arm.is_way and not arm.is_further))}
     chosen = [arm for arm in possible if {arm.name, arm.control_of} & wanted]
-    if not any("thought" in arm.asked for arm in chosen if arm.is_way):
+    if is_started or not any(arm.phase == "recpo" for arm in chosen):
         chosen[0] = replace(chosen[0], over={"training": {"thought_share": 0.0}}, asked=("no thought",))
     return tuple(chosen)
 

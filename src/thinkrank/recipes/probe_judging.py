@@ -10,7 +10,7 @@ import numpy as np
 from thinkrank.cascade.gate import entropies
 from thinkrank.data import Samples
 from thinkrank.language import Completion
-from thinkrank.recipes.probe_arms import Arm
+from thinkrank.recipes.probe_arms import SEVERAL, Arm
 from thinkrank.retrieve import R2ec
 from thinkrank.retrieve.r2ec.controls import control_thoughts
 from thinkrank.retrieve.r2ec.trainer import sample_ranks
@@ -43,13 +43,19 @@ def judged(
     thoughts: list[Completion] = []
     writing = 0.0
     with progress(title, len(samples) * len(arm.asked)) as advance:
-        if set(arm.asked) - {"no thought"}:
+        if set(arm.asked) - {"no thought", "several"}:
             began = time.perf_counter()
             for _, requests in samples.requests().batches(_BATCH):
                 thoughts += model.think(requests)
                 advance(0, note=f"{len(thoughts):,} thoughts")
             writing = time.perf_counter() - began
         for how in arm.asked:
+            if how == "several":
+                began = time.perf_counter()
+                ranks[how], tokens[how] = _averaged(model, samples)
+                seconds[how] = (time.perf_counter() - began) / len(samples)
+                advance(len(samples))
+                continue
             given = {"no thought": None, "thought": thoughts}.get(how)
             if how in ("other", "filler"):
                 given = control_thoughts(model, thoughts, how)
@@ -61,6 +67,24 @@ def judged(
             tokens[how] = written + model.config.latent.steps
             advance(len(samples))
     return {"ranks": ranks, "tokens": tokens, "answer_seconds": seconds, "shown": _shown(samples, thoughts, ranks)}
+
+
+def _averaged(model: R2ec, samples: Samples) -> tuple[list[int], float]:
+    """Answer by the mean over thoughts: the place of each target, and the tokens written for an answer."""
+    ranks: list[int] = []
+    tokens = 0
+    for part, requests in samples.requests().batches(_BATCH):
+        ranking, ranks_B = model.retrieve_with_ranks(
+            requests,
+            1,
+            samples.targets[part],
+            filter_seen=not samples.dataset.repeats,
+            think=True,
+            samples=SEVERAL,
+        )
+        ranks += ranks_B.tolist()
+        tokens += 0 if ranking.cost is None else ranking.cost.tokens
+    return ranks, tokens / len(samples)
 
 
 def gate_features(model: R2ec, samples: Samples) -> dict[str, list[float]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
@@ -34,7 +34,22 @@ class ProbeOptions(Options):
     samples: int | None = Field(
         None, ge=1, description="test samples that are judged on; none for all, or as many as the minutes allow"
     )
-    ways: tuple[str, ...] = Field((), description="ways of thinking that are tried; none named tries all")
+    starts: tuple[str, ...] = Field(
+        (),
+        description="folders of finished trainings of R²ec on the same data, one for each training of the probe, which "
+        "then begins with their models instead of a warm start of its own",
+    )
+    ways: tuple[str, ...] = Field(
+        (),
+        description="ways of thinking to try, of words, dense, several, latent, evidence, distilled; none named "
+        "tries thoughts in words and silent steps",
+    )
+
+    @model_validator(mode="after")
+    def _one_start_for_each(self) -> "ProbeOptions":
+        if self.starts and len(self.starts) != self.trainings:
+            raise ValueError(f"starts must name a folder for each of the trainings: set trainings = {len(self.starts)}")
+        return self
 
 
 class ProbeSettings(RetrieveSettings):

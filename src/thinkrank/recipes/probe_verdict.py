@@ -15,6 +15,7 @@ import numpy as np
 
 from thinkrank._files import atomic_write
 from thinkrank.evaluate import Comparison, ResultRow, write_comparisons, write_results
+from thinkrank.evaluate.per_sample import PerSample
 from thinkrank.evaluate.power import effect_words
 from thinkrank.evaluate.results import format_value
 from thinkrank.evaluate.significance import PairedTest, holm
@@ -203,6 +204,22 @@ def write_probe(folder: Path, found: Probed) -> None:
     write_report(folder / "report.html", page)
 
 
+def per_sample(folder: Path, arms: Sequence[Arm], best: Tried, about: Mapping[str, Any]) -> PerSample:
+    """Collect the figures of every sample, means over trainings, for `thinkrank compare`.
+
+    Args:
+        folder: of the probe.
+        arms: that were tried.
+        best: the way that is meant where no answer is named.
+        about: what must be the same in what it is compared with.
+    """
+    of, answers = {arm.name: arm for arm in arms}, read_study(folder / ANSWERS)
+    columns = [(shown(of[one.arm], one.mode), metric) for one in answers for metric in _METRICS]
+    values = [one.values(metric).mean(axis=0) for one in answers for metric in _METRICS]
+    users_S = answers[0].users_S
+    return PerSample(dict(about), best.about, columns, np.asarray(users_S), np.stack(values, axis=1))
+
+
 def _tried(
     ways: Sequence[Arm],
     arms: Sequence[Arm],
@@ -265,6 +282,7 @@ def _content(
 _INSTEAD: Mapping[Asked, str] = {
     "no thought": "no thought",
     "thought": "its own thought",
+    "several": "a mean over several thoughts",
     "other": "another person's thought",
     "filler": "as many empty words",
 }
@@ -307,6 +325,8 @@ def _rows(one: ArmAnswers, system: str, dataset: str, results: Sequence[Mapping[
     for metric, key, unit in (("tokens per answer", "tokens", 1.0), ("milliseconds per answer", "answer_seconds", 1e3)):
         value = unit * _mean(results, one.arm, key, one.mode)
         rows.append(ResultRow(metric=metric, value=value, low=None, high=None, **common))
+    if any(result.get("cpu_seconds") is None for result in results if result["arm"] == one.arm):
+        return rows
     minutes = _mean(results, one.arm, "cpu_seconds") / 60
     return [*rows, ResultRow(metric="CPU minutes of training", value=minutes, low=None, high=None, **common)]
 

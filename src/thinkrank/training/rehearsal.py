@@ -28,6 +28,7 @@ class Measured:
         validates_first: whether there is a validation before the first step.
         tokens: that language models read and write in a step.
         checkpoint: bytes of a checkpoint.
+        cpu: seconds of the processor, all threads, that a step takes.
     """
 
     step: float
@@ -37,6 +38,7 @@ class Measured:
     validates_first: bool
     tokens: int = 0
     checkpoint: int = 0
+    cpu: float = 0.0
 
     @property
     def ending(self) -> float:

@@ -185,11 +185,14 @@ class Trainer(ABC, Generic[OptionsT]):
         budget = getattr(self.run, "seconds", 0.0)
         try:
             torch.manual_seed(self.options.seed)
+            began = time.process_time()
             step, count = self._step_seconds(), 1
             if step < _QUICK or budget:  # the first one also pays for what is made only once
+                began = time.process_time()
                 step, count = self._step_seconds(), 1
                 while step + step / count < budget and count < self.options.steps:
                     step, count = step + self._step_seconds(), count + 1
+            cpu = (time.process_time() - began) / count
             with counted_tokens() as read:
                 if budget:  # a step of its own, since counting costs time
                     self.step()
@@ -201,7 +204,7 @@ class Trainer(ABC, Generic[OptionsT]):
         finally:
             self.set_weights(kept)
             torch.set_rng_state(chance)
-        return Measured(step / count, encoding, seconds, samples, self.validates_first, read.tokens, checkpoint)
+        return Measured(step / count, encoding, seconds, samples, self.validates_first, read.tokens, checkpoint, cpu)
 
     def _step_seconds(self) -> float:
         """Make a step and return the seconds it took the first process."""
@@ -223,7 +226,7 @@ class Trainer(ABC, Generic[OptionsT]):
                 with self._on_cpu():
                     note = self.step()
                 if self.time_share() > 1 and counters.step < options.steps:
-                    counters.stopped = f"{options.max_minutes or options.max_cpu_minutes:g} minutes are over"
+                    counters.stopped = f"{options.max_minutes or options.max_cpu_minutes:.4g} minutes are over"
                 last = counters.step == options.steps or bool(counters.stopped)
                 validates = last or counters.step % options.validate_every == 0
                 before = counters.seconds

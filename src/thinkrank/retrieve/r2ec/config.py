@@ -45,11 +45,12 @@ class R2ecConfig(Options):
     search: SearchOptions = SearchOptions()
     latent: LatentOptions = LatentOptions()
     thought: GenerationOptions = GenerationOptions(max_new_tokens=48)
-    thinker: Literal["base", "trained", "frozen", "apart"] = Field(
+    thinker: Literal["base", "trained", "frozen", "apart", "crowd"] = Field(
         "trained",
         description="who writes the thought: the base model, the trained one, the trained one as it was when "
         "RecPO began, or, with apart, an adapter of its own that is trained beside the one that reads. Training "
-        "without thoughts costs an adapted model its language; base is right then",
+        "without thoughts costs an adapted model its language; base is right then. With crowd nobody writes: a thought "
+        "is what other people chose with the items of the history, as counted in the training data",
     )
     writer_prompt: PromptOptions | None = Field(
         None,

@@ -15,13 +15,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from thinkrank.data.splits import Split
+from thinkrank.errors import ThinkrankError
+from thinkrank.evidence.crowd import Crowd
 from thinkrank.language import Packing, PrefixTree, packed_states, selective_logprobs
 from thinkrank.language.latent import behind_places, likeness
-from thinkrank.policy import item_logprobs
+from thinkrank.policy import distillation_loss, item_logprobs
+from thinkrank.retrieve.r2ec.crowd import CrowdThoughts, crowd_thoughts
 from thinkrank.retrieve.r2ec.examples import Batch, Stretch, build_batch, endless_batches
 from thinkrank.retrieve.r2ec.latent import step_losses
 from thinkrank.retrieve.r2ec.model import R2ec
@@ -45,8 +48,10 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
     def __init__(self, model: R2ec, split: Split, options: ContrastiveOptions, run: Run) -> None:
         super().__init__(model, split, options, run)
         self.histories = split.train_histories("before" if options.train_in_file_order else None)
-        self.writer = _writer(model, options)
+        self.writer = self._writer()
         self.ways = (False,) if self.writer is None else (False, True)
+        if isinstance(self.writer, CrowdThoughts) and not options.distil_weight:
+            self.ways = (True, False)
         self.readings = 0
         self.sharded: Sharded | None = None
         if options.sharding == "fsdp" and self.world.size > 1:
@@ -54,6 +59,20 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
 
             self.sharded = sharding.Sharded(model.backbone.model, self.world)
         self._batches: Iterator[list[Stretch]] | None = None
+
+    def _writer(self) -> RuleWriter | CrowdThoughts | None:
+        """Return who writes thoughts; what the crowd did is counted for the model to tell it later, too."""
+        model, options = self.model, self.options
+        if not options.thought_share:
+            return None
+        if options.thought_source != "crowd":
+            return RuleWriter(model.catalogue, forms=options.thought_forms, noun=model.config.prompt.noun)
+        if model.config.thinker != "crowd":
+            raise ThinkrankError(
+                "training.thought_source = crowd needs a model that tells the same: model.thinker = crowd"
+            )
+        model.crowd = Crowd(list(self.histories), len(model.catalogue))
+        return crowd_thoughts(model.crowd, model.catalogue, model.prompts)
 
     def after_step(self, *, validates: bool) -> None:
         """Encode the item table, with whole weights."""
@@ -220,13 +239,28 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         else:
             competing = model.head.item_vectors(self._table(whole)), None
         seen_PN = seen.among(competing[1], len(model.catalogue), device)
-        losses_P = -item_logprobs(model.head.scores(users_PD, *competing), targets_P, seen_PN)
+        scores_PN = model.head.scores(users_PD, *competing)
+        losses_P = -item_logprobs(scores_PN, targets_P, seen_PN)
+        if self.options.distil_weight:
+            losses_P = losses_P + self.options.distil_weight * self._distilled(batch.quick_P, scores_PN, seen_PN)
         if users_LSD is None:
             return losses_P
         options = model.config.latent
         scores_LSN = model.head.scores(users_LSD.flatten(0, 1), *competing).unflatten(0, users_LSD.shape[:2])
         losses_L = step_losses(scores_LSN, targets_P[is_line_P], seen_PN[is_line_P], options)
         return losses_P.masked_scatter(is_line_P, losses_L + options.repulsion * likeness(users_LSD))
+
+    def _distilled(
+        self, quick_P: Int[Tensor, "P"], scores_PN: Float[Tensor, "P N"], seen_PN: Bool[Tensor, "P N"]
+    ) -> Float[Tensor, "P"]:
+        """Compute at each readout behind a thought how far the answer at once is from it, 0 elsewhere."""
+        behind_T = (quick_P >= 0).nonzero()[:, 0].to(scores_PN.device)
+        quick_T = quick_P.to(scores_PN.device)[behind_T]
+        slow_TN, fast_TN = (
+            scores_PN[rows_T].masked_fill(seen_PN[quick_T], -torch.inf) for rows_T in (behind_T, quick_T)
+        )
+        losses_T = distillation_loss(slow_TN[:, None], fast_TN)
+        return losses_T.new_zeros(len(scores_PN)).index_put((behind_T,), losses_T)
 
     def _table(self, targets_P: Int[Tensor, "P"]) -> Float[Tensor, "I D"]:
         """Return the item table, some of all processes' targets encoded with gradient if the options say so."""
@@ -240,6 +274,8 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
 
     def _thought_loss(self, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, ""]:
         """Sum of the negative log-likelihoods of the thoughts that rules wrote, closings included."""
+        if isinstance(self.writer, CrowdThoughts):  # what is counted is not learnt by heart
+            return states_TD.new_zeros(())
         if batch.asked:
             tree = PrefixTree.rows(ids for ids, _ in batch.asked)
             packing = Packing(tree, self.model.backbone.device)
@@ -264,12 +300,6 @@ def reading_facts(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         return {"thought_readings": 0.0, "after_thought_share": 0.0}
     share = sum(row["after_thought_loss"] for row in read) / sum(row["loss"] for row in read)
     return {"thought_readings": read[-1]["thought_readings"], "after_thought_share": share}
-
-
-def _writer(model: R2ec, options: ContrastiveOptions) -> RuleWriter | None:
-    if not options.thought_share:
-        return None
-    return RuleWriter(model.catalogue, forms=options.thought_forms, noun=model.config.prompt.noun)
 
 
 def train_contrastive(

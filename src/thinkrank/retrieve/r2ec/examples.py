@@ -15,6 +15,7 @@ from torch import Tensor
 from thinkrank.data.history import History
 from thinkrank.language import PrefixTree
 from thinkrank.prompts.retrieval import Prompts
+from thinkrank.retrieve.r2ec.crowd import CrowdThoughts
 from thinkrank.retrieve.r2ec.options import ContrastiveOptions
 from thinkrank.retrieve.r2ec.seen import Seen
 from thinkrank.teachers.history_rules import RuleWriter
@@ -39,6 +40,7 @@ class Readout:
         target: what it predicts, a place in the history.
         is_line: True at the end of a history line, False at a closing.
         thought: where the tokens of a thought by rules and the closing behind it stand; empty without a thought.
+        lines: how many of its stretch stand before it.
     """
 
     node: int
@@ -46,6 +48,7 @@ class Readout:
     target: int
     is_line: bool
     thought: range = range(0)
+    lines: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Batch:
         readouts: what predicts, stretch by stretch.
         targets_P: the catalogue row each must predict.
         seen: what the user of each readout had taken before, which does not compete.
+        quick_P: of a readout behind a thought, the one at the end of the same lines without it; -1 where there is none.
         asked: where the writer is not the reader, or reads another prompt: the sequences in which thoughts are written,
             and where the tokens of each and of its closing stand; empty where the readouts' own are.
     """
@@ -65,6 +69,7 @@ class Batch:
     readouts: tuple[Readout, ...]
     targets_P: Int[Tensor, "P"]
     seen: Seen
+    quick_P: Int[Tensor, "P"]
     asked: tuple[tuple[tuple[int, ...], range], ...] = ()
 
     @property
@@ -146,7 +151,7 @@ def build_batch(
     histories: Sequence[History],
     stretches: Sequence[Stretch],
     options: ContrastiveOptions,
-    writer: RuleWriter | None = None,
+    writer: RuleWriter | CrowdThoughts | None = None,
     asking: Prompts | None = None,
 ) -> Batch:
     """Render stretches.
@@ -162,10 +167,13 @@ def build_batch(
     readouts: list[Readout] = []
     targets: list[int] = []
     seen: list[np.ndarray] = []
+    quick: list[int] = []
     asked: list[tuple[tuple[int, ...], range]] = []
     for stretch in stretches:
         tree, found, behind = _render(prompts, histories[stretch.history], stretch, options, writer, asking)
         asked += behind
+        at_lines = {readout.lines: len(readouts) + at for at, readout in enumerate(found) if readout.is_line}
+        quick += [at_lines.get(readout.lines, -1) if readout.thought else -1 for readout in found]
         readouts += [replace(readout, node=readout.node + len(ids)) for readout in found]
         parents += [parent + len(ids) if parent >= 0 else -1 for parent in tree.parents]
         ids += tree.ids
@@ -173,7 +181,7 @@ def build_batch(
         targets += [int(items[readout.target]) for readout in found]
         seen += [items[: reads[readout.target] + 1] for readout in found]
     forest = PrefixTree(tuple(ids), tuple(parents))
-    return Batch(forest, tuple(readouts), torch.tensor(targets), Seen.of(seen), tuple(asked))
+    return Batch(forest, tuple(readouts), torch.tensor(targets), Seen.of(seen), torch.tensor(quick), tuple(asked))
 
 
 def _render(
@@ -181,7 +189,7 @@ def _render(
     history: History,
     stretch: Stretch,
     options: ContrastiveOptions,
-    writer: RuleWriter | None,
+    writer: RuleWriter | CrowdThoughts | None,
     asking: Prompts | None,
 ) -> tuple[PrefixTree, list[Readout], list[tuple[tuple[int, ...], range]]]:
     """Render one stretch: its lines, closings behind some of them, and thoughts behind the prompts of `asking`."""
@@ -220,12 +228,15 @@ def _render(
             _one_of(followers[length - 1], stretch, options),
             False,
             range(start or len(one), len(one)),
+            length,
         )
         for leaf, (one, start, length) in zip(leaves, closed, strict=True)
     ]
     if reads_lines:
-        lines = zip(shown.line_ends, followers, strict=True)
-        readouts += [Readout(end, place, target, True) for place, after in lines for target in after]
+        lines = enumerate(zip(shown.line_ends, followers, strict=True), 1)
+        readouts += [
+            Readout(end, place, target, True, lines=length) for length, (place, after) in lines for target in after
+        ]
     return tree, readouts, asked
 
 
@@ -291,15 +302,17 @@ def _thought(
     past: History,
     stretch: Stretch,
     options: ContrastiveOptions,
-    writer: RuleWriter | None,
+    writer: RuleWriter | CrowdThoughts | None,
     told: History,
     target: int,
 ) -> list[int]:
     """Return the ids of the thought behind `past`, if there is one, which tells `told` or, as an oracle, the target.
 
-    It is a function of stretch, length and seed.
+    It is a function of stretch, length and seed. What the crowd did is told as if the history had not been in the data.
     """
     random = np.random.default_rng([options.seed, stretch.history, stretch.start, stretch.start + len(past) + 1])
     if writer is None or random.random() >= options.thought_share:
         return []
+    if isinstance(writer, CrowdThoughts):
+        return writer.ids(told, without=stretch.history)
     return prompts.text(writer.about(target) if options.thought_source == "oracle" else writer.write(told, random))

@@ -22,6 +22,7 @@ from torch import Tensor
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.history import History
 from thinkrank.data.requests import Requests
+from thinkrank.evidence.crowd import Crowd
 from thinkrank.language import (
     Backbone,
     Completion,
@@ -46,7 +47,7 @@ from thinkrank.retrieve.r2ec.mixture import Mixture
 from thinkrank.retrieve.r2ec.reading import Reading, joined
 from thinkrank.retrieve.r2ec.saving import load_parts, save_parts
 from thinkrank.retrieve.r2ec.unit_vectors import UnitVectors
-from thinkrank.retrieve.r2ec.writing import WriterNames
+from thinkrank.retrieve.r2ec.writing import WriterNames, thoughts_about
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.checks import checked_candidates, checked_requests
 from thinkrank.stages.order import order_candidates
@@ -71,6 +72,7 @@ class R2ec:
     Attributes:
         writer: the adapter's weights that write thoughts if `config.thinker` is "frozen" or "apart"; the present ones
             if empty.
+        crowd: what `config.thinker` = "crowd" tells of.
         asking: what thoughts are written behind; `prompts`, unless `config.writer_prompt` says otherwise.
     """
 
@@ -94,6 +96,7 @@ class R2ec:
         self.states = ItemTable(self.encode_items(range(len(catalogue)))) if states is None else states
         self.engine: Engine = engine or TransformersEngine(backbone)
         self.writer: Mapping[str, Tensor] = {}
+        self.crowd: Crowd | None = None
         self._first_items = len(catalogue)  # the backbone "tiny" is made from the titles that were there first
         self._names = WriterNames()
         self._vectors = UnitVectors(config.search)
@@ -198,8 +201,7 @@ class R2ec:
             options: how to write; the configuration's by default.
         """
         histories = checked_requests(requests, self.catalogue).histories
-        written = self.sample([self.asking.user(history).prompt for history in histories], options)
-        return [thought for (thought,) in written]
+        return [thought for (thought,) in thoughts_about(self, histories, options)]
 
     def sample(
         self,
@@ -405,9 +407,8 @@ class R2ec:
         began, requests = time.perf_counter(), checked_requests(requests, self.catalogue)
         if not think:
             return self._users(requests, None, began)
-        prompts = [self.asking.user(history).prompt for history in requests.histories]
         options = (thought_options or self.config.thought).for_samples(samples)
-        written = self.sample(prompts, options, num_samples=samples)
+        written = thoughts_about(self, requests.histories, options, samples)
         return joined([self._users(requests, [many[n] for many in written], began) for n in range(samples)])
 
     @torch.no_grad()
@@ -456,5 +457,5 @@ class R2ec:
         config = read_config(folder, cls.kind, R2ecConfig)
         kept = load_parts(folder, config, backbone, device)
         model = cls(config, kept.backbone, kept.catalogue, kept.head, kept.states, engine, latents=kept.latents)
-        model.writer, model._first_items = kept.writer, kept.first_items
+        model.writer, model.crowd, model._first_items = kept.writer, kept.crowd, kept.first_items
         return model

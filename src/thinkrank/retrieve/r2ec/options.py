@@ -72,10 +72,17 @@ class ContrastiveOptions(RetrieverTrainerOptions):
         le=1,
         description="share of the item loss that answers behind a thought carry; 0 counts every answer alike",
     )
-    thought_source: Literal["rules", "oracle"] = Field(
+    thought_source: Literal["rules", "oracle", "crowd"] = Field(
         "rules",
         description="what a thought tells that is not sampled: the history, or, with oracle, the attributes of what "
-        "comes next, which bounds what any thought can bring; thought_weight = 0 then trains no writing",
+        "comes next, which bounds what any thought can bring; thought_weight = 0 then trains no writing. With crowd it "
+        "tells what all others chose with the items of the history, and is read only: set model.thinker = crowd",
+    )
+    distil_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the divergence of the answer at once from the one behind the thought about the same "
+        "history, which is its fixed target; 0 distils nothing",
     )
     thought_forms: tuple[Form, ...] = Field(
         ALL_FORMS, min_length=1, description="what a thought written by rules may tell"

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from thinkrank.data.catalogue import Catalogue
+from thinkrank.evidence.crowd import CROWD_FILE, Crowd
 from thinkrank.language import Backbone, load_backbone, load_lora, save_lora
 from thinkrank.language.latent import LatentPositions, latent_positions
 from thinkrank.pretrained import finish, reading, write_tensors
@@ -38,6 +39,7 @@ class Parts:
         states: of the items.
         latents: if there are such positions.
         writer: weights of the adapter that writes thoughts, if it is another one.
+        crowd: what other people chose, if the model tells it.
         first_items: how many items there were when the model was made.
     """
 
@@ -47,6 +49,7 @@ class Parts:
     states: ItemTable
     latents: LatentPositions | None
     writer: dict[str, Tensor]
+    crowd: Crowd | None
     first_items: int
 
 
@@ -74,6 +77,8 @@ def save_parts(model: "R2ec", folder: Path, first_items: int) -> None:
         states |= {_LATENT + name: tensor for name, tensor in model.latents.state_dict().items()}
     write_tensors(folder / _HEAD_FILE, {**model.head.state_dict(), **states})
     model.catalogue.save(folder / _CATALOGUE_FILE)
+    if model.crowd is not None:
+        model.crowd.save(folder)
     finish(folder, model.kind, model.config, model_card(model.config, len(model.catalogue)))
 
 
@@ -110,8 +115,9 @@ def load_parts(folder: Path, config: R2ecConfig, backbone: Backbone | None, devi
         if latents is not None:
             latents.load_state_dict(latent)
         writer = load_file(folder / _WRITER_FILE) if (folder / _WRITER_FILE).is_file() else {}
+        crowd = Crowd.load(folder) if (folder / CROWD_FILE).is_file() else None
         states = ItemTable(rows_ID.to(base.device))
         if withdrawn_I is not None:
             states.withdraw(withdrawn_I.nonzero()[:, 0])
     placed = {name: tensor.to(base.device) for name, tensor in writer.items()}
-    return Parts(adapted, catalogue, head.to(base.device), states, latents, placed, first_items)
+    return Parts(adapted, catalogue, head.to(base.device), states, latents, placed, crowd, first_items)

@@ -154,6 +154,8 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
 
     def _think(self, samples: Samples, numbers: range) -> list[Completion]:
         """Write a thought about each sample, which depends on its number among all."""
+        if self.model.config.thinker == "crowd":
+            return self.model.think(samples.histories())
         prompts = [self.model.asking.user(history).prompt for history in samples.histories()]
         return [thought for (thought,) in self.model.sample(prompts, seeds=numbers)] if prompts else []
 

@@ -1,16 +1,18 @@
-"""The adapter that writes thoughts, where it is another one than the adapter that reads."""
+"""Who writes thoughts: the adapter that reads, another one, or a tool that counts."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from thinkrank.language import Engine, TransformersEngine
+from thinkrank.data.history import History
+from thinkrank.language import Completion, Engine, GenerationOptions, TransformersEngine
 from thinkrank.language.acting import acting
 from thinkrank.language.adapters import adapter_state, layer_weights
 from thinkrank.language.engines.served import ServedEngine
+from thinkrank.retrieve.r2ec.crowd import crowd_thoughts
 
 if TYPE_CHECKING:
     from thinkrank.retrieve.r2ec.model import R2ec
@@ -32,6 +34,17 @@ class WriterNames:
             engine.publish(kept[2], weights)
             self._kept = kept
         return kept[2]
+
+
+def thoughts_about(
+    model: "R2ec", histories: Sequence[History], options: GenerationOptions | None, samples: int = 1
+) -> list[list[Completion]]:
+    """Write so many thoughts about each history; what the crowd did is the same each time."""
+    if model.config.thinker == "crowd":
+        told = crowd_thoughts(model.crowd, model.catalogue, model.prompts).write(histories)
+        return [[thought] * samples for thought in told]
+    prompts = [model.asking.user(history).prompt for history in histories]
+    return model.sample(prompts, options, num_samples=samples)
 
 
 def writes_apart(model: "R2ec") -> bool:

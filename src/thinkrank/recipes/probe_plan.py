@@ -1,0 +1,265 @@
+"""What a probe will do: its arms, their trainings and what they are judged on, fitted into the minutes it has."""
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from thinkrank.data import Samples, Split
+from thinkrank.errors import ThinkrankError
+from thinkrank.language import Backbone
+from thinkrank.recipes.base import MODEL, Phase
+from thinkrank.recipes.control import SMALL, small_backbone
+from thinkrank.recipes.layers import merge, validated
+from thinkrank.recipes.plan import counts_of, rehearsed
+from thinkrank.recipes.probe_arms import SEVERAL, START, Arm, chosen_arms
+from thinkrank.recipes.probe_options import ProbeOptions, ProbeSettings
+from thinkrank.recipes.probe_pilot import pilot_words
+from thinkrank.recipes.probe_starts import model_of_starts
+from thinkrank.recipes.sizing import sized
+from thinkrank.retrieve import R2ec, train_contrastive, train_recpo
+from thinkrank.retrieve.r2ec.trainer import sample_ranks
+from thinkrank.training import Progress, no_progress
+from thinkrank.training.progress import Expected, duration
+from thinkrank.training.rehearsal import Measured, seconds_of
+
+ANSWERS = "answers"
+JUDGING = "judging"
+
+_JUDGED_SHARE = 0.3
+"""Of the minutes that judging may take."""
+_START_SHARE = 0.35
+"""Of the minutes for training that the start gets; the other arms share the rest alike."""
+_FEWEST_JUDGED = 200
+_MEASURED = 16
+"""Samples on which the time of an answer is measured."""
+
+
+@dataclass
+class PlannedProbe:
+    """A probe that is planned; without a folder it is no more than that."""
+
+    settings: ProbeSettings
+    folder: Path | None
+    given_split: Split | None
+    device: str
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.split: Split = self.given_split or self.settings.data.load_split(self.folder)
+        if not len(self.split.test):
+            raise ThinkrankError(f"{self.split.dataset.name}: the test part holds no sample to judge on")
+        model, training = sized(self.settings.model, self.settings.training, self.split)
+        model = model_of_starts(self.options.starts, model, self.split, self.settings.given)
+        self.settings = self._with(model=model, training=training)
+        self.measured: dict[str, Measured] = {}
+        self.seconds = {"no thought": 0.0, "thought": 0.0}
+        self.budgets: dict[str, dict[str, Any]] = {}
+        self._model: R2ec | None = None
+        self._trained: tuple[int, dict[str, Tensor]] = -1, {}
+        self.num_samples = min(len(self.split.test), self.options.samples or len(self.split.test))
+
+    @property
+    def options(self) -> ProbeOptions:
+        """Return how much the probe may take."""
+        return self.settings.probe
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """Return what is trained."""
+        return chosen_arms(self.options.ways, self.settings.model.reading, is_started=bool(self.options.starts))
+
+    @property
+    def root(self) -> Path:
+        """Return the folder, of a probe that is more than a plan."""
+        if self.folder is None:
+            raise ValueError("a probe that is only planned has no folder")
+        return self.folder
+
+    @cached_property
+    def samples(self) -> Samples:
+        """Return what every arm is judged on."""
+        return self.split.test.subset(self.num_samples, seed=0)
+
+    def _with(self, **changed: Any) -> ProbeSettings:
+        settings = self.settings.model_copy(update=changed)
+        settings.__dict__["given"] = self.settings.given
+        return settings
+
+    def phase(self, arm: Arm, settings: ProbeSettings) -> Phase:
+        """Return the training of an arm."""
+        if arm.phase == "recpo":
+            return Phase(
+                arm.about,
+                settings.recpo,
+                lambda model, run, progress: train_recpo(model, self.split, settings.recpo, run, progress=progress),
+            )
+        return self.contrastive(arm, settings)
+
+    def contrastive(self, arm: Arm, settings: ProbeSettings) -> Phase:
+        """Return the training of an arm by what came next, which is also the cold start of its thoughts."""
+        return Phase(
+            arm.about,
+            settings.training,
+            lambda model, run, progress: train_contrastive(
+                model, self.split, settings.training, run, progress=progress
+            ),
+        )
+
+    def arm_settings(self, arm: Arm, seed: int) -> ProbeSettings:
+        """Lay an arm's settings and a seed over those of the probe."""
+        tables = self.settings.model_dump(mode="json")
+        merge(tables, arm.over)
+        for table in ("training", "recpo"):
+            tables[table]["seed"] = seed
+        name = START if arm.control_of else arm.name
+        budget = self.budgets.get(arm.folder if arm.is_way else name) or self.budgets.get(name, {})
+        own = {"max_minutes", "validate_every"} if arm.control_of else set()
+        tables[arm.table] |= {name: value for name, value in budget.items() if name not in own}
+        return validated(ProbeSettings, tables)
+
+    def measure(self) -> None:
+        """Measure what steps and answers take here, and fit trainings and samples into the minutes."""
+        began = time.perf_counter()
+        with self.progress("measuring what steps take here", 0):
+            start, model = self.own_arms[0], self.load(self.start(0)) if self.options.starts else self.create(0)
+            self._model = model
+            for arm in self.own_arms:
+                settings = self.arm_settings(arm, 0)
+                silent = settings.model.latent.steps
+                if not silent:
+                    model.config = model.config.model_copy(update={"thinker": settings.model.thinker})
+                    self.measured |= rehearsed([self.phase(arm, settings)], model)
+                elif start.about in self.measured:  # a position behind an item costs what an item does
+                    step = (1 + silent) * self.measured[start.about].step
+                    self.measured[arm.about] = replace(self.measured[start.about], step=step)
+            model.config, model.crowd = model.config.model_copy(update={"thinker": self.settings.model.thinker}), None
+            few = self.split.test.subset(_MEASURED, seed=0)
+            thoughts: list[Any] = []
+            plain = seconds_of(lambda: sample_ranks(model, few))
+            thinking = 2 * plain  # what is counted is only read
+            if any("thought" in arm.asked for arm in self.arms if arm.phase != "contrastive"):
+                thinking = 0.0
+                thinking += seconds_of(lambda: thoughts.extend(model.think(few.requests())))
+                thinking += seconds_of(lambda: sample_ranks(model, few, thoughts))
+        self.seconds = {"no thought": plain / len(few), "thought": thinking / len(few)}
+        self.budgets = {arm.name: {} for arm in self.own_arms}
+        if self.options.minutes is not None:
+            self.fit(60 * self.options.minutes, time.perf_counter() - began)
+        for arm in self.own_arms:
+            self.budgets[arm.name] |= self._lean(arm)
+
+    @property
+    def own_arms(self) -> list[Arm]:
+        """Return the start and the ways: what controls are as long trained as."""
+        return [arm for arm in self.arms if not arm.control_of]
+
+    def _lean(self, arm: Arm) -> dict[str, Any]:
+        """Return what keeps an arm's validations within their share of its time, where nobody set them."""
+        options: Any = self.phase(arm, self.arm_settings(arm, 0)).options
+        if arm.about not in self.measured:
+            return {}
+        free = {name for name in type(options).model_fields if f"{arm.table}.{name}" not in self.settings.given}
+        return dict(self.measured[arm.about].lean(options, free.__contains__))
+
+    def fit(self, seconds: float, spent: float) -> None:
+        """Share the seconds among measuring, judging and training, each whole training of all arms getting as many.
+
+        The start gets no more than it needs; a way trains for as many steps as its time allows, and so do controls.
+        """
+        left = max(0.5 * seconds, seconds - spent) / self.options.trainings
+        if self.options.samples is None:
+            allowed = int(_JUDGED_SHARE * left / max(self.judging(1), 1e-6))
+            self.num_samples = min(len(self.split.test), max(_FEWEST_JUDGED, allowed))
+        left = max(0.3 * left, left - self.judging(self.num_samples))
+        start, *ways = self.own_arms
+        first = 0.0 if self.options.starts else _START_SHARE * left
+        if first:
+            self.budgets[START]["max_minutes"] = round(first / 60, 3)
+        if first and start.about in self.measured:
+            first = min(first, self.measured[start.about].expected("", self.settings.training)[""].seconds())
+        each = (left - first) / (len({arm.folder for arm in self.arms}) - 1)
+        for way in ways:
+            self.budgets[way.name]["max_minutes"] = round(each / 60, 3)
+            if way.about in self.measured and f"{way.table}.steps" not in self.settings.given:
+                self.budgets[way.name]["steps"] = max(1, int(each / self.measured[way.about].step))
+
+    def judging(self, samples: int) -> float:
+        """Foresee the seconds of judging all arms on so many samples."""
+        asked = [how for arm in self.arms for how in arm.asked]
+        asked += ["thought"] * any(arm.is_way and "thought" in arm.asked for arm in self.arms)  # validation, for gates
+        took = {"thought": self.seconds["thought"], "several": SEVERAL * self.seconds["thought"]}
+        return samples * sum(took.get(how, self.seconds["no thought"]) for how in asked)
+
+    def pieces(self) -> dict[str, Expected]:
+        """Return the pieces of work that the probe is, by the titles that its progress has."""
+        found: dict[str, Expected] = {}
+        for seed in range(self.options.trainings):
+            for arm in self.arms:
+                way = next((one for one in self.arms if one.name == arm.control_of), arm)
+                measured = self.measured.get(way.about)
+                if measured is not None and not self.is_answered(arm, seed):
+                    options: Any = self.phase(way, self.arm_settings(way, seed)).options
+                    if not (arm.name == START and self.options.starts):
+                        found |= measured.expected(self.title(arm, seed), options)
+                    per_sample = self.judging(1) / len(self.arms)
+                    found[f"{JUDGING}, {self.title(arm, seed)}"] = Expected(self.num_samples, per_sample)
+        return found
+
+    def plan(self) -> str:
+        """Tell in words what will be trained, for how long, and what the comparison is that counts."""
+        trainings, whole = self.options.trainings, sum(piece.seconds() for piece in self.pieces().values())
+        test = len(self.split.test)
+        judged = f"all {test:,}" if self.num_samples == test else f"{self.num_samples:,} of {test:,}"
+        ways = [arm for arm in self.arms if arm.is_way]
+        declared = "; ".join(
+            f"{way.about} against {next(arm for arm in self.arms if arm.control_of == way.name).about}" for way in ways
+        )
+        times = "" if trainings == 1 else f"{trainings} whole trainings of "
+        lines = [
+            f"{counts_of(self.settings, self.split)} · {times}{len(self.arms)} arms, judged on {judged} test samples · "
+            f"about {duration(whole)}",
+            f"Declared before anything is trained: NDCG@10, {declared}"
+            + (f", corrected by Holm for {len(ways)} ways." if len(ways) > 1 else "."),
+        ]
+        return "\n".join(filter(None, [*lines, pilot_words(self.split, self.samples)]))
+
+    def title(self, arm: Arm, seed: int) -> str:
+        """Return what progress calls an arm's training."""
+        return arm.about if self.options.trainings == 1 else f"{arm.about} ({seed + 1} of {self.options.trainings})"
+
+    def create(self, seed: int) -> R2ec:
+        """Build an untrained model."""
+        catalogue, model = self.split.dataset.catalogue, self.settings.model
+        return R2ec.create(
+            model, catalogue, backbone=self.backbone(), seed=seed, device=self.device, progress=self.progress
+        )
+
+    def backbone(self) -> Backbone | None:
+        """Load the language model of the relay world, trained if it is not there; None where the settings name one."""
+        if self.settings.model.backbone != SMALL:
+            return None
+        if self.folder is not None:
+            return small_backbone(self.folder / SMALL, self.split, self.settings, self.progress)
+        with tempfile.TemporaryDirectory() as folder:  # to measure, an untrained one will do
+            return small_backbone(Path(folder), self.split, self.settings, no_progress, steps=1)
+
+    def start(self, seed: int) -> Path:
+        """Return the folder of the model that a training begins with."""
+        return (Path(self.options.starts[seed]) if self.options.starts else self.root / f"{START}-{seed}") / MODEL
+
+    def load(self, folder: Path) -> R2ec:
+        """Load a model that an arm saved."""
+        return R2ec.from_pretrained(folder, backbone=self.backbone(), device=self.device)
+
+    def answers_file(self, arm: Arm, seed: int) -> Path:
+        """Name the file of an arm's answers."""
+        return self.root / ANSWERS / f"{arm.name}-{seed}.json"
+
+    def is_answered(self, arm: Arm, seed: int) -> bool:
+        """Tell whether an arm has been judged."""
+        return self.folder is not None and self.answers_file(arm, seed).is_file()

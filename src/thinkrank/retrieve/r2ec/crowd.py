@@ -1,0 +1,55 @@
+"""Thoughts that nobody writes: what the crowd did with the items of a history, as a tool counted it."""
+
+import time
+from collections.abc import Sequence
+
+from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.history import History
+from thinkrank.errors import ThinkrankError
+from thinkrank.evidence.crowd import Crowd
+from thinkrank.evidence.told import CrowdTeller
+from thinkrank.language import Completion
+from thinkrank.prompts.retrieval import Prompts, named
+from thinkrank.teachers.attributes import short_title
+
+
+class CrowdThoughts:
+    """Put what a `CrowdTeller` tells into the tokens of a model, items as its item tokens where it has some.
+
+    Args:
+        crowd: what was counted; histories of training are left out of it by their numbers there.
+        catalogue: the items.
+        prompts: that the thoughts stand behind.
+    """
+
+    def __init__(self, crowd: Crowd, catalogue: Catalogue, prompts: Prompts) -> None:
+        self.teller, self._prompts = CrowdTeller(crowd, catalogue), prompts
+        self._titles = [short_title(title) for title in catalogue.titles]
+
+    def ids(self, history: History, without: int | None = None) -> list[int]:
+        """Tell of a history, without the user of this number."""
+        return self._prompts.naming(self.teller.told(history, without), self._titles)
+
+    def write(self, histories: Sequence[History]) -> list[Completion]:
+        """Tell of each history as if it had been written."""
+        return [self._completion(history) for history in histories]
+
+    def _completion(self, history: History) -> Completion:
+        began = time.perf_counter()
+        parts = self.teller.told(history)
+        ids = tuple(self._prompts.naming(parts, self._titles))
+        certain = (0.0,) * len(ids)  # nothing was drawn
+        text = named(parts, self._titles)
+        seconds = time.perf_counter() - began
+        return Completion(ids, text, certain, certain, certain, "closed", seconds, len(ids), None)
+
+
+def crowd_thoughts(crowd: Crowd | None, catalogue: Catalogue, prompts: Prompts) -> CrowdThoughts:
+    """Return who tells what a crowd did.
+
+    Raises:
+        ThinkrankError: if nothing was counted.
+    """
+    if crowd is None:
+        raise ThinkrankError("thinker = crowd, and nothing was counted: train with training.thought_source = crowd")
+    return CrowdThoughts(crowd, catalogue, prompts)

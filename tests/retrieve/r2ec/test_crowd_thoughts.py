@@ -1,0 +1,119 @@
+"""Thoughts that a tool counts: read like others, told again by a saved model, and distilled into answers at once."""
+
+import numpy as np
+import pytest
+import torch
+
+from thinkrank import load
+from thinkrank.data import History
+from thinkrank.evidence import Crowd
+from thinkrank.evidence.told import CrowdTeller
+from thinkrank.retrieve import ContrastiveOptions, R2ec
+from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
+from thinkrank.retrieve.r2ec.examples import Stretch
+from thinkrank.testing import refused
+from thinkrank.training import UnsavedRun, train
+
+OPTIONS = ContrastiveOptions(
+    steps=2, warmup_steps=1, batch_size=4, stretch=6, refresh_every=2, validate_every=2, validation_samples=4,
+    thought_share=1.0, thought_source="crowd", thought_readings=20,
+)  # fmt: skip
+
+
+@pytest.fixture(params=["late", "text"])
+def model(config, dataset, request):
+    lora = config.lora.model_copy(update={"top_layers": 1})
+    told = config.model_copy(update={"reading": request.param, "thinker": "crowd", "lora": lora})
+    return R2ec.create(told, dataset.catalogue)
+
+
+def trained(model, split, **more):
+    trainer = ContrastiveTrainer(model, split, OPTIONS.model_copy(update=more), UnsavedRun())
+    train(trainer)
+    return trainer
+
+
+def test_a_saved_model_tells_the_same_and_answers_the_same(model, split, tmp_path):
+    trainer = trained(model, split)
+    assert trainer.run.metrics()[0].keys() >= {"valid_thinking_ndcg@10", "valid_ndcg@10"}
+    assert trainer.readings > 0
+    history = split.test.histories()[0]
+    model.save_pretrained(tmp_path)
+    again = load(tmp_path)
+    (thought,), (other,) = model.think([history]), again.think([history])
+    assert thought.ids == other.ids
+    assert thought.text.startswith("Others chose ")
+    titles = split.dataset.catalogue.titles
+    first = CrowdTeller(Crowd(split.train_histories(), 24), split.dataset.catalogue).chosen(history)[0]
+    assert f"{titles[first.item]} {first.both} of {first.of} with {titles[first.beside]}" in thought.text
+    np.testing.assert_allclose(again.scores([history], think=True), model.scores([history], think=True), atol=1e-5)
+    alone = model.retrieve([history], 3, think=True)
+    several = model.retrieve([history], 3, think=True, samples=2)  # the mean of what is twice the same
+    np.testing.assert_array_equal(several.items_BK, alone.items_BK)
+
+
+def test_in_training_the_own_history_is_left_out(model, split):
+    trainer = ContrastiveTrainer(model, split, OPTIONS, UnsavedRun())
+    batch = trainer.render([Stretch(0, 0, 5)])
+    told = {
+        tuple(batch.forest.sequence(one.node)[one.thought.start : one.thought.stop])
+        for one in batch.readouts
+        if one.thought
+    }
+    own = trainer.histories[0]
+    others = Crowd([History.of([]) if number == 0 else one for number, one in enumerate(trainer.histories)], 24)
+    teller = CrowdTeller(others, model.catalogue)
+    expected = {
+        (*model.prompts.naming(teller.told(own[:length]), model.catalogue.titles), *model.prompts.closing_ids)
+        for length in range(1, 5)
+    }
+    assert told
+    assert told <= expected
+
+
+def test_what_is_distilled_is_the_divergence_of_the_quick_answer_from_the_one_behind_the_thought(
+    split, config, dataset
+):
+    lora = config.lora.model_copy(update={"top_layers": 1})
+    model = R2ec.create(
+        config.model_copy(update={"reading": "late", "thinker": "crowd", "lora": lora}), dataset.catalogue
+    )
+    trainer = ContrastiveTrainer(model, split, OPTIONS, UnsavedRun())
+    trainer.prepare()
+    batch = trainer.render([Stretch(0, 0, 5), Stretch(3, 1, 6)])
+    packing, states_TD = trainer.states(batch)
+    plain_P = trainer._losses(batch, packing, states_TD)
+    users_PD = model.head.user_vectors(trainer.readouts(batch, packing, states_TD), batch.is_line_P)
+    scores_PI = model.head.scores(users_PD, model.head.item_vectors(model.states.rows_ID)).detach().double()
+    trainer.options = OPTIONS.model_copy(update={"distil_weight": 0.7})
+    added_P = (trainer._losses(batch, packing, states_TD) - plain_P).detach()
+    behind, seen_PI = batch.is_after_thought_P, batch.seen.among(None, len(model.catalogue), torch.device("cpu"))
+    assert behind.any()
+    assert not added_P[~behind].any()
+    for place in behind.nonzero()[:, 0].tolist():
+        quick = int(batch.quick_P[place])
+        assert batch.readouts[quick].is_line
+        assert batch.readouts[quick].lines == batch.readouts[place].lines
+        left = ~seen_PI[quick]
+        slow, fast = (scores_PI[row, left].softmax(0) for row in (place, quick))
+        assert added_P[place].item() == pytest.approx(
+            0.7 * (slow * (slow / fast).log()).sum().item(), rel=1e-4, abs=1e-6
+        )
+
+
+def test_the_target_of_distilling_gets_no_gradient(split, config, dataset):
+    model = R2ec.create(config.model_copy(update={"thinker": "crowd"}), dataset.catalogue)
+    trainer = ContrastiveTrainer(model, split, OPTIONS, UnsavedRun())
+    scores_PN = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    losses_P = trainer._distilled(torch.tensor([-1, 0, -1]), scores_PN, torch.zeros(3, 5, dtype=torch.bool))
+    (gradient_PN,) = torch.autograd.grad(losses_P.sum(), scores_PN)
+    assert not gradient_PN[1:].any()
+    difference_N = scores_PN[0].softmax(0) - scores_PN[1].softmax(0)
+    torch.testing.assert_close(gradient_PN[0], difference_N.detach())  # that of a cross-entropy with a fixed target
+
+
+def test_who_tells_and_what_is_read_must_fit(split, config, dataset):
+    with refused("model.thinker = crowd"):
+        ContrastiveTrainer(R2ec.create(config, dataset.catalogue), split, OPTIONS, UnsavedRun())
+    with refused("thought_source = crowd"):
+        R2ec.create(config.model_copy(update={"thinker": "crowd"}), dataset.catalogue).think(split.test.histories()[:1])
