@@ -60,8 +60,8 @@ def run(app: FastAPI, host: str, port: int, *, ready: Callable[[str], None] = la
 def _give_memory_back() -> None:
     """Let glibc return blocks when they are freed, of the size of one layer's keys on.
 
-    By default each of many threads keeps its own for later, and the size from which blocks go back rises by itself: states
-    that are kept then lie between holes, and the process grows for hours.
+    By default each of many threads keeps its own for later, and the size from which blocks go back rises by itself:
+    states that are kept then lie between holes, and the process grows for hours.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
