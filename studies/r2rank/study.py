@@ -37,6 +37,7 @@ from thinkrank.evaluate import (
 )
 from thinkrank.evidence import Crowd, EvidenceFeatures
 from thinkrank.language import Backbone, load_backbone
+from thinkrank.language.adapters import lowest_adapted
 from thinkrank.language.lower import LowerStates
 from thinkrank.rank import ListPrompt, R2Rank, train_cold_start, train_reinforce
 from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups, with_traces
@@ -202,7 +203,8 @@ class RankingStudy(Study):
         model, run = self.model(name, seed)
         settings, rows, started = self.arm(name, seed), run.metrics(), time.perf_counter()
         last = settings.reinforce if "after" in self.arms[name] else settings.cold_start
-        model.lower = self.lower
+        if lowest_adapted(model.backbone):
+            model.lower = self.lower
         ranks, answers = self.judge(model, sets)
         found, spent = {"test": ranks}, time.perf_counter() - started
         result: dict[str, Any] = {}

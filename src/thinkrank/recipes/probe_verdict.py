@@ -162,7 +162,8 @@ def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "i
     p_value = "" if way.p_value is None else f", {_p(way.p_value)}"
     p_value += f" corrected for {tried} ways tried" if p_value and tried > 1 else ""
     figures = f"{name} {format_value(way.value)} against {format_value(way.reference)}, {interval}{p_value}"
-    cost = f"{way.tokens:.3g} tokens and {max(0.0, way.milliseconds):.2g} milliseconds more for each answer"
+    taken = max(0.0, way.milliseconds)
+    cost = f"{way.tokens:.3g} tokens and {taken:{'.2g' if taken < 10 else ',.0f'}} milliseconds more for each answer"
     seen = effect_words(way.test.visible, way.reference, samples, users)
     power = f"{seen} with 80 % power" if way.test.visible is not None else seen
     power += f" at the level that {tried} ways leave each" if tried > 1 and way.test.visible is not None else ""
