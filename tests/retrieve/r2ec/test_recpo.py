@@ -454,7 +454,7 @@ def test_tied_groups_are_replaced_on_request(config, split, recpo, tmp_path):
     fit = make_fit(config, split, recpo.model_copy(update={"redraw": 2}), tmp_path)
     score, calls = fit.score, itertools.count()
 
-    def first_ties(samples, written):
+    def first_ties(samples, written=None):
         groups = score(samples, written)
         if next(calls) == 0:
             tied = groups[1].rewards_G.fill_(0.5)
