@@ -60,3 +60,14 @@ def test_what_cannot_be_kept_is_refused():
     held = tuple((torch.zeros(1, 1, 3, 4),) * 2 for _ in range(4))
     with pytest.raises(ValueError, match="held"):
         LowerStates().packed_states(backbone, Packing(FOREST, held={0: held}))
+
+
+def test_weights_of_another_format_are_another_model():
+    backbone, lower = adapted(top_layers=2), LowerStates()
+    with backbone.exact():
+        lower.packed_states(backbone, Packing(FOREST))
+    backbone.model.to(torch.bfloat16)
+    with backbone.exact():
+        torch.testing.assert_close(
+            lower.packed_states(backbone, Packing(FOREST)), packed_states(backbone, Packing(FOREST))
+        )

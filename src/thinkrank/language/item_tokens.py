@@ -166,11 +166,12 @@ class Halves:
         if text.forest is None or self._is_sharded():
             return self.below(ids_A[None], text.positions_A[None], text.sight)[0]
         key = text.forest, is_exact()
-        if key not in self._kept:
-            if len(self._kept) == _KEPT_TEXTS:
+        read_AD = self._kept.get(key)
+        if read_AD is None:
+            if len(self._kept) >= _KEPT_TEXTS:  # other threads may read and clear at the same time
                 self._kept.clear()
-            self._kept[key] = self.below(ids_A[None], text.positions_A[None], text.sight)[0].detach()
-        return self._kept[key]
+            read_AD = self._kept[key] = self.below(ids_A[None], text.positions_A[None], text.sight)[0].detach()
+        return read_AD
 
     def _is_sharded(self) -> bool:
         """Tell whether the weights lie in parts in several processes, which must all make the same passes."""

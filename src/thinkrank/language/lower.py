@@ -27,7 +27,7 @@ class LowerStates:
 
     def __init__(self, max_bytes: int = 8 * 2**30) -> None:
         self.max_bytes, self.num_bytes, self.hits = max_bytes, 0, 0
-        self._kept: dict[tuple[str, int, bool, PrefixTree], Tensor] = {}
+        self._kept: dict[tuple[str, torch.dtype, int, bool, PrefixTree], Tensor] = {}
 
     @torch.no_grad()
     def packed_states(self, backbone: Backbone, packing: Packing) -> Float[Tensor, "T D"]:
@@ -45,7 +45,8 @@ class LowerStates:
         depth = lowest_adapted(backbone)
         if not depth:
             raise ValueError("the adapter begins with the first layer: there is nothing below it to keep")
-        halves, key = Halves(backbone.trunk(), depth), (backbone.source, depth, is_exact(), packing.forest)
+        halves = Halves(backbone.trunk(), depth)
+        key = backbone.source, backbone.dtype, depth, is_exact(), packing.forest
         positions_1T = packing.positions_T[None]
         with backbone.precision():
             below_1TD = self._kept.get(key)

@@ -152,7 +152,7 @@ class Packing:
             for kept, place in enumerate(place for place, token in enumerate(ids) if token < first_item)
         }
         order = (places[node, kept] for node in packing.offsets for kept in range(len(text.ids[node])))
-        is_short = max(map(len, text.ids)) <= SHORT_TEXT and all(parent < 0 for parent in text.parents)
+        is_short = max(map(len, text.ids), default=0) <= SHORT_TEXT and all(parent < 0 for parent in text.parents)
         return TextPart(self._tensor(order), packing.positions_T, packing, text if is_short else None)
 
     def attend(

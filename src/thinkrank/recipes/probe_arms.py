@@ -141,7 +141,7 @@ ARMS = (
 )
 """Everything that a probe tries: name, settings, control of what."""
 
-MODES: Mapping[Asked, str] = {
+MODES: Mapping[str, str] = {
     "no thought": "the thought left out",
     "thought": "own thought",
     "several": f"mean over {SEVERAL} thoughts",
@@ -190,4 +190,4 @@ def controls_of(way: Arm, arms: Sequence[Arm]) -> list[Arm]:
 
 def shown(arm: Arm, asked: str) -> str:
     """Return what tables call an arm's answer."""
-    return arm.about if asked == arm.asked[0] else f"{arm.about}: {MODES[asked]}"  # type: ignore[index]
+    return arm.about if asked == arm.asked[0] else f"{arm.about}: {MODES[asked]}"

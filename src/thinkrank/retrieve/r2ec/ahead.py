@@ -67,7 +67,7 @@ class Ahead:
         self._names = WriterNames()
         self._thread = ThreadPoolExecutor(1, "thoughts")
 
-    def begin(self, drawn: list[tuple[int, Sample]], stop: int, weights: Mapping[str, Tensor] | None = None) -> None:
+    def begin(self, drawn: list[tuple[int, Sample]], stop: int, weights: Mapping[str, Tensor] | None = None) -> Begun:
         """Begin to write about samples, with the model's present weights or with given ones."""
         if weights is None:
             present = self.model.writer if writes_apart(self.model) else adapter_state(self.model.backbone)
@@ -76,6 +76,7 @@ class Ahead:
         name = self._names.of(self.model.engine, weights)
         asked = [self.model.asking.user(sample.history) for _, sample in drawn]
         self.begun = Begun(drawn, stop, self._thread.submit(self._write, asked, [draw for draw, _ in drawn], name))
+        return self.begun
 
     def _write(self, asked: Sequence[UserPrompt], seeds: Sequence[int], name: str) -> list[list[Completion]]:
         return write_thoughts(self.model, asked, seeds, self.options, name) if asked else []

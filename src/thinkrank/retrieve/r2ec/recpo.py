@@ -201,7 +201,9 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
     def rollouts(self) -> tuple[list[Group], dict[str, float]]:
         """Make the groups of one batch, and say how they are; tied ones are replaced as often as `redraw` allows."""
         users = range(self.options.users)[self.world.share(self.options.users)]
-        drawn, written = self.written_ahead(len(users)) if self.ahead else (self.next_samples(len(users)), None)
+        drawn, written = (
+            self.written_ahead(self.ahead, len(users)) if self.ahead else (self.next_samples(len(users)), None)
+        )
         groups = everything = self.score(drawn, written)
         for _ in range(self.options.redraw):
             kept = [group for group in groups if not group.is_tied]
@@ -212,14 +214,9 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
             groups, everything = [*kept, *fresh], [*everything, *fresh]
         return groups, self._facts(everything, len(users))
 
-    def written_ahead(self, count: int) -> tuple[list[tuple[int, Sample]], list[list[Completion]]]:
+    def written_ahead(self, ahead: Ahead, count: int) -> tuple[list[tuple[int, Sample]], list[list[Completion]]]:
         """Take the batch that was written beforehand, and begin the next one with the weights before this update."""
-        ahead = self.ahead
-        assert ahead is not None  # noqa: S101 - or nothing is written beforehand
-        if ahead.begun is None:
-            ahead.begin(*self.draw(count), weights=ahead.weights or None)
-        begun = ahead.begun
-        assert begun is not None  # noqa: S101 - it was just begun
+        begun = ahead.begun or ahead.begin(*self.draw(count), weights=ahead.weights or None)
         with self.timed("sampling"):
             written = begun.written.result()
         self.counters.drawn = begun.stop
