@@ -24,6 +24,9 @@ from thinkrank.language.prefix_tree import PrefixTree
 
 Ids = tuple[int, ...]
 
+Pieces = tuple[list[Tensor], list[Tensor]]
+"""Keys and values of one layer, (1, heads, tokens, width) each, one behind the other; none where none are kept."""
+
 _OUTGROWN = 0.9
 """A sequence is dropped when another one goes on from this share of it: its history has grown."""
 
@@ -100,9 +103,9 @@ class KeptStates:
         kept, count = self._begin(backbone, ids)
         return (0, ()) if kept is None else (count, _first(kept.layers, count))
 
-    def keep(self, ids: Ids, layers: PrefixKV) -> None:
-        """Keep the keys and values of a sequence that was read elsewhere."""
-        self._keep(_Kept(ids, is_exact(), _hashes(ids), layers))
+    def keep(self, ids: Ids, layers: Sequence[Pieces]) -> None:
+        """Keep a copy of the keys and values of a sequence that was read elsewhere."""
+        self._keep(_Kept(ids, is_exact(), _hashes(ids), _copied(layers)))
 
     def _begin(self, backbone: Backbone, ids: Ids) -> tuple[_Kept | None, int]:
         """Find the longest kept beginning, at most all but the last token, and count it."""
@@ -140,8 +143,8 @@ class KeptStates:
         for (sequence, (kept, count)), leaf in zip(some.items(), leaves, strict=True):
             begin = packing.offsets[leaf]
             new = slice(begin, begin + len(sequence) - count)
-            layers = _layers(packing, new, None if kept is None else held[leaf - 1])
-            self._keep(_Kept(sequence, exact, _hashes(sequence), layers))
+            layers = _pieces(packing, new, None if kept is None else held[leaf - 1])
+            self._keep(_Kept(sequence, exact, _hashes(sequence), _copied(layers)))
         return dict(zip(some, states_LSD, strict=True))
 
     def _keep(self, new: _Kept) -> None:
@@ -167,20 +170,31 @@ class KeptStates:
                 del self._by_hash[one]
 
 
-def _layers(packing: Packing, part: slice, held: PrefixKV | None) -> PrefixKV:
-    """Return the keys and values of some tokens behind those that were held; nothing of layers below items."""
-    nothing = torch.empty(0)
-    made: list[tuple[Tensor, Tensor]] = []
+def _pieces(packing: Packing, part: slice, held: PrefixKV | None) -> list[Pieces]:
+    """Find the keys and values of some tokens behind those that were held; nothing of layers below items."""
     recorded = packing.recorded or {}
+    made: list[Pieces] = []
     for layer in range(max(recorded) + 1):
-        if layer not in recorded:
-            made.append((nothing, nothing))
-            continue
-        new = [both[:, :, part] for both in recorded[layer]]
-        if held is not None:
-            new = [torch.cat(pair, dim=2) for pair in zip(held[layer], new, strict=True)]
-        made.append((new[0].clone(), new[1].clone()))
-    return tuple(made)
+        if layer in recorded:
+            keys, values = (both[:, :, part] for both in recorded[layer])
+            before = () if held is None else held[layer]
+            made.append(([*before[:1], keys], [*before[1:], values]))
+        else:
+            made.append(([], []))
+    return made
+
+
+def _copied(layers: Sequence[Pieces]) -> PrefixKV:
+    """Copy keys and values into one block of memory, which goes back as a whole and leaves no holes behind."""
+    some = next(pieces for pieces, _ in layers if pieces)
+    length = sum(piece.shape[2] for piece in some)
+    _, heads, _, width = some[0].shape
+    block = some[0].new_empty(len(layers), 2, 1, heads, length, width)
+    nothing = block.new_empty(0)
+    return tuple(
+        (torch.cat(keys, dim=2, out=to[0]), torch.cat(values, dim=2, out=to[1])) if keys else (nothing, nothing)
+        for to, (keys, values) in zip(block, layers, strict=True)
+    )
 
 
 def _first(layers: PrefixKV, count: int) -> PrefixKV:

@@ -7,9 +7,11 @@ import pytest
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import GenerationOptions, PrefixCache, PrefixTree, TransformersEngine, tiny_backbone
+from thinkrank.language.engines import transformers
 from thinkrank.language.engines.base import BASE
 from thinkrank.language.engines.joining import CancelledError, JoiningEngine, Watch, watching
 from thinkrank.language.kept_states import KeptStates
+from thinkrank.language.logprobs import logits
 from thinkrank.language.text import encode_text
 from thinkrank.testing import EngineContract
 from thinkrank.testing.engine import GREEDY, SAMPLED, TREE, assert_same_completions
@@ -102,6 +104,29 @@ def test_prompts_that_go_on_from_others_are_read_from_there(architecture):
     kept = states.tokens_kept
     engine.sample(PrefixTree.rows([grows[0]]), GREEDY, writer=BASE)
     assert states.tokens_kept == kept  # what one writer read is nothing to another
+
+
+def test_the_head_is_read_once_for_calls_that_differ_in_their_seeds(backbone, monkeypatch):
+    """Each request that is drawn has a seed of its own."""
+    sizes = []
+
+    def counted(model, states_RD):
+        sizes.append(len(states_RD))
+        return logits(model, states_RD)
+
+    monkeypatch.setattr(transformers, "logits", counted)
+    engine, together = JoiningEngine(backbone, batch_size=8), threading.Barrier(8)
+
+    def ask(seed):
+        together.wait()
+        return engine.sample(TREE, GenerationOptions(max_new_tokens=12, temperature=1.0, seed=seed))
+
+    with ThreadPoolExecutor(8) as pool:
+        written = list(pool.map(ask, range(8)))
+    tokens = sum(len(completion.ids) for call in written for samples in call for completion in samples)
+    assert sum(sizes) == tokens
+    assert max(sizes) == 8
+    assert len(sizes) < tokens / 4
 
 
 def test_one_that_waits_lets_many_go_on_for_a_few_tokens(backbone):

@@ -24,7 +24,7 @@ from thinkrank.language.backbone import Backbone
 from thinkrank.language.engines.base import TRAINED, Completion
 from thinkrank.language.engines.kv_cache import KVCache
 from thinkrank.language.engines.prefix_cache import PrefixCache
-from thinkrank.language.engines.transformers import TransformersEngine, _Row, _uniforms, decode
+from thinkrank.language.engines.transformers import TransformersEngine, _Row, decode
 from thinkrank.language.kept_states import KeptStates
 from thinkrank.language.options import GenerationOptions
 from thinkrank.language.packing import PrefixKV
@@ -186,7 +186,7 @@ class JoiningEngine(TransformersEngine):
             shared = (self.backbone, leaf, stop, tuple(suffix))
             job.rows.append(
                 [
-                    _JobRow(job, None if number else place, *shared, _uniforms(options, seed, number))
+                    _JobRow(job, None if number else place, *shared, options, seed, number)
                     for number in range(num_samples)
                 ]
             )
@@ -393,12 +393,8 @@ class JoiningEngine(TransformersEngine):
         return True
 
     def _choose(self, rows: Sequence[_JobRow], states_RD: Float[Tensor, "R D"]) -> None:
-        """Choose the next token of each row by the settings of its own call, and show it."""
-        by_options: dict[GenerationOptions, list[int]] = {}
-        for index, row in enumerate(rows):
-            by_options.setdefault(row.job.options, []).append(index)
-        for options, indices in by_options.items():
-            self._write([rows[index] for index in indices], states_RD[indices], options)
+        """Choose the next token of each row, and show it."""
+        self._write(rows, states_RD)
         for row in rows:
             row.tell()
 

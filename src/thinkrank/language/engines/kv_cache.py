@@ -1,8 +1,8 @@
 """Keys and values of a prefix tree while completions of its leaves are being written.
 
 Each node's keys and values exist once, whatever hangs below it. In one step, level by level of the forest, all rows
-below a node are multiplied with that node's keys as one matrix; then every row with what it has written itself; one
-softmax goes over all of them.
+below a node are multiplied with that node's keys as one matrix (see `kv_levels`); then every row with what it has
+written itself; one softmax goes over all of them.
 
 Where items are tokens, the layers below the boundary hold the text of the same tree alone, at positions that count
 text.
@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
 from thinkrank.language.backbone import Backbone
+from thinkrank.language.engines.kv_levels import Level
 from thinkrank.language.item_tokens import ItemTokens, TextPart, text_alone
+from thinkrank.language.kept_states import Pieces
 from thinkrank.language.packing import Packing, PrefixKV, packed_states
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.states import forward
@@ -96,8 +98,7 @@ class KVCache:
             lower = items is not None and side is not self.sides[-1]
             side.forest = text_alone(forest, cast(ItemTokens, items).first_id) if lower else forest
             for level in side.levels:
-                level.index = {moved[node]: n for node, n in level.index.items() if node in moved}
-                level.nodes = list(level.index)
+                level.index = {moved[node]: place for node, place in level.index.items() if node in moved}
         return True
 
     def _empty(self, rows: int, tokens: int) -> tuple[Tensor, Tensor]:
@@ -136,23 +137,43 @@ class KVCache:
             the state at the last token of each joining row's prompt.
         """
         self.leaves = [self.leaves[row] for row in kept] + list(joining)
-        known = {node for level in self.sides[-1].levels for node in level.nodes}
-        for side in self.sides:
-            before = {level.depth: level for level in side.levels}
-            side.levels = [
-                _Level(self, side, depth, nodes, before.get(depth))
-                for depth, nodes in enumerate(self._nodes_by_level(self.leaves))
-            ]
-        rows = torch.as_tensor(kept, dtype=torch.long, device=self.backbone.device)
-        for layer in range(self.num_layers):
-            keys, values = self.own[layer]
-            fresh_keys, fresh_values = self._own(len(joining))
-            self.own[layer] = (torch.cat([keys[rows], fresh_keys]), torch.cat([values[rows], fresh_values]))
+        known = {node for level in self.sides[-1].levels for node in level.index}
+        self._seat(kept)
         states: dict[int, Tensor] = {}
         for leaves in self._prefill_batches(joining):
             states.update(self._prefill(leaves, known))
         width = self.backbone.hidden_size
         return torch.stack([states[leaf] for leaf in joining]) if joining else torch.empty(0, width)
+
+    def _seat(self, kept: Sequence[int]) -> None:
+        """Give the nodes that rows need their places, and the rows theirs, with room for more as the limit allows."""
+        nodes_by_level = self._nodes_by_level(self.leaves)
+        for side in self.sides:
+            known = side.levels[: len(nodes_by_level)]
+            new = range(len(known), len(nodes_by_level))
+            side.levels = [*known, *(Level(depth, side.layers, self._empty, self.backbone.device) for depth in new)]
+        seats = [(side, *both) for side in self.sides for both in zip(side.levels, nodes_by_level, strict=True)]
+        rows, count = len(self.own[0][0]), len(self.leaves)
+        rows = rows if count <= rows <= 2 * count else count
+        cells = rows * self.num_own * self.num_layers
+        for side, level, nodes in seats:
+            places, width = level.room(side.forest, nodes)
+            cells += len(side.layers) * places * width
+        tight = cells * self.token_bytes > self.limit * self.num_layers
+        for side, level, nodes in seats:
+            level.seat(side.forest, nodes, self.leaves, tight=tight)
+        self._seat_own(kept, count if tight else rows)
+
+    def _seat_own(self, kept: Sequence[int], room: int) -> None:
+        """Put what kept rows have written first, with room for so many rows."""
+        rows = torch.as_tensor(kept, dtype=torch.long, device=self.backbone.device)
+        as_was = list(kept) == list(range(len(kept)))
+        for layer, before in enumerate(self.own):
+            after = before if room == len(before[0]) else self._own(room)
+            if after is not before or not as_was:
+                for to, was in zip(after, before, strict=True):
+                    to[: len(kept)] = was[rows]
+            self.own[layer] = after
 
     def _prefill_batches(self, joining: Sequence[int]) -> Iterator[list[int]]:
         """Cut leaves into batches of whole trees and bounded size."""
@@ -187,12 +208,12 @@ class KVCache:
         states_TD = packed_states(self.backbone, packing, sight=recorder)
         return {leaf: states_TD[packing.last(place[leaf])] for leaf in leaves}
 
-    def _fresh(self, side: "_Side", place: Mapping[int, int], known: set[int]) -> "list[tuple[_Level, int, int]]":
+    def _fresh(self, side: "_Side", place: Mapping[int, int], known: set[int]) -> "list[tuple[Level, int, int]]":
         """List the nodes whose keys and values are not there yet: level, place in it, node of the part."""
         return [
             (level, level.index[node], place[node])
             for level in side.levels
-            for node in level.nodes
+            for node in level.index
             if node in place and node not in known and side.forest.ids[node]
         ]
 
@@ -205,7 +226,7 @@ class KVCache:
         found = zip(roots, self.prefixes([part.ids[root] for root in roots]), strict=True)
         return {root: kept for root, kept in found if kept is not None}
 
-    def layers_of(self, leaf: int) -> PrefixKV | None:
+    def layers_of(self, leaf: int) -> list[Pieces] | None:
         """Return the keys and values of a whole prompt that was read; None where layers below items saw only text."""
         if len(self.sides) > 1:
             return None
@@ -214,13 +235,13 @@ class KVCache:
             (level.layers, level.index[node], len(side.forest.ids[node]))
             for level, node in zip(side.levels, side.forest.path(leaf), strict=False)
         ]
-        return tuple(
+        return [
             (
-                torch.cat([layers[layer][0][n, :, :length] for layers, n, length in places], dim=1)[None],
-                torch.cat([layers[layer][1][n, :, :length] for layers, n, length in places], dim=1)[None],
+                [layers[layer][0][n : n + 1, :, :length] for layers, n, length in places],
+                [layers[layer][1][n : n + 1, :, :length] for layers, n, length in places],
             )
             for layer in side.layers
-        )
+        ]
 
     def read(self, tokens: Sequence[int], written: Sequence[int]) -> Float[Tensor, "R D"]:
         """Read one token per row and return its state.
@@ -256,7 +277,7 @@ class KVCache:
     ) -> Float[Tensor, "R H 1 E"]:
         """Attend to the nodes above each row and to what it has written; see `AttentionPattern`."""
         rows, heads, _, width = queries_BHTE.shape
-        own_keys, own_values = self.own[layer]
+        own_keys, own_values = (both[:rows] for both in self.own[layer])
         everyone = torch.arange(rows, device=queries_BHTE.device)
         own_keys[everyone, :, :, self.written_R] = keys_BJTE[:, :, 0].to(self.dtype)
         own_values[everyone, :, self.written_R] = values_BJTE[:, :, 0].to(self.dtype)
@@ -290,86 +311,8 @@ class _Side:
 
     def __init__(self, forest: PrefixTree, layers: range) -> None:
         self.forest, self.layers = forest, layers
-        self.levels: list[_Level] = []
+        self.levels: list[Level] = []
         self.positions_R = torch.zeros(0, dtype=torch.long)
-
-
-class _Level:
-    """Hold the nodes of one depth that some row needs: keys and values, and which row is below which node."""
-
-    def __init__(self, memory: KVCache, side: "_Side", depth: int, nodes: list[int], before: "_Level | None") -> None:
-        forest, device = side.forest, memory.backbone.device
-        self.depth, self.nodes = depth, nodes
-        self.index = {node: n for n, node in enumerate(nodes)}
-        lengths = [len(forest.ids[node]) for node in nodes]
-        self.lengths_N = torch.tensor(lengths, device=device)
-        self.starts_N = torch.tensor([forest.starts[node] for node in nodes], device=device)
-        self.width = max(lengths)
-        self._seat_rows([forest.path(leaf) for leaf in memory.leaves], device)
-        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
-        moved = [(before.index[node], n) for node, n in self.index.items() if before and node in before.index]
-        old, new = (torch.tensor([pair[i] for pair in moved], dtype=torch.long, device=device) for i in range(2))
-        for layer in side.layers:
-            here = memory._empty(len(nodes), self.width)
-            if before is not None:
-                for to, was in zip(here, before.layers.pop(layer), strict=True):
-                    common = min(self.width, was.shape[2])
-                    to[new, :, :common] = was[old, :, :common]
-            self.layers[layer] = here
-
-    def _seat_rows(self, paths: Sequence[tuple[int, ...]], device: torch.device) -> None:
-        """Give each row a seat below its node; every node has as many seats as the fullest needs."""
-        taken = [0] * len(self.nodes)
-        seats: list[tuple[int, int] | None] = []
-        for path in paths:
-            if self.depth < len(path):
-                n = self.index[path[self.depth]]
-                seats.append((n, taken[n]))
-                taken[n] += 1
-            else:
-                seats.append(None)
-        self.fan = max(taken)
-        place = [-1 if seat is None else seat[0] * self.fan + seat[1] for seat in seats]
-        self.in_order = place == list(range(len(self.nodes) * self.fan))
-        self.absent_R = torch.tensor([seat is None for seat in seats], device=device) if None in seats else None
-        rows = [row for row, seat in enumerate(place) if seat >= 0]
-        self.present = torch.tensor(rows, dtype=torch.long, device=device)
-        self.seats = torch.tensor([place[row] for row in rows], dtype=torch.long, device=device)
-        self.seats_R = torch.tensor([max(0, seat) for seat in place], dtype=torch.long, device=device)
-
-    def behind(self, positions_R: Tensor) -> Int[Tensor, "R P"]:
-        """Tell how far each key lies behind its row's token; -1 for what is not there."""
-        indices_P = torch.arange(self.width, device=positions_R.device)
-        nodes_R = self.seats_R // self.fan
-        behind_RP = (positions_R - self.starts_N[nodes_R])[:, None] - indices_P
-        behind_RP = behind_RP.masked_fill(indices_P >= self.lengths_N[nodes_R][:, None], -1)
-        return behind_RP if self.absent_R is None else behind_RP.masked_fill(self.absent_R[:, None], -1)
-
-    def scores(self, layer: int, queries_RJGE: Tensor) -> Float[Tensor, "R J G P"]:
-        """Multiply each row with the keys of its node."""
-        return self._each_node(queries_RJGE, self.layers[layer][0].transpose(2, 3))
-
-    def mix(self, layer: int, shares_RJGP: Tensor) -> Float[Tensor, "R J G E"]:
-        """Mix the values of each row's node."""
-        return self._each_node(shares_RJGP, self.layers[layer][1])
-
-    def _each_node(self, x_RJGX: Tensor, y_NJXY: Tensor) -> Tensor:
-        """Multiply the rows below a node, as one matrix, with what belongs to the node."""
-        nodes, heads, groups = len(self.nodes), *x_RJGX.shape[1:3]
-        if not self.in_order:
-            seated = x_RJGX.new_zeros(nodes * self.fan, *x_RJGX.shape[1:])
-            x_RJGX = seated.index_copy_(0, self.seats, x_RJGX if self.absent_R is None else x_RJGX[self.present])
-        together = x_RJGX.view(nodes, self.fan, heads, groups, -1).transpose(1, 2)
-        product = (
-            (together.reshape(nodes, heads, self.fan * groups, -1) @ y_NJXY)
-            .view(nodes, heads, self.fan, groups, -1)
-            .transpose(1, 2)
-        )
-        product = product.reshape(nodes * self.fan, heads, groups, -1)
-        if self.in_order:
-            return product
-        product = product[self.seats_R]
-        return product if self.absent_R is None else product.masked_fill(self.absent_R[:, None, None, None], 0)
 
 
 class _Recorder:
@@ -379,7 +322,7 @@ class _Recorder:
         self,
         packing: Packing,
         sides: Sequence[_Side],
-        fresh: Callable[[_Side], list[tuple[_Level, int, int]]],
+        fresh: Callable[[_Side], list[tuple[Level, int, int]]],
         held: frozenset[int] = frozenset(),
     ) -> None:
         self.packing, self.sides, self.fresh = packing, sides, fresh

@@ -26,8 +26,8 @@ from thinkrank.language.logprobs import log_softmax, logits
 from thinkrank.language.options import FinishReason, GenerationOptions
 from thinkrank.language.prefix_tree import PrefixTree
 
-_CHUNK_LOGITS = 2**20
-"""Logits looked at together when tokens are chosen: 4 MiB in fp32."""
+_CHUNK_LOGITS = 2**17
+"""Logits looked at together when tokens are chosen: half a MiB in fp32."""
 
 
 def sampling_logprobs(logits_RV: Float[Tensor, "R V"], options: GenerationOptions) -> Float[Tensor, "R V"]:
@@ -92,10 +92,7 @@ class TransformersEngine:
         """Write `num_samples` completions of every leaf of the tree; see `Engine`."""
         seeds = range(len(prompts.leaves)) if seeds is None else seeds
         rows = [
-            [
-                _Row(self.backbone, leaf, stop, tuple(suffix), _uniforms(options, seed, number))
-                for number in range(num_samples)
-            ]
+            [_Row(self.backbone, leaf, stop, tuple(suffix), options, seed, number) for number in range(num_samples)]
             for leaf, seed in zip(prompts.leaves, seeds, strict=True)
         ]
         root_of = [prompts.path(leaf)[0] for leaf in prompts.leaves]
@@ -122,11 +119,11 @@ class TransformersEngine:
                 joining = self._admit(memory, [rows[i] for i in going], waiting, options)
                 states_JD = memory.rebuild(going, [row.leaf for row in joining])
                 rows = [rows[i] for i in going] + joining
-                self._write(joining, states_JD, options)
+                self._write(joining, states_JD)
             else:
                 states_RD = memory.read(*zip(*(row.next_read() for row in rows), strict=True))
                 fresh = [i for i, row in enumerate(rows) if row.arrived(states_RD[i])]
-                self._write([rows[i] for i in fresh], states_RD[fresh], options)
+                self._write([rows[i] for i in fresh], states_RD[fresh])
             seconds = (time.perf_counter() - clock) / max(1, len(rows))
             for row in rows:
                 row.seconds += seconds
@@ -147,18 +144,25 @@ class TransformersEngine:
             )
         return joining
 
-    def _write(self, rows: "list[_Row]", states_RD: Float[Tensor, "R D"], options: GenerationOptions) -> None:
-        """Choose the next token of each row from its state, a few rows at a time: their logits stay in the caches."""
-        few = max(1, _CHUNK_LOGITS // self.backbone.model.config.vocab_size)
+    def _write(self, rows: "Sequence[_Row]", states_RD: Float[Tensor, "R D"]) -> None:
+        """Choose the next token of each row from its state.
+
+        The head is read once for all rows. Then come a few at a time that draw alike, so that what is made of their
+        logits stays in the caches.
+        """
+        if not rows:
+            return
         logits_RV = logits(self.backbone, states_RD)
-        for start in range(0, len(rows), few):
-            part = slice(start, start + few)
-            uniforms = [row.uniforms[len(row.ids)] if row.uniforms else 0.0 for row in rows[part]]
-            chosen = choose(logits_RV[part], options, torch.tensor(uniforms, dtype=torch.float64))
-            for row, state_D, *written in zip(
-                rows[part], states_RD[part], *(number.tolist() for number in chosen), strict=True
-            ):
-                row.take(state_D, *written, last=len(row.ids) + 1 == options.max_new_tokens)
+        few = max(1, _CHUNK_LOGITS // logits_RV.shape[1])
+        alike: dict[tuple[float, int | None, float], list[int]] = {}
+        for index, row in enumerate(rows):
+            alike.setdefault((row.options.temperature, row.options.top_k, row.options.top_p), []).append(index)
+        for indices in alike.values():
+            for part in (indices[start : start + few] for start in range(0, len(indices), few)):
+                uniforms_R = torch.tensor([rows[index].draw for index in part], dtype=torch.float64)
+                chosen = choose(logits_RV[part], rows[part[0]].options, uniforms_R)
+                for index, *written in zip(part, *(number.tolist() for number in chosen), strict=True):
+                    rows[index].take(states_RD[index], *written)
 
 
 def choose(
@@ -193,9 +197,17 @@ class _Row:
     """Follow one completion while it is being written, then while its end is being read."""
 
     def __init__(
-        self, backbone: Backbone, leaf: int, stop: str | None, suffix: tuple[int, ...], uniforms: list[float]
+        self,
+        backbone: Backbone,
+        leaf: int,
+        stop: str | None,
+        suffix: tuple[int, ...],
+        options: GenerationOptions,
+        seed: int,
+        number: int,
     ) -> None:
-        self.backbone, self.leaf, self.stop, self.suffix, self.uniforms = backbone, leaf, stop, suffix, uniforms
+        self.backbone, self.leaf, self.stop, self.suffix, self.options = backbone, leaf, stop, suffix, options
+        self.uniforms = _uniforms(options, seed, number)
         self.ids: list[int] = []
         self.logprobs: list[float] = []
         self.own_logprobs: list[float] = []
@@ -211,9 +223,12 @@ class _Row:
         self.prompt_state: Tensor | None = None
         self.last_state: Tensor | None = None
 
-    def take(
-        self, state_D: Tensor, token: int, logprob: float, own_logprob: float, entropy: float, *, last: bool
-    ) -> None:
+    @property
+    def draw(self) -> float:
+        """Return the random number of the next token; 0 where nothing is drawn."""
+        return self.uniforms[len(self.ids)] if self.uniforms else 0.0
+
+    def take(self, state_D: Tensor, token: int, logprob: float, own_logprob: float, entropy: float) -> None:
         """Append a token that was chosen from this state, and decide what is to be read next."""
         self.prompt_state = state_D if not self.ids else self.prompt_state
         self.ids.append(token)
@@ -226,7 +241,7 @@ class _Row:
             self.num_before_stop = len(self.ids)
             if self.stop is not None:
                 self._look_for(self.stop)
-            if last and self.finish_reason is None:
+            if len(self.ids) == self.options.max_new_tokens and self.finish_reason is None:
                 self.finish_reason = "length"
         if self.finish_reason is None:
             self.feed.append(token)
