@@ -133,6 +133,9 @@ def test_a_history_is_built_with_the_keyboard_and_changed(page):
     assert page.locator("#history li").count() == 2
     assert "of 9 items" in page.locator("#moved").inner_text().lower()
     assert page.locator("#now .move.up").count() >= 1
+    page.get_by_role("button", name="Start again").click()
+    assert page.locator("#unasked").is_visible()
+    assert page.locator("#now > li, #before > li, #history li, #costs tr").count() == 0
     assert page.complaints == []
 
 

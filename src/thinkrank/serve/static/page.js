@@ -1,6 +1,6 @@
 // Asks the routes for programs; see page_answer.js for how answers are shown.
 
-import { byId, claims, made, programs, show, title } from "./page_answer.js";
+import { byId, claims, forget, made, programs, show, title } from "./page_answer.js";
 
 const main = byId("main");
 const writes = main.dataset.writes === "yes";
@@ -62,15 +62,21 @@ function add(item) {
   status(`${item.title} is added, the newest of ${state.history.length}.`);
 }
 
+function startOver(history = [], user = null) {
+  state.busy?.abort();
+  Object.assign(state, { history, user, answer: null, before: null, busy: null });
+  byId("stop").hidden = true;
+  byId("ask").disabled = false;
+  forget();
+  drawHistory();
+}
+
 async function takeUser(user) {
   fault("");
   try {
     const body = JSON.stringify({ user, k: 1, think: main.dataset.thinks ? false : null, reasons: 0 });
     const answer = await (await call("v1/recommend", { method: "POST", body })).json();
-    state.history = answer.history;
-    state.user = user;
-    state.answer = state.before = null;
-    drawHistory();
+    startOver(answer.history, user);
     status(`The history of ${user}: ${answer.history.length} items.`);
     byId("ask").focus();
   } catch (error) {
@@ -253,8 +259,7 @@ for (const button of document.querySelectorAll("[data-user]")) {
   });
 }
 byId("clear").addEventListener("click", () => {
-  Object.assign(state, { history: [], user: null, answer: null, before: null });
-  drawHistory();
+  startOver();
   byId("search").focus();
 });
 byId("unlock").addEventListener("submit", (event) => {

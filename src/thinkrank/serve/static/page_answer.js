@@ -98,6 +98,14 @@ export function show(answer, before) {
   costs(answer, before);
 }
 
+// An answer about somebody else must not stand under a new history.
+export function forget() {
+  for (const id of ["before", "now", "costs", "moved", "before-facts", "now-facts"]) byId(id).replaceChildren();
+  for (const id of ["beside", "now-title", "programs"]) byId(id).hidden = true;
+  byId("unasked").hidden = false;
+  if (byId("thinking")) byId("thinking").hidden = true;
+}
+
 function costs(answer, before) {
   const cells = (stage) => [`${number(stage.milliseconds, 1)} ms`, number(stage.tokens), number(stage.items)];
   const names = ["Stage", "Time", "Tokens", "Items handed on", ...(before ? ["Time before", "Tokens before"] : [])];
