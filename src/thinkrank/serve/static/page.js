@@ -56,6 +56,7 @@ function takeOut(index) {
 function add(item) {
   state.history.push(item);
   byId("search").value = "";
+  delete byId("found").dataset.query;
   closeFound();
   drawHistory();
   byId("history").scrollTop = byId("history").scrollHeight;
@@ -73,6 +74,7 @@ function startOver(history = [], user = null) {
 
 async function takeUser(user) {
   fault("");
+  byId("ask").disabled = true; // until the history is there
   try {
     const body = JSON.stringify({ user, k: 1, think: main.dataset.thinks ? false : null, reasons: 0 });
     const answer = await (await call("v1/recommend", { method: "POST", body })).json();
@@ -80,13 +82,19 @@ async function takeUser(user) {
     status(`The history of ${user}: ${answer.history.length} items.`);
     byId("ask").focus();
   } catch (error) {
+    byId("ask").disabled = false;
     fault(error.message);
   }
 }
 
 // The search
 
+let waiting;
+let asked = 0;
+
 function closeFound() {
+  clearTimeout(waiting);
+  asked += 1; // what is still to come is of no use
   state.found = [];
   state.chosen = -1;
   byId("found").hidden = true;
@@ -103,17 +111,16 @@ function choose(index) {
   byId("search").setAttribute("aria-activedescendant", one.id);
 }
 
-let waiting;
-let asked = 0;
-
 async function search() {
   const query = byId("search").value.trim();
+  clearTimeout(waiting);
   const turn = ++asked;
   if (!query) return closeFound();
   try {
     const found = await (await call(`v1/items?limit=12&query=${encodeURIComponent(query)}`)).json();
     if (turn !== asked) return;
     state.found = found.items;
+    byId("found").dataset.query = query;
     byId("found").replaceChildren(
       ...found.items.map((item, index) => {
         const one = made("li", title(item), { role: "option", id: `found-${index}`, "aria-selected": "false" });
@@ -131,6 +138,13 @@ async function search() {
   }
 }
 
+// Whoever types fast and presses Enter means what the field says, not what was found for its first letters.
+async function enter() {
+  const isNew = () => byId("search").value.trim() !== byId("found").dataset.query;
+  if (isNew()) await search();
+  if (!isNew() && state.found[state.chosen]) add(state.found[state.chosen]);
+}
+
 byId("search").addEventListener("input", () => {
   clearTimeout(waiting);
   waiting = setTimeout(search, 120);
@@ -139,7 +153,7 @@ byId("search").addEventListener("keydown", (event) => {
   const last = state.found.length - 1;
   if (event.key === "ArrowDown" && last >= 0) choose(state.chosen < last ? state.chosen + 1 : 0);
   else if (event.key === "ArrowUp" && last >= 0) choose(state.chosen > 0 ? state.chosen - 1 : last);
-  else if (event.key === "Enter" && state.found[state.chosen]) add(state.found[state.chosen]);
+  else if (event.key === "Enter") enter();
   else if (event.key === "Escape") closeFound();
   else return;
   event.preventDefault();
