@@ -11,12 +11,14 @@ import httpx
 import pytest
 
 from serve.test_live import THINKING
+from thinkrank.cascade import Cascade
+from thinkrank.retrieve import R2ec
 
 pytest.importorskip("ray.serve", reason="Ray Serve is not installed: pip install '.[ray]'", exc_type=ImportError)
 SCRIPT = Path(__file__).parents[2] / "docs" / "guide" / "replicas.py"
 
 
-def test_two_replicas_answer_alike(thinker, plain, tmp_path):
+def test_two_replicas_answer_alike(thinker, tmp_path):
     thinker.save_pretrained(tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -34,6 +36,8 @@ def test_two_replicas_answer_alike(thinker, plain, tmp_path):
         started.kill()
         started.stdout.close()
     assert {answer.status_code for answer in answers} == {200}
-    expected = [plain.catalogue.ids[row] for row in plain.recommend([THINKING["history"]], 4).ranking.items_BK[0]]
+    alone = Cascade(R2ec.from_pretrained(tmp_path))
+    ranking = alone.recommend([THINKING["history"]], 4, think=True).ranking
+    expected = [alone.catalogue.ids[row] for row in ranking.items_BK[0]]
     for answer in answers:
         assert [item["item"] for item in answer.json()["items"]] == expected
