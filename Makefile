@@ -18,7 +18,7 @@ PYTEST := python -m pytest -n auto --dist loadfile
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.ready ## train and judge a cascade on MovieLens-100K with SmolLM2, write runs/demo/report.html (about 9 minutes on 2 cores)
+demo: $(VENV)/.ready ## train and judge a cascade on MovieLens-100K with SmolLM2, write runs/demo/report.html (about 10 minutes on 2 cores)
 	@$(BIN)/thinkrank demo
 
 test: $(VENV)/.ready ## run the whole test suite, a process per core; options for pytest in ARGS

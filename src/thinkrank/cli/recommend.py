@@ -19,7 +19,7 @@ def recommend(
         str | None,
         typer.Option(
             help="Answer many at once: all users of the run's data, or a file with the column user, or a file of new "
-            "users with the columns user, item and timestamp."
+            "users with the columns user, item and perhaps timestamp."
         ),
     ] = None,
     out: options.TableFile = None,

@@ -18,7 +18,7 @@ def score(
             "--input",
             callback=options.from_home,
             help="Table of users, or a folder of such tables: the column user, or user and items (a list), or user, "
-            "item and timestamp.",
+            "item and perhaps timestamp.",
         ),
     ],
     out: Annotated[

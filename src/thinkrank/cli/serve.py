@@ -19,7 +19,10 @@ def serve(
         typer.Option("--allow-host", help="Another name under which the server may be asked. Repeatable."),
     ] = None,
     keys: Annotated[
-        Path | None, typer.Option("--keys", help="File with the hashes of keys, one a line; without one of these, 401.")
+        Path | None,
+        typer.Option(
+            "--keys", help="File with hashes of keys, one a line; a request without such a key is answered 401."
+        ),
     ] = None,
     new_key: Annotated[bool, typer.Option("--new-key", help="Print a new key and its hash, and end.")] = False,
     items_file: Annotated[
