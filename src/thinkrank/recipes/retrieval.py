@@ -36,8 +36,8 @@ from thinkrank.recipes.baselines import (
     fitted_baselines,
     system_named,
 )
+from thinkrank.recipes.before_recpo import before_recpo
 from thinkrank.recipes.data import NOUNS, DataSettings, origin
-from thinkrank.recipes.gate import before_recpo
 from thinkrank.recipes.layers import PRESET, Layers, TrainingSettings, merge
 from thinkrank.recipes.own import StageClass, with_places
 from thinkrank.recipes.plan import quiet, straight

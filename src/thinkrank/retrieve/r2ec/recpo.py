@@ -385,7 +385,7 @@ def train_recpo(
         run: the folder for checkpoints and the log.
         rewards: weight and reward, added to those the options name.
         before: looks at the model before the first batch and returns the reason not to begin, or nothing; see
-            `thinkrank.recipes.gate`.
+            `thinkrank.recipes.before_recpo`.
         progress: how to show it.
 
     Raises:

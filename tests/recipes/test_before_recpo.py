@@ -9,7 +9,7 @@ import torch
 
 from thinkrank.data import Catalogue, Dataset, split_dataset
 from thinkrank.language import GenerationOptions, LoraOptions, tiny_backbone
-from thinkrank.recipes.gate import before_recpo, own_against_other
+from thinkrank.recipes.before_recpo import before_recpo, own_against_other
 from thinkrank.retrieve import R2ec, R2ecConfig, RecpoOptions, train_recpo
 from thinkrank.retrieve.r2ec.controls import target_logprobs_after
 from thinkrank.retrieve.r2ec.weights import weights
