@@ -51,7 +51,14 @@ def undropped(values: Mapping[str, Any]) -> dict[str, Any]:
 def contrastive(name: str, **changes: Any) -> Fits:
     config, options = settings.CONTRASTIVES[name]
     config, options = {**config, "lora": undropped(config["lora"])}, {**options, **SHORT, **changes}
-    return lambda folder: iter([(name, models.contrastive_fit(models.r2ec(config), options, folder))])
+
+    def fits(folder: Path) -> Iterator[tuple[str, Trainer[Any]]]:
+        model = models.r2ec(config)
+        if options["sharding"] == "fsdp":  # as a plan does before a training: the model is sharded by both
+            models.contrastive_fit(model, options, folder / "rehearsal").rehearse()
+        yield name, models.contrastive_fit(model, options, folder)
+
+    return fits
 
 
 def recpo(name: str) -> Fits:

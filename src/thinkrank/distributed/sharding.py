@@ -17,7 +17,7 @@ class Sharded:
     are without. All processes must make the same passes, but for those inside of `whole`.
 
     Args:
-        model: whose `layers` are sharded, in place and for good.
+        model: whose `layers` are sharded, in place and for good; those of an earlier training, which are, stay so.
         world: the processes that have a part each.
     """
 
@@ -25,10 +25,14 @@ class Sharded:
         mesh = init_device_mesh(next(model.parameters()).device.type, (world.size,))
         lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
         layers = [layer for some in lists for layer in some if any(not p.requires_grad for p in layer.parameters())]
-        self.layers: list[FSDPModule] = [
-            fully_shard(layer, mesh=mesh, ignored_params={p for p in layer.parameters() if p.requires_grad})
-            for layer in layers
-        ]
+        self.layers: list[FSDPModule] = []
+        for layer in layers:
+            if isinstance(layer, FSDPModule):
+                self.layers.append(layer)
+            else:
+                ignored = {p for p in layer.parameters() if p.requires_grad}
+                self.layers.append(fully_shard(layer, mesh=mesh, ignored_params=ignored))
+        self._part()
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -37,9 +41,13 @@ class Sharded:
         try:
             yield
         finally:
-            for layer in self.layers:
-                layer.set_reshard_after_forward(True)
-                layer.reshard()
+            self._part()
+
+    def _part(self) -> None:
+        """Hold a part of the weights of each layer, but while the layer is computed."""
+        for layer in self.layers:
+            layer.set_reshard_after_forward(True)
+            layer.reshard()
 
     def join(self) -> None:
         """Hold all weights whole from now on."""

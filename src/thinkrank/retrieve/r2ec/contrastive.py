@@ -35,6 +35,7 @@ from thinkrank.retrieve.r2ec.weights import prepare_head
 from thinkrank.retrieve.r2ec.writing import writes_apart, writing
 from thinkrank.teachers.history_rules import RuleWriter
 from thinkrank.training import Progress, Run, no_progress, train
+from thinkrank.training.rehearsal import Measured
 
 if TYPE_CHECKING:
     from thinkrank.distributed.sharding import Sharded
@@ -83,6 +84,12 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         """Validate, with whole weights."""
         with self._whole():
             return super().measure()
+
+    def rehearse(self) -> Measured:
+        """Measure, and leave the weights whole."""
+        measured = super().rehearse()
+        self.finish()
+        return measured
 
     def finish(self) -> None:
         """Leave the weights whole."""
