@@ -96,6 +96,16 @@ def test_a_training_that_ends_early_leaves_nothing_to_wait_for(clock, log):
     assert "about 30 s left in all" in "\n".join(log())
 
 
+def test_nothing_is_told_of_the_whole_run_while_what_nobody_foresaw_goes_on(clock, log):
+    with estimated({"training": Expected(2, 1.0), "joining": Expected(1, 30.0)}):
+        with console_progress("training", 2) as advance:
+            advance(2)
+        with console_progress("networks", 3) as advance:
+            clock.now += 6
+            advance(1)
+    assert log()[1:] == ["networks: 1 of 3 · 12 s left", "networks: 1 of 3 · took 6.0 s"]
+
+
 def test_a_limit_bounds_what_is_foreseen():
     piece = Expected(1000, 2.0, limit=60.0)
     assert piece.seconds() == piece.left() == 60.0

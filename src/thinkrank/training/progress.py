@@ -144,7 +144,7 @@ class _Display:
 
     def _left(self, work: "_Work") -> str:
         whole = self.left()
-        if whole is not None:
+        if whole is not None and self.open[0].title in self.pieces:  # else it is no part of what was foreseen
             return f"about {duration(whole)} left in all"
         if not work.counted or not work.total:
             return ""
