@@ -97,6 +97,8 @@ def test_a_fault_in_the_input_ends_the_job_and_names_the_row(run, tmp_path, tabl
     pl.DataFrame(table).write_parquet(tmp_path / "users.parquet")
     with pytest.raises(ThinkrankError, match=told):
         score_users(run, tmp_path / "users.parquet", tmp_path / "out", HOW)
+    pl.DataFrame({"user": ["u1"]}).write_parquet(tmp_path / "users.parquet")
+    assert score_users(run, tmp_path / "users.parquet", tmp_path / "out", HOW).users == 1  # nobody was answered before
 
 
 def test_items_that_the_model_lacks_are_counted_over_all_parts(run, tmp_path, caplog):

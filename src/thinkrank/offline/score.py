@@ -141,12 +141,12 @@ def _digest(folder: Path) -> str:
 def _check(out: Path, record: dict[str, Any]) -> None:
     """Begin a job in a folder, or refuse one that holds another's answers."""
     file = out / RECORD
-    if not file.is_file():
-        if any(out.glob("*.parquet")):
-            raise ThinkrankError(f"{out} holds Parquet files of something else: give another --out")
+    if not any(out.glob("*.parquet")):  # nobody is answered yet, so nothing could be mixed
         with atomic_write(file) as stream:
             stream.write((json.dumps(record, indent=2) + "\n").encode())
         return
+    if not file.is_file():
+        raise ThinkrankError(f"{out} holds Parquet files of something else: give another --out")
     before = json.loads(file.read_bytes())
     for name, value in record.items():
         if before.get(name) != value:
