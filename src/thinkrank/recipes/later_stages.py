@@ -123,9 +123,11 @@ class Building:
         self.folds_S = folds_of(self.samples, options.folds, seed=options.seed)
         self._retrievers: dict[int, Any] = {}
         self._rankers: dict[int, Any] = {}
+        self._progress: Progress = no_progress
 
     def built(self, progress: Progress = no_progress) -> Cascade:
         """Make the later stages one after the other, each kept if it adds more than its standard error."""
+        self._progress = progress
         with progress(BUILDING, 3) as advance:
             ranker = self._ranker()
             advance(1)
@@ -199,7 +201,7 @@ class Building:
             WarmStartOptions(steps=steps.warm_start, seed=seed),
             GrpoOptions(steps=steps.reinforce, seed=seed, failed_check="warn"),
         ):
-            train_eglr(model, split, options, UnsavedRun())
+            train_eglr(model, split, options, UnsavedRun(), progress=self._progress)
         return model
 
     def _evidence_ranker(self) -> EvidenceRanker:
@@ -238,6 +240,7 @@ class Building:
                 noun=self.noun,
                 seed=self.options.seed,
                 device=self.device,
+                progress=self._progress,
             )
 
         for fold, learnt_S, asked_S in offered.folds():

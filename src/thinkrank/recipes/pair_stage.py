@@ -19,7 +19,7 @@ from thinkrank.rank import ColdStartOptions, R2Rank, R2RankConfig, ReinforceOpti
 from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups
 from thinkrank.recipes.data import DataSettings
 from thinkrank.recipes.ranking import RECIPE, RankSettings, shown_as_reasoned, taught
-from thinkrank.training import UnsavedRun
+from thinkrank.training import Progress, UnsavedRun, no_progress
 
 
 class PairSteps(Options):
@@ -44,6 +44,7 @@ def pair_ranker(
     noun: str = "item",
     seed: int = 0,
     device: str = "auto",
+    progress: Progress = no_progress,
 ) -> R2Rank:
     """Train an R2Rank whose negatives are what was offered beside the choices.
 
@@ -55,6 +56,7 @@ def pair_ranker(
         noun: what the catalogue holds, in the singular.
         seed: of all that is drawn.
         device: where it learns and answers.
+        progress: shows what it learns.
 
     Raises:
         ThinkrankError: if no example thought is left to learn from.
@@ -87,15 +89,15 @@ def pair_ranker(
     if steps.thinks:
         try:
             with TemporaryDirectory() as folder:
-                learnt = taught(learnt[:], settings, model, split, Path(folder) / "traces.jsonl")
+                learnt = taught(learnt[:], settings, model, split, Path(folder) / "traces.jsonl", progress=progress)
         except ThinkrankError as error:  # which names settings of `thinkrank train rank`
             raise ThinkrankError(
                 f"stages.r2rank.thinks=true: {str(error).partition(';')[0]}: raise stages.r2rank.thought_tokens or "
                 "stages.samples"
             ) from error
-    train_cold_start(model, learnt, None, settings.cold_start, UnsavedRun())
+    train_cold_start(model, learnt, None, settings.cold_start, UnsavedRun(), progress=progress)
     if steps.reinforce:
-        train_reinforce(model, groups(settings.reinforce), None, settings.reinforce, UnsavedRun())
+        train_reinforce(model, groups(settings.reinforce), None, settings.reinforce, UnsavedRun(), progress=progress)
     return model
 
 
