@@ -73,7 +73,7 @@ def prepare(folder: Path) -> dict[str, float]:
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    rows = dataset.interactions.height
+    rows = len(dataset.items_E)
     return {
         "prepare_peak_gib": peak / 2**30,
         "prepare_rows_per_second": rows / seconds,

@@ -246,7 +246,7 @@ def prepare_log(folder: Path) -> dict[str, float]:
     started = time.process_time()
     dataset = settings.load(folder)
     dataset.save(folder / "prepared")
-    figures = {"seconds": time.process_time() - started, "peak_gib": peak_gib(), "rows": dataset.interactions.height}
+    figures = {"seconds": time.process_time() - started, "peak_gib": peak_gib(), "rows": len(dataset.items_E)}
     fingerprint = dataset.fingerprint
     del dataset
     assert Dataset.load(folder / "prepared").fingerprint == fingerprint

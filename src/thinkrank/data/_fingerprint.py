@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from thinkrank.data.reading.parts import Rows
+
 _ROWS_AT_ONCE = 1 << 19
 
 
-def fingerprint(frames: Mapping[str, pl.DataFrame]) -> str:
+def fingerprint(frames: Mapping[str, pl.DataFrame | Rows]) -> str:
     """Return the SHA-256 of the frames' values.
 
     Values are hashed in a byte layout of our own: UTF-8 text behind its lengths, 64-bit little-endian numbers, -1 or a
@@ -21,9 +23,10 @@ def fingerprint(frames: Mapping[str, pl.DataFrame]) -> str:
     """
     digest = hashlib.sha256()
     for name, frame in sorted(frames.items()):
-        digest.update(json.dumps([name, frame.height, sorted(frame.columns)]).encode())
-        for column in sorted(frame.columns):
-            for part in frame[column].to_frame().iter_slices(_ROWS_AT_ONCE):
+        rows = frame if isinstance(frame, Rows) else Rows(frame)
+        digest.update(json.dumps([name, rows.height, sorted(rows.columns)]).encode())
+        for column in sorted(rows.columns):
+            for part in rows.select(column).even(_ROWS_AT_ONCE):
                 for piece in _layout(part.to_series()):
                     digest.update(piece)
     return digest.hexdigest()

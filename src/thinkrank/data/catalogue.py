@@ -1,5 +1,7 @@
 """The items that can be recommended, with their texts. A row number is an item's name inside the package."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +11,7 @@ import polars as pl
 from thinkrank._files import atomic_write
 from thinkrank.data._nearest import did_you_mean, nearest
 from thinkrank.data.reading import parts
+from thinkrank.data.reading.parts import Rows
 from thinkrank.data.reading.table import reason
 from thinkrank.data.texts import Texts
 from thinkrank.errors import ThinkrankError
@@ -159,24 +162,27 @@ class Catalogue:
         return self.titles[row] if year is None else f"{self.titles[row]} ({year})"
 
 
-def read_own_parquet(path: Path) -> pl.DataFrame:
-    """Read a Parquet file this package wrote; one of many rows part by part, see `thinkrank.data.reading.parts`.
+@contextmanager
+def own_parquet(path: Path) -> Iterator[Rows]:
+    """Open a Parquet file this package wrote; one of many rows is read piece by piece, see `Rows`.
 
     Raises:
-        ThinkrankError: if the file is missing or no longer readable.
+        ThinkrankError: if the file is missing or, then or while it is read within, no longer readable.
     """
     try:
-        data = path.read_bytes()
-        lazy = pl.scan_parquet(data)
-        height = lazy.select(pl.len()).collect().item()
-        if height <= parts.ROWS_AT_ONCE:
-            return pl.read_parquet(data)
-        starts = range(0, height, parts.ROWS_AT_ONCE)
-        return pl.concat(parts.gathered(lazy.slice(start, parts.ROWS_AT_ONCE).collect() for start in starts))
+        height = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+        is_long = height > parts.ROWS_IN_MEMORY
+        yield Rows.of_file(path, height) if is_long else Rows(pl.read_parquet(path.read_bytes()))
     except FileNotFoundError as error:
         raise ThinkrankError(f"{path}: no such file") from error
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ThinkrankError(f"{path}: damaged or not Parquet ({reason(error)}). Save it again.") from error
+
+
+def read_own_parquet(path: Path) -> pl.DataFrame:
+    """Read all of a Parquet file this package wrote; raises as `own_parquet`."""
+    with own_parquet(path) as rows:
+        return rows.frame
 
 
 def _fold(text: str) -> str:

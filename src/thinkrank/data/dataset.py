@@ -19,11 +19,13 @@ from jaxtyping import Float32, Int32, Int64
 from thinkrank._files import atomic_write
 from thinkrank.data._fingerprint import fingerprint
 from thinkrank.data._nearest import did_you_mean
-from thinkrank.data.catalogue import Catalogue, read_own_parquet
+from thinkrank.data.catalogue import Catalogue, own_parquet
 from thinkrank.data.describe import describe
 from thinkrank.data.history import History
 from thinkrank.data.reading import parts
+from thinkrank.data.reading.parts import WHOLE, Held, Rows
 from thinkrank.data.reading.table import reason
+from thinkrank.data.texts import Texts
 from thinkrank.data.ties import Ties, recognised_ties, tied_before
 from thinkrank.errors import ThinkrankError
 
@@ -48,12 +50,15 @@ class Dataset:
     Attributes:
         name: what to call it in tables; not part of the fingerprint.
         interactions: ``user`` and ``item`` (text), ``timestamp`` (seconds since 1970, UTC), then, if known,
-            ``rating`` and ``event``. Without a ``timestamp`` the rows are the order of what happened, oldest first.
+            ``rating`` and ``event``. Without a ``timestamp`` the rows are the order of what happened, oldest first. May
+            be given as rows.
         catalogue: the items.
         notices: what was dropped or repaired on the way in, one line each with its count.
         source: where it came from (source, options, files), for the manifest.
         filters: what was filtered out since, in order, for the manifest.
         items_E: the catalogue row of each event.
+        rows: the interactions; many of them lie on the disk, and `interactions` reads all when somebody asks for it.
+            The arrays, which training and evaluation use, are in memory.
         repeats: people take things again, so items of a history compete in training, evaluation and answers; not part
             of the fingerprint.
 
@@ -63,40 +68,44 @@ class Dataset:
     """
 
     name: str
-    interactions: pl.DataFrame
-    catalogue: Catalogue
+    interactions: Held = WHOLE
+    catalogue: Catalogue  # type: ignore[misc] # interactions have no default, though they look it
     notices: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
     filters: tuple[Mapping[str, Any], ...] = ()
     repeats: bool = False
+    rows: Rows = field(init=False, repr=False)
     items_E: Int32[np.ndarray, "E"] = field(init=False)
 
     def __post_init__(self) -> None:
-        interactions = self.interactions
-        if not set(interactions.columns) - {"user", "item", "rating", "event"}:  # no time, nor a misspelt one
-            interactions = interactions.with_row_index("timestamp")
+        rows = self.rows
+        if not set(rows.columns) - {"user", "item", "rating", "event"}:  # no time, nor a misspelt one
+            rows = rows.numbered("timestamp")
             object.__setattr__(self, "source", {**self.source, "times": _ORDER_ONLY})
-        interactions = _typed(interactions)
-        rows = _catalogue_rows(interactions, self.catalogue)
-        unknown = rows.null_count()
+        rows = _typed(rows)
+        place = pl.col("item").cast(pl.Enum(self.catalogue.frame["item"]), strict=False).to_physical()
+        found = rows.each(lambda piece: piece.select(place.cast(pl.Int32))).to_series()
+        unknown = found.null_count()
         if unknown:
-            first = interactions["item"].filter(rows.is_null())[0]
+            strange = rows.each(lambda piece: piece.select(pl.col("item").filter(place.is_null()).first()))
+            first = strange.to_series().drop_nulls()[0]
             notice = f"interactions: dropped {unknown:,} whose item is not in the catalogue (first: {first!r})"
             object.__setattr__(self, "notices", (*self.notices, notice))
-            interactions, rows = interactions.filter(rows.is_not_null()), rows.drop_nulls()
-        if interactions.is_empty():
+            rows, found = rows.map(lambda piece: piece.filter(place.is_not_null())), found.drop_nulls()
+        if not len(found):
             why = f" ({'; '.join(self.notices)})" if self.notices else ""
             raise ThinkrankError(f"{self.name}: no interactions are left{why}")
-        if not _is_sorted(interactions):
-            interactions = interactions.sort("user", "timestamp", maintain_order=True)
-            rows = _catalogue_rows(interactions, self.catalogue)
-        object.__setattr__(self, "interactions", interactions)
-        object.__setattr__(self, "items_E", _frozen(rows.to_numpy().astype(np.int32)))
+        if not _is_sorted(rows):
+            ordered = (part.sort("user", "timestamp", maintain_order=True) for part in parts.in_parts(rows, "user"))
+            rows = Rows.gathered(ordered, to_disk=rows.is_on_disk)
+            found = rows.each(lambda piece: piece.select(place.cast(pl.Int32))).to_series()
+        object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "items_E", _frozen(found.to_numpy().copy()))
 
     @cached_property
-    def users(self) -> list[str]:
+    def users(self) -> Texts:
         """Return the user ids, sorted; a user's number is the position here."""
-        return self._users["value"].to_list()
+        return Texts(self._users["value"])
 
     @cached_property
     def offsets(self) -> Int64[np.ndarray, "U1"]:
@@ -106,7 +115,7 @@ class Dataset:
     @cached_property
     def times_E(self) -> Int64[np.ndarray, "E"]:
         """Return the time of each event, in seconds since 1970, UTC."""
-        return _frozen(self.interactions["timestamp"].to_numpy().copy())
+        return _frozen(self.rows.array(pl.col("timestamp"), np.int64))
 
     @property
     def has_times(self) -> bool:
@@ -126,9 +135,9 @@ class Dataset:
     @cached_property
     def ratings_E(self) -> Float32[np.ndarray, "E"] | None:
         """Return the rating of each event, NaN where it is missing; None if the data has no ratings."""
-        if "rating" not in self.interactions.columns:
+        if "rating" not in self.rows.columns:
             return None
-        return _frozen(self.interactions["rating"].cast(pl.Float32).fill_null(float("nan")).to_numpy().copy())
+        return _frozen(self.rows.array(pl.col("rating").cast(pl.Float32).fill_null(float("nan")), np.float32))
 
     @cached_property
     def weights_E(self) -> Float32[np.ndarray, "E"] | None:
@@ -136,12 +145,13 @@ class Dataset:
         told = [weights for applied in self.filters if (weights := applied.get("weights"))]
         if not told:
             return None
-        return _frozen(self.interactions["event"].replace_strict(told[-1], return_dtype=pl.Float32).to_numpy().copy())
+        weight = pl.col("event").replace_strict(told[-1], return_dtype=pl.Float32)
+        return _frozen(self.rows.array(weight, np.float32))
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash what interactions and catalogue say (SHA-256), not files, names, notices or library versions."""
-        return fingerprint({"interactions": self.interactions, "catalogue": self.catalogue.frame})
+        return fingerprint({"interactions": self.rows, "catalogue": self.catalogue.frame})
 
     def history(self, user_id: str, before: int | None = None) -> History:
         """Return what a user did, as a view of the data set's arrays.
@@ -195,7 +205,7 @@ class Dataset:
         """Write ``interactions.parquet``, ``catalogue.parquet`` and, last, ``dataset.json`` into a folder."""
         folder = Path(folder)
         with atomic_write(folder / "interactions.parquet") as file:
-            self.interactions.write_parquet(file)
+            self.rows.write(file)
         self.catalogue.save(folder / "catalogue.parquet")
         record = {
             "name": self.name,
@@ -211,21 +221,25 @@ class Dataset:
     def load(cls, folder: str | Path) -> "Dataset":
         """Read what `save` wrote and verify that it still says the same.
 
+        Many interactions stay in the file, of which the columns are read one after the other for the numbers in them.
+
         Raises:
             ThinkrankError: if a file is missing or unreadable, or the contents no longer have the recorded fingerprint.
         """
         folder = Path(folder)
         keys = ("name", "fingerprint", "source", "filters", "notices")
         record = read_record(folder / "dataset.json", keys, "a saved data set")
-        dataset = cls(
-            name=record["name"],
-            interactions=read_own_parquet(folder / "interactions.parquet"),
-            catalogue=Catalogue.load(folder / "catalogue.parquet"),
-            notices=tuple(record["notices"]),
-            source=record["source"],
-            filters=tuple(record["filters"]),
-            repeats=record.get("repeats") is True,
-        )
+        with own_parquet(folder / "interactions.parquet") as rows:
+            dataset = cls(
+                name=record["name"],
+                interactions=rows,
+                catalogue=Catalogue.load(folder / "catalogue.parquet"),
+                notices=tuple(record["notices"]),
+                source=record["source"],
+                filters=tuple(record["filters"]),
+                repeats=record.get("repeats") is True,
+            )
+            dataset.fingerprint  # noqa: B018 # reads every column to its end
         if dataset.fingerprint != record["fingerprint"]:
             raise ThinkrankError(
                 f"{folder}: damaged: the tables have the fingerprint {dataset.fingerprint[:12]}, "
@@ -235,36 +249,45 @@ class Dataset:
 
     @cached_property
     def _users(self) -> pl.DataFrame:
-        return self.interactions["user"].rle().struct.unnest()
+        pieces = (piece["user"].rle().struct.unnest() for piece in self.rows.select("user"))
+        runs = pl.concat([parts.compact(piece) for piece in pieces])  # a user may go on in the next piece
+        first = runs["value"].ne_missing(runs["value"].shift())
+        lengths = np.add.reduceat(runs["len"].to_numpy(), np.flatnonzero(first))
+        return pl.DataFrame({"value": runs["value"].filter(first), "len": lengths})
 
 
-def _typed(interactions: pl.DataFrame) -> pl.DataFrame:
-    for column in ("user", "item", "timestamp"):
-        if column not in interactions.columns:
-            raise ThinkrankError(f"interactions: no column {column!r}{did_you_mean(column, interactions.columns)}")
-    present = [column for column in _COLUMNS if column in interactions.columns]
+def _typed(rows: Rows) -> Rows:
+    needed = ("user", "item", "timestamp")
+    for column in needed:
+        if column not in rows.columns:
+            raise ThinkrankError(f"interactions: no column {column!r}{did_you_mean(column, rows.columns)}")
+    present = [column for column in _COLUMNS if column in rows.columns]
+    known = [pl.col(column).cast(_COLUMNS[column]) for column in present]
+    whole = [pl.col("rating").fill_nan(None)] if "rating" in present else []
     try:
-        typed = interactions.select(pl.col(column).cast(_COLUMNS[column]) for column in present)
+        typed = rows.map(lambda piece: piece.select(known).with_columns(whole))
+        nulls = typed.each(lambda piece: piece.select(pl.col(needed).null_count(), pl.len()))
     except pl.exceptions.PolarsError as error:
+        if rows.is_on_disk:  # it is the file that is damaged, which its reader names
+            raise
         raise ThinkrankError(f"interactions: {reason(error)}") from error
-    for column in ("user", "item", "timestamp"):
-        if typed[column].null_count():
-            raise ThinkrankError(f"interactions, row {typed[column].is_null().arg_max()}: {column} is missing")
-    return typed.with_columns(pl.col("rating").fill_nan(None)) if "rating" in present else typed
+    for column in needed:
+        if nulls[column].sum():
+            row = typed.array(pl.col(column).is_null(), np.bool_).argmax()
+            raise ThinkrankError(f"interactions, row {row}: {column} is missing")
+    return typed
 
 
-def _catalogue_rows(interactions: pl.DataFrame, catalogue: Catalogue) -> pl.Series:
-    """Look up the catalogue row of each interaction; null where the catalogue lacks the item."""
-    return interactions["item"].cast(pl.Enum(catalogue.frame["item"]), strict=False).to_physical()
-
-
-def _is_sorted(interactions: pl.DataFrame) -> bool:
+def _is_sorted(rows: Rows) -> bool:
     """Tell whether sorting would change nothing: sorting ten million rows again costs more than looking."""
     user, time = pl.col("user"), pl.col("timestamp")
     descends = (user < user.shift()) | ((user == user.shift()) & (time < time.shift()))
-    keys, size = interactions.select("user", "timestamp"), parts.ROWS_AT_ONCE
-    pieces = (keys[max(0, start - 1) : start + size] for start in range(0, keys.height, size))
-    return not any(piece.select(descends.any()).item() for piece in pieces)
+    last: list[pl.DataFrame] = []
+    for piece in rows.select("user", "timestamp").even(parts.ROWS_AT_ONCE):
+        if pl.concat([*last, piece]).select(descends.any()).item():
+            return False
+        last = [piece[-1:]]
+    return True
 
 
 def read_record(path: Path, keys: Collection[str], what: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
     ``repeats`` is the share of events, but for each user's first, with an item that the user took before;
     ``equal_titles`` counts the items that share their title with another.
     """
-    num_users, num_items, num_events = len(dataset.offsets) - 1, len(dataset.catalogue), dataset.interactions.height
+    num_users, num_items, num_events = len(dataset.offsets) - 1, len(dataset.catalogue), len(dataset.items_E)
     seen, tied_E = len(np.unique(dataset.items_E)), dataset.tied_E
     description: dict[str, Any] = {
         "name": dataset.name,
@@ -64,9 +64,10 @@ def describe(dataset: "Dataset") -> dict[str, Any]:
 
 def event_counts(dataset: "Dataset") -> dict[str, int]:
     """Count the interactions of each type of event, the commonest first; those without one under an empty name."""
-    if "event" not in dataset.interactions.columns:
+    if "event" not in dataset.rows.columns:
         return {}
-    counts = dataset.interactions["event"].fill_null("").value_counts().sort("count", "event", descending=[True, False])
+    found = dataset.rows.each(lambda rows: rows.group_by(pl.col("event").fill_null("")).len())
+    counts = found.group_by("event").agg(pl.col("len").sum()).sort("len", "event", descending=[True, False])
     return dict(counts.iter_rows())
 
 

@@ -80,7 +80,7 @@ def filter_events(dataset: Dataset, kinds: Sequence[str] | Mapping[str, float]) 
     Raises:
         ThinkrankError: if the data has no types, or not one of these; names those there are.
     """
-    if "event" not in dataset.interactions.columns:
+    if "event" not in dataset.rows.columns:
         column = setting("columns", {"event": "..."})
         raise ThinkrankError(f"{dataset.name}: has no types of event to choose by. Name the column, as in {column}.")
     known = event_counts(dataset)
@@ -108,7 +108,7 @@ def filter_titles(dataset: Dataset, *, min_chars: int | None = None, max_words: 
 
 def filter_ratings(dataset: Dataset, minimum: float) -> Dataset:
     """Keep interactions rated at least `minimum`."""
-    if "rating" not in dataset.interactions.columns:
+    if "rating" not in dataset.rows.columns:
         raise ThinkrankError(f"{dataset.name}: has no ratings, so none can be at least {minimum}")
     keep = (pl.col("rating") >= minimum).fill_null(value=False)
     return _keep_events(dataset, keep, {"filter": "ratings", "minimum": minimum})
@@ -135,7 +135,7 @@ def k_core(dataset: Dataset, k: int) -> Dataset:
     Users and items with fewer are dropped in turn until none is left; the result does not depend on who goes first.
     Items nobody interacted with are dropped too.
     """
-    users_E = np.repeat(np.arange(len(dataset.users)), np.diff(dataset.offsets))
+    users_E = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
     items_E = dataset.items_E
     kept = np.arange(len(items_E))
     while True:
@@ -146,7 +146,9 @@ def k_core(dataset: Dataset, k: int) -> Dataset:
     record = {"filter": "k-core", "k": k}
     if not len(kept):
         raise _nothing_left(dataset, record)
-    dataset = replace(dataset, interactions=dataset.interactions[kept])
+    keep_E = np.zeros(len(items_E), dtype=bool)
+    keep_E[kept] = True
+    dataset = replace(dataset, interactions=dataset.rows.where(keep_E))
     return _keep_items(dataset, _seen(dataset), record)
 
 
@@ -165,17 +167,17 @@ def _keep_items(dataset: Dataset, keep: Bool[np.ndarray, "I"], record: dict[str,
         raise _nothing_left(dataset, record)
     return replace(
         dataset,
-        interactions=dataset.interactions.filter(pl.Series(keep_E)),
+        interactions=dataset.rows.where(keep_E),
         catalogue=Catalogue(dataset.catalogue.frame.filter(pl.Series(keep))),
         filters=(*dataset.filters, record),
     )
 
 
 def _keep_events(dataset: Dataset, keep: pl.Expr, record: dict[str, Any]) -> Dataset:
-    interactions = dataset.interactions.filter(keep)
-    if interactions.is_empty():
+    rows = dataset.rows.map(lambda rows: rows.filter(keep))
+    if not rows.height:
         raise _nothing_left(dataset, record)
-    return replace(dataset, interactions=interactions, filters=(*dataset.filters, record))
+    return replace(dataset, interactions=rows, filters=(*dataset.filters, record))
 
 
 def _nothing_left(dataset: Dataset, record: dict[str, Any]) -> ThinkrankError:

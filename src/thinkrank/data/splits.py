@@ -109,7 +109,7 @@ class Samples(Sequence[Sample]):
 
     def requests(self) -> Requests:
         """Return who asks and when, without what came next."""
-        users = tuple(self.dataset.users[user] for user in self.users)
+        users = tuple(self.dataset.users.series.gather(self.users).to_list())
         return Requests(self.histories(), users, self.times if self.dataset.has_times else None)
 
     def take(self, indices: Int64[np.ndarray, "n"]) -> "Samples":
@@ -269,7 +269,7 @@ def _temporal(
         )
     samples = Samples(dataset, _target_positions(dataset), ties)
     if fractions.count(0) < 2:
-        users_E = np.repeat(np.arange(len(dataset.users), dtype=np.int32), np.diff(dataset.offsets))
+        users_E = np.repeat(np.arange(len(dataset.offsets) - 1, dtype=np.int32), np.diff(dataset.offsets))
         check_order(dataset.name, users_E, dataset.items_E, dataset.times_E)
     # The small addition keeps 0.29 * 100 from counting as 28.
     sizes = [math.floor(fraction * len(samples) + 1e-9) for fraction in fractions[:2]]

@@ -206,18 +206,18 @@ def _form_like(text: str) -> str:
 
 
 def _in_seconds(table: Table, column: str, unit: TimeUnit) -> Table:
-    numbers = table.frame[column]
-    told = unit if unit != "auto" else _unit_of_dates(numbers)
+    told = unit if unit != "auto" else _unit_of_dates(table, column)
     if told in ("days", "excel", "yyyymmdd"):
         return _from_days(table, column, told, is_given=unit != "auto")
     looks_like: pl.Expr = pl.lit("s")
     for coarse, finer in pairwise(_UNITS):
         looks_like = pl.when(pl.col(column) >= _TOO_LARGE[coarse]).then(pl.lit(finer)).otherwise(looks_like)
-    counts = dict(table.frame.select(looks_like.alias("unit")).to_series().value_counts().iter_rows())
+    found = table.rows.each(lambda rows: rows.group_by(looks_like.alias("unit")).len())
+    counts = dict(found.group_by("unit").agg(pl.col("len").sum()).iter_rows())
     is_given = unit in _PER_SECOND
     rule = unit if is_given else max(_UNITS, key=lambda name: (counts.get(name, 0), -_UNITS.index(name)))
     # Where the unit is given as milliseconds, small numbers are early times; where it is not, they are another unit.
-    for other in counts:
+    for other in (name for name in _UNITS if name in counts):
         if _UNITS.index(other) > _UNITS.index(rule) if is_given else other != rule:
             rest = f"{setting('time_unit', rule)}" if is_given else f"the other rows are {_NAMES[rule]}"
             way_out = f"Use {setting('time_unit', other)} or mend the row." if is_given else "Mend or remove the row."
@@ -225,44 +225,49 @@ def _in_seconds(table: Table, column: str, unit: TimeUnit) -> Table:
             table = table.without(looks_like == other, problem, show=column)
     per_second = _PER_SECOND[rule]
     if rule == "s":
-        highest = numbers.max()
+        highest = table.rows.each(lambda rows: rows.select(pl.col(column).max())).to_series().max()
         if isinstance(highest, int) and _DAYS[0] / 2 < highest < _SMALL and unit == "auto":
             last = datetime.fromtimestamp(highest, tz=UTC).date()
             days = setting("time_unit", "days")
             note(f"{table.file}: as seconds, no {column} is after {last}; if they are something else, say so: {days}")
         return table
     fine = (pl.col(column) % per_second) * (_NANO // per_second) + pl.col(FINE) // per_second
-    return table.with_frame(table.frame.with_columns(pl.col(column) // per_second, fine.alias(FINE)))
+    return table.map(lambda rows: rows.with_columns(pl.col(column) // per_second, fine.alias(FINE)))
 
 
-def _unit_of_dates(numbers: pl.Series) -> str:
+def _unit_of_dates(table: Table, column: str) -> str:
     """Tell whether whole numbers are days or dates written without dashes; else an empty text."""
-    if not len(numbers):
-        return ""
-    near = numbers.is_between(19_700_101, 21_001_231)
+
+    def count(fulfilled: pl.Expr) -> int:
+        return int(table.rows.each(lambda rows: rows.select(fulfilled.sum())).to_series().sum())
+
+    number, height = pl.col(column), table.rows.height
     # A few rows may be something else; they are then at fault.
-    if near.sum() > 0.9 * len(numbers) and _calendar(numbers).is_not_null().sum() > 0.9 * len(numbers):
+    near = count(number.is_between(19_700_101, 21_001_231)) > 0.9 * height
+    if near and count(_calendar(number).is_not_null()) > 0.9 * height:
         return "yyyymmdd"
-    if numbers.is_between(*_EXCEL).all():
+    if not height:
+        return ""
+    if not count(~number.is_between(*_EXCEL)):
         return "excel"
-    return "days" if numbers.is_between(*_DAYS).all() else ""
+    return "" if count(~number.is_between(*_DAYS)) else "days"
 
 
 def _from_days(table: Table, column: str, unit: str, *, is_given: bool) -> Table:
-    numbers, within = table.frame[column], table.frame[FINE] * _DAY  # billionths of the day
+    number, within = pl.col(column), pl.col(FINE) * _DAY  # billionths of the day
     first = _EXCEL_1970 if unit == "excel" else 0
-    seconds = _calendar(numbers) if unit == "yyyymmdd" else (numbers - first) * _DAY + within // _NANO
-    marked = table.with_frame(table.frame.with_columns(seconds.alias("_seconds"), (within % _NANO).alias(FINE)))
+    seconds = _calendar(number) if unit == "yyyymmdd" else (number - first) * _DAY + within // _NANO
+    marked = table.map(lambda rows: rows.with_columns(seconds.alias("_seconds"), (within % _NANO).alias(FINE)))
     rest = setting("time_unit", unit) if is_given else f"the other rows are {_NAMES[unit]}"
     problem = f"{column} {{value}} is no such date; {rest}. Mend or remove the row."
     marked = marked.without(pl.col("_seconds").is_null(), problem, show=column)
     if not is_given:
         note(f"{table.file}: {column} was read as {_NAMES[unit]}; otherwise say {setting('time_unit', 's')}")
-    return table.with_frame(marked.frame.with_columns(pl.col("_seconds").alias(column)).drop("_seconds"))
+    return marked.map(lambda rows: rows.with_columns(pl.col("_seconds").alias(column)).drop("_seconds"))
 
 
-def _calendar(numbers: pl.Series) -> pl.Series:
-    days = numbers.cast(pl.String).str.strptime(pl.Date, "%Y%m%d", strict=False)
+def _calendar(number: pl.Expr) -> pl.Expr:
+    days = number.cast(pl.String).str.strptime(pl.Date, "%Y%m%d", strict=False)
     return days.cast(pl.Int64) * _DAY
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from thinkrank.data.columns import number, refuse_type, tell
 from thinkrank.data.reading import ROW, Table
 from thinkrank.data.reading.intake import note
-from thinkrank.data.reading.parts import gathered, in_parts, slices
+from thinkrank.data.reading.parts import Rows, in_parts
 from thinkrank.data.reading.table import require_columns
 from thinkrank.data.timestamps import FINE, Clock, TimeUnit
 from thinkrank.errors import ThinkrankError
@@ -53,21 +53,28 @@ def read_events(
             unreadable time or rating, if no intake is open.
     """
     clock = Clock("timestamp", unit, form) if "timestamp" in columns else None
-    table = tidy_ids(tidy_ids(Table.gather(file, _checked(file, blocks, columns, clock)), "user"), "item")
+    table = Table.gather(file, _checked(file, blocks, columns, clock), to_disk=True)
+    table = tidy_ids(tidy_ids(table, "user"), "item")
     if clock is None:
         return table
     table = clock.in_seconds(table)
-    is_fine = FINE in table.frame.columns and bool((table.frame[FINE] != 0).any())
-    return table if is_fine else table.with_frame(table.frame.drop(FINE, strict=False))
+    if FINE in table.rows.columns and table.rows.each(lambda rows: rows.select((pl.col(FINE) != 0).any()))[FINE].any():
+        return table
+    return table.map(lambda rows: rows.drop(FINE, strict=False))
 
 
 def _checked(
     file: str, blocks: Iterable[pl.DataFrame], columns: Mapping[str, str], clock: Clock | None
 ) -> Iterator[pl.DataFrame]:
     """Yield the interactions of each block, those that are at fault left out."""
+    are_whole: dict[str, bool] = {}
     for block in blocks:
         require_columns(file, block.columns, *columns.values())
         table = Table(file, block.select(*(pl.col(there).alias(here) for here, there in columns.items()), ROW))
+        for column in ("user", "item"):
+            is_whole = holds_whole(table.frame[column])
+            if are_whole.setdefault(column, is_whole) != is_whole:  # 1 would be another id than 1.0
+                raise ThinkrankError(f"{file}: {column} is whole numbers first and others later. Give text.")
         table = parse_ids(parse_ids(table, "user", tidy=False), "item", tidy=False)
         if clock is not None:
             table = clock.read(table)
@@ -90,10 +97,8 @@ def parse_ids(table: Table, column: str, *, tidy: bool = True) -> Table:
     if dtype in (pl.Boolean, pl.Date, pl.Datetime):
         raise ThinkrankError(f"{table.file}: {column} is {dtype}. Give text or whole numbers.")
     text = pl.col(column).cast(pl.String)
-    if dtype.is_float() or dtype.is_decimal():
-        whole = table.frame[column].cast(pl.Float64)
-        is_whole = bool((whole.drop_nulls().drop_nans() % 1 == 0).all())
-        text = pl.col(column).cast(pl.Float64).fill_nan(None).cast(pl.Int64).cast(pl.String) if is_whole else text
+    if (dtype.is_float() or dtype.is_decimal()) and holds_whole(table.frame[column]):
+        text = pl.col(column).cast(pl.Float64).fill_nan(None).cast(pl.Int64).cast(pl.String)
     table = table.with_frame(table.frame.with_columns(text.alias(column)))
     bare = pl.col(column).str.strip_chars().str.to_lowercase()
     missing = pl.col(column).is_null() | bare.is_in(_NOTHING)
@@ -105,17 +110,25 @@ def parse_ids(table: Table, column: str, *, tidy: bool = True) -> Table:
     return tidy_ids(table, column) if tidy else table
 
 
+def holds_whole(ids: pl.Series) -> bool:
+    """Tell whether a column holds no numbers but whole ones."""
+    if not (ids.dtype.is_float() or ids.dtype.is_decimal()):
+        return True
+    return bool((ids.cast(pl.Float64).drop_nulls().drop_nans() % 1 == 0).all())
+
+
 def tidy_ids(table: Table, column: str) -> Table:
     """Strip blanks around ids, so that one person is not two, and the ``.0`` of ids that all are such numbers."""
-    name, ids = pl.col(column), table.frame.select(column)
+    name = pl.col(column)
     blank = name != name.str.strip_chars()
-    if any(rows.select(blank.any()).item() for rows in slices(ids)):
+    if table.rows.each(lambda rows: rows.select(blank.any()))[column].any():
         tell(table, blank, f"{column} ids with blanks around them, which were taken off")
-        table = table.with_frame(table.frame.with_columns(name.str.strip_chars()))
-    bare = table.frame[column]
-    if len(bare) and all(rows.select(name.str.contains(_WHOLE_FLOAT).all()).item() for rows in slices(bare.to_frame())):
+        table = table.map(lambda rows: rows.with_columns(name.str.strip_chars()))
+    found = table.rows.each(lambda rows: rows.select(name.first(), whole=name.str.contains(_WHOLE_FLOAT).all()))
+    bare = found[column].drop_nulls()
+    if len(bare) and found["whole"].all():
         note(f"{table.file}: every {column} id ends in .0, which was taken off ({bare[0]} is {bare[0].split('.')[0]})")
-        table = table.with_frame(table.frame.with_columns(bare.str.extract(r"^(\d+)")))
+        table = table.map(lambda rows: rows.with_columns(name.str.extract(r"^(\d+)")))
     return table
 
 
@@ -207,18 +220,19 @@ def drop_unknown_items(events: Table, items: Table, untitled: pl.Series) -> tupl
     if len(untitled):
         what = "interactions whose item has no title"
         events, notices = _drop(events, pl.col("item").is_in(untitled.implode()), what)
-    known = events.frame["item"].is_in(items.frame["item"].implode())
-    if known.all():
+    item, ids = pl.col("item"), items.frame["item"]
+    unknown = ~item.is_in(ids.implode())
+    strange = events.rows.each(lambda rows: rows.filter(unknown).select(item.unique(maintain_order=True)))
+    if strange.is_empty():
         return events, notices
-    events = _with_zeros(events, items.frame["item"], events.frame["item"].filter(~known).unique())
-    known = events.frame["item"].is_in(items.frame["item"].implode())
-    marked = events.with_frame(events.frame.with_columns(known.alias("_known")))
-    first = events.frame["item"].filter(~known).head(1).to_list()
+    events = _with_zeros(events, ids, strange.to_series().unique(maintain_order=True))
+    found = events.rows.each(lambda rows: rows.select(item.filter(unknown).first(), pl.len(), unknown=unknown.sum()))
+    first = found["item"].drop_nulls().head(1).to_list()
     what = f"interactions whose item is not in {items.file}" + (f", such as {first[0]!r}" if first else "")
-    if 2 * int((~known).sum()) > len(known) and items.frame.height:
-        what += f", where ids are like {items.frame['item'][0]!r}"
-    kept, more = _drop(marked, ~pl.col("_known"), what)
-    return kept.with_frame(kept.frame.drop("_known")), notices + more
+    if 2 * found["unknown"].sum() > found["len"].sum() and len(ids):
+        what += f", where ids are like {ids[0]!r}"
+    events, more = _drop(events, unknown, what)
+    return events, notices + more
 
 
 def _with_zeros(events: Table, ids: pl.Series, unknown: pl.Series) -> Table:
@@ -226,12 +240,12 @@ def _with_zeros(events: Table, ids: pl.Series, unknown: pl.Series) -> Table:
     bare = pl.DataFrame({"id": ids, "bare": ids.str.strip_chars_start("0")}).filter(pl.col("id").str.contains(r"^\d+$"))
     bare = bare.filter(pl.col("bare").is_unique())
     wanted = pl.DataFrame({"item": unknown, "bare": unknown.str.strip_chars_start("0")})
-    found = wanted.filter(pl.col("item").str.contains(r"^\d+$")).join(bare, on="bare")
+    found = wanted.filter(pl.col("item").str.contains(r"^\d+$")).join(bare, on="bare", maintain_order="left")
     if found.is_empty():
         return events
     one = f"{found['item'][0]} is {found['id'][0]}"
     tell(events, pl.col("item").is_in(found["item"].implode()), f"item ids were found by their leading zeros ({one})")
-    return events.with_frame(events.frame.with_columns(pl.col("item").replace(found["item"], found["id"])))
+    return events.map(lambda rows: rows.with_columns(pl.col("item").replace(found["item"], found["id"])))
 
 
 def drop_repeated_events(events: Table) -> tuple[Table, list[str]]:
@@ -239,30 +253,29 @@ def drop_repeated_events(events: Table) -> tuple[Table, list[str]]:
 
     Without times they stay as they are: no two are at the same time.
     """
-    if "timestamp" not in events.frame.columns:
+    columns = events.rows.columns
+    if "timestamp" not in columns:
         return events, []
-    fine = [FINE] if FINE in events.frame.columns else []
+    fine = [FINE] if FINE in columns else []
     user, time = pl.col("user"), pl.col("timestamp")
     # Only neighbours in time can be equal, and few are; a hash of all ten million rows would be the largest thing here.
     meets_last = ((user == user.shift()) & (time == time.shift())).fill_null(value=False)
-    same = ["user", "item", "timestamp", *fine, *(["event"] if "event" in events.frame.columns else [])]
+    same = ["user", "item", "timestamp", *fine, *(["event"] if "event" in columns else [])]
     repeated = []
 
     def once() -> Iterator[pl.DataFrame]:
-        for part in in_parts(events.frame, "user"):  # sorting takes the longer for a row the more there are
+        for part in in_parts(events.rows, "user"):  # sorting takes the longer for a row the more there are
             frame = part.sort("user", "timestamp", *fine, ROW)
             ties = frame.select(*same, ROW).filter(meets_last | meets_last.shift(-1, fill_value=False))
             again = ties.filter(~pl.struct(same).is_first_distinct())[ROW]
             repeated.append(again)
             yield frame.filter(~pl.col(ROW).is_in(again.implode())) if len(again) else frame
 
-    kept = pl.concat(gathered(once()), how="vertical")
-    again = pl.concat(repeated)
-    where, what = pl.col(ROW).is_in(again.implode()), "interactions that repeat a user, item and time"
-    notices = events.count(where, what, verb="dropped ") if len(again) else []
-    return events.with_frame(kept), notices
+    kept, again = Rows.gathered(once()), pl.concat(repeated)
+    what = "interactions that repeat a user, item and time"
+    return events.with_frame(kept), events.tell(len(again), again.min(), what, verb="dropped ")
 
 
 def _drop(table: Table, fault: pl.Expr, what: str) -> tuple[Table, list[str]]:
     notices = table.count(fault, what, verb="dropped ")
-    return (table.with_frame(table.frame.filter(~fault)) if notices else table), notices
+    return (table.map(lambda rows: rows.filter(~fault)) if notices else table), notices

@@ -32,7 +32,7 @@ def test_what_is_laid_together_is_what_it_was():
 def test_parts_together_are_the_sorted_table_and_share_no_user(monkeypatch, rows):
     monkeypatch.setattr(parts, "ROWS_AT_ONCE", rows)
     frame = table()
-    dealt = list(parts.in_parts(frame, "user"))
+    dealt = list(parts.in_parts(parts.Rows(frame), "user"))
     assert sum(part.height for part in dealt) == frame.height
     users = [set(part["user"]) for part in dealt]
     assert all(max(one) < min(other) for one, other in pairwise(users) if one and other)

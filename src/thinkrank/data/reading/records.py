@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from thinkrank.data.reading import parts
 from thinkrank.data.reading.delimited import read_delimited
 from thinkrank.data.reading.files import DataFile
 from thinkrank.data.reading.jsonlines import read_json_lines
@@ -41,8 +42,13 @@ def read_records(
 
 
 def _read_parquet(file: DataFile) -> Iterator[pl.DataFrame]:
+    data = file.read()
     try:
-        frame = pl.read_parquet(io.BytesIO(file.read()))
+        lazy = pl.scan_parquet(io.BytesIO(data))
+        height = lazy.select(pl.len()).collect().item()
+        size = parts.ROWS_AT_ONCE if height > parts.ROWS_IN_MEMORY else max(1, height)
+        for start in range(0, max(1, height), size):
+            frame = lazy.slice(start, size).collect() if size < height else pl.read_parquet(io.BytesIO(data))
+            yield frame.drop(ROW, strict=False).with_row_index(ROW, offset=start + 1)
     except pl.exceptions.PolarsError as error:
         raise ThinkrankError(f"{file.name}: not readable as Parquet ({reason(error)})") from error
-    yield frame.drop(ROW, strict=False).with_row_index(ROW, offset=1)

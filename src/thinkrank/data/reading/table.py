@@ -1,14 +1,15 @@
 """A table that remembers which file and row each value came from."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
+from typing import Any
 
 import polars as pl
 
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.reading.intake import Place, current, with_value
-from thinkrank.data.reading.parts import gathered
+from thinkrank.data.reading.parts import WHOLE, Change, Held, Rows
 from thinkrank.errors import ThinkrankError
 
 ROW = "__row__"
@@ -21,29 +22,41 @@ class Table:
 
     Attributes:
         file: its name, for messages.
-        frame: its columns, and `ROW`.
+        frame: its columns, and `ROW`; may be given as rows.
+        rows: the same; on the disk, the frame is read when somebody asks for it.
         parts: of several files, the number of rows before each and its name; `ROW` then counts on from file to file.
     """
 
     file: str
-    frame: pl.DataFrame
+    frame: Held = WHOLE
     parts: tuple[tuple[int, str], ...] = ()
+    rows: Rows = field(init=False, repr=False)
 
     @classmethod
-    def gather(cls, file: str, blocks: Iterable[pl.DataFrame]) -> "Table":
+    def gather(cls, file: str, blocks: Iterable[pl.DataFrame], *, to_disk: bool = False) -> "Table":
         """Concatenate what a reader yields.
+
+        Args:
+            file: its name, for messages.
+            blocks: of rows.
+            to_disk: whether many rows go to the disk; what is asked of them later is then asked row by row.
 
         Raises:
             ThinkrankError: if there are no rows.
         """
-        frames = gathered(blocks)
-        if not sum(frame.height for frame in frames):
+        rows = Rows.gathered(blocks, to_disk=to_disk)
+        if not rows.height:
             raise ThinkrankError(f"{file}: has no rows")
-        return cls(file, pl.concat(frames, how="vertical"))
+        return cls(file, rows)
 
     @classmethod
-    def joined(cls, tables: "Iterable[Table]") -> "Table":
-        """Read several files as one; a column that some lack is missing there."""
+    def joined(cls, tables: "Iterable[Table]", *, to_disk: bool = False) -> "Table":
+        """Read several files as one; a column that some lack is missing there.
+
+        Args:
+            tables: one after the other.
+            to_disk: see `gather`.
+        """
         first, *second = islice(tables := iter(tables), 2)
         if not second:
             return first
@@ -53,15 +66,22 @@ class Table:
             before = 0
             for table in chain((first, *second), tables):
                 parts.append((before, table.file))
-                yield table.frame.with_columns((pl.col(ROW) + before).cast(pl.UInt32))
-                before += int(table.frame.select(pl.col(ROW).max()).item() or 0)
+                last = 0
+                for frame in table.rows:
+                    yield frame.with_columns((pl.col(ROW) + before).cast(pl.UInt32))
+                    last = max(last, int(frame.select(pl.col(ROW).max()).item() or 0))
+                before += last
 
-        frame = pl.concat(gathered(counted(), how="diagonal_relaxed"), how="diagonal_relaxed")
-        return cls(f"{first.file} and {len(parts) - 1} more", frame, tuple(parts))
+        rows = Rows.gathered(counted(), how="diagonal_relaxed", to_disk=to_disk)
+        return cls(f"{first.file} and {len(parts) - 1} more", rows, tuple(parts))
 
-    def with_frame(self, frame: pl.DataFrame) -> "Table":
+    def with_frame(self, frame: pl.DataFrame | Rows) -> "Table":
         """Return the same file with other contents."""
         return Table(self.file, frame, self.parts)
+
+    def map(self, change: Change) -> "Table":
+        """Return the same file with rows that are changed each by itself, see `Rows.map`."""
+        return self.with_frame(self.rows.map(change))
 
     def place(self, row: int) -> Place:
         """Find the file and line of a row."""
@@ -81,7 +101,7 @@ class Table:
         Raises:
             ThinkrankError: naming file and first row, if no intake is open.
         """
-        bad = self.frame.lazy().filter(fault).sort(ROW).collect()
+        bad = self.rows.each(lambda rows: rows.filter(fault)).sort(ROW)
         if bad.is_empty():
             return self
         intake = current()
@@ -98,17 +118,21 @@ class Table:
             place = self.place(row[ROW])
             intake.drop(place.file, problem, place.row, {key: row[key] for key in row if not key.startswith("_")})
         gone = pl.col(ROW).is_in(bad[ROW].implode()) if whole is None else pl.col(whole).is_in(bad[whole].implode())
-        return self.with_frame(self.frame.filter(~gone))
+        return self.map(lambda rows: rows.filter(~gone))
 
     def count(self, where: pl.Expr, what: str, *, verb: str = "") -> list[str]:
         """Tell how many rows fulfil a condition and where the first is, in one line; nothing if none does."""
-        found = self.frame.lazy().filter(where).select(pl.len(), pl.col(ROW).min().alias("first")).collect().row(0)
-        if not found[0]:
+        found = self.rows.each(lambda rows: rows.filter(where).select(pl.len(), pl.col(ROW).min()))
+        return self.tell(int(found["len"].sum()), found[ROW].min(), what, verb=verb)
+
+    def tell(self, number: int, first: Any, what: str, *, verb: str = "") -> list[str]:
+        """Tell how many rows there are of a kind and where the first is, in one line; nothing if there are none."""
+        if not number:
             return []
-        place = self.place(found[1])
+        place = self.place(first)
         line = "" if place.line in (None, place.row) else f", line {place.line}"
         where_is = f"{place.file}, row" if self.parts else "row"
-        return [f"{self.file}: {verb}{found[0]:,} {what} (first: {where_is} {place.row}{line})"]
+        return [f"{self.file}: {verb}{number:,} {what} (first: {where_is} {place.row}{line})"]
 
     def require(self, *columns: str, way_out: str = "") -> None:
         """Raise unless the columns exist; see `require_columns`."""

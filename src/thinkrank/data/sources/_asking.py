@@ -47,7 +47,9 @@ def collected(reading: Callable[[], DataT], on_bad: OnBad, bad_rows: str | Path 
     if intake.faults and on_bad == "refuse":
         raise intake.error(how_to_list)
     notices: tuple[str, ...] = (*intake.notices, *write_bad_rows(intake, bad_rows))
-    return replace(data, notices=(*notices, *data.notices)) if notices else data
+    if isinstance(data, Dataset):
+        return data.with_notices((*notices, *data.notices), repeats=data.repeats)
+    return replace(data, notices=(*notices, *data.notices))
 
 
 def parsed_options(source: str, model: type[OptionsT], options: Mapping[str, Any]) -> OptionsT:

@@ -51,7 +51,7 @@ def assemble(
     ordered = items.frame.sort(pl.col("item").str.len_bytes(), "item").drop(ROW)
     return Dataset(
         name=name,
-        interactions=events.frame.drop(ROW, FINE, strict=False),
+        interactions=events.rows.map(lambda rows: rows.drop(ROW, FINE, strict=False)),
         catalogue=Catalogue(ordered),
         notices=tuple(notices),
         source={"source": source, "files": [events.file, items.file], "options": dict(options)},

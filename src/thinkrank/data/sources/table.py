@@ -119,7 +119,7 @@ def assemble_records(name: str, interactions: list[Records], items: list[Records
     events: Table | None = None
     catalogue: Table | None = None
     with attempt():
-        events = Table.joined(_read_events(records, options) for records in interactions)
+        events = Table.joined((_read_events(records, options) for records in interactions), to_disk=True)
     with attempt():
         tables = (Table.gather(records.name, records.blocks) for records in items)
         told = {role: column for role, column in options.columns.items() if role in ITEM_ROLES}
@@ -128,7 +128,8 @@ def assemble_records(name: str, interactions: list[Records], items: list[Records
     if events is None:
         raise ThinkrankError("the interactions cannot be read")  # what is wrong with them was said
     if catalogue is None:
-        ids = events.frame.group_by("item").agg(pl.col(ROW).min())
+        ids = events.rows.each(lambda rows: rows.group_by("item").agg(pl.col(ROW).min()))
+        ids = ids.group_by("item").agg(pl.col(ROW).min())
         catalogue = events.with_frame(ids.with_columns(title=pl.col("item")).sort(ROW))
     recorded = options.model_dump(mode="json", exclude_defaults=True)
     return assemble(name, events, catalogue, source=NAME, options=recorded, untitled=options.untitled)
