@@ -121,10 +121,12 @@ def tidy_ids(table: Table, column: str) -> Table:
     """Strip blanks around ids, so that one person is not two, and the ``.0`` of ids that all are such numbers."""
     name = pl.col(column)
     blank = name != name.str.strip_chars()
-    if table.rows.each(lambda rows: rows.select(blank.any()))[column].any():
+    looks = {"blank": blank.any(), "whole": name.str.contains(_WHOLE_FLOAT).all()}
+    found = table.rows.each(lambda rows: rows.select(name.first(), **looks))
+    if found["blank"].any():
         tell(table, blank, f"{column} ids with blanks around them, which were taken off")
         table = table.map(lambda rows: rows.with_columns(name.str.strip_chars()))
-    found = table.rows.each(lambda rows: rows.select(name.first(), whole=name.str.contains(_WHOLE_FLOAT).all()))
+        found = table.rows.each(lambda rows: rows.select(name.first(), **looks))
     bare = found[column].drop_nulls()
     if len(bare) and found["whole"].all():
         note(f"{table.file}: every {column} id ends in .0, which was taken off ({bare[0]} is {bare[0].split('.')[0]})")
