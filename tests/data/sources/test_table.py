@@ -134,7 +134,7 @@ def test_latin_1_can_be_asked_for(write, tmp_path):
     write("interactions.csv", "user,item,timestamp\nJosé,1,10\n".encode("latin-1"))
     write("items.csv", "item,title\n1,Café\n".encode("latin-1"))
     dataset = load_dataset("table", tmp_path, encoding="latin-1")
-    assert (dataset.users, dataset.catalogue.titles) == (["José"], ["Café"])
+    assert (list(dataset.users), dataset.catalogue.titles) == (["José"], ["Café"])
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_usual_names_of_columns_are_recognised(write, tmp_path):
     write("interactions.csv", PLAIN.replace("user,item,timestamp", "Customer_ID,SKU,purchased at"))
     write("items.csv", "id,product name\n1,One\n2,Two\n")
     dataset = load_dataset("table", tmp_path)
-    assert (dataset.users, dataset.catalogue.titles) == (["u", "v"], ["One", "Two"])
+    assert (list(dataset.users), dataset.catalogue.titles) == (["u", "v"], ["One", "Two"])
     told = (
         "interactions.csv: read Customer_ID as user, SKU as item, purchased at as timestamp; name others with columns="
     )
@@ -334,4 +334,4 @@ def test_dropped_rows_leave_the_rest_and_an_item_row_takes_its_interactions_alon
     write("interactions.csv", PLAIN + "w,2,noon\n")
     write("items.csv", TWO + "2,Two again\n")
     dataset = load_dataset("table", tmp_path, on_bad="drop")
-    assert (dataset.users, dataset.catalogue.titles) == (["u", "v"], ["One", "Two"])
+    assert (list(dataset.users), dataset.catalogue.titles) == (["u", "v"], ["One", "Two"])
