@@ -26,8 +26,8 @@ from thinkrank.language.logprobs import log_softmax, logits
 from thinkrank.language.options import FinishReason, GenerationOptions
 from thinkrank.language.prefix_tree import PrefixTree
 
-_CHUNK_LOGITS = 2**17
-"""Logits looked at together when tokens are chosen: half a MiB in fp32."""
+_CHUNK_LOGITS, _CHUNK_LOGITS_ELSEWHERE = 2**17, 2**26
+"""Logits looked at together when tokens are chosen: half a MiB in fp32 on a CPU, 256 MiB on other devices."""
 
 
 def sampling_logprobs(logits_RV: Float[Tensor, "R V"], options: GenerationOptions) -> Float[Tensor, "R V"]:
@@ -147,13 +147,14 @@ class TransformersEngine:
     def _write(self, rows: "Sequence[_Row]", states_RD: Float[Tensor, "R D"]) -> None:
         """Choose the next token of each row from its state.
 
-        The head is read once for all rows. Then come a few at a time that draw alike, so that what is made of their
-        logits stays in the caches.
+        The head is read once for all rows. Then come those that draw alike, on a CPU a few at a time, so that what is made
+        of their logits stays in its caches.
         """
         if not rows:
             return
         logits_RV = logits(self.backbone, states_RD)
-        few = max(1, _CHUNK_LOGITS // logits_RV.shape[1])
+        chunk = _CHUNK_LOGITS if logits_RV.is_cpu else _CHUNK_LOGITS_ELSEWHERE
+        few = max(1, chunk // logits_RV.shape[1])
         alike: dict[tuple[float, int | None, float], list[int]] = {}
         for index, row in enumerate(rows):
             alike.setdefault((row.options.temperature, row.options.top_k, row.options.top_p), []).append(index)
