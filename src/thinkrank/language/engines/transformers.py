@@ -147,8 +147,8 @@ class TransformersEngine:
     def _write(self, rows: "Sequence[_Row]", states_RD: Float[Tensor, "R D"]) -> None:
         """Choose the next token of each row from its state.
 
-        The head is read once for all rows. Then come those that draw alike, on a CPU a few at a time, so that what is made
-        of their logits stays in its caches.
+        The head is read once for all rows. Then come those that draw alike; on a CPU a few at a time, so that what is
+        made of their logits stays in its caches.
         """
         if not rows:
             return
