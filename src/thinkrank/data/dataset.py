@@ -239,10 +239,10 @@ class Dataset:
                 filters=tuple(record["filters"]),
                 repeats=record.get("repeats") is True,
             )
-            dataset.fingerprint  # noqa: B018 # reads every column to its end
-        if dataset.fingerprint != record["fingerprint"]:
+            found = dataset.fingerprint  # now, while a file that cannot be read to its end is named
+        if found != record["fingerprint"]:
             raise ThinkrankError(
-                f"{folder}: damaged: the tables have the fingerprint {dataset.fingerprint[:12]}, "
+                f"{folder}: damaged: the tables have the fingerprint {found[:12]}, "
                 f"dataset.json says {str(record['fingerprint'])[:12]}. Prepare the data set again."
             )
         return dataset

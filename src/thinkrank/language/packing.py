@@ -229,6 +229,7 @@ class Behind:
     def __init__(self, packing: Packing, places_N: Int[Tensor, "N"], *, sees_steps: bool) -> None:
         if packing.recorded is None:
             raise ValueError("the packing has recorded no keys and values: make it with records=True")
+        self._recorded = packing.recorded
         self._packing, self._sees_steps = packing, sees_steps
         ends = torch.tensor(packing._sizes, device=packing.device).cumsum(dim=0)
         blocks_N = torch.searchsorted(ends, places_N, right=True)
@@ -250,10 +251,9 @@ class Behind:
     ) -> Float[Tensor, "1 H T E"]:
         """Attend to the row and to the steps so far; see `AttentionPattern`."""
         packing = self._packing
-        assert packing.recorded is not None  # noqa: S101 - see __init__
         before = self._steps.setdefault(layer, []) if self._sees_steps else []
         before.append((keys_BJTE, values_BJTE))
-        rows = packing._per_block(layer, *packing.recorded[layer])
+        rows = packing._per_block(layer, *self._recorded[layer])
         steps = [[x.split(self._counts, dim=2) for x in both] for both in before]
         mixed = []
         for index, queries in enumerate(queries_BHTE.split(self._counts, dim=2)):

@@ -4,6 +4,7 @@ import ctypes
 import logging
 import platform
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -31,8 +32,8 @@ class _Server(uvicorn.Server):
         self._state.is_ready = False
         super().handle_exit(sig, frame)
 
-    async def startup(self, sockets: object = None) -> None:
-        await super().startup(sockets)  # type: ignore[arg-type]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._told_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")

@@ -141,7 +141,7 @@ def test_nothing_from_the_files_to_a_trained_model_reads_all_rows_at_once(tmp_pa
     report = evaluate_retrieval({"popular": Popularity().fit(split), "knn": ItemKNN().fit(split)}, split.test)
     assert len(report.users_S) == len(split.test) > 10
     with pytest.raises(AssertionError, match="the whole log was read"):
-        split.dataset.interactions  # noqa: B018
+        split.dataset.interactions.head()
 
 
 @pytest.mark.parametrize("form", ["csv", "partitions"])
@@ -224,7 +224,7 @@ def test_a_prepared_log_that_is_changed_while_it_is_in_use_is_refused(tmp_path, 
     path = tmp_path / "prepared" / "interactions.parquet"
     path.write_bytes(path.read_bytes())
     with pytest.raises(ThinkrankError, match="was changed or removed"):
-        data.interactions  # noqa: B018
+        data.interactions.head()
 
 
 def test_a_damaged_piece_of_a_prepared_log_is_found(tmp_path, to_disk):

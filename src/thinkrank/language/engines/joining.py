@@ -181,7 +181,7 @@ class JoiningEngine(TransformersEngine):
             return kept
         job = _Job(prompts, options, writer, options.max_new_tokens + len(suffix))
         if self.states is not None and writer == TRAINED and max(prompts.parents, default=0) < 0:
-            job.tree = self._with_beginnings(prompts, job.held)
+            job.tree = self._with_beginnings(prompts, self.states, job.held)
         for place, (leaf, seed) in enumerate(zip(job.tree.leaves, seeds, strict=True)):
             shared = (self.backbone, leaf, stop, tuple(suffix))
             job.rows.append(
@@ -199,12 +199,13 @@ class JoiningEngine(TransformersEngine):
                 self._kept.popitem(last=False)
         return found
 
-    def _with_beginnings(self, prompts: PrefixTree, held: dict[tuple[int, ...], PrefixKV]) -> PrefixTree:
+    def _with_beginnings(
+        self, prompts: PrefixTree, states: KeptStates, held: dict[tuple[int, ...], PrefixKV]
+    ) -> PrefixTree:
         """Cut prompts behind what was read of them before."""
-        assert self.states is not None  # noqa: S101 - or nothing is kept
         groups: list[tuple[Sequence[int], list[Sequence[int]]]] = []
         for ids in prompts.ids:
-            count, layers = self.states.beginning(self.backbone, ids)
+            count, layers = states.beginning(self.backbone, ids)
             if count:
                 held[ids[:count]] = layers
             groups.append((ids[:count], [ids[count:]]) if count else (ids, []))
@@ -292,21 +293,20 @@ class JoiningEngine(TransformersEngine):
         going = [row for row in self._rows if row.feed]
         shrinks = len(going) * 8 <= len(self._rows) * 7
         joining = self._joining(going, writer) if shrinks or self._may_join(len(going)) else []
+        memory = self._memory
+        if memory is None or not (going or joining):
+            self._clear()
+            return
         if joining or self._replanted or shrinks:
-            if not going and not joining:
-                self._clear()
-                return
             self._replanted, self._since = False, 0
             kept = [index for index, row in enumerate(self._rows) if row.feed]
-            assert self._memory is not None  # noqa: S101 - made for the first row that joined
-            states_JD = self._memory.rebuild(kept, [row.job.first + row.leaf for row in joining])
+            states_JD = memory.rebuild(kept, [row.job.first + row.leaf for row in joining])
             self._rows = going + joining
             self._keep_prompts(joining)
             self._choose(joining, states_JD)
         else:
-            assert self._memory is not None  # noqa: S101 - rows run in it
             self._since += 1
-            states_RD = self._memory.read(*zip(*(row.next_read() for row in self._rows), strict=True))
+            states_RD = memory.read(*zip(*(row.next_read() for row in self._rows), strict=True))
             fresh = [i for i, row in enumerate(self._rows) if row.arrived(states_RD[i])]
             self._choose([self._rows[i] for i in fresh], states_RD[fresh])
         seconds = (time.perf_counter() - clock) / max(1, len(self._rows))

@@ -22,7 +22,7 @@ from thinkrank.data.splits import Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.evidence.crowd import Crowd
 from thinkrank.language import Packing, PrefixTree, packed_states, selective_logprobs
-from thinkrank.language.latent import behind_places, likeness
+from thinkrank.language.latent import LatentPositions, behind_places, likeness
 from thinkrank.policy import distillation_loss, item_logprobs
 from thinkrank.retrieve.r2ec.crowd import CrowdThoughts, crowd_thoughts
 from thinkrank.retrieve.r2ec.examples import Batch, Stretch, build_batch, endless_batches
@@ -106,7 +106,8 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
             with torch.no_grad():
                 read = [(batch, *self.states(batch)) for batch in batches]
                 states = torch.cat([self.readouts(*one) for one in read])
-                steps = [self.steps_behind(*one) for one in read] if self.model.latents is not None else []
+                latents = self.model.latents
+                steps = [] if latents is None else [self.steps_behind(latents, *one) for one in read]
             prepare_head(self.model, self.split, states, torch.cat([batch.is_line_P for batch in batches]))
             if steps and self.model.config.head.centred:
                 self.model.head.center_steps_on(torch.cat(steps)[:, 1:])
@@ -218,10 +219,10 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         """Take the states that predict items."""
         return states_TD[[packing.place(readout.node, readout.position) for readout in batch.readouts]]
 
-    def steps_behind(self, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "L S D"]:
+    def steps_behind(
+        self, latents: LatentPositions, batch: Batch, packing: Packing, states_TD: Float[Tensor, "T D"]
+    ) -> Float[Tensor, "L S D"]:
         """Read on from the items that predict: their states, and those of the latent positions behind each."""
-        latents = self.model.latents
-        assert latents is not None  # noqa: S101 - or nothing stands behind an item
         lines = (readout for readout in batch.readouts if readout.is_line)
         places = [packing.place(readout.node, readout.position) for readout in lines]
         places_L = torch.tensor(places, dtype=torch.long, device=states_TD.device)
@@ -234,7 +235,7 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         users_PD = model.head.user_vectors(self.readouts(batch, packing, states_TD), is_line_P)
         users_LSD = None
         if model.latents is not None:
-            users_LSD = model.head.step_vectors(self.steps_behind(batch, packing, states_TD))
+            users_LSD = model.head.step_vectors(self.steps_behind(model.latents, batch, packing, states_TD))
         targets_P = batch.targets_P.to(device)
         seen = Seen.nothing(len(targets_P)) if self.split.dataset.repeats else batch.seen
         whole, mine = self.world.joined(targets_P)  # what targets compete with, be it another process's
