@@ -22,6 +22,7 @@ from thinkrank.language.item_tokens import Halves, ItemTokens
 from thinkrank.language.reading import read_all
 from thinkrank.language.states import forward
 from thinkrank.language.text import Prompt
+from thinkrank.language.text_runs import text_runs
 
 DEPTH, NUM_ITEMS = 2, 5
 ARCHITECTURES = ["llama", "qwen2", "qwen3", "gemma3_text"]
@@ -72,12 +73,29 @@ def test_a_sliding_window_stays_with_its_layers():
 
 
 def by_hand(backbone, sequence):
-    """One sequence alone: text read below without the items, then all of it above; the definition, in plain steps."""
+    """One sequence alone: each run of text read below behind the beginning, then all of it above; in plain steps."""
     items = backbone.items
-    text = [token for token in sequence if token < items.first_id]
-    below = Packing(PrefixTree.rows([text]))
     halves = Halves(backbone.trunk(), items.depth)
-    text_states = iter(halves.below(below.ids_T[None], below.positions_T[None], below)[0])
+    is_text = [token < items.first_id for token in sequence]
+    first = (*is_text, False).index(False)
+    runs, start = [], 0
+    for stop in range(1, len(sequence) + 1):
+        if stop == len(sequence) or is_text[stop] != is_text[start]:
+            if is_text[start]:
+                runs.append((first if start else 0, [*sequence[: first if start else 0], *sequence[start:stop]]))
+            start = stop
+    text_states = iter(
+        torch.cat(
+            [
+                halves.below(torch.tensor([run]), torch.arange(len(run))[None], Packing(PrefixTree.rows([run])))[
+                    0, skip:
+                ]
+                for skip, run in runs
+            ]
+        )
+        if runs
+        else ()
+    )
     scale = items.states_ID.norm(dim=1).mean() / 60
     inputs = torch.stack(
         [
@@ -98,8 +116,10 @@ def mixed_forest(backbone):
     return PrefixTree.groups(
         [
             ([3, a, b, e], [[7, 8], [9], [10, 11, 12]]),
-            ([3, c], [[4, d, 5]]),
+            ([3, c, 7], [[4, d, 5], [8, e]]),
             ([3], [[a, a, a], [6]]),
+            ([3, b], [[4, d, 5, 6, a, 5], [4, c, 5]]),
+            ([a, 7], [[8, b, 9, 7, 8]]),
             ([3, d, c, b, a], []),
         ]
     )
@@ -135,16 +155,54 @@ def test_gradients_reach_adapter_and_vectors_as_they_do_alone():
     assert packed[-1][0].any()
 
 
-def test_text_below_does_not_see_items():
+def test_text_below_sees_the_beginning_and_its_own_run():
+    a, b = 50, 51
+    forest = PrefixTree.groups([([3, 4, a, 7], [[8, b, 9], [b, 9]]), ([3, 4, b], [[7], [7, 8, a, 9]]), ([a, 7], [])])
+    texts, tokens = text_runs(forest, 50)
+    assert list(zip(texts.ids, texts.parents, strict=True)) == [
+        ((3, 4), -1),
+        ((7,), 0),
+        ((8,), 1),
+        ((9,), 0),
+        ((7, 8), 0),
+        ((7,), -1),
+    ]
+    for token in tokens:
+        assert forest.ids[token.node][token.place] == texts.ids[token.text_node][token.text_place]
+    found = {(token.node, token.place): token.text_node for token in tokens}
+    assert sorted(found) == [
+        (0, 0),
+        (0, 1),
+        (0, 3),
+        (1, 0),
+        (1, 2),
+        (2, 1),
+        (3, 0),
+        (3, 1),
+        (4, 0),
+        (5, 0),
+        (5, 1),
+        (5, 3),
+        (6, 1),
+    ]
+    assert [found[place] for place in sorted(found)] == [0, 0, 1, 2, 3, 3, 0, 0, 1, 4, 4, 3, 5]
+
+
+def test_what_is_kept_of_text_is_what_is_read():
     backbone = backbone_with_items()
-    text = Packing(PrefixTree.rows([[3, 7, 8]]))
-    mixed = Packing(PrefixTree.rows([[3, item(backbone, 1), 7, item(backbone, 2), 8]]))
-    part = mixed.text_part(backbone.items.first_id)
-    assert part.places_A.tolist() == [0, 2, 4]
-    assert part.positions_A.tolist() == text.positions_T.tolist()
-    expected = backbone.halves.below(text.ids_T[None], text.positions_T[None], text)
-    found = backbone.halves.below(mixed.ids_T[None, part.places_A], part.positions_A[None], part.sight)
-    assert torch.equal(expected, found)
+    forest = mixed_forest(backbone)
+    first = states_of(backbone, forest)[1]
+    reads = []
+    below = backbone.halves.below
+    backbone.halves.below = lambda ids, *rest: reads.append(ids.shape[1]) or below(ids, *rest)
+    torch.testing.assert_close(states_of(backbone, forest)[1], first)
+    assert not reads
+    longer = PrefixTree.groups([([3, item(backbone, 1)], [[7, 8], list(range(4, 20))])])
+    packing, states_TD = states_of(backbone, longer)
+    assert reads == [17]  # the beginning again, for what stands behind it
+    torch.testing.assert_close(states_TD[packing.last(2)], by_hand(backbone, longer.sequence(2))[-1])
+    states_of(backbone, longer)
+    assert reads == [17, 17]  # too long to be kept
 
 
 def test_readings_of_text_alone_are_those_of_a_backbone_without_items():
@@ -157,11 +215,12 @@ def test_readings_of_text_alone_are_those_of_a_backbone_without_items():
 def test_what_is_written_behind_items_is_scored_as_it_was_sampled(architecture):
     """Token by token with kept keys and values, rows joining and leaving, against one pass over each whole text."""
     backbone = backbone_with_items(architecture)
-    a, b = item(backbone, 0), item(backbone, 3)
-    forest = PrefixTree(
-        (*mixed_forest(backbone).ids, (3, a, b), (), (b, b), (b, 9), (3, 4, 5)),
-        (*mixed_forest(backbone).parents, -1, 10, 10, 10, -1),
+    a, b, c, d = (item(backbone, row) for row in (0, 3, 2, 4))
+    behind = PrefixTree.groups(
+        [([3, a, b], [[7, 8], [9], [10, 11, 12]]), ([3, d, 4, 5], []), ([3], [[a, a, a], [6]]), ([3, d, c, b, a], [])]
     )
+    forest = PrefixTree((*behind.ids, (3, a, b), (), (b, b), (b, 9), (3, 4, 5)), (*behind.parents, -1, 9, 9, 9, -1))
+    states_of(backbone, forest)  # what is kept of it does not stand in the way
     options = GenerationOptions(max_new_tokens=7, temperature=0.9, batch_size=4, seed=2)
     written = TransformersEngine(backbone).sample(forest, options, num_samples=2, suffix=(5, 6))
     assert len({completion.ids for samples in written for completion in samples}) > len(forest.leaves)
@@ -229,10 +288,25 @@ def test_beginnings_of_histories_are_read_below_once():
     backbone = backbone_with_items()
     histories = [(1, item(backbone, 0), item(backbone, 1)), (1, item(backbone, 2))]
     first = states_of(backbone, PrefixTree.rows(histories))[1]
-    assert [forest.ids for forest, _ in backbone.halves._kept] == [((1,), (1,))]
+    assert [ids for ids, *_ in backbone.halves._kept] == [(1,)]
     assert torch.equal(states_of(backbone, PrefixTree.rows(histories))[1], first)
-    longer = [(1, *range(2, 9), item(backbone, 0))]
-    states_of(backbone, PrefixTree.rows(longer))
-    assert len(backbone.halves._kept) == 1
     for history, state in zip(histories, (first[2], first[-1]), strict=True):
         torch.testing.assert_close(states_of(backbone, PrefixTree.rows([history]))[1][-1], state)
+
+
+def test_histories_that_were_read_before_are_written_behind_as_if_they_had_not():
+    backbone = backbone_with_items()
+    forest = PrefixTree.rows([(1, item(backbone, 0), item(backbone, 1)), (1, item(backbone, 2))])
+    options = GenerationOptions(max_new_tokens=7, temperature=0.9, seed=2)
+    first = TransformersEngine(backbone).sample(forest, options, num_samples=3)
+    states_of(backbone, forest)
+    assert [[one.ids for one in many] for many in first] == [
+        [one.ids for one in many] for many in TransformersEngine(backbone).sample(forest, options, num_samples=3)
+    ]
+
+
+def test_nothing_is_written_behind_a_second_run_of_text():
+    backbone = backbone_with_items()
+    forest = PrefixTree.rows([(1, item(backbone, 0), 7, item(backbone, 1))])
+    with pytest.raises(ThinkrankError, match="text between them"):
+        TransformersEngine(backbone).sample(forest, GenerationOptions(max_new_tokens=2))

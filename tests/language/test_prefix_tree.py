@@ -41,3 +41,18 @@ def test_a_sequence_has_a_token():
     with pytest.raises(ValueError, match="has no token"):
         PrefixTree.rows([[1], []])
     assert PrefixTree.groups([([], [[1]])]).sequence(1) == (1,), "a node may be empty, a sequence may not"
+
+
+@given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=14), max_size=8))
+def test_neighbours_share_what_they_begin_with_and_keep_their_order(sequences):
+    tree = PrefixTree.neighbours(sequences)
+    assert list(tree.sequences()) == [tuple(sequence) for sequence in sequences]
+    assert all(tree.ids[leaf] for leaf in tree.leaves)
+    assert tree.num_tokens <= sum(map(len, sequences))
+
+
+def test_a_history_that_grows_is_written_down_once():
+    history = list(range(20))
+    tree = PrefixTree.neighbours([[*history[:8], 50], [*history[:14], 51, 52], [*history[:14], 53], [9, *history], [9]])
+    assert tree.ids == (tuple(range(8)), (50,), tuple(range(8, 14)), (51, 52), (53,), (9, *history), (9,))
+    assert tree.parents == (-1, 0, 0, 2, 2, -1, -1)

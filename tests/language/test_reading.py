@@ -34,5 +34,14 @@ def test_endings_are_read_behind_their_prompts(backbone, batch_tokens):
     torch.testing.assert_close(states, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("batch_tokens", [1, 10, 4096])
+def test_endings_are_read_behind_prompts_that_grow(backbone, batch_tokens):
+    longer = [PROMPTS[1], PROMPTS[1], PROMPTS[1].given([*PROMPTS[1].ids, 4, 4]), PROMPTS[2]]
+    endings = [[20], [21, 22], [20, 23], []]
+    expected = torch.stack([alone(backbone, [*p.ids, *e]) for p, e in zip(longer, endings, strict=True)])
+    states = read_behind(backbone, longer, endings, batch_tokens=batch_tokens)
+    torch.testing.assert_close(states, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_nothing_to_read_gives_no_state(backbone):
     assert read_all(backbone, []).shape == read_behind(backbone, [], []).shape == (0, backbone.hidden_size)

@@ -2,15 +2,15 @@
 
 What the lower layers of a frozen model say of a title is the same in every history, so they read each title once per
 catalogue. The state they end in stands for the item wherever it occurs: an item is a token with an id behind the
-vocabulary, one position of the upper layers, and nothing in the lower ones. Text beside items is read below as if no
-item stood there, and sees them above.
+vocabulary, one position of the upper layers, and nothing in the lower ones. Text beside items sees them above; what it
+sees below tells `text_runs`.
 
 Shape legend: I items, N some of them, T tokens, A text tokens among them, D width.
 """
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,46 +19,28 @@ from torch.nn import functional
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.exact import is_exact
-from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.sight import AttentionPattern
 
 _WHOLE = torch.ones(1, 1, 1, 1, dtype=torch.bool)
 """A mask of four dimensions is taken as it is, and not used."""
 _OWN_SCALE = 1 / 60
 """Of a learned vector, in norms of a text state: then the rate that suits an item head suits the vectors too."""
-_KEPT_TEXTS = 256
-SHORT_TEXT = 4
-"""Tokens beside the items of a history up to which what the lower layers make of them is kept."""
-
-
-class TextPart(NamedTuple):
-    """Name the text among some tokens.
-
-    Attributes:
-        places_A: where it stands among all of them.
-        positions_A: its positions in the lower layers, which count text alone.
-        sight: what it attends to there.
-        forest: the text, if it is so short and common that what is read of it is kept: the beginnings of histories.
-    """
-
-    places_A: Int[Tensor, "A"]
-    positions_A: Int[Tensor, "A"]
-    sight: AttentionPattern
-    forest: PrefixTree | None = None
+_KEPT_TEXTS = 8192
+_SHORT_TEXT = 12
+"""Tokens of a run of text, with those before the first item, up to which what the lower layers make of it is kept."""
 
 
 @runtime_checkable
 class MixedPattern(AttentionPattern, Protocol):
     """Attention of tokens of which some are items."""
 
-    def text_part(self, first_item: int) -> TextPart:
-        """Name the tokens whose ids lie below that of the first item."""
+    def text_below(self, halves: "Halves", first_item: int) -> tuple[Int[Tensor, "A"], Float[Tensor, "A D"]]:
+        """Read the text among the tokens, whose ids lie below that of the first item, up to the boundary.
+
+        Returns:
+            where the text stands among all tokens, and its states.
+        """
         ...
-
-
-def text_alone(forest: PrefixTree, first_item: int) -> PrefixTree:
-    """Return the same tree without its items, as the lower layers see it."""
-    return PrefixTree(tuple(tuple(token for token in ids if token < first_item) for ids in forest.ids), forest.parents)
 
 
 class ItemTokens(nn.Module):
@@ -159,23 +141,22 @@ class Halves:
         rest = len(layers) - depth
         self._lower = _view(trunk, [*layers[:depth], *(_Skipped() for _ in range(rest))], norm=nn.Identity())
         self._upper = _view(trunk, [*(_Skipped() for _ in range(depth)), *layers[depth:]])
-        self._kept: dict[tuple[PrefixTree, bool], Tensor] = {}
+        self._kept: dict[tuple[tuple[int, ...], int, bool], Tensor] = {}
 
-    def below_text(self, ids_A: Int[Tensor, "A"], text: TextPart) -> Float[Tensor, "A D"]:
-        """Read the text beside items up to the boundary; what is short and common once, since its weights stay."""
-        if text.forest is None or self._is_sharded():
-            return self.below(ids_A[None], text.positions_A[None], text.sight)[0]
-        key = text.forest, is_exact()
-        read_AD = self._kept.get(key)
-        if read_AD is None:
-            if len(self._kept) >= _KEPT_TEXTS:  # other threads may read and clear at the same time
-                self._kept.clear()
-            read_AD = self._kept[key] = self.below(ids_A[None], text.positions_A[None], text.sight)[0].detach()
-        return read_AD
+    def kept_text(self, ids: tuple[int, ...], last: int) -> Float[Tensor, "T D"] | None:
+        """Return what was read of the last tokens of a text, so many, if it is kept."""
+        return self._kept.get((ids, last, is_exact()))
 
-    def _is_sharded(self) -> bool:
-        """Tell whether the weights lie in parts in several processes, which must all make the same passes."""
-        return any(hasattr(module, "unshard") for module in self._lower.modules())
+    def keep_text(self, ids: tuple[int, ...], states_TD: Float[Tensor, "T D"]) -> None:
+        """Keep what was read of the last tokens of a text, if it is short: weights below the boundary stay.
+
+        Nothing is kept while the weights lie in parts in several processes, which must all make the same passes.
+        """
+        if len(ids) > _SHORT_TEXT or any(hasattr(module, "unshard") for module in self._lower.modules()):
+            return
+        if len(self._kept) >= _KEPT_TEXTS:  # other threads may read and clear at the same time
+            self._kept.clear()
+        self._kept[ids, len(states_TD), is_exact()] = states_TD.detach().clone()
 
     def below(
         self, ids_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"], sight: AttentionPattern

@@ -9,6 +9,7 @@ Shape legend: T tokens of the forest, H heads, J key-value heads, E head width, 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeAlias
 
 import torch
@@ -18,9 +19,10 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from thinkrank.language.attention import AttentionPattern, visible
 from thinkrank.language.backbone import Backbone
-from thinkrank.language.item_tokens import SHORT_TEXT, TextPart, text_alone
+from thinkrank.language.item_tokens import Halves
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.states import forward
+from thinkrank.language.text_runs import part_of, text_runs
 
 PrefixKV: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values, (1, J, P, E) each, of a root's P tokens in every layer."""
@@ -133,27 +135,22 @@ class Packing:
         """Tell where the last token of each of these nodes' sequences stands: its state is the text's vector."""
         return self._tensor(self.last(node) for node in nodes)
 
-    def text_part(self, first_item: int) -> TextPart:
-        """Name the tokens that are no items; in the lower layers each attends to the text before it.
+    def text_below(self, halves: Halves, first_item: int) -> tuple[Int[Tensor, "A"], Float[Tensor, "A D"]]:
+        """Read the tokens that are no items up to the boundary of the halves, run by run; see `text_runs`.
 
         Raises:
             ValueError: if a root is held and text stands behind it: of the root only the upper layers are known.
         """
-        forest = self.forest
+        texts, tokens = text_runs(self.forest, first_item)
         if self._held:
-            if any(token < first_item for node in self.offsets for token in forest.ids[node]):
+            if any(token.node in self.offsets for token in tokens):
                 raise ValueError("text behind a prompt that is held cannot be read beside items")
-            return TextPart(self._tensor(()), self._tensor(()), self)
-        text = text_alone(forest, first_item)
-        packing = Packing(text, self.device)
-        places = {
-            (node, kept): self.offsets[node] + place
-            for node, ids in enumerate(forest.ids)
-            for kept, place in enumerate(place for place, token in enumerate(ids) if token < first_item)
-        }
-        order = (places[node, kept] for node in packing.offsets for kept in range(len(text.ids[node])))
-        is_short = max(map(len, text.ids), default=0) <= SHORT_TEXT and all(parent < 0 for parent in text.parents)
-        return TextPart(self._tensor(order), packing.positions_T, packing, text if is_short else None)
+            return self._tensor(()), torch.empty(0, 0, device=self.device)
+        states = _states_of_texts(halves, texts, self.device)
+        starts = [0, *accumulate(map(len, texts.ids))]
+        places_A = self._tensor(self.offsets[token.node] + token.place for token in tokens)
+        sources_A = self._tensor(starts[token.text_node] + token.text_place for token in tokens)
+        return places_A, states[sources_A]
 
     def attend(
         self,
@@ -330,6 +327,23 @@ def _blocks(forest: PrefixTree) -> list[_Block]:
 
     visit(-1, ())
     return blocks
+
+
+def _states_of_texts(halves: Halves, texts: PrefixTree, device: torch.device) -> Float[Tensor, "A D"]:
+    """Read texts up to the boundary of the halves, node by node; what is kept of them is not read again."""
+    sequences = [texts.sequence(node) for node in range(len(texts.ids))]
+    kept = [halves.kept_text(ids, len(own)) for ids, own in zip(sequences, texts.ids, strict=True)]
+    found = {node: states for node, states in enumerate(kept) if states is not None}
+    part, numbers = part_of(texts, (node for node in range(len(sequences)) if node not in found))
+    if len(part.ids):
+        packing = Packing(part, device)
+        read_TD = halves.below(packing.ids_T[None], packing.positions_T[None], packing)[0]
+        for node, number in enumerate(numbers):
+            if number not in found:
+                start = packing.offsets[node]
+                found[number] = read_TD[start : start + len(part.ids[node])]
+                halves.keep_text(sequences[number], found[number])
+    return torch.cat([torch.empty(0, device=device), *(found[node] for node in range(len(sequences)))])
 
 
 def packed_states(

@@ -7,6 +7,7 @@ is a forest. Sampling, scoring and training all take a forest and compute every 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 _WORTH_SHARING = 4
 """Tokens below which a common root costs more than it saves."""
@@ -52,6 +53,32 @@ class PrefixTree:
             root = len(ids)
             ids += [tuple(beginning), *(tuple(continuation) for continuation in continuations)]
             parents += [-1, *(root for _ in continuations)]
+        return cls(tuple(ids), tuple(parents))
+
+    @classmethod
+    def neighbours(cls, sequences: Sequence[Sequence[int]]) -> "PrefixTree":
+        """Share what sequences that stand beside one another begin with, such as those about a history that grows.
+
+        Each ends in a leaf of at least one token; the leaves stand in the order of the sequences.
+        """
+        ids: list[tuple[int, ...]] = []
+        parents: list[int] = []
+        common = [*(common_length(one, other) for one, other in pairwise(sequences)), 0]
+
+        def plant(first: int, stop: int, parent: int, length: int) -> None:
+            """Put neighbours below a node whose sequence of this length they begin with."""
+            start = first
+            for at in range(first, stop):
+                if at + 1 < stop and common[at] >= length + _WORTH_SHARING:
+                    continue
+                shared = min(common[start:at], default=len(sequences[at]))
+                ids.append(tuple(sequences[at][length:shared]))
+                parents.append(parent)
+                if start < at:
+                    plant(start, at + 1, len(ids) - 1, shared)
+                start = at + 1
+
+        plant(0, len(sequences), -1, 0)
         return cls(tuple(ids), tuple(parents))
 
     def share(self) -> "PrefixTree":
@@ -122,3 +149,9 @@ class PrefixTree:
     def num_tokens(self) -> int:
         """Count the tokens that have to be computed, shared ones once."""
         return sum(len(ids) for ids in self.ids)
+
+
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Count the tokens that two sequences begin with alike, the last one of each left out."""
+    pairs = zip(one[:-1], other[:-1], strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)) - 1)

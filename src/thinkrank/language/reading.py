@@ -13,7 +13,7 @@ from thinkrank.language.backbone import Backbone
 from thinkrank.language.exact import is_exact
 from thinkrank.language.latent import LatentPositions, read_places, steps_of
 from thinkrank.language.packing import Packing, batches, packed_states
-from thinkrank.language.prefix_tree import PrefixTree
+from thinkrank.language.prefix_tree import PrefixTree, common_length
 from thinkrank.language.text import Prompt
 
 
@@ -86,18 +86,13 @@ def read_behind(
 ) -> Float[Tensor, "B D"]:
     """Read the state at the end of each ending behind its prompt, without gradient.
 
-    Neighbours with the same prompt, such as the thoughts about one history, share one reading of it.
+    Neighbours share one reading of what they begin with, such as thoughts about one history or about one that grows.
     """
+    rows = [(*prompt.ids, *ending) for prompt, ending in zip(prompts, endings, strict=True)]
     if backbone.kept is not None:
-        joined = [(*prompt.ids, *ending) for prompt, ending in zip(prompts, endings, strict=True)]
-        return backbone.kept.read(backbone, joined, batch_tokens=batch_tokens)[:, 0]
-    groups: list[tuple[tuple[int, ...], list[Sequence[int]]]] = []
-    for prompt, ending in zip(prompts, endings, strict=True):
-        if not groups or groups[-1][0] != prompt.ids:
-            groups.append((prompt.ids, []))
-        groups[-1][1].append(ending)
-    lengths = [len(ids) + sum(map(len, many)) for ids, many in groups]
-    parts = [_read(backbone, PrefixTree.groups(groups[part])) for part in batches(lengths, batch_tokens)]
+        return backbone.kept.read(backbone, rows, batch_tokens=batch_tokens)[:, 0]
+    lengths = [len(row) - (common_length(rows[at - 1], row) if at else 0) for at, row in enumerate(rows)]
+    parts = [_read(backbone, PrefixTree.neighbours(rows[part])) for part in batches(lengths, batch_tokens)]
     return torch.cat([torch.empty(0, backbone.hidden_size, device=backbone.device), *parts])
 
 

@@ -101,16 +101,15 @@ def _mixed(
     positions_1T: Int[Tensor, "1 T"],
     sight: AttentionPattern,
 ) -> Float[Tensor, "1 T D"]:
-    """Read text up to the boundary as if no item stood beside it, and from there on both."""
+    """Read text up to the boundary as `text_runs` says, and from there on text and items."""
     if not isinstance(sight, MixedPattern):
         raise ThinkrankError(f"a {type(sight).__name__} does not know which tokens are items")
-    text = sight.text_part(items.first_id)
     is_item_T = items.is_item(ids_1T[0])
     with backbone.precision():
         dtype = torch.float32 if is_exact() else backbone.dtype
         inputs_TD = torch.zeros(len(is_item_T), backbone.hidden_size, dtype=dtype, device=ids_1T.device)
         inputs_TD = inputs_TD.index_put((is_item_T,), items.inputs(ids_1T[0, is_item_T]).to(inputs_TD.dtype))
-        if len(text.places_A):
-            below_AD = backbone.halves.below_text(ids_1T[0, text.places_A], text)
-            inputs_TD = inputs_TD.index_copy(0, text.places_A, below_AD.to(inputs_TD.dtype))
+        places_A, below_AD = sight.text_below(backbone.halves, items.first_id)
+        if len(places_A):
+            inputs_TD = inputs_TD.index_copy(0, places_A, below_AD.to(inputs_TD.dtype))
         return backbone.halves.above(inputs_TD[None], positions_1T, sight).float()

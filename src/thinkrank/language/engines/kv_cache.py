@@ -5,7 +5,7 @@ below a node are multiplied with that node's keys as one matrix (see `kv_levels`
 written itself; one softmax goes over all of them.
 
 Where items are tokens, the layers below the boundary hold the text of the same tree alone, at positions that count
-text.
+text: what is written stands behind a beginning, items, and at most one run of text.
 
 Shape legend: R rows, N nodes of a level, F rows below a node at most, P tokens of a level's longest node, O own tokens,
 H heads, J key-value heads, G = H / J, E head width, S seen tokens, D hidden width.
@@ -15,17 +15,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
 from thinkrank.language.backbone import Backbone
 from thinkrank.language.engines.kv_levels import Level
-from thinkrank.language.item_tokens import ItemTokens, TextPart, text_alone
+from thinkrank.language.item_tokens import Halves, ItemTokens
 from thinkrank.language.kept_states import Pieces
 from thinkrank.language.packing import Packing, PrefixKV, packed_states
 from thinkrank.language.prefix_tree import PrefixTree
 from thinkrank.language.states import forward
+from thinkrank.language.text_runs import text_alone
 
 _PREFILL_TOKENS = 4096
 """Tokens read in one pass, unless one tree alone has more."""
@@ -333,10 +334,19 @@ class _Recorder:
             if node not in held
         ]
 
-    def text_part(self, first_item: int) -> TextPart:
+    def text_below(self, halves: Halves, first_item: int) -> tuple[Int[Tensor, "A"], Float[Tensor, "A D"]]:
         """Keep what the layers below the boundary see; see `MixedPattern`."""
-        text = self.packing.text_part(first_item)
-        return text._replace(sight=_Recorder(cast(Packing, text.sight), self.sides[:1], self.fresh))
+        forest, offsets = self.packing.forest, self.packing.offsets
+        text = Packing(text_alone(forest, first_item), self.packing.device)
+        places = [
+            offsets[node] + place
+            for node in text.offsets
+            for place, token in enumerate(forest.ids[node])
+            if token < first_item
+        ]
+        watched = _Recorder(text, self.sides[:1], self.fresh)
+        states_1AD = halves.below(text.ids_T[None], text.positions_T[None], watched)
+        return torch.tensor(places, dtype=torch.long, device=self.packing.device), states_1AD[0]
 
     def attend(
         self,
