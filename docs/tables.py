@@ -45,6 +45,8 @@ COMPARED = {
     "r2ec": (("no_reasoning", "no thought"), ("ndcg@10", "hit@1", "hit@5", "hit@10", "hit@20")),
     "r2rank": (("plain_rl", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
     "r2rank/two-clues": (("sft", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
+    "r2rank/movielens-100k-evidence": (("plain", "test"), ("ndcg@10", "ndcg@1", "hit@5", "mrr")),
+    "r2rank/amazon-office-evidence": (("plain", "test"), ("ndcg@10", "ndcg@1", "hit@5", "mrr")),
     "eglr": (("gru", "greedy"), ("ndcg@10", "ndcg@5", "map@10", "mrr")),
     "latent": (("none", "answer"), ("ndcg@10", "hit@10", "hit@100")),
     "late/movielens-100k": (("baselines", "ALS"), ("ndcg@10", "hit@10", "hit@100")),
@@ -207,15 +209,23 @@ PAIRS = {
         (("whole", "cascade"), ("whole", "retriever")),
         (("whole", "cascade"), ("baselines", "best single")),
     ),
+    "r2rank": (
+        (("plain_evidence", "test"), ("plain", "test")),
+        (("plain_evidence", "test"), ("tool", "tool")),
+        (("plain_evidence", "test"), ("baselines", "SASRec")),
+        (("plain_evidence", "with the tool"), ("tool", "tool")),
+        (("plain_evidence", "with the tool"), ("plain", "with the tool")),
+        (("plain_evidence", "with the tool"), ("baselines", "SASRec")),
+    ),
 }
 """Per method, arm and mode that are compared with another; "best single" is the best single baseline of the data, which
 the studies of the late reader are compared with."""
-PAIRED_IN = ("ndcg@10", "hit@100")
+PAIRED_IN = {"late": ("ndcg@10", "hit@100"), "cascade": ("ndcg@10", "hit@100"), "r2rank": ("ndcg@10", "hit@5")}
 
 
 def in_pairs(method: str) -> str:
     """Test pairs of arms and modes of every study of a method, each test by itself, in several metrics."""
-    heads = [word for metric in PAIRED_IN for word in (f"{metric}: difference", "p")]
+    heads = [word for metric in PAIRED_IN[method] for word in (f"{metric}: difference", "p")]
     lines = [["study", "of", "compared with", *heads], ["---"] * 3 + ["---:"] * len(heads)]
     for folder in sorted((STUDIES / method / "results").iterdir()):
         found = {(one.arm, one.mode): one for one in read_study(folder)}
@@ -224,7 +234,7 @@ def in_pairs(method: str) -> str:
             if of not in found or against not in found:
                 continue
             cells = []
-            for metric in PAIRED_IN:
+            for metric in PAIRED_IN[method]:
                 test = study_test(found[of], found[against], metric).test
                 if test is None or test.p_value is None:
                     raise SystemExit(f"{folder}: too few users for a test of {of} against {against}")
