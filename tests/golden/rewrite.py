@@ -1,6 +1,9 @@
-"""Write the curves down anew, after a change that is meant to change them: `PYTHONPATH=tests python -m golden.rewrite`.
+"""Write curves and answers anew, after a change that is meant to change them.
 
-Arguments name jobs (such as eglr or lists); all by default. Look at the difference, and say in the changelog why.
+    PYTHONPATH=tests python -m golden.rewrite
+
+Arguments name jobs (such as eglr or lists) and `answers`; all by default. Answers of old folders are written anew only
+where they are the same within rounding. Look at the difference, and say in the changelog why.
 """
 
 import json
@@ -10,8 +13,11 @@ from pathlib import Path
 
 import torch
 
-from golden.compare import FOLDER
+from golden.answers import answer
+from golden.compare import FOLDER, ROUNDING, as_text, assert_same_within, make
 from golden.curves import JOBS
+
+FIXTURES = FOLDER.parent / "fixtures"
 
 
 def main(chosen: list[str]) -> None:
@@ -21,8 +27,14 @@ def main(chosen: list[str]) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 for file, text in run(name, Path(folder)).items():
                     (FOLDER / f"{file}.txt").write_text(text, encoding="utf-8")
-    made_with = {"torch": torch.__version__.partition("+")[0], "cpu": torch.backends.cpu.get_cpu_capability()}
-    (FOLDER / "made_with.json").write_text(json.dumps(made_with) + "\n", encoding="utf-8")
+    for folder in FIXTURES.iterdir() if not chosen or "answers" in chosen else ():
+        file = folder / "rankings.json"
+        record = json.loads(file.read_text(encoding="utf-8"))
+        answers = answer(folder.name, folder, record["questions"])
+        if answers != record["answers"]:
+            assert_same_within(ROUNDING, as_text(answers), as_text(record["answers"]))
+            file.write_text(json.dumps(record | {"answers": answers}, indent=1) + "\n", encoding="utf-8")
+    (FOLDER / "made_with.json").write_text(json.dumps(make()) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
