@@ -27,13 +27,13 @@ def main(chosen: list[str]) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 for file, text in run(name, Path(folder)).items():
                     (FOLDER / f"{file}.txt").write_text(text, encoding="utf-8")
-    for folder in FIXTURES.iterdir() if not chosen or "answers" in chosen else ():
-        file = folder / "rankings.json"
-        record = json.loads(file.read_text(encoding="utf-8"))
-        answers = answer(folder.name, folder, record["questions"])
+    for fixture in FIXTURES.iterdir() if not chosen or "answers" in chosen else ():
+        kept = fixture / "rankings.json"
+        record = json.loads(kept.read_text(encoding="utf-8"))
+        answers = answer(fixture.name, fixture, record["questions"])
         if answers != record["answers"]:
             assert_same_within(ROUNDING, as_text(answers), as_text(record["answers"]))
-            file.write_text(json.dumps(record | {"answers": answers}, indent=1) + "\n", encoding="utf-8")
+            kept.write_text(json.dumps(record | {"answers": answers}, indent=1) + "\n", encoding="utf-8")
     (FOLDER / "made_with.json").write_text(json.dumps(make()) + "\n", encoding="utf-8")
 
 

@@ -42,12 +42,14 @@ class Prompts:
             behind what every sequence begins with, and the question stands behind it.
         catalogue: the items.
         options: the words and budgets.
+        asks: whether a question stands behind a history of item tokens; who only reads thoughts needs none.
     """
 
-    def __init__(self, backbone: Backbone, catalogue: Catalogue, options: PromptOptions) -> None:
+    def __init__(self, backbone: Backbone, catalogue: Catalogue, options: PromptOptions, *, asks: bool = True) -> None:
         self.options, self.catalogue, self._items = options, catalogue, backbone.items
         self._texts = HistoryTexts(backbone, catalogue, options)
-        self._question = self._texts.words(options.question)
+        is_asked = asks or self._items is None
+        self._question = [*self._texts.words(options.question), *self._texts.frame.after] if is_asked else []
         self._item_opening = self._texts.words(options.item_opening)
         self.closing_ids = self._texts.closing_ids
 
@@ -69,7 +71,7 @@ class Prompts:
             for line in self._texts.lines(shown):
                 ids += line
                 line_ends.append(len(ids) - 1)
-        return UserPrompt(Prompt.given([*ids, *self._question, *frame.after]), tuple(line_ends))
+        return UserPrompt(Prompt.given([*ids, *self._question]), tuple(line_ends))
 
     @property
     def answers_at_lines(self) -> bool:

@@ -61,6 +61,11 @@ class Arm:
         return "recpo" if self.phase == "recpo" else "training"
 
     @property
+    def is_counted(self) -> bool:
+        """Tell whether its thoughts are counted by a tool, not written."""
+        return bool(self.over.get("model", {}).get("thinker") == "crowd")
+
+    @property
     def is_way(self) -> bool:
         """Tell whether it is a way of thinking, and not a control or the start."""
         return not self.control_of and self.name != START

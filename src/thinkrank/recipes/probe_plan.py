@@ -29,6 +29,8 @@ from thinkrank.training.rehearsal import Measured, seconds_of
 
 ANSWERS = "answers"
 JUDGING = "judging"
+CALIBRATED = 2000
+"""Validation samples on which gates are calibrated, at most."""
 
 _JUDGED_SHARE = 0.3
 """Of the minutes that judging may take."""
@@ -57,7 +59,7 @@ class PlannedProbe:
         model = model_of_starts(self.options.starts, model, self.split, self.settings.given)
         self.settings = self._with(model=model, training=training)
         self.measured: dict[str, Measured] = {}
-        self.seconds = {"no thought": 0.0, "thought": 0.0}
+        self.seconds = {"no thought": 0.0, "thought": 0.0, "counted": 0.0}
         self.budgets: dict[str, dict[str, Any]] = {}
         self._model: R2ec | None = None
         self._trained: tuple[int, dict[str, Tensor]] = -1, {}
@@ -132,21 +134,25 @@ class PlannedProbe:
                 settings = self.arm_settings(arm, 0)
                 silent = settings.model.latent.steps
                 if not silent:
-                    model.config = model.config.model_copy(update={"thinker": settings.model.thinker})
+                    model.reconfigure(model.config.model_copy(update={"thinker": settings.model.thinker}))
                     self.measured |= rehearsed([self.phase(arm, settings)], model)
                 elif start.about in self.measured:  # a position behind an item costs what an item does
                     step = (1 + silent) * self.measured[start.about].step
                     self.measured[arm.about] = replace(self.measured[start.about], step=step)
-            model.config, model.crowd = model.config.model_copy(update={"thinker": self.settings.model.thinker}), None
             few = self.split.test.subset(_MEASURED, seed=0)
             thoughts: list[Any] = []
-            plain = seconds_of(lambda: sample_ranks(model, few))
-            thinking = 2 * plain  # what is counted is only read
+            counted = 0.0
+            if model.crowd is not None:  # counted for the arm that was rehearsed last
+                counted = seconds_of(lambda: sample_ranks(model, few, model.think(few.requests())))
+            model.reconfigure(model.config.model_copy(update={"thinker": self.settings.model.thinker}))
+            model.crowd = None
+            plain = thinking = seconds_of(lambda: sample_ranks(model, few))
             if any("thought" in arm.asked for arm in self.arms if arm.phase != "contrastive"):
                 thinking = 0.0
                 thinking += seconds_of(lambda: thoughts.extend(model.think(few.requests())))
                 thinking += seconds_of(lambda: sample_ranks(model, few, thoughts))
-        self.seconds = {"no thought": plain / len(few), "thought": thinking / len(few)}
+        took = {"no thought": plain, "thought": thinking, "counted": counted}
+        self.seconds = {name: seconds / len(few) for name, seconds in took.items()}
         self.budgets = {arm.name: {} for arm in self.own_arms}
         if self.options.minutes is not None:
             self.fit(60 * self.options.minutes, time.perf_counter() - began)
@@ -189,11 +195,16 @@ class PlannedProbe:
                 self.budgets[way.name]["steps"] = max(1, int(each / self.measured[way.about].step))
 
     def judging(self, samples: int) -> float:
-        """Foresee the seconds of judging all arms on so many samples."""
-        asked = [how for arm in self.arms for how in arm.asked]
-        asked += ["thought"] * any(arm.is_way and "thought" in arm.asked for arm in self.arms)  # validation, for gates
-        took = {"thought": self.seconds["thought"], "several": SEVERAL * self.seconds["thought"]}
-        return samples * sum(took.get(how, self.seconds["no thought"]) for how in asked)
+        """Foresee the seconds of judging all arms of one training on so many samples."""
+        plain, thinking, counted = (self.seconds[name] for name in ("no thought", "thought", "counted"))
+        written = {"thought": thinking, "several": SEVERAL * thinking}
+        whole = 0.0
+        for arm in self.arms:
+            costs = dict.fromkeys(("thought", "other", "filler"), counted) if arm.is_counted else written
+            whole += samples * sum(costs.get(how, plain) for how in arm.asked)
+            if arm.is_way and arm.asked[:2] == ("thought", "no thought"):  # gates, in the first training
+                whole += min(samples, CALIBRATED) * costs["thought"] / self.options.trainings
+        return whole
 
     def pieces(self) -> dict[str, Expected]:
         """Return the pieces of work that the probe is, by the titles that its progress has."""
@@ -206,7 +217,7 @@ class PlannedProbe:
                     options: Any = self.phase(way, self.arm_settings(way, seed)).options
                     if not (arm.name == START and self.options.starts):
                         found |= measured.expected(self.title(arm, seed), options)
-                    per_sample = self.judging(1) / len(self.arms)
+                    per_sample = self.judging(self.num_samples) / self.num_samples / len(self.arms)
                     found[f"{JUDGING}, {self.title(arm, seed)}"] = Expected(self.num_samples, per_sample)
         return found
 

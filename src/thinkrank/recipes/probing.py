@@ -28,7 +28,7 @@ from thinkrank.recipes.plan import counts_of
 from thinkrank.recipes.probe_arms import START, Arm
 from thinkrank.recipes.probe_judging import gate_features, judged
 from thinkrank.recipes.probe_options import ProbeSettings
-from thinkrank.recipes.probe_plan import JUDGING, PlannedProbe
+from thinkrank.recipes.probe_plan import CALIBRATED, JUDGING, PlannedProbe
 from thinkrank.recipes.probe_verdict import Probed, per_sample, read_probe, write_probe
 from thinkrank.retrieve import R2ec
 from thinkrank.retrieve.r2ec.further import with_latents
@@ -126,7 +126,7 @@ class _Probe(PlannedProbe):
 
     def further(self, model: R2ec, settings: ProbeSettings, seed: int) -> R2ec:
         """Return the model that an arm's training begins with, made from the start's."""
-        model.config = settings.model.for_layers(int(model.backbone.model.config.num_hidden_layers))
+        model.reconfigure(settings.model.for_layers(int(model.backbone.model.config.num_hidden_layers)))
         if not settings.model.latent.steps:
             return model
         centring = self.split.train.subset(_CENTRING, seed).histories()
@@ -151,7 +151,7 @@ class _Probe(PlannedProbe):
             "validation": kept_value(rows, key, options.keep),
             "kept_step": kept_step(rows, key, options.keep),
             **judged(model, self.samples, arm, title=f"{JUDGING}, {self.title(arm, seed)}", progress=self.progress),
-            **self.gated(model, arm),
+            **(self.gated(model, arm) if seed == 0 else {}),
             "users": np.unique(np.asarray(self.samples.users), return_inverse=True)[1].tolist(),
             "code": code_version(),
         }
@@ -161,10 +161,13 @@ class _Probe(PlannedProbe):
             out.write((json.dumps(found, separators=(",", ":")) + "\n").encode())
 
     def gated(self, model: R2ec, arm: Arm) -> dict[str, Any]:
-        """Ask a way that answers behind thoughts what its gates are calibrated on and judged by; nothing of others."""
+        """Ask a way that answers behind thoughts what its gates are calibrated on and judged by; nothing of others.
+
+        What gates reach is told of the first training.
+        """
         if arm.asked[:2] != ("thought", "no thought") or not len(self.split.valid):
             return {}
-        valid = self.split.valid.subset(self.num_samples, seed=0)
+        valid = self.split.valid.subset(min(self.num_samples, CALIBRATED), seed=0)
         asked = replace(arm, asked=("thought", "no thought"))
         ranks = judged(model, valid, asked, title=f"{JUDGING}, validation", progress=self.progress)["ranks"]
         features = {"valid": gate_features(model, valid), "test": gate_features(model, self.samples)}

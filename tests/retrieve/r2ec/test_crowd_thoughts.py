@@ -52,6 +52,19 @@ def test_a_saved_model_tells_the_same_and_answers_the_same(model, split, tmp_pat
     np.testing.assert_array_equal(several.items_BK, alone.items_BK)
 
 
+def test_where_items_are_tokens_it_stands_right_behind_the_newest(config, dataset, split):
+    lora = config.lora.model_copy(update={"top_layers": 1})
+    model = R2ec.create(
+        config.model_copy(update={"reading": "late", "thinker": "crowd", "lora": lora}), dataset.catalogue
+    )
+    history = split.test.histories()[0]
+    assert model.prompts.user(history).prompt.ids == model.prompts.unthought(history).ids
+    model.reconfigure(model.config.model_copy(update={"thinker": "trained"}))
+    asked, unthought = model.prompts.user(history).prompt.ids, model.prompts.unthought(history).ids
+    assert asked[: len(unthought)] == unthought
+    assert len(asked) > len(unthought)  # whoever writes is asked
+
+
 def test_in_training_the_own_history_is_left_out(model, split):
     trainer = ContrastiveTrainer(model, split, OPTIONS, UnsavedRun())
     batch = trainer.render([Stretch(0, 0, 5)])

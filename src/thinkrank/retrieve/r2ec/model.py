@@ -181,9 +181,15 @@ class R2ec:
     def _render(self, catalogue: Catalogue) -> None:
         """Make the prompts that are read, and those that thoughts are written behind."""
         config = self.config
-        self.prompts = self.asking = Prompts(self.backbone, catalogue, config.prompt)
+        is_asked = config.thinker != "crowd"  # what a tool counts stands right behind the newest item
+        self.prompts = self.asking = Prompts(self.backbone, catalogue, config.prompt, asks=is_asked)
         if config.writer_prompt is not None:
             self.asking = Prompts(self.backbone, catalogue, config.writer_prompt)
+
+    def reconfigure(self, config: R2ecConfig) -> None:
+        """Go on with other settings of who writes thoughts and how; those of weights must stay as they are."""
+        self.config = config
+        self._render(self.catalogue)
 
     def withdraw_items(self, ids: Sequence[str]) -> None:
         """Answer with these items no more. Histories may still hold them, and their ids stay taken.
