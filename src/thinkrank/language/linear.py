@@ -1,7 +1,8 @@
 """Linear layers of a frozen model on a CPU.
 
 oneDNN lays a bf16 weight out anew at every call, which costs as much as the product itself when few rows are
-multiplied. A frozen weight can keep that layout. Only passes without gradient use it.
+multiplied. A frozen weight can keep that layout. Products in fp32 go to oneDNN, too: torch gives them to MKL, which takes
+twice as long on some processors of AMD (benchmarks/products.py). Only passes without gradient use either.
 """
 
 from typing import Any
@@ -23,15 +24,19 @@ class FrozenLinear(torch.nn.Linear):
         """Multiply; see `torch.nn.Linear`."""
         weight = self.weight
         frozen = not (weight.requires_grad or torch.is_grad_enabled() or torch.compiler.is_compiling())
-        if not frozen or weight.dtype != torch.bfloat16 or not weight.is_cpu or is_exact():
+        if not frozen or not weight.is_cpu or weight.dtype not in (torch.bfloat16, torch.float32):
             return linear(input, weight, self.bias)
+        if weight.dtype == torch.float32 or is_exact():
+            return self._product(input.float(), weight.float())
         made_from = (weight.data_ptr(), weight._version)
         if self._laid_out is None or self._made_from != made_from:
             self._laid_out = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 64)
             self._made_from = made_from
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(
-            input.to(weight.dtype), self._laid_out, self.bias, "none", [], ""
-        )
+        return self._product(input.to(weight.dtype), self._laid_out)
+
+    def _product(self, input: Tensor, weight: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
         return product
 
 
