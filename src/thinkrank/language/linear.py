@@ -1,8 +1,8 @@
 """Linear layers of a frozen model on a CPU.
 
 oneDNN lays a bf16 weight out anew at every call, which costs as much as the product itself when few rows are
-multiplied. A frozen weight can keep that layout. Products in fp32 go to oneDNN, too: torch gives them to MKL, which takes
-twice as long on some processors of AMD (benchmarks/products.py). Only passes without gradient use either.
+multiplied. A frozen weight can keep that layout. Products in fp32 go to oneDNN, too: torch gives them to MKL, which
+takes twice as long on some processors of AMD (benchmarks/products.py). Only passes without gradient use either.
 """
 
 from typing import Any
