@@ -3,13 +3,17 @@
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from thinkrank.data import Catalogue, Dataset, split_dataset
 from thinkrank.language import tiny_backbone
+from thinkrank.language.adapters import adapter_state
 from thinkrank.language.options import GenerationOptions, LoraOptions
 from thinkrank.prompts.options import PromptOptions
-from thinkrank.retrieve import ContrastiveOptions, R2ecConfig
+from thinkrank.retrieve import ContrastiveOptions, R2ec, R2ecConfig, RecpoOptions
 from thinkrank.retrieve.r2ec.config import HeadOptions
+from thinkrank.retrieve.r2ec.recpo import RecpoTrainer
+from thinkrank.training import Run
 
 TITLES = [
     f"{color} {thing}"
@@ -57,3 +61,36 @@ def options():
     return ContrastiveOptions(
         steps=24, warmup_steps=2, batch_size=4, stretch=6, refresh_every=8, validate_every=8, checkpoint_every=4
     )
+
+
+@pytest.fixture
+def recpo():
+    return RecpoOptions(
+        steps=6,
+        users=3,
+        group_size=3,
+        rollout=GenerationOptions(max_new_tokens=4, temperature=1.5),
+        learning_rate=5e-3,
+        warmup_steps=0,
+        validate_every=3,
+        validation_samples=10,
+        checkpoint_every=2,
+        refresh_every=4,
+        grad_clip=1e9,
+    )
+
+
+@pytest.fixture
+def make_fit():
+    """Makes a trainer of RecPO, of a model whose adapter acts."""
+
+    def made(config, split, options, folder, *, shaken=0.1, **model_changes):
+        config = config.model_copy(update=model_changes)
+        model = R2ec.create(config, split.dataset.catalogue, backbone=tiny_backbone(split.dataset.catalogue.titles))
+        random = torch.Generator().manual_seed(7)  # an adapter without effect would hide which weights act
+        with torch.no_grad():
+            for tensor in adapter_state(model.backbone).values():
+                tensor.add_(shaken * torch.randn(tensor.shape, generator=random))
+        return RecpoTrainer(model, split, options, Run(folder, {}, {}))
+
+    return made
