@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from thinkrank.recipes.plan import straight
+from thinkrank.recipes.plan import Plan, straight
 
 
 @pytest.mark.parametrize(("whole", "sizes"), [(1000, [32, 32, 64, 128]), (100, [32, 32, 64, 100]), (8, [8, 8])])
@@ -18,3 +18,7 @@ def test_work_that_grows_in_a_line_is_foreseen_exactly_without_what_is_made_once
 
     assert straight(work, whole, seconds=13.0) == pytest.approx(3 + whole / 16)
     assert done == sizes
+
+
+def test_a_run_without_a_training_says_so():
+    assert Plan("3 users, 5 items, 9 examples", {}).told([]).endswith("nothing to train: no training has a step")

@@ -53,6 +53,15 @@ def test_nothing_is_told_of_work_that_was_interrupted_or_cannot_be_counted(clock
     assert log() == []
 
 
+def test_of_several_processes_the_first_one_shows_it(clock, log, monkeypatch):
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with console_progress(f"in process {rank}", 1) as advance:
+            clock.now += 6
+            advance(1)
+    assert [line.partition(":")[0] for line in log()] == ["in process 0"]
+
+
 def test_one_estimate_for_the_whole_run(clock, log):
     """Of 10 steps of 2 s, two validations of 4 samples and 60 s at the end: corrected by what steps really take."""
     pieces = {

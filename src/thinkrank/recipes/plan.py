@@ -77,6 +77,8 @@ class Plan:
                 parts.append(f"{count} validation{'s' if count > 1 else ''} ≈ {duration(validations)}")
         parts += [f"{title} ≈ {duration(piece.seconds())}" for title, piece in self.finishing.items()]
         whole = sum(piece.seconds() for piece in pieces.values())
+        if not phases and not pieces:
+            return f"{self.counts} · nothing to train: no training has a step"
         if not pieces:
             return self.counts
         if not self.saved:

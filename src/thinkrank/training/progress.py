@@ -4,6 +4,7 @@ Work may hold work: a training validates, an evaluation reads. What is innermost
 every five seconds. `estimated` says beforehand what a whole run is made of; then every line tells when the run ends.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -215,7 +216,13 @@ _display = _Display()
 
 @contextmanager
 def console_progress(title: str, total: int) -> Iterator[Advance]:
-    """Show a bar on a terminal; elsewhere (a log file, CI) a plain line, at least every five seconds and at the end."""
+    """Show a bar on a terminal; elsewhere (a log file, CI) a plain line, at least every five seconds and at the end.
+
+    Of processes that torchrun started together, the first one shows it.
+    """
+    if int(os.environ.get("RANK") or 0):
+        yield lambda n=1, note=None: None
+        return
     work = _Work(title, total)
     _display.begin(work)
     is_whole = False
