@@ -268,6 +268,21 @@ def test_gates_are_told_with_what_noise_would_offer(tmp_path):
     assert any("entropy 100 %, predicted gain 100 %, random " in line for line in found.details)
 
 
+def test_a_way_that_surely_pays_is_told_before_one_that_validation_likes_more(tmp_path):
+    more = (
+        *WORDS,
+        Arm("quiet", "quiet thoughts", asked=("no thought",)),
+        Arm("quiet-without", "a like model", control_of="quiet"),
+    )
+    same = dict.fromkeys([("quiet", "no thought"), ("quiet-without", "no thought")], [4] * 60)
+    answers(tmp_path, more, {**world([("words", "thought")], []), **same, "quiet": 0.9})
+    found = read_probe(tmp_path, more, dataset="wines", about={})
+    assert found.sentence.startswith("Yes, thinking pays here: thoughts in words")
+    assert "p < .001 corrected for 2 ways tried" in found.sentence
+    assert found.declared.name == "quiet"
+    assert {one.reference for one in found.comparisons} == {"a like model"}
+
+
 def test_the_sentence_is_about_the_way_that_validation_likes_and_corrected_for_all(tmp_path):
     more = (
         *WORDS,

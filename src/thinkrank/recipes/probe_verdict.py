@@ -86,7 +86,9 @@ class Probed:
     Attributes:
         sentence: the answer.
         details: further sentences: what the gain rests on, every other way.
-        best: the way that the sentence is about: the best on validation.
+        best: the way that the sentence is about: the best on validation of those that surely pay, whose p-values are
+            corrected for all; of all where none does.
+        declared: the way that is compared with everything else: the best on validation of all.
         ways: all that were tried.
         rows: every figure.
         comparisons: every arm against the control of the best way.
@@ -96,6 +98,7 @@ class Probed:
     sentence: str
     details: tuple[str, ...]
     best: Tried
+    declared: Tried
     ways: tuple[Tried, ...]
     rows: tuple[ResultRow, ...]
     comparisons: tuple[Comparison, ...]
@@ -114,14 +117,15 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
     answers = {(one.arm, one.mode): one for one in read_study(folder / ANSWERS)}
     results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / ANSWERS).glob("*.json"))]
     ways = _tried([arm for arm in arms if arm.is_way], arms, answers, results)
-    best = max(ways, key=lambda way: way.validation)
+    declared = max(ways, key=lambda way: way.validation)
+    best = max(ways, key=lambda way: (way.pays is True, way.validation))
     of = {arm.name: arm for arm in arms}
     rows: list[ResultRow] = []
     for (name, mode), one in answers.items():
         rows += _rows(one, shown(of[name], mode), dataset, results)
-    against = control_of(of[best.name], arms)
+    against = control_of(of[declared.name], arms)
     reference = answers[against.name, against.asked[0]]
-    primary = f"{best.name}/{of[best.name].asked[0]}"
+    primary = f"{declared.name}/{of[declared.name].asked[0]}"
     comparisons = [
         Comparison(
             dataset=dataset,
@@ -143,7 +147,7 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
     samples, users = reference.num_samples, best.test.num_clusters
     sentence = told(best, samples, users, tried=len(ways), noun=str(about.get("noun", "item")))
     details = tuple(line for way in ways for line in _details(way, is_best=way is best))
-    return Probed(sentence, details, best, tuple(ways), tuple(rows), tuple(comparisons), dict(about))
+    return Probed(sentence, details, best, declared, tuple(ways), tuple(rows), tuple(comparisons), dict(about))
 
 
 def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "item") -> str:
@@ -179,7 +183,7 @@ def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "i
 def write_probe(folder: Path, found: Probed) -> None:
     """Write results.json, comparisons.json, probe.json and report.html."""
     protocol = {
-        "primary": f"{found.best.about} against {found.best.control}, {metric_name(METRIC)}",
+        "primary": f"{found.declared.about} against {found.declared.control}, {metric_name(METRIC)}",
         "chosen": "the way that is best on validation",
         "corrected": "by Holm for the ways tried; all other comparisons among themselves, none below the primary one",
         **found.about,

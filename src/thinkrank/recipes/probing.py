@@ -79,7 +79,7 @@ def probe(
                     work.answer(arm, seed)
         found = read_probe(folder, work.arms, dataset=work.split.dataset.name, about=work.about())
         write_probe(folder, found)
-        per_sample(folder, work.arms, found.best, work.judged_on()).save(folder)
+        per_sample(folder, work.arms, found.declared, work.judged_on()).save(folder)
     return found
 
 
