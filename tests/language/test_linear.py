@@ -4,6 +4,7 @@ from torch.nn.functional import linear
 
 from thinkrank.language import LoraOptions, add_lora, tiny_backbone
 from thinkrank.language.adapters import adapter_state
+from thinkrank.language.exact import exact
 from thinkrank.language.linear import FrozenLinear, keep_layouts, low_rank_linear
 
 
@@ -27,6 +28,18 @@ def test_a_kept_layout_multiplies_like_the_weight_and_follows_it(bias):
             exact = linear(x.double(), layer.weight.double(), None if layer.bias is None else layer.bias.double())
             torch.testing.assert_close(layer(x).double(), exact, atol=0.02, rtol=0.01)
         assert layer._laid_out is not None or not isinstance(layer, FrozenLinear)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_widened_weight_multiplies_in_fp32(bias):
+    model = torch.nn.Sequential(torch.nn.Linear(24, 40, bias=bias)).bfloat16().requires_grad_(False)
+    keep_layouts(model)
+    layer, x = model[0], numbers(2, 7, 24)
+    with exact():
+        product = layer(x)
+    truth = linear(x.double(), layer.weight.double(), None if layer.bias is None else layer.bias.double())
+    assert product.dtype == torch.float32
+    torch.testing.assert_close(product.double(), truth, atol=1e-6, rtol=1e-6)
 
 
 def test_a_low_rank_layer_has_the_gradients_of_finite_differences():

@@ -1,8 +1,9 @@
 """Linear layers of a frozen model on a CPU.
 
 oneDNN lays a bf16 weight out anew at every call, which costs as much as the product itself when few rows are
-multiplied. A frozen weight can keep that layout. Products in fp32 go to oneDNN, too: torch gives them to MKL, which
-takes twice as long on some processors of AMD (benchmarks/products.py). Only passes without gradient use either.
+multiplied. A frozen weight can keep that layout. Where it is widened to be read in fp32, the product goes to oneDNN,
+too: torch gives it to MKL, which takes twice as long on some processors of AMD (benchmarks/products.py). Only passes
+without gradient use either.
 """
 
 from typing import Any
@@ -24,9 +25,9 @@ class FrozenLinear(torch.nn.Linear):
         """Multiply; see `torch.nn.Linear`."""
         weight = self.weight
         frozen = not (weight.requires_grad or torch.is_grad_enabled() or torch.compiler.is_compiling())
-        if not frozen or not weight.is_cpu or weight.dtype not in (torch.bfloat16, torch.float32):
+        if not frozen or not weight.is_cpu or weight.dtype != torch.bfloat16:
             return linear(input, weight, self.bias)
-        if weight.dtype == torch.float32 or is_exact():
+        if is_exact():
             return self._product(input.float(), weight.float())
         made_from = (weight.data_ptr(), weight._version)
         if self._laid_out is None or self._made_from != made_from:
