@@ -46,7 +46,7 @@ def test_a_saved_model_tells_the_same_and_answers_the_same(model, split, tmp_pat
     titles = split.dataset.catalogue.titles
     first = CrowdTeller(Crowd(split.train_histories(), 24), split.dataset.catalogue).chosen(history)[0]
     assert f"{titles[first.item]} {first.both} of {first.of} with {titles[first.beside]}" in thought.text
-    np.testing.assert_allclose(again.scores([history], think=True), model.scores([history], think=True), rtol=1e-5)
+    np.testing.assert_allclose(again.scores([history], think=True), model.scores([history], think=True), atol=1e-5)
     alone = model.retrieve([history], 3, think=True)
     several = model.retrieve([history], 3, think=True, samples=2)  # the mean of what is twice the same
     np.testing.assert_array_equal(several.items_BK, alone.items_BK)
