@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from thinkrank.recipes.probe_starts import model_of_starts
 from thinkrank.recipes.probe_verdict import read_probe, write_probe
 from thinkrank.retrieve import EASE, ItemKNN, R2ec, R2ecConfig
 from thinkrank.retrieve.r2ec.further import with_latents
+from thinkrank.training.lock import locked
 
 WORDS = chosen_arms(["words"])
 SMALL = Path(__file__).parent / "relay_world" / "small"
@@ -74,6 +77,30 @@ def test_every_arm_is_trained_and_judged_once_and_the_second_time_only_told(tmp_
     assert all(row.low is not None for row in read_results(tmp_path / "results.json") if row.metric == "ndcg@10")
     other = probe(several, "--out", str(tmp_path), "--set=recpo.steps=3")
     assert "its recpo.steps is 2, not 3" in str(other.exception)
+
+
+def test_a_second_process_takes_the_training_that_the_first_has_not_begun(tmp_path):
+    shutil.copytree(SMALL, tmp_path / "small")
+    held, done = threading.Event(), []
+
+    def first_process():
+        with locked(tmp_path / "start-0"):
+            held.set()
+            while not (tmp_path / "answers" / "words-without-1.json").is_file() and not done:
+                time.sleep(0.05)
+            done.append(sorted(file.name for file in tmp_path.glob("answers/*-0.json")))
+
+    process = threading.Thread(target=first_process)
+    process.start()
+    held.wait()
+    try:
+        second = probe('--set=probe.ways=["words"]', "--trainings=2", "--out", str(tmp_path))
+    finally:
+        done.append("ended")
+        process.join()
+    assert second.exit_code == 0, repr(second.exception)
+    assert done[0] == []  # the held training was left alone until it was given back, and then made
+    assert len(list(tmp_path.glob("answers/*-0.json"))) == len(list(tmp_path.glob("answers/*-1.json"))) == 3
 
 
 def test_silent_steps_go_on_from_the_start_and_their_controls_train_as_long(tmp_path):

@@ -30,6 +30,21 @@ def test_another_process_holds_it_too(tmp_path):
     assert "is being trained by process" in done.stderr
 
 
+def test_who_waits_gets_it_when_it_is_given_back(tmp_path):
+    code = (
+        "import sys, pathlib, thinkrank.training.lock as l\n"
+        "print('waits', flush=True)\n"
+        "with l.locked(pathlib.Path(sys.argv[1]), waits=True): print((pathlib.Path(sys.argv[1]) / 'made').exists())"
+    )
+    with locked(tmp_path):
+        waiting = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert waiting.stdout.readline() == "waits\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.2)
+        (tmp_path / "made").touch()
+    assert waiting.communicate()[0] == "True\n"
+
+
 def test_what_a_killed_process_left_is_taken_over(tmp_path):
     (tmp_path / LOCK_FILE).write_text(json.dumps({"pid": 1, "host": platform.node(), "since": "yesterday"}))
     with locked(tmp_path):

@@ -129,6 +129,14 @@ ARMS = (
     ),
     Arm("distilled-without", f"{_WITHOUT} (taught)", over=_LATENT, control_of="distilled", late=True),
     Arm(
+        "distilled-other",
+        "answers at once taught by counted thoughts about other people",
+        over=_COUNTED | {"training": _READ | {"distil_weight": 1.0, "thought_source": "crowd_of_others"}},
+        control_of="distilled",
+        as_long="steps",
+        late=True,
+    ),
+    Arm(
         "latent",
         "2 silent thinking steps",
         over=_LATENT | {"model": {"latent": {"steps": 2, "feedback": "state", "alone_steps": 10}}},

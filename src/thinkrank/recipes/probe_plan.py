@@ -261,7 +261,11 @@ class PlannedProbe:
 
     def start(self, seed: int) -> Path:
         """Return the folder of the model that a training begins with."""
-        return (Path(self.options.starts[seed]) if self.options.starts else self.root / f"{START}-{seed}") / MODEL
+        return (Path(self.options.starts[seed]) if self.options.starts else self.training_folder(seed)) / MODEL
+
+    def training_folder(self, seed: int) -> Path:
+        """Return the folder of a training's start, which one process holds while it trains and judges all arms."""
+        return self.root / f"{START}-{seed}"
 
     def load(self, folder: Path) -> R2ec:
         """Load a model that an arm saved."""

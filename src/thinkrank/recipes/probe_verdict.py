@@ -270,11 +270,14 @@ def _content(
 ) -> dict[str, tuple[float, float | None]]:
     """Test a way against what was put in the place of its thought, and against its further controls.
 
+    Its own thought is nothing that is put in the place of an answer at once.
+
     Returns:
         by what it is compared with, for people, the difference and its p-value corrected for their number.
     """
     own = answers[way.name, way.asked[0]]
-    others = {_INSTEAD[how]: answers[way.name, how] for how in way.asked[1:]}
+    instead = way.asked[1:] if way.asked[0] != "no thought" else ()
+    others = {_INSTEAD[how]: answers[way.name, how] for how in instead}
     others |= {arm.about: answers[arm.name, arm.asked[0]] for arm in further}
     tests = [study_test(own, other, METRIC).test for other in others.values()]
     corrected = holm([test.p_value if test else None for test in tests])

@@ -5,12 +5,14 @@
 
 The folder holds `config.toml` and `manifest.json`, a folder for each arm and training, `answers/` with a file for each
 (see `thinkrank.evaluate.studies.read_study`), `results.json`, `comparisons.json`, `probe.json` and `report.html`. A
-start there goes on with what is not done.
+start there goes on with what is not done, and a second process takes the trainings that the first has not begun.
 """
 
 import json
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ from thinkrank.retrieve import R2ec
 from thinkrank.retrieve.r2ec.further import with_latents
 from thinkrank.retrieve.r2ec.weights import set_weights, weights
 from thinkrank.training import Progress, Run, no_progress
-from thinkrank.training.lock import locked
+from thinkrank.training.lock import HeldError, locked
 from thinkrank.training.progress import estimated, retitled
 from thinkrank.training.rehearsal import Measured
 from thinkrank.training.run import is_begun, read_manifest
@@ -59,6 +61,8 @@ def probe(
 ) -> Probed:
     """Train all arms, judge them on the same test samples, and say whether thinking pays.
 
+    Processes of one machine that are given the same folder share its trainings, and each returns what all found.
+
     Args:
         settings: what is tried, on what, for how long.
         folder: of the run; one that was interrupted goes on.
@@ -70,17 +74,37 @@ def probe(
         ThinkrankError: if the folder holds a run with other settings or of other data, or there is nothing to judge on.
     """
     folder = Path(folder)
-    with locked(folder):
+    with _waited_for(folder, progress):
         work = _Probe(settings, folder, split, device, progress)
         work.open()
-        with estimated(work.pieces()):
-            for seed in range(work.options.trainings):
-                for arm in work.arms:
-                    work.answer(arm, seed)
+    with estimated(work.pieces()):
+        elsewhere = []
+        for seed in range(work.options.trainings):
+            try:
+                with locked(work.training_folder(seed)):
+                    work.answer_all(seed)
+            except HeldError:
+                elsewhere.append(seed)
+        for seed in elsewhere:  # nothing is left to do there, unless that process was killed
+            with _waited_for(work.training_folder(seed), progress):
+                work.answer_all(seed)
+    with _waited_for(folder, progress):
         found = read_probe(folder, work.arms, dataset=work.split.dataset.name, about=work.about())
         write_probe(folder, found)
         per_sample(folder, work.arms, found.declared, work.judged_on()).save(folder)
     return found
+
+
+@contextmanager
+def _waited_for(folder: Path, progress: Progress) -> Iterator[None]:
+    """Hold a folder, once no other process does."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(folder))
+        except HeldError:
+            with progress("waiting for another process", 0):
+                held.enter_context(locked(folder, waits=True))
+        yield
 
 
 def planned_probe(
@@ -131,6 +155,11 @@ class _Probe(PlannedProbe):
             return model
         centring = self.split.train.subset(_CENTRING, seed).histories()
         return with_latents(model, settings.model.latent, centring, seed=seed)
+
+    def answer_all(self, seed: int) -> None:
+        """Train all arms with this seed and judge them, unless that was done before."""
+        for arm in self.arms:
+            self.answer(arm, seed)
 
     def answer(self, arm: Arm, seed: int) -> None:
         """Train an arm and judge it, unless that was done before."""

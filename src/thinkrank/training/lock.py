@@ -1,4 +1,4 @@
-"""One training per folder: a second one would mix its checkpoints and log with the first one's.
+"""One process per folder: a second one would mix its checkpoints and log with the first one's.
 
 The operating system holds the lock and drops it when the process ends, however it ends; the file says who holds it.
 """
@@ -16,42 +16,58 @@ from typing import IO
 from thinkrank.errors import ThinkrankError
 
 LOCK_FILE = "run.lock"
+_POLL = 0.5
+"""Seconds between two looks at whether a folder was given back."""
+
+
+class HeldError(ThinkrankError):
+    """Another process holds the folder."""
 
 
 @contextmanager
-def locked(folder: Path, *, doing: str = "trained") -> Iterator[None]:
+def locked(folder: Path, *, doing: str = "trained", waits: bool = False) -> Iterator[None]:
     """Hold a folder for this process alone; it is made if missing, and goes again if nothing was written into it.
 
     Args:
         folder: to be held.
         doing: what is done with it, for the message to others.
+        waits: whether to wait until another process on this machine gives it back.
 
     Raises:
-        ThinkrankError: at once, if another process holds it, or one on another host left without giving it back.
+        HeldError: at once, if another process holds it, or one on another host left without giving it back.
     """
     is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_FILE
-    with path.open("a+", encoding="utf-8") as file:
-        holder = _holder(file)
-        if not _taken(file):
-            raise ThinkrankError(
-                f"{folder} is being {doing} by {_named(holder)}: wait until it ends, or give another folder"
-            )
-        if holder.get("host", platform.node()) != platform.node():
-            raise ThinkrankError(
-                f"{folder} is held by {_named(holder)}, and from here nobody can see whether it still runs: "
-                f"if it does not, delete {path}"
-            )
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T")}))
-        file.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-            if is_new and not any(folder.iterdir()):
-                folder.rmdir()
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a+", encoding="utf-8") as file:
+            holder = _holder(file)
+            if _taken(file) and _is_at(path, file):
+                if holder.get("host", platform.node()) != platform.node():
+                    raise HeldError(
+                        f"{folder} is held by {_named(holder)}, and from here nobody can see whether it still runs: "
+                        f"if it does not, delete {path}"
+                    )
+                file.truncate(0)
+                file.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T")}))
+                file.flush()
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                    if is_new and not any(folder.iterdir()):
+                        folder.rmdir()
+                return
+            if not waits:
+                raise HeldError(
+                    f"{folder} is being {doing} by {_named(holder)}: wait until it ends, or give another folder"
+                )
+        time.sleep(_POLL)
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    """Tell whether an open file is still the one of this path: who gives a lock back removes its file."""
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
 
 
 def _taken(file: IO[str]) -> bool:

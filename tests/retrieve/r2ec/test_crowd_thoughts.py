@@ -84,6 +84,27 @@ def test_in_training_the_own_history_is_left_out(model, split):
     assert told <= expected
 
 
+def test_a_control_is_told_of_somebody_else_without_that_one(model, split):
+    trainer = ContrastiveTrainer(
+        model, split, OPTIONS.model_copy(update={"thought_source": "crowd_of_others"}), UnsavedRun()
+    )
+    histories, teller = trainer.histories, CrowdTeller(model.crowd, model.catalogue)
+    for number, history in enumerate(histories):
+        part = history[:4]
+        told = trainer.writer.ids(part, without=number)
+        assert told == trainer.writer.ids(part, without=number)
+        of_others = [
+            teller.told(other[max(0, end - len(part)) : end], without=row)
+            for row, other in enumerate(histories)
+            if row != number
+            for end in range(1, len(other) + 1)
+        ]
+        assert told in [model.prompts.naming(parts, trainer.writer._titles) for parts in of_others]
+    trained(model, split, thought_source="crowd_of_others", distil_weight=1.0)
+    own = model.prompts.naming(teller.told(histories[0]), trainer.writer._titles)
+    assert list(model.think([histories[0]])[0].ids) == own  # who asks a trained model is told of himself
+
+
 def test_what_is_distilled_is_the_divergence_of_the_quick_answer_from_the_one_behind_the_thought(
     split, config, dataset
 ):

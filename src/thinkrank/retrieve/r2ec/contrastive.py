@@ -24,7 +24,7 @@ from thinkrank.evidence.crowd import Crowd
 from thinkrank.language import Packing, PrefixTree, packed_states, selective_logprobs
 from thinkrank.language.latent import LatentPositions, behind_places, likeness
 from thinkrank.policy import distillation_loss, item_logprobs
-from thinkrank.retrieve.r2ec.crowd import CrowdThoughts, crowd_thoughts
+from thinkrank.retrieve.r2ec.crowd import CrowdThoughts, CrowdThoughtsOfOthers, crowd_thoughts
 from thinkrank.retrieve.r2ec.examples import Batch, Stretch, build_batch, endless_batches
 from thinkrank.retrieve.r2ec.latent import step_losses
 from thinkrank.retrieve.r2ec.model import R2ec
@@ -66,13 +66,16 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         model, options = self.model, self.options
         if not options.thought_share:
             return None
-        if options.thought_source != "crowd":
+        if options.thought_source not in ("crowd", "crowd_of_others"):
             return RuleWriter(model.catalogue, forms=options.thought_forms, noun=model.config.prompt.noun)
         if model.config.thinker != "crowd":
             raise ThinkrankError(
-                "training.thought_source = crowd needs a model that tells the same: model.thinker = crowd"
+                f"training.thought_source = {options.thought_source} needs a model that tells the same: "
+                "model.thinker = crowd"
             )
         model.crowd = Crowd(list(self.histories), len(model.catalogue))
+        if options.thought_source == "crowd_of_others":
+            return CrowdThoughtsOfOthers(model.crowd, model.catalogue, model.prompts, self.histories)
         return crowd_thoughts(model.crowd, model.catalogue, model.prompts)
 
     def after_step(self, *, validates: bool) -> None:

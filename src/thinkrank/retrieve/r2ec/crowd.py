@@ -3,6 +3,8 @@
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.history import History
 from thinkrank.errors import ThinkrankError
@@ -42,6 +44,36 @@ class CrowdThoughts:
         text = named(parts, self._titles)
         seconds = time.perf_counter() - began
         return Completion(ids, text, certain, certain, certain, "closed", seconds, len(ids), None)
+
+
+class CrowdThoughtsOfOthers(CrowdThoughts):
+    """Tell, in training, of another user in the place of the one asked about: true counts that do not concern him.
+
+    Args:
+        crowd: what was counted.
+        catalogue: the items.
+        prompts: that the thoughts stand behind.
+        histories: of training, by user number.
+    """
+
+    def __init__(self, crowd: Crowd, catalogue: Catalogue, prompts: Prompts, histories: Sequence[History]) -> None:
+        super().__init__(crowd, catalogue, prompts)
+        self._histories = histories
+        self._known = [number for number, history in enumerate(histories) if len(history)]
+
+    def ids(self, history: History, without: int | None = None) -> list[int]:
+        """Tell of a part of another's history, at most as long, as it would be told in his own training.
+
+        The number `without` and the history decide who that is; where there is nobody else, of an empty history.
+        """
+        known, number = self._known, -1 if without is None else without
+        random = np.random.default_rng([number + 1, len(history), *history.items[-1:].tolist()])
+        at = int(random.integers(len(known)))
+        other = known[at] if known[at] != number else known[at - 1]
+        if other == number:
+            return super().ids(history[:0])
+        end = int(random.integers(len(self._histories[other]))) + 1
+        return super().ids(self._histories[other][max(0, end - len(history)) : end], without=other)
 
 
 def crowd_thoughts(crowd: Crowd | None, catalogue: Catalogue, prompts: Prompts) -> CrowdThoughts:

@@ -72,11 +72,12 @@ class ContrastiveOptions(RetrieverTrainerOptions):
         le=1,
         description="share of the item loss that answers behind a thought carry; 0 counts every answer alike",
     )
-    thought_source: Literal["rules", "oracle", "crowd"] = Field(
+    thought_source: Literal["rules", "oracle", "crowd", "crowd_of_others"] = Field(
         "rules",
         description="what a thought tells that is not sampled: the history, or, with oracle, the attributes of what "
         "comes next, which bounds what any thought can bring; thought_weight = 0 then trains no writing. With crowd it "
-        "tells what all others chose with the items of the history, and is read only: set model.thinker = crowd",
+        "tells what all others chose with the items of the history, and is read only: set model.thinker = crowd. "
+        "crowd_of_others tells that of another user's history, and shows what the form alone brings",
     )
     distil_weight: float = Field(
         0.0,
