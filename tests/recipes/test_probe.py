@@ -103,6 +103,18 @@ def test_a_second_process_takes_the_training_that_the_first_has_not_begun(tmp_pa
     assert len(list(tmp_path.glob("answers/*-0.json"))) == len(list(tmp_path.glob("answers/*-1.json"))) == 3
 
 
+def test_thoughts_that_nobody_reads_are_not_reinforced_and_their_control_has_the_time_of_the_rest(tmp_path):
+    shutil.copytree(SMALL, tmp_path / "small")
+    done = probe('--set=probe.ways=["words"]', "--set=recpo.gate=1e-9", "--out", str(tmp_path))
+    assert done.exit_code == 0, repr(done.exception)
+    words, control = (
+        json.loads((tmp_path / "answers" / f"{arm}-0.json").read_text()) for arm in ("words", "words-without")
+    )
+    assert words["steps"] == 0 < control["steps"]
+    assert "Thoughts in words: they were not reinforced, as another person's thought did not do surely" in done.stdout
+    assert "was better on validation than the start" not in done.stdout
+
+
 def test_silent_steps_go_on_from_the_start_and_their_controls_train_as_long(tmp_path):
     world = [f"--option={option}" for option in ("users=40", "items=30", "styles=8", "kinds=8", "events=8")]
     quick = [

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import Backbone
 from thinkrank.recipes.base import MODEL, Phase
+from thinkrank.recipes.before_recpo import before_recpo
 from thinkrank.recipes.control import SMALL, small_backbone
 from thinkrank.recipes.layers import merge, validated
 from thinkrank.recipes.plan import counts_of, rehearsed
@@ -95,10 +96,13 @@ class PlannedProbe:
     def phase(self, arm: Arm, settings: ProbeSettings) -> Phase:
         """Return the training of an arm."""
         if arm.phase == "recpo":
+            look = partial(before_recpo, split=self.split, options=settings.recpo)
             return Phase(
                 arm.about,
                 settings.recpo,
-                lambda model, run, progress: train_recpo(model, self.split, settings.recpo, run, progress=progress),
+                lambda model, run, progress: train_recpo(
+                    model, self.split, settings.recpo, run, progress=progress, before=look
+                ),
             )
         return self.contrastive(arm, settings)
 

@@ -54,6 +54,8 @@ class Tried:
             corrected for their number.
         gates: what gates reach; see `gates_of`.
         kept_start: whether no training of it was better on validation than what it began with.
+        trainings: how many there were.
+        unread: those of them in which thoughts were not reinforced, as another person's were not surely worse.
     """
 
     name: str
@@ -70,6 +72,8 @@ class Tried:
     content: Mapping[str, tuple[float, float | None]]
     gates: Mapping[str, Any]
     kept_start: bool
+    trainings: int
+    unread: int
 
     @property
     def pays(self) -> bool | None:
@@ -240,6 +244,8 @@ def _tried(
         if study.test is not None:  # a probe always tells users
             found.append((way, against, study, study.test))
     corrected = holm([test.p_value for _, _, _, test in found])
+    of = {way.name: [one for one in results if one["arm"] == way.name] for way in ways}
+    unread = {way.name: sum(way.phase == "recpo" and one.get("steps") == 0 for one in of[way.name]) for way in ways}
     return [
         Tried(
             name=way.name,
@@ -259,7 +265,9 @@ def _tried(
             ),
             content=_content(way, controls_of(way, arms)[1:], answers),
             gates=gates_of(results, way.name),
-            kept_start=all(one.get("kept_step") == 0 for one in results if one["arm"] == way.name),
+            kept_start=not unread[way.name] and all(one.get("kept_step") == 0 for one in of[way.name]),
+            trainings=len(of[way.name]),
+            unread=unread[way.name],
         )
         for (way, against, study, test), p_value in zip(found, corrected, strict=True)
     ]
@@ -313,6 +321,10 @@ def _details(way: Tried, *, is_best: bool) -> list[str]:
         lines.append(_begun(f"Put in their place: {'; '.join(filter(None, (better, unsure)))}."))
     if way.kept_start:
         lines.append(_begun(f"{way.about}: nothing learnt was better on validation than the start, which was kept."))
+    if way.unread:
+        often = "" if way.unread == way.trainings else f" in {way.unread} of {way.trainings} trainings"
+        why = "another person's thought did not do surely worse (recpo.gate)"
+        lines.append(_begun(f"{way.about}: they were not reinforced{often}, as {why}."))
     lines += filter(None, [gates_words(way.gates)])
     if way.scope == "models":
         lines.append(
@@ -367,6 +379,7 @@ def _plain(way: Tried) -> dict[str, Any]:
         "against": {name: {"difference": gain, "p": p} for name, (gain, p) in way.content.items()},
         "gates": dict(way.gates),
         "kept the start": way.kept_start,
+        "not reinforced": way.unread,
     }
 
 
