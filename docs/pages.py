@@ -21,20 +21,25 @@ from thinkrank.cli.main import app
 from thinkrank.data.sources import registry
 from thinkrank.recipes.base import EvaluationOptions
 from thinkrank.recipes.baseline_run import BaselineSettings
+from thinkrank.recipes.cascade import CascadeSettings
 from thinkrank.recipes.presets import Preset, preset_tables
 from thinkrank.recipes.probe_options import ProbeSettings
 from thinkrank.recipes.ranking import RankSettings
 from thinkrank.recipes.reranking import RerankSettings
 from thinkrank.recipes.retrieval import RetrieveSettings
+from thinkrank.serve import ServeOptions
+from thinkrank.serve.options import BY_OPTION
 
 RUNS: dict[str, type[BaseModel]] = {
     "train retrieve": RetrieveSettings,
     "train rank": RankSettings,
     "train rerank": RerankSettings,
+    "train cascade": CascadeSettings,
     "probe": ProbeSettings,
     "baselines": BaselineSettings,
+    "serve": ServeOptions,
 }
-"""The settings of each command that takes `--config` and `--set`."""
+"""The settings of each command that takes `--set`."""
 
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "length at least"}
 _PATHS = {
@@ -58,6 +63,9 @@ def settings_page() -> str:
     for command, settings in RUNS.items():
         lines += ["", f"## thinkrank {command}"]
         lines += _tables(settings, command.replace(" ", "-"))
+        if settings is ServeOptions:
+            told = ", ".join(f"`{name}` by `{option}`" for name, option in BY_OPTION.items())
+            lines += ["", f"Given on the command line by options of their own: {told}."]
         if settings is RetrieveSettings:
             lines += _presets()
     lines += ["", "## Evaluation in Python", "", _first_line(EvaluationOptions), ""]
@@ -129,7 +137,9 @@ def _tables(settings: type[BaseModel], anchor: str) -> list[str]:
         else:
             lines += ["", f"### {key} {{ #{anchor}-{key} }}", "", _first_line(inner), ""]
             lines += _rows(list(_flat(inner, f"{key}.", _made(field))))
-    return [*lines, "", "### Further settings", "", *_rows([(*pair, None) for pair in alone])] if alone else lines
+    if alone:
+        lines += ["", *(["### Further settings", ""] if lines else []), *_rows([(*pair, None) for pair in alone])]
+    return lines
 
 
 def _flat(options: type[BaseModel], prefix: str = "", made: Any = None) -> Iterator[tuple[str, FieldInfo, Any]]:

@@ -153,7 +153,9 @@ def test_settings_are_found_by_a_word():
     shown = thinkrank("settings", "retrieve", "--grep", "grad_clip")
     assert "training.grad_clip = 1.0  (number, above 0)" in shown.stdout
     listed = json.loads(thinkrank("settings", "--json").stdout)
-    assert listed.keys() == {"retrieve", "rank", "rerank", "cascade", "baselines"}
+    assert listed.keys() == {"retrieve", "rank", "rerank", "cascade", "probe", "baselines", "serve"}
+    assert {one["name"] for one in listed["serve"]} >= {"max_writing", "deadline_seconds"}
+    assert "key_hashes" not in {one["name"] for one in listed["serve"]}  # --keys gives them
 
 
 @pytest.mark.parametrize(

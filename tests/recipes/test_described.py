@@ -5,6 +5,7 @@ import pytest
 from thinkrank.recipes.cascade import CascadeSettings
 from thinkrank.recipes.described import described
 from thinkrank.recipes.layers import setting_names
+from thinkrank.recipes.probe_options import ProbeSettings
 from thinkrank.recipes.ranking import RankSettings
 from thinkrank.recipes.reranking import RerankSettings
 from thinkrank.recipes.retrieval import RetrieveSettings
@@ -17,6 +18,7 @@ from thinkrank.recipes.retrieval import RetrieveSettings
         ("rank", RankSettings),
         ("rerank", RerankSettings),
         ("cascade", CascadeSettings),
+        ("probe", ProbeSettings),
     ],
 )
 def test_every_setting_is_described_in_a_sentence(kind, model):

@@ -19,6 +19,7 @@ def test_a_new_key_comes_with_its_hash():
         (("nowhere", "--host", "0.0.0.0"), "give --keys FILE (make a key with `thinkrank serve --new-key`)"),
         (("nowhere", "--set", "max_writting=3"), "max_writing"),
         (("nowhere", "--set", "max_writing=0"), "max_writing"),
+        (("nowhere", "--set", 'hosts=["*"]'), "--set hosts: give --allow-host instead"),
         (("nowhere", "--keys", "none.txt"), "none.txt"),
     ],
 )

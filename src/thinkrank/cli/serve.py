@@ -64,6 +64,7 @@ def serve(
         )
     from thinkrank.recipes.layers import parse_assignment, validated
     from thinkrank.serve import ServeOptions, create_app, open_served
+    from thinkrank.serve.options import BY_OPTION
     from thinkrank.serve.server import run as run_server
 
     fixed = {
@@ -72,7 +73,10 @@ def serve(
         "log_histories": log_histories,
         "items_file": None if items_file is None else str(items_file),
     }
-    limits = validated(ServeOptions, {**dict(map(parse_assignment, set_option or ())), **fixed})
+    told = dict(map(parse_assignment, set_option or ()))
+    for name in told.keys() & fixed.keys():
+        raise ThinkrankError(f"--set {name}: give {BY_OPTION[name]} instead")
+    limits = validated(ServeOptions, {**told, **fixed})
     lines = logging.getLogger("thinkrank.serve.requests")
     lines.setLevel(logging.INFO)
     served = open_served(run, limits, device=device)

@@ -1,7 +1,7 @@
 """`thinkrank settings`: everything that can be set, with its type, default, bounds and what it does."""
 
 import sys
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -9,14 +9,15 @@ from thinkrank.cli import options, tables
 from thinkrank.errors import ThinkrankError
 from thinkrank.training.progress import console_progress
 
-STAGES = ("retrieve", "rank", "rerank", "cascade", "baselines")
+TRAINED = ("retrieve", "rank", "rerank", "cascade")
+COMMANDS = (*TRAINED, "probe", "baselines", "serve")
 
 
 def settings(
     stage: Annotated[
         str | None,
         typer.Argument(
-            help=f"Command whose settings are shown: {', '.join(STAGES)}. [default: all]", show_default=False
+            help=f"Command whose settings are shown: {', '.join(COMMANDS)}. [default: all]", show_default=False
         ),
     ] = None,
     grep: Annotated[
@@ -29,15 +30,21 @@ def settings(
     Examples: `thinkrank settings retrieve --grep validation`, `thinkrank settings rank`
     """
     if stage is not None:
-        options.one_of("the command", *STAGES)(stage)
+        options.one_of("the command", *COMMANDS)(stage)
     with console_progress("starting", 0):
-        from thinkrank.recipes.described import described
+        from thinkrank.recipes.described import Described, Kind, described, described_as
+        from thinkrank.serve.options import BY_OPTION, ServeOptions
 
-    kinds = STAGES if stage is None else (stage,)
+    def all_of(kind: str) -> list[Described]:
+        if kind != "serve":
+            return described(cast(Kind, kind))
+        return [one for one in described_as(ServeOptions()) if one.name not in BY_OPTION]
+
+    kinds = COMMANDS if stage is None else (stage,)
     found = {
         kind: [
             setting
-            for setting in described(cast(Literal["retrieve", "rank", "rerank", "cascade", "baselines"], kind))
+            for setting in all_of(kind)
             if grep is None or grep.lower() in f"{setting.name} {setting.description}".lower()
         ]
         for kind in kinds
@@ -48,7 +55,7 @@ def settings(
         tables.print_json({kind: [vars(one) for one in every] for kind, every in found.items()}, indent=1)
         return
     for kind, every in found.items():
-        command = kind if kind == "baselines" else f"train {kind}"
+        command = f"train {kind}" if kind in TRAINED else kind
         sys.stdout.write(f"# thinkrank {command}\n" if every else "")
         for one in every:
             bounds = f", {one.bounds}" if one.bounds else ""

@@ -17,6 +17,7 @@ from thinkrank.recipes.baseline_run import baseline_settings
 from thinkrank.recipes.cascade import cascade_settings
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
+from thinkrank.recipes.probe_options import probe_settings
 from thinkrank.recipes.ranking import rank_settings
 from thinkrank.recipes.reranking import rerank_settings
 from thinkrank.recipes.retrieval import retrieve_settings
@@ -44,20 +45,28 @@ class Described:
     description: str
 
 
-def described(kind: Literal["retrieve", "rank", "rerank", "cascade", "baselines"]) -> list[Described]:
+Kind = Literal["retrieve", "rank", "rerank", "cascade", "probe", "baselines"]
+"""A command that takes settings."""
+
+
+def described(kind: Kind) -> list[Described]:
     """Describe the settings of a command, with the defaults that it has without any."""
     make: dict[str, Callable[[], BaseModel]] = {
         "retrieve": lambda: retrieve_settings(Preset.thinkrank, Layers()),
         "rank": lambda: rank_settings(Layers()),
         "rerank": lambda: rerank_settings(Layers()),
         "cascade": lambda: cascade_settings(Preset.thinkrank, Layers()),
+        "probe": lambda: probe_settings(Layers()),
         "baselines": lambda: baseline_settings(Layers()),
     }
     made = make[kind]()
-    fitted = {f"training.{name}" for name in FITTED} if kind in ("retrieve", "cascade") else set()
-    return [
-        replace(one, default="fitted to the data") if one.name in fitted else one for one in _of(type(made), made, "")
-    ]
+    fitted = {f"training.{name}" for name in FITTED} if kind in ("retrieve", "cascade", "probe") else set()
+    return [replace(one, default="fitted to the data") if one.name in fitted else one for one in described_as(made)]
+
+
+def described_as(made: BaseModel) -> list[Described]:
+    """Describe the fields of some settings, with the values that they have as defaults."""
+    return _of(type(made), made, "")
 
 
 def _of(model: type[BaseModel], values: BaseModel | None, prefix: str) -> list[Described]:

@@ -4,6 +4,14 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from thinkrank.options import Options
 
+BY_OPTION = {
+    "hosts": "--allow-host",
+    "key_hashes": "--keys",
+    "items_file": "--items-file",
+    "log_histories": "--log-histories",
+}
+"""Limits that `thinkrank serve` takes by an option of their own, not by --set."""
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
