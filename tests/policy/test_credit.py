@@ -331,6 +331,29 @@ def test_only_the_reward_of_the_list_prefers_the_thought_that_makes_the_better_l
     assert (in_standard_errors if clue == "telling" else -in_standard_errors) > 3
 
 
+# rewarded by log-probability
+
+
+def test_the_log_of_standing_first_is_carried_back_as_what_is_missing_to_certainty():
+    scores, gains = scores_of(2, 3, 5), one_hot([1, 4], 5)
+    reward = ListReward(measure="log_probability", temperature=0.5)
+    slopes = score_gradients(scores, gains, reward)
+    torch.testing.assert_close(slopes, ((gains[:, None] - (scores / 0.5).softmax(dim=2)) / 0.5).mean(dim=1))
+    found = rationale_advantages(scores, gains, reward, credit="list", **RAW)
+    logs = [[(scores[b, g] / 0.5).log_softmax(0)[row].item() for g in range(3)] for b, row in enumerate((1, 4))]
+    for b in range(2):
+        expected = torch.tensor(against_siblings([[value] for value in logs[b]])).double()
+        torch.testing.assert_close(found[b], expected.expand(-1, 5), rtol=1e-6, atol=1e-6)
+    (gradient,) = torch.autograd.grad(head_surrogate(scores.requires_grad_(), gains, reward), scores)
+    torch.testing.assert_close(gradient, (gains[:, None] - (scores / 0.5).softmax(dim=2)) / 0.5 / -6)
+
+
+def test_the_log_of_standing_first_is_neither_cut_off_nor_sampled():
+    for options in ({"k": 3}, {"estimator": "pl_rank"}):
+        with pytest.raises(ValueError, match="neither a cut-off k nor sampled lists"):
+            ListReward(measure="log_probability", **options)
+
+
 # the head
 
 

@@ -495,3 +495,31 @@ def test_padding_is_no_relevant_item_and_never_stands_before_a_real_one():
         plackett_luce.expected_ndcg(S, FIRST, mask_BN=mask)
     with pytest.raises(ValueError, match="padding before a real item"):
         plackett_luce.log_prob(S, P, mask_BN=mask)
+
+
+# the log of standing first
+
+
+@pytest.mark.parametrize("gains", [[0, 1, 0, 0], [2, 0, 1, 0], [0, 0, 0, 0]])
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
+def test_the_log_of_standing_first_is_that_of_all_orders_in_which_the_item_does(gains, temperature):
+    scores_N = scores_of(4).requires_grad_()
+    expected = scores_N.sum() * 0
+    for item, gain in enumerate(gains):
+        first = enumerated(scores_N, lambda order, item=item: float(order[0] == item), temperature)
+        expected = expected + gain / max(1, sum(gains)) * first.log()
+    found = plackett_luce.log_first(scores_N[None], torch.tensor(gains)[None].double(), temperature)[0]
+    torch.testing.assert_close(found, expected)
+    (gradient_N,), (expected_N,) = (torch.autograd.grad(value, scores_N) for value in (found, expected))
+    torch.testing.assert_close(gradient_N, expected_N)
+
+
+def test_padding_neither_stands_first_nor_gets_a_gradient():
+    scores = torch.tensor([[0.3, -0.2, math.nan]], requires_grad=True)
+    mask, gains = torch.tensor([[True, True, False]]), torch.tensor([[1.0, 0.0, 0.0]])
+    found = plackett_luce.log_first(scores, gains, mask_BN=mask)
+    torch.testing.assert_close(found, plackett_luce.log_first(scores[:, :2], gains[:, :2]))
+    (gradient,) = torch.autograd.grad(found.sum(), scores)
+    assert gradient[0, 2] == 0 < gradient[0, 0]
+    with pytest.raises(ValueError, match="padding has a gain"):
+        plackett_luce.log_first(scores, torch.tensor([[1.0, 0.0, 1.0]]), mask_BN=mask)

@@ -18,6 +18,7 @@ from .item_action import locate_targets as locate_targets
 from .options import Credit as Credit
 from .options import Discount as Discount
 from .options import Estimator as Estimator
+from .options import Measure as Measure
 from .options import Normalisation as Normalisation
 from .options import RatioLevel as RatioLevel
 from .options import Selection as Selection

@@ -16,14 +16,16 @@ from torch.nn.functional import logsigmoid
 from thinkrank.policy import plackett_luce
 from thinkrank.policy._checks import at_least_fp32, check_shapes
 from thinkrank.policy.advantages import rloo_advantages
-from thinkrank.policy.options import Credit, Discount, Estimator
+from thinkrank.policy.options import Credit, Discount, Estimator, Measure
 
 
 @dataclass(frozen=True)
 class ListReward:
-    """The expected NDCG of lists whose order is drawn from their scores, and how it is found.
+    """The expected NDCG of lists whose order is drawn from their scores, or another measure, and how it is found.
 
     Args:
+        measure: "ndcg", or "log_probability" of the relevant item to stand first, see `plackett_luce.log_first`, which
+            is no expectation over orders, so no estimator samples it and no place is cut off.
         temperature: τ of the Plackett–Luce distribution, in the unit of the scores.
         k: cut-off of the reward; None for the whole list, where no place is worth nothing.
         discount: what a place is worth.
@@ -39,12 +41,15 @@ class ListReward:
     temperature: float = 1.0
     k: int | None = None
     discount: Discount = "log2"
+    measure: Measure = "ndcg"
     estimator: Estimator = "exact"
     num_samples: int = 32
 
     def __post_init__(self) -> None:
         if self.temperature <= 0 or self.num_samples < 1 or (self.k is not None and self.k < 1):
             raise ValueError(f"temperature must be positive, num_samples and k at least 1, got {self}")
+        if self.measure == "log_probability" and (self.k is not None or self.estimator != "exact"):
+            raise ValueError(f'measure "log_probability" knows neither a cut-off k nor sampled lists, got {self}')
 
     def expected(
         self,
@@ -53,7 +58,7 @@ class ListReward:
         mask_LN: Bool[Tensor, "L N"] | None = None,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "L"]:
-        """Estimate E[R] of each list, to be differentiated by the scores; value and gradient are unbiased.
+        """Estimate the reward of each list, to be differentiated by the scores; value and gradient are unbiased.
 
         Args:
             scores_LN: higher stands earlier.
@@ -64,6 +69,8 @@ class ListReward:
         Raises:
             ValueError: as the functions of `plackett_luce`, or if there is nothing to sample with.
         """
+        if self.measure == "log_probability":
+            return plackett_luce.log_first(scores_LN, gains_LN, self.temperature, mask_BN=mask_LN)
         if self.estimator == "exact":
             return plackett_luce.expected_graded_ndcg(
                 scores_LN, gains_LN, self.temperature, k=self.k, discount=self.discount, mask_BN=mask_LN
@@ -94,7 +101,7 @@ class ListReward:
         *,
         lists_per_noise: int = 1,
     ) -> Float[Tensor, "L"]:
-        """Estimate E[R] of each list, not to be differentiated; one sample is enough.
+        """Estimate the reward of each list, not to be differentiated; one sample is enough.
 
         Arguments, raises: as `expected` and `permutations`.
         """
@@ -147,7 +154,7 @@ def rationale_advantages(
     """Compute one advantage per rationale, to multiply its tokens' log-probabilities with. No gradient flows.
 
     Every credit compares a rationale with its siblings, the other rationales about the same candidate, so it sums to 0
-    over them. With s the scores, loo the mean over the siblings and E the expected reward of a list:
+    over them. With s the scores, loo the mean over the siblings and E the (expected) reward of a list:
 
     - "plgrad": c_i (s_i^g - loo s_i), where c_i = ∂E/∂s_i is averaged over the G lists: the list reward carried back
       through the score. To first order it is "counterfactual", for a fraction of the arithmetic;

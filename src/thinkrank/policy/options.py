@@ -15,6 +15,10 @@ Discount = Literal["log2", "reciprocal", "constant"]
 """What place r of a list is worth: 1 / log2(1 + r), 1 / r, or 1; with one relevant item the list is then worth its
 NDCG@k, its reciprocal rank (cut at k), or 1 where the item stands in the first k places (hit@k)."""
 
+Measure = Literal["ndcg", "log_probability"]
+"""What a drawn list is worth: its NDCG, or, of the whole distribution, the log of the probability that a relevant item
+stands first."""
+
 Estimator = Literal["exact", "pl_rank", "score_function"]
 """How the expected reward of a list, and its gradient, is found; see `thinkrank.policy.plackett_luce`."""
 

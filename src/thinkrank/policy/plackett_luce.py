@@ -10,7 +10,8 @@ returns one number per list can be differentiated with respect to the scores:
 
 - `expected_ndcg`, `expected_graded_ndcg`: E[R] itself, exactly;
 - `pl_rank_estimate`: from sampled permutations, with the gradient taken apart by places; the better estimate of NDCG;
-- `score_function_estimate`: from sampled permutations and any reward, be it a sum over places or not.
+- `score_function_estimate`: from sampled permutations and any reward, be it a sum over places or not;
+- `log_first`: no expectation of a reward, but how likely it is that what is relevant stands first, as a logarithm.
 
 Both value and gradient of the estimates are unbiased. Everywhere `mask_BN` is False at padding, which stands behind all
 real items of a permutation, whose scores may be anything, and which gets no gradient.
@@ -217,6 +218,37 @@ def expected_graded_ndcg(
     rows_P, columns_P = gains_BN.nonzero(as_tuple=True)
     expected_P = gains_BN[rows_P, columns_P] * _expected_discounts(logits_BN[rows_P], columns_P, discounts_N)
     return torch.zeros_like(logits_BN[:, 0]).index_add(0, rows_P, expected_P)
+
+
+def log_first(
+    scores_BN: Float[Tensor, "B N"],
+    gains_BN: Float[Tensor, "B N"],
+    temperature: float = 1.0,
+    *,
+    mask_BN: Bool[Tensor, "B N"] | None = None,
+) -> Float[Tensor, "B"]:
+    """Compute the log of the probability to stand first under Plackett–Luce, a mean over items weighted by their gains.
+
+    With one relevant item it is the log of its softmax, minus ListNet's loss of the first place. Unlike an NDCG it has
+    no best value that many scores share: it pays for being surer, too.
+
+    Args:
+        scores_BN: the gradient flows here.
+        gains_BN: what each item is worth, at least 0; 0 at padding.
+        temperature: τ, in the unit of the scores.
+        mask_BN: False at padding.
+
+    Returns:
+        One value per list, at most 0, and 0 where no item has a gain.
+
+    Raises:
+        ValueError: as `expected_graded_ndcg`.
+
+    Source: Cao et al. 2007 (ListNet).
+    """
+    logits_BN, mask_BN = _logits(scores_BN, temperature, mask_BN)
+    shares_BN, _ = _normalised(gains_BN, None, "constant", logits_BN, mask_BN)
+    return (shares_BN * logits_BN.log_softmax(dim=1)).sum(dim=1)
 
 
 def score_function_estimate(

@@ -143,6 +143,17 @@ def test_without_thoughts_the_reward_of_the_list_is_followed_exactly(config, dat
     assert fit.learn(rollouts, torch.zeros(2, 1, 3))["score_loss"] == pytest.approx(-facts["reward"], abs=1e-4)
 
 
+def test_the_log_of_standing_first_can_be_the_reward(config, dataset, split, options, tmp_path):
+    fit = make_fit(config, dataset, split, options.model_copy(update={"reward": "log_probability"}), tmp_path)
+    fit.start()
+    rollouts, facts, scores_BGN = fit.sample(fit.next_groups())
+    assert facts["reward"] == pytest.approx(float(scores_BGN.log_softmax(dim=2)[..., 0].mean()), abs=1e-5)
+    advantages_BGN = torch.zeros_like(scores_BGN)
+    assert fit.learn(rollouts, advantages_BGN)["score_loss"] == pytest.approx(-facts["reward"], abs=1e-4)
+    with pytest.raises(ValueError, match="neither a reward_k nor sampled lists"):
+        ReinforceOptions(reward="log_probability", reward_k=5)
+
+
 def test_scores_can_be_trained_pair_by_pair(config, dataset, split, options, tmp_path):
     options = options.model_copy(update={"score_loss": "pointwise", "token_weight": 0.0, "temperature": 0.5})
     fit = make_fit(config, dataset, split, options, tmp_path)

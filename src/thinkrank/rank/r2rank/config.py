@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from thinkrank.language.options import BackboneName, DTypeName, GenerationOptions, LatentOptions, LoraOptions
 from thinkrank.options import Options
-from thinkrank.policy.options import Credit, Estimator, Normalisation
+from thinkrank.policy.options import Credit, Estimator, Measure, Normalisation
 from thinkrank.prompts.options import PairPromptOptions
 from thinkrank.training.options import AdapterTrainerOptions
 
@@ -108,6 +108,11 @@ class ReinforceOptions(RankerTrainerOptions):
     rollout: GenerationOptions = Field(
         GenerationOptions(max_new_tokens=40, temperature=1.0), description="how thoughts are sampled, but for its seed"
     )
+    reward: Measure = Field(
+        "ndcg",
+        description="what a list is worth: its expected NDCG, or log_probability, the log of the probability that the "
+        "positive stands first, which also pays for being surer",
+    )
     reward_k: int | None = Field(None, ge=1, description="cut-off of the reward's NDCG; none is the whole list")
     temperature: float = Field(
         1.0, gt=0, description="temperature of the Plackett-Luce distribution, or of log-odds where pairs are judged"
@@ -136,6 +141,10 @@ class ReinforceOptions(RankerTrainerOptions):
     def _trains(self) -> "ReinforceOptions":
         if not (self.token_weight or self.score_weight):
             raise ValueError("token_weight and score_weight are both 0, so there is nothing to train")
+        if self.reward == "log_probability" and (self.reward_k is not None or self.estimator != "exact"):
+            raise ValueError(
+                "reward log_probability knows neither a reward_k nor sampled lists: leave these as they are"
+            )
         if self.credit == "rank_return" and self.estimator == "exact":
             raise ValueError("credit rank_return is defined on sampled permutations: set estimator to pl_rank")
         if self.rollout.temperature == 0:

@@ -75,6 +75,7 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
         self.reward = ListReward(
             temperature=options.temperature,
             k=options.reward_k,
+            measure=options.reward,
             estimator=options.estimator,
             num_samples=options.num_permutations,
         )
