@@ -1,10 +1,12 @@
 """A probe answers whether thinking pays: from files to the sentence, and from settings to files."""
 
 import json
+import math
 import re
 import shutil
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -132,8 +134,12 @@ def test_silent_steps_go_on_from_the_start_and_their_controls_train_as_long(tmp_
     assert kept["start"]["tokens"] == {"no thought": 0}  # without a way in words nothing is written
     assert kept["latent"]["tokens"] == kept["latent-frozen"]["tokens"] == {"no thought": 2}
     assert kept["latent"]["steps"] == kept["latent-frozen"]["steps"]
-    least, spent = kept["latent"]["cpu_seconds"], kept["latent-without"]["cpu_seconds"]
-    assert least <= spent <= least + 3 * spent / kept["latent-without"]["steps"]  # all but the step that went beyond
+    control = tomllib.loads((tmp_path / "latent-without-0" / "config.toml").read_text())["training"]
+    spent, allowed = kept["latent-without"]["cpu_seconds"], 60 * control["max_cpu_minutes"]
+    assert allowed <= kept["latent"]["cpu_seconds"]  # less what encoding the items behind the last step takes
+    assert allowed < spent
+    assert kept["latent-without"]["steps"] < control["steps"]  # time was over, not steps
+    assert control["refresh_every"] == control["validate_every"]
     frozen, learnt = (R2ec.from_pretrained(tmp_path / f"{arm}-0" / "model") for arm in ("latent-frozen", "latent"))
     assert (frozen.latents.up_DR, frozen.latents.vectors_KD.requires_grad) == (None, False)
     assert learnt.latents.up_DR.any()
@@ -147,7 +153,10 @@ def test_silent_steps_go_on_from_the_start_and_their_controls_train_as_long(tmp_
     assert told["evidence-0"]["shown"][0]["thought"].startswith("Others chose ")
     assert told["evidence-0"]["tokens"]["thought"] > 10
     assert told["distilled-0"]["tokens"]["no thought"] == 0
-    assert told["distilled-without-0"]["cpu_seconds"] >= told["distilled-0"]["cpu_seconds"]
+    control = tomllib.loads((tmp_path / "started" / "distilled-without-0" / "config.toml").read_text())["training"]
+    assert control["max_cpu_minutes"] == pytest.approx(told["distilled-0"]["cpu_seconds"] / 60, rel=0.9)
+    likely = control["steps"] // 10
+    assert control["refresh_every"] in (likely, math.ceil(likely / 2))  # its way encoded the items once or twice
 
 
 def test_starts_must_be_of_the_same_data_and_model(tmp_path):

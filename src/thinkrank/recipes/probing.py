@@ -250,19 +250,39 @@ class _Probe(PlannedProbe):
         return self._model
 
     def as_long(self, settings: ProbeSettings, arm: Arm, seed: int) -> ProbeSettings:
-        """Give a control the processor's time that its way's steps took, or as many steps where these cost alike."""
+        """Give a control the processor's time that its way's steps took, or as many steps where these cost alike.
+
+        A control of equal time encodes the items as often as its way: oftener, its time would go there and not into
+        updates.
+        """
         way = next(one for one in self.arms if one.name == arm.control_of)
-        likely = steps = Run.open(self.root / f"{way.folder}-{seed}", self.split.manifest()).metrics()[-1]["step"]
-        minutes = None
+        steps = Run.open(self.root / f"{way.folder}-{seed}", self.split.manifest()).metrics()[-1]["step"]
+        update: dict[str, Any] = {"steps": steps, "max_minutes": None, "max_cpu_minutes": None}
+        likely = steps
         if arm.as_long == "cpu":
             seconds = max(self.cpu_seconds(way, seed) or 0.0, 0.1)
-            start = self.measured.get(self.own_arms[0].about)
-            likely = math.ceil(seconds / max(start.cpu, 1e-4)) if start else 1
-            steps, minutes = _SPARE * likely, seconds / 60
-        update = {"steps": steps, "max_minutes": None, "max_cpu_minutes": minutes}
-        update |= {"warmup_steps": min(settings.training.warmup_steps, likely)}
-        update |= {"validate_every": min(settings.training.validate_every, max(1, math.ceil(likely / 3)))}
+            count = self.encodings(way, seed, steps)
+            start = self.measured[self.own_arms[0].about]
+            encoding = start.encoding * start.cpu / start.step  # measured in seconds of the clock
+            likely = max(1, math.ceil((seconds - count * encoding) / max(start.cpu, 1e-4)))
+            every = math.ceil(likely / count)
+            update |= {"steps": _SPARE * likely, "validate_every": every, "refresh_every": every}
+            update["max_cpu_minutes"] = max(seconds - encoding, 0.1) / 60  # the last encoding comes when time is over
+        update["warmup_steps"] = min(settings.training.warmup_steps, likely)
         return settings.model_copy(update={"training": settings.training.model_copy(update=update)})
+
+    def encodings(self, way: Arm, seed: int, steps: int) -> int:
+        """Count how often a way's training encoded all items behind its steps."""
+        settings = self.arm_settings(way, seed)
+        phase: Any = self.phase(way, settings).options
+        trained: list[tuple[Any, int]] = [(phase, steps)]
+        if way.phase == "recpo" and self.options.starts:
+            trained.append((settings.training, settings.training.steps))
+        count = 0
+        for every, last in trained:
+            validated = range(every.validate_every, last, every.validate_every)
+            count += len({last, *range(every.refresh_every, last, every.refresh_every), *validated})
+        return count
 
     def judged_on(self) -> dict[str, Any]:
         """Say what a run must be judged on to be compared."""
