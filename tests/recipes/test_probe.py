@@ -1,7 +1,6 @@
 """A probe answers whether thinking pays: from files to the sentence, and from settings to files."""
 
 import json
-import math
 import re
 import shutil
 import threading
@@ -26,11 +25,16 @@ from thinkrank.recipes.probe_arms import ARMS, START, Arm, chosen_arms, control_
 from thinkrank.recipes.probe_pilot import pilot_words
 from thinkrank.recipes.probe_starts import model_of_starts
 from thinkrank.recipes.probe_verdict import read_probe, write_probe
+from thinkrank.recipes.probing import _Probe
 from thinkrank.retrieve import EASE, ItemKNN, R2ec, R2ecConfig
 from thinkrank.retrieve.r2ec.further import with_latents
+from thinkrank.training import no_progress
 from thinkrank.training.lock import locked
+from thinkrank.training.rehearsal import Measured
 
 WORDS = chosen_arms(["words"])
+TINY_WORLD = ["users=40", "items=30", "styles=8", "kinds=8", "events=8"]
+TINY = ["model.backbone=tiny", "training.steps=2", "training.keep=last"]
 SMALL = Path(__file__).parent / "relay_world" / "small"
 WORLD = [f"--option={option}" for option in ("users=200", "styles=8", "kinds=8", "relay_length=5")]
 QUICK = [
@@ -103,9 +107,52 @@ def test_a_second_process_takes_the_training_that_the_first_has_not_begun(tmp_pa
     assert second.exit_code == 0, repr(second.exception)
     assert done[0] == []  # the held training was left alone until it was given back, and then made
     assert len(list(tmp_path.glob("answers/*-0.json"))) == len(list(tmp_path.glob("answers/*-1.json"))) == 3
+    shutil.copytree(tmp_path / "small", tmp_path / "alone" / "small")
+    assert probe('--set=probe.ways=["words"]', "--out", str(tmp_path / "alone")).exit_code == 0
+    start, alone = (
+        json.loads((folder / "answers" / "start-0.json").read_text()) for folder in (tmp_path, tmp_path / "alone")
+    )
+    assert start["ranks"] == alone["ranks"]  # nothing of the other training is in it
 
 
-def test_thoughts_that_nobody_reads_are_not_reinforced_and_their_control_has_the_time_of_the_rest(tmp_path):
+def test_what_the_first_process_decided_holds_for_the_second_from_the_beginning(tmp_path):
+    settings = probe_settings(Layers(source="synthetic", options=TINY_WORLD, assignments=TINY))
+    first, second = (_Probe(settings, tmp_path, None, "cpu", no_progress) for _ in range(2))
+    first.open()
+    kept = (tmp_path / "manifest.json").read_bytes()
+    second.measure = lambda: pytest.fail("what is decided is not measured again")
+    second.open()
+    assert (tmp_path / "manifest.json").read_bytes() == kept
+    assert (second.num_samples, second.measured) == (first.num_samples, first.measured)
+
+
+def test_a_control_has_its_ways_time_and_encodes_no_oftener(tmp_path):
+    """A step takes 1 s of the processor, an encoding 5; the way made 10 steps in 30 s, encoding behind 4, 8 and 10."""
+    ways = ['probe.ways=["latent"]', "training.steps=10", "training.refresh_every=4", "training.validate_every=8"]
+    settings = probe_settings(Layers(source="synthetic", options=TINY_WORLD, assignments=[*TINY, *ways]))
+    work = _Probe(settings, tmp_path, None, "cpu", no_progress)
+    without, frozen = (next(arm for arm in work.arms if arm.name == f"latent-{name}") for name in ("without", "frozen"))
+    way = next(arm for arm in work.arms if arm.name == "latent")
+    run = work.opened(tmp_path / "latent-0", work.arm_settings(way, 0), 0)
+    run.log({"step": 10, "cpu_seconds": 30.0})
+    run.flush()
+    (tmp_path / "latent-0" / "trained").touch()
+    work.measured[work.own_arms[0].about] = Measured(1.0, 5.0, 0.0, 1, True, cpu=1.0, encoding_cpu=5.0)
+    assert work.encodings(way, 0) == 3
+    found = work.as_long(work.arm_settings(without, 0), without, 0).training
+    assert found.max_cpu_minutes == pytest.approx(25 / 60)  # and the last encoding
+    assert (found.validate_every, found.refresh_every, found.steps) == (5, 5, 150)
+    work.measured[work.own_arms[0].about] = Measured(1.0, 5.0, 0.0, 1, True, cpu=1.0, encoding_cpu=50.0)
+    found = work.as_long(work.arm_settings(without, 0), without, 0).training
+    assert (found.max_cpu_minutes, found.refresh_every) == (
+        pytest.approx(25 / 60),
+        5,
+    )  # half of the time is for updates
+    found = work.as_long(work.arm_settings(frozen, 0), frozen, 0).training
+    assert (found.steps, found.max_cpu_minutes, found.validate_every, found.refresh_every) == (10, None, 8, 4)
+
+
+def test_thoughts_that_nobody_reads_are_not_reinforced(tmp_path):
     shutil.copytree(SMALL, tmp_path / "small")
     done = probe('--set=probe.ways=["words"]', "--set=recpo.gate=1e-9", "--out", str(tmp_path))
     assert done.exit_code == 0, repr(done.exception)
@@ -113,18 +160,14 @@ def test_thoughts_that_nobody_reads_are_not_reinforced_and_their_control_has_the
         json.loads((tmp_path / "answers" / f"{arm}-0.json").read_text()) for arm in ("words", "words-without")
     )
     assert words["steps"] == 0 < control["steps"]
+    assert (words["unread"], control["unread"]) == (True, False)
     assert "Thoughts in words: they were not reinforced, as another person's thought did not do surely" in done.stdout
     assert "was better on validation than the start" not in done.stdout
 
 
 def test_silent_steps_go_on_from_the_start_and_their_controls_train_as_long(tmp_path):
-    world = [f"--option={option}" for option in ("users=40", "items=30", "styles=8", "kinds=8", "events=8")]
-    quick = [
-        "--set=model.backbone=tiny",
-        "--set=training.steps=2",
-        "--set=training.keep=last",
-        '--set=probe.ways=["latent"]',
-    ]
+    world = [f"--option={option}" for option in TINY_WORLD]
+    quick = [f"--set={setting}" for setting in (*TINY, 'probe.ways=["latent"]')]
     done = CliRunner().invoke(app, ["probe", "synthetic", *world, *quick, "--minutes", "0.3", "--out", str(tmp_path)])
     assert done.exit_code == 0, repr(done.exception)
     kept = {
@@ -135,11 +178,7 @@ def test_silent_steps_go_on_from_the_start_and_their_controls_train_as_long(tmp_
     assert kept["latent"]["tokens"] == kept["latent-frozen"]["tokens"] == {"no thought": 2}
     assert kept["latent"]["steps"] == kept["latent-frozen"]["steps"]
     control = tomllib.loads((tmp_path / "latent-without-0" / "config.toml").read_text())["training"]
-    spent, allowed = kept["latent-without"]["cpu_seconds"], 60 * control["max_cpu_minutes"]
-    assert allowed <= kept["latent"]["cpu_seconds"]  # less what encoding the items behind the last step takes
-    assert allowed < spent
-    assert kept["latent-without"]["steps"] < control["steps"]  # time was over, not steps
-    assert control["refresh_every"] == control["validate_every"]
+    assert 0 < 60 * control["max_cpu_minutes"] <= kept["latent"]["cpu_seconds"]
     frozen, learnt = (R2ec.from_pretrained(tmp_path / f"{arm}-0" / "model") for arm in ("latent-frozen", "latent"))
     assert (frozen.latents.up_DR, frozen.latents.vectors_KD.requires_grad) == (None, False)
     assert learnt.latents.up_DR.any()
@@ -153,10 +192,6 @@ def test_silent_steps_go_on_from_the_start_and_their_controls_train_as_long(tmp_
     assert told["evidence-0"]["shown"][0]["thought"].startswith("Others chose ")
     assert told["evidence-0"]["tokens"]["thought"] > 10
     assert told["distilled-0"]["tokens"]["no thought"] == 0
-    control = tomllib.loads((tmp_path / "started" / "distilled-without-0" / "config.toml").read_text())["training"]
-    assert control["max_cpu_minutes"] == pytest.approx(told["distilled-0"]["cpu_seconds"] / 60, rel=0.9)
-    likely = control["steps"] // 10
-    assert control["refresh_every"] in (likely, math.ceil(likely / 2))  # its way encoded the items once or twice
 
 
 def test_starts_must_be_of_the_same_data_and_model(tmp_path):

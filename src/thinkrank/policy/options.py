@@ -16,8 +16,8 @@ Discount = Literal["log2", "reciprocal", "constant"]
 NDCG@k, its reciprocal rank (cut at k), or 1 where the item stands in the first k places (hit@k)."""
 
 Measure = Literal["ndcg", "log_probability"]
-"""What a drawn list is worth: its NDCG, or, of the whole distribution, the log of the probability that a relevant item
-stands first."""
+"""What scores are worth: the expected NDCG of lists drawn from them, or the mean log-probability of relevant items to
+stand first."""
 
 Estimator = Literal["exact", "pl_rank", "score_function"]
 """How the expected reward of a list, and its gradient, is found; see `thinkrank.policy.plackett_luce`."""

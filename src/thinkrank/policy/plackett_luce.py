@@ -11,7 +11,7 @@ returns one number per list can be differentiated with respect to the scores:
 - `expected_ndcg`, `expected_graded_ndcg`: E[R] itself, exactly;
 - `pl_rank_estimate`: from sampled permutations, with the gradient taken apart by places; the better estimate of NDCG;
 - `score_function_estimate`: from sampled permutations and any reward, be it a sum over places or not;
-- `log_first`: no expectation of a reward, but how likely it is that what is relevant stands first, as a logarithm.
+- `log_first`: no expectation of a reward, but the mean log-probability of relevant items to stand first.
 
 Both value and gradient of the estimates are unbiased. Everywhere `mask_BN` is False at padding, which stands behind all
 real items of a permutation, whose scores may be anything, and which gets no gradient.
@@ -229,8 +229,8 @@ def log_first(
 ) -> Float[Tensor, "B"]:
     """Compute the log of the probability to stand first under Plackett–Luce, a mean over items weighted by their gains.
 
-    With one relevant item it is the log of its softmax, minus ListNet's loss of the first place. Unlike an NDCG it has
-    no best value that many scores share: it pays for being surer, too.
+    With one relevant item it is the log of its softmax, that is, ListNet's loss of the first place with the other sign.
+    Unlike that of an expected NDCG, its slope does not vanish where the relevant item stands far behind.
 
     Args:
         scores_BN: the gradient flows here.

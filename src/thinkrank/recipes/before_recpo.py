@@ -45,7 +45,7 @@ def before_recpo(model: R2ec, split: Split, options: RecpoOptions) -> str:
     if options.knowledge_samples:
         samples = split.valid.subset(options.knowledge_samples, options.seed)
         logger.info("%s", compare_knowledge(model, split, samples))
-    if options.gate is None:
+    if options.gate is None or not len(split.valid):
         return ""
     test = own_against_other(model, split.valid.subset(options.validation_samples, options.seed))
     gain, p_value = test.difference.value, test.p_value

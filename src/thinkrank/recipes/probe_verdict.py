@@ -245,7 +245,7 @@ def _tried(
             found.append((way, against, study, study.test))
     corrected = holm([test.p_value for _, _, _, test in found])
     of = {way.name: [one for one in results if one["arm"] == way.name] for way in ways}
-    unread = {way.name: sum(way.phase == "recpo" and one.get("steps") == 0 for one in of[way.name]) for way in ways}
+    unread = {way.name: sum(one.get("unread", False) for one in of[way.name]) for way in ways}
     return [
         Tried(
             name=way.name,
@@ -278,7 +278,7 @@ def _content(
 ) -> dict[str, tuple[float, float | None]]:
     """Test a way against what was put in the place of its thought, and against its further controls.
 
-    Its own thought is nothing that is put in the place of an answer at once.
+    A way that answers at once is not tested against its own thought.
 
     Returns:
         by what it is compared with, for people, the difference and its p-value corrected for their number.

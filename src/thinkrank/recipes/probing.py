@@ -3,9 +3,10 @@
     found = probe(probe_settings(Layers(source="movielens-100k", assignments=["probe.minutes=10"])), "runs/probe")
     print(found.sentence)
 
-The folder holds `config.toml` and `manifest.json`, a folder for each arm and training, `answers/` with a file for each
-(see `thinkrank.evaluate.studies.read_study`), `results.json`, `comparisons.json`, `probe.json` and `report.html`. A
-start there goes on with what is not done, and a second process takes the trainings that the first has not begun.
+The folder holds `config.toml`, `manifest.json` and `plan.txt`, a folder for each arm and training, `answers/` with a
+file for each (see `thinkrank.evaluate.studies.read_study`), `results.json`, `comparisons.json`, `probe.json` and
+`report.html`. A start there goes on with what is not done, and a second process takes the trainings that the first has
+not begun.
 """
 
 import json
@@ -45,6 +46,7 @@ _CENTRING = 64
 """Histories on which the mean states of latent positions are taken."""
 _COLD = "cold"
 """Folder of the cold start of an arm's thoughts, where its start is trained already."""
+PLAN = "plan.txt"
 _SPARE = 10
 """Times the steps that a control is likely to make in its time: a bound that it should not meet."""
 
@@ -128,7 +130,8 @@ class _Probe(PlannedProbe):
 
     def open(self) -> None:
         """Open the folder: measure and decide what the minutes allow, or take over what was decided before."""
-        if is_begun(self.root):
+        was_begun = is_begun(self.root)
+        if was_begun:
             self.settings = resumed(self.settings, self.root)
         else:
             self.measure()
@@ -146,6 +149,9 @@ class _Probe(PlannedProbe):
         kept = read_manifest(self.root)
         self.num_samples, self.seconds, self.budgets = kept["samples"], kept["seconds"], kept["budgets"]
         self.measured = {title: Measured(**values) for title, values in kept["measured"].items()}
+        if not was_begun:
+            with atomic_write(self.root / PLAN) as out:  # from now on nobody measures and decides anew
+                out.write(f"{self.plan()}\n".encode())
         logger.info("%s", self.plan())
 
     def further(self, model: R2ec, settings: ProbeSettings, seed: int) -> R2ec:
@@ -177,6 +183,7 @@ class _Probe(PlannedProbe):
             "seconds": rows[-1]["seconds"] if rows else 0.0,
             "cpu_seconds": self.cpu_seconds(arm, seed),
             "steps": rows[-1]["step"] if rows else 0,
+            "unread": arm.phase == "recpo" and rows[-1]["step"] == 0 < options.steps and options.gate is not None,
             "validation": kept_value(rows, key, options.keep),
             "kept_step": kept_step(rows, key, options.keep),
             **judged(model, self.samples, arm, title=f"{JUDGING}, {self.title(arm, seed)}", progress=self.progress),
@@ -240,7 +247,8 @@ class _Probe(PlannedProbe):
         """Return what an arm begins with, by weights that are at hand or from the start's folder."""
         kept_seed, trained = self._trained
         if arm.name == START:
-            self._model = self.create(seed) if self._model is None or seed else self._model
+            is_new = kept_seed < 0 and not seed  # what was measured with and not trained yet
+            self._model = self._model if self._model is not None and is_new else self.create(seed)
         elif self._model is not None and kept_seed == seed:
             set_weights(self._model, trained)
             self._model.writer, self._model.crowd = {}, None
@@ -252,37 +260,45 @@ class _Probe(PlannedProbe):
     def as_long(self, settings: ProbeSettings, arm: Arm, seed: int) -> ProbeSettings:
         """Give a control the processor's time that its way's steps took, or as many steps where these cost alike.
 
-        A control of equal time encodes the items as often as its way: oftener, its time would go there and not into
-        updates.
+        A control of equal time encodes all items at most as often as its way: oftener, its time would go there and not
+        into updates.
         """
         way = next(one for one in self.arms if one.name == arm.control_of)
-        steps = Run.open(self.root / f"{way.folder}-{seed}", self.split.manifest()).metrics()[-1]["step"]
+        likely = steps = self.steps(self.root / f"{way.folder}-{seed}")
         update: dict[str, Any] = {"steps": steps, "max_minutes": None, "max_cpu_minutes": None}
-        likely = steps
-        if arm.as_long == "cpu":
-            seconds = max(self.cpu_seconds(way, seed) or 0.0, 0.1)
-            count = self.encodings(way, seed, steps)
-            start = self.measured[self.own_arms[0].about]
-            encoding = start.encoding * start.cpu / start.step  # measured in seconds of the clock
+        start = self.measured.get(self.own_arms[0].about)
+        if arm.as_long == "steps":
+            taken = self.arm_settings(way, seed).training
+            update |= {name: getattr(taken, name) for name in ("validate_every", "refresh_every")}
+        elif start is None:
+            update |= {"steps": _SPARE, "max_cpu_minutes": max(self.cpu_seconds(way, seed) or 0.0, 0.1) / 60}
+            likely = 1
+        else:
+            seconds, count = max(self.cpu_seconds(way, seed) or 0.0, 0.1), self.encodings(way, seed)
+            encoding = min(start.encoding_cpu, seconds / (2 * count))
             likely = max(1, math.ceil((seconds - count * encoding) / max(start.cpu, 1e-4)))
             every = math.ceil(likely / count)
             update |= {"steps": _SPARE * likely, "validate_every": every, "refresh_every": every}
-            update["max_cpu_minutes"] = max(seconds - encoding, 0.1) / 60  # the last encoding comes when time is over
+            update["max_cpu_minutes"] = (seconds - encoding) / 60  # the last encoding comes when the time is over
         update["warmup_steps"] = min(settings.training.warmup_steps, likely)
         return settings.model_copy(update={"training": settings.training.model_copy(update=update)})
 
-    def encodings(self, way: Arm, seed: int, steps: int) -> int:
-        """Count how often a way's training encoded all items behind its steps."""
-        settings = self.arm_settings(way, seed)
-        phase: Any = self.phase(way, settings).options
-        trained: list[tuple[Any, int]] = [(phase, steps)]
-        if way.phase == "recpo" and self.options.starts:
-            trained.append((settings.training, settings.training.steps))
+    def encodings(self, way: Arm, seed: int) -> int:
+        """Count how often a way's training, its cold start included, encoded all items behind a step; at least once."""
+        settings, folder = self.arm_settings(way, seed), self.root / f"{way.folder}-{seed}"
+        trained: dict[Path, Any] = {folder: self.phase(way, settings).options}
+        if is_begun(folder / _COLD):
+            trained[folder / _COLD] = settings.training
         count = 0
-        for every, last in trained:
-            validated = range(every.validate_every, last, every.validate_every)
-            count += len({last, *range(every.refresh_every, last, every.refresh_every), *validated})
-        return count
+        for log, options in trained.items():
+            last = self.steps(log)
+            behind = {*range(options.refresh_every, last, options.refresh_every)}
+            count += len(behind.union(range(options.validate_every, last, options.validate_every))) + (last > 0)
+        return max(1, count)
+
+    def steps(self, folder: Path) -> int:
+        """Return how many steps a training made."""
+        return int(Run.open(folder, self.split.manifest()).metrics()[-1]["step"])
 
     def judged_on(self) -> dict[str, Any]:
         """Say what a run must be judged on to be compared."""

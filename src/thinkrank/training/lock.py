@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +21,7 @@ _POLL = 0.5
 
 
 class HeldError(ThinkrankError):
-    """Another process holds the folder."""
+    """Tell that another process holds the folder."""
 
 
 @contextmanager
@@ -40,9 +40,16 @@ def locked(folder: Path, *, doing: str = "trained", waits: bool = False) -> Iter
     path = folder / LOCK_FILE
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with path.open("a+", encoding="utf-8") as file:
+        try:
+            opened = path.open("a+", encoding="utf-8")
+        except FileNotFoundError:  # who held the folder took it away just now
+            continue
+        with opened as file:
             holder = _holder(file)
-            if _taken(file) and _is_at(path, file):
+            is_taken = _taken(file)
+            if is_taken and not _is_at(path, file):
+                continue
+            if is_taken:
                 if holder.get("host", platform.node()) != platform.node():
                     raise HeldError(
                         f"{folder} is held by {_named(holder)}, and from here nobody can see whether it still runs: "
@@ -55,8 +62,9 @@ def locked(folder: Path, *, doing: str = "trained", waits: bool = False) -> Iter
                     yield
                 finally:
                     path.unlink(missing_ok=True)
-                    if is_new and not any(folder.iterdir()):
-                        folder.rmdir()
+                    if is_new:
+                        with suppress(OSError):  # it is not empty, or another process waits for it
+                            folder.rmdir()
                 return
             if not waits:
                 raise HeldError(
@@ -67,7 +75,10 @@ def locked(folder: Path, *, doing: str = "trained", waits: bool = False) -> Iter
 
 def _is_at(path: Path, file: IO[str]) -> bool:
     """Tell whether an open file is still the one of this path: who gives a lock back removes its file."""
-    return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _taken(file: IO[str]) -> bool:

@@ -29,6 +29,7 @@ class Measured:
         tokens: that language models read and write in a step.
         checkpoint: bytes of a checkpoint.
         cpu: seconds of the processor, all threads, that a step takes.
+        encoding_cpu: the same of what has to be done between a step and a validation.
     """
 
     step: float
@@ -39,6 +40,7 @@ class Measured:
     tokens: int = 0
     checkpoint: int = 0
     cpu: float = 0.0
+    encoding_cpu: float = 0.0
 
     @property
     def ending(self) -> float:

@@ -199,12 +199,17 @@ class Trainer(ABC, Generic[OptionsT]):
             checkpoint = sum(tensor.nbytes for tensor in self.held().values())
             if self.options.keep == "best":
                 checkpoint += sum(tensor.nbytes for tensor in kept.values())
+            began = time.process_time()
             encoding = seconds_of(lambda: self.after_step(validates=True))
+            encoding_cpu = time.process_time() - began
             samples, seconds = self.rehearse_validation()
         finally:
             self.set_weights(kept)
             torch.set_rng_state(chance)
-        return Measured(step / count, encoding, seconds, samples, self.validates_first, read.tokens, checkpoint, cpu)
+        times = {"cpu": cpu, "encoding_cpu": encoding_cpu}
+        return Measured(
+            step / count, encoding, seconds, samples, self.validates_first, read.tokens, checkpoint, **times
+        )
 
     def _step_seconds(self) -> float:
         """Make a step and return the seconds it took the first process."""

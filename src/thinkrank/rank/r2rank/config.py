@@ -111,7 +111,7 @@ class ReinforceOptions(RankerTrainerOptions):
     reward: Measure = Field(
         "ndcg",
         description="what a list is worth: its expected NDCG, or log_probability, the log of the probability that the "
-        "positive stands first, which also pays for being surer",
+        "positive stands first, whose slope does not vanish where the positive stands far behind",
     )
     reward_k: int | None = Field(None, ge=1, description="cut-off of the reward's NDCG; none is the whole list")
     temperature: float = Field(
@@ -143,7 +143,7 @@ class ReinforceOptions(RankerTrainerOptions):
             raise ValueError("token_weight and score_weight are both 0, so there is nothing to train")
         if self.reward == "log_probability" and (self.reward_k is not None or self.estimator != "exact"):
             raise ValueError(
-                "reward log_probability knows neither a reward_k nor sampled lists: leave these as they are"
+                "reward log_probability knows neither a reward_k nor sampled lists: leave out reward_k and estimator"
             )
         if self.credit == "rank_return" and self.estimator == "exact":
             raise ValueError("credit rank_return is defined on sampled permutations: set estimator to pl_rank")

@@ -47,7 +47,7 @@ class CrowdThoughts:
 
 
 class CrowdThoughtsOfOthers(CrowdThoughts):
-    """Tell, in training, of another user in the place of the one asked about: true counts that do not concern him.
+    """Tell, in training, of another user in the place of the one asked about, who is still counted himself.
 
     Args:
         crowd: what was counted.
