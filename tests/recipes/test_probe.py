@@ -144,10 +144,8 @@ def test_a_control_has_its_ways_time_and_encodes_no_oftener(tmp_path):
     assert (found.validate_every, found.refresh_every, found.steps) == (5, 5, 150)
     work.measured[work.own_arms[0].about] = Measured(1.0, 5.0, 0.0, 1, True, cpu=1.0, encoding_cpu=50.0)
     found = work.as_long(work.arm_settings(without, 0), without, 0).training
-    assert (found.max_cpu_minutes, found.refresh_every) == (
-        pytest.approx(25 / 60),
-        5,
-    )  # half of the time is for updates
+    assert found.max_cpu_minutes == pytest.approx(25 / 60)  # at least half of the time is for updates
+    assert found.refresh_every == 5
     found = work.as_long(work.arm_settings(frozen, 0), frozen, 0).training
     assert (found.steps, found.max_cpu_minutes, found.validate_every, found.refresh_every) == (10, None, 8, 4)
 
