@@ -35,7 +35,8 @@ def reproduce(
 
     A row of a study is METHOD/NAME/ARM/MODE: the arm is trained again, with the seeds of the table, and judged on the
     same samples. A row of another table is NAME/SYSTEM/SPLIT: the command that made the table runs again. It takes a
-    copy of the source, with its folders docs and studies. Ends with code 1 if a row falls outside.
+    copy of the source, with its folders docs and studies. Ends with code 1 if a row falls outside. Networks among
+    baselines are tuned for minutes of the clock, so run their rows on a machine that does nothing else.
 
     Examples: `thinkrank reproduce docs/results.md` lists rows; `thinkrank reproduce docs/results.md#r2ec/relay/recpo`
     """
