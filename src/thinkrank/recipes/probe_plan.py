@@ -272,8 +272,15 @@ class PlannedProbe:
         return self.root / f"{START}-{seed}"
 
     def load(self, folder: Path) -> R2ec:
-        """Load a model that an arm saved."""
-        return R2ec.from_pretrained(folder, backbone=self.backbone(), device=self.device)
+        """Load a model that an arm saved.
+
+        Where histories are read late, the lower layers read all items here, once for all arms that begin with the
+        model: the first training of them would pay for it otherwise.
+        """
+        model = R2ec.from_pretrained(folder, backbone=self.backbone(), device=self.device)
+        if model.config.reading == "late":
+            model.encode_items(range(len(model.catalogue)), fast=True)
+        return model
 
     def answers_file(self, arm: Arm, seed: int) -> Path:
         """Name the file of an arm's answers."""
