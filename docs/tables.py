@@ -45,6 +45,7 @@ COMPARED = {
     "r2ec": (("no_reasoning", "no thought"), ("ndcg@10", "hit@1", "hit@5", "hit@10", "hit@20")),
     "r2rank": (("plain_rl", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
     "r2rank/two-clues": (("sft", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
+    "r2rank/two-clues-dense": (("plgrad", "test"), ("ndcg@10", "ndcg@5", "ndcg@1", "hit@5", "mrr")),
     "r2rank/movielens-100k-evidence": (("plain", "test"), ("ndcg@10", "ndcg@1", "hit@5", "mrr")),
     "r2rank/amazon-office-evidence": (("plain", "test"), ("ndcg@10", "ndcg@1", "hit@5", "mrr")),
     "eglr": (("gru", "greedy"), ("ndcg@10", "ndcg@5", "map@10", "mrr")),
