@@ -148,9 +148,9 @@ COLD_STARTS = {
 REINFORCE = {
     **ADAPTER_FIT, "steps": 6, "validate_every": 3, "checkpoint_every": 3, "users": 2, "negatives": 3,
     "batch_tokens": 2048, "group_size": 3, "rollout": {**GENERATION, "max_new_tokens": 5, "temperature": 1.0},
-    "reward_k": None, "temperature": 1.0, "credit": "plgrad", "estimator": "exact", "num_permutations": 8,
-    "advantage_clip": 5.0, "updates": 1, "clip": 0.2, "normalisation": "sequence", "kl_coefficient": 0.01,
-    "token_weight": 1.0, "score_weight": 1.0, "score_loss": "reward", "joint": True,
+    "reward": "ndcg", "reward_k": None, "temperature": 1.0, "credit": "plgrad", "estimator": "exact",
+    "num_permutations": 8, "advantage_clip": 5.0, "updates": 1, "clip": 0.2, "normalisation": "sequence",
+    "kl_coefficient": 0.01, "token_weight": 1.0, "score_weight": 1.0, "score_loss": "reward", "joint": True,
 }  # fmt: skip
 REINFORCES = {
     "thinking": (R2RANK, {**REINFORCE, "updates": 2, "keep": "best"}),
