@@ -18,10 +18,12 @@ from thinkrank.data import History, load_dataset, split_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import evaluate_retrieval, read_comparisons, read_results
 from thinkrank.evaluate.power import visible_effect
+from thinkrank.language import load_backbone
 from thinkrank.language.options import LatentOptions
 from thinkrank.recipes import Layers, probe_settings
 from thinkrank.recipes.comparing import compared
 from thinkrank.recipes.probe_arms import ARMS, START, Arm, chosen_arms, control_of
+from thinkrank.recipes.probe_judging import judged
 from thinkrank.recipes.probe_pilot import pilot_words
 from thinkrank.recipes.probe_starts import model_of_starts
 from thinkrank.recipes.probe_verdict import read_probe, write_probe
@@ -161,6 +163,43 @@ def test_thoughts_that_nobody_reads_are_not_reinforced(tmp_path):
     assert (words["unread"], control["unread"]) == (True, False)
     assert "Thoughts in words: they were not reinforced, as another person's thought did not do surely" in done.stdout
     assert "was better on validation than the start" not in done.stdout
+
+
+def test_ways_in_words_share_a_cold_start_and_the_same_model_is_asked_once(tmp_path, monkeypatch):
+    shutil.copytree(SMALL, tmp_path / "small")
+    assert probe("--set=recpo.steps=0", "--out", str(tmp_path)).exit_code == 0
+    shutil.copytree(SMALL, tmp_path / "started" / "small")
+    asked = []
+
+    def counted(model, samples, arm, **options):
+        asked.append((arm.name, arm.asked))
+        return judged(model, samples, arm, **options)
+
+    monkeypatch.setattr("thinkrank.recipes.probing.judged", counted)
+    ways = ['--set=probe.ways=["words", "dense", "several"]', f'--set=probe.starts=["{tmp_path / "start-0"}"]']
+    done = probe(*ways, "--set=recpo.gate=1e-9", "--out", str(tmp_path / "started"))
+    assert done.exit_code == 0, repr(done.exception)
+    answers = tmp_path / "started" / "answers"
+    words, dense, several, control = (
+        json.loads((answers / f"{name}-0.json").read_text()) for name in ("words", "dense", "several", "words-without")
+    )
+    assert words["model"] == dense["model"] == several["model"] != control["model"]
+    assert words["cpu_seconds"] > 0
+    assert dense["ranks"] == words["ranks"]  # neither was reinforced
+    assert dense["features"] == words["features"]
+    assert several["ranks"]["filler"] == words["ranks"]["filler"]
+    assert several["shown"] == words["shown"]
+    in_words = {name: how for name, how in asked if name in ("words", "dense", "several")}
+    assert in_words == {
+        "words": ("thought", "no thought"),
+        "several": ("several",),
+    }  # of words: what gates are fitted on
+    assert ("words", ("thought", "no thought", "other", "filler")) in asked
+    small = load_backbone(str(tmp_path / "small"), dtype="float32")
+    cold = R2ec.from_pretrained(tmp_path / "started" / "cold-0" / "model", backbone=small)
+    split = probe_settings(Layers(source="synthetic-relay", options=[one.split("=", 1)[1] for one in WORLD])).data
+    samples = split.load_split().test.subset(12, seed=0)
+    assert judged(cold, samples, next(arm for arm in ARMS if arm.name == "dense"))["ranks"] == words["ranks"]
 
 
 def test_silent_steps_go_on_from_the_start_and_their_controls_train_as_long(tmp_path):

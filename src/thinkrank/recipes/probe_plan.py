@@ -203,9 +203,12 @@ class PlannedProbe:
         plain, thinking, counted = (self.seconds[name] for name in ("no thought", "thought", "counted"))
         written = {"thought": thinking, "several": SEVERAL * thinking}
         whole = 0.0
+        asked_before: set[tuple[str, str]] = set()  # nothing is asked of one model twice
         for arm in self.arms:
             costs = dict.fromkeys(("thought", "other", "filler"), counted) if arm.is_counted else written
-            whole += samples * sum(costs.get(how, plain) for how in arm.asked)
+            asked = {(arm.folder, how) for how in arm.asked} - asked_before
+            asked_before |= asked
+            whole += samples * sum(costs.get(how, plain) for _, how in asked)
             if arm.is_way and arm.asked[:2] == ("thought", "no thought"):  # gates, in the first training
                 whole += min(samples, CALIBRATED) * costs["thought"] / self.options.trainings
         return whole

@@ -12,7 +12,7 @@ not begun.
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from thinkrank.recipes.comparing import judged_on
 from thinkrank.recipes.layers import resumed
 from thinkrank.recipes.plan import counts_of
 from thinkrank.recipes.probe_arms import START, Arm
-from thinkrank.recipes.probe_judging import gate_features, judged
+from thinkrank.recipes.probe_judging import gate_features, joined, judged, model_digest
 from thinkrank.recipes.probe_options import ProbeSettings
 from thinkrank.recipes.probe_plan import CALIBRATED, JUDGING, PlannedProbe
 from thinkrank.recipes.probe_verdict import Probed, per_sample, read_probe, write_probe
@@ -45,7 +45,7 @@ from thinkrank.training.run import is_begun, read_manifest
 _CENTRING = 64
 """Histories on which the mean states of latent positions are taken."""
 _COLD = "cold"
-"""Folder of the cold start of an arm's thoughts, where its start is trained already."""
+"""Folder of the cold start of thoughts in words, where the start is trained already; all ways in words share it."""
 PLAN = "plan.txt"
 _SPARE = 10
 """Times the steps that a control is likely to make in its time: a bound that it should not meet."""
@@ -186,8 +186,7 @@ class _Probe(PlannedProbe):
             "unread": arm.phase == "recpo" and rows[-1]["step"] == 0 < options.steps and options.gate is not None,
             "validation": kept_value(rows, key, options.keep),
             "kept_step": kept_step(rows, key, options.keep),
-            **judged(model, self.samples, arm, title=f"{JUDGING}, {self.title(arm, seed)}", progress=self.progress),
-            **(self.gated(model, arm) if seed == 0 else {}),
+            **self.judged(model, arm, seed),
             "users": np.unique(np.asarray(self.samples.users), return_inverse=True)[1].tolist(),
             "code": code_version(),
         }
@@ -196,13 +195,34 @@ class _Probe(PlannedProbe):
         with atomic_write(file) as out:
             out.write((json.dumps(found, separators=(",", ":")) + "\n").encode())
 
-    def gated(self, model: R2ec, arm: Arm) -> dict[str, Any]:
+    def judged(self, model: R2ec, arm: Arm, seed: int) -> dict[str, Any]:
+        """Ask an arm's model; what the same model was asked for another arm is taken over from there.
+
+        Ways that ask the same models, thoughts that were not reinforced, and trainings that kept their start save so
+        most of the time that judging takes.
+        """
+        digest = model_digest(self.kept(arm, seed))
+        files = [self.answers_file(one, seed) for one in self.arms if self.is_answered(one, seed)]
+        known = [found for found in (json.loads(file.read_bytes()) for file in files) if found.get("model") == digest]
+        title = f"{JUDGING}, {self.title(arm, seed)}"
+        found = joined(known, arm)
+        left = replace(arm, asked=tuple(how for how in arm.asked if how not in found["ranks"]))
+        if left.asked:
+            found = joined([found, judged(model, self.samples, left, title=title, progress=self.progress)], arm)
+        if seed == 0:
+            found |= self.gated(model, arm, known)
+        return {"model": digest, **found}
+
+    def gated(self, model: R2ec, arm: Arm, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Ask a way that answers behind thoughts what its gates are calibrated on and judged by; nothing of others.
 
-        What gates reach is told of the first training.
+        What gates reach is told of the first training, and not asked again where the model's answers are known.
         """
         if arm.asked[:2] != ("thought", "no thought") or not len(self.split.valid):
             return {}
+        for one in known:
+            if "features" in one:
+                return {"valid": one["valid"], "features": one["features"]}
         valid = self.split.valid.subset(min(self.num_samples, CALIBRATED), seed=0)
         asked = replace(arm, asked=("thought", "no thought"))
         ranks = judged(model, valid, asked, title=f"{JUDGING}, validation", progress=self.progress)["ranks"]
@@ -214,20 +234,38 @@ class _Probe(PlannedProbe):
         settings = self.arm_settings(arm, seed)
         if arm.control_of:
             settings = self.as_long(settings, arm, seed)
-        folder = self.root / f"{arm.folder}-{seed}"
-        run = self.opened(folder, settings, seed)
-        kept = self.start(seed) if arm.name == START else folder / MODEL
+        run = self.opened(self.root / f"{arm.folder}-{seed}", settings, seed)
+        kept = self.kept(arm, seed)
         if (kept / CONFIG_FILE).is_file():
             return self.load(kept), run, settings
-        model = self.further(self.begun(arm, seed), settings, seed)
         if arm.phase == "recpo" and self.options.starts:  # nobody taught it to write or to read thoughts
-            progress = retitled(self.progress, f"cold start of {self.title(arm, seed)}")
-            self.contrastive(arm, settings).train(model, self.opened(folder / _COLD, settings, seed), progress)
+            model = self.cold_started(arm, settings, seed)
+        else:
+            model = self.further(self.begun(arm, seed), settings, seed)
         self.phase(arm, settings).train(model, run, retitled(self.progress, self.title(arm, seed)))
-        model.save_pretrained(folder / MODEL)
+        model.save_pretrained(kept)
         if arm.name == START:
             self._trained = seed, {name: tensor.clone() for name, tensor in weights(model).items()}
         return model, run, settings
+
+    def cold_started(self, arm: Arm, settings: ProbeSettings, seed: int) -> R2ec:
+        """Teach a trained start thoughts in words by examples, once for all ways in words."""
+        folder = self.root / f"{_COLD}-{seed}"
+        if not (folder / MODEL / CONFIG_FILE).is_file():
+            model = self.further(self.begun(arm, seed), settings, seed)
+            progress = retitled(self.progress, f"cold start of {self.title(arm, seed)}")
+            self.contrastive(arm, settings).train(model, self.opened(folder, settings, seed), progress)
+            model.save_pretrained(folder / MODEL)
+        return self.load(folder / MODEL)
+
+    def kept(self, arm: Arm, seed: int) -> Path:
+        """Return the folder of an arm's trained model."""
+        return self.start(seed) if arm.name == START else self.root / f"{arm.folder}-{seed}" / MODEL
+
+    def logs(self, arm: Arm, seed: int) -> list[Path]:
+        """Return the folders of an arm's trainings: the cold start where it has one, then its own."""
+        own, cold = self.root / f"{arm.folder}-{seed}", self.root / f"{_COLD}-{seed}"
+        return [cold, own] if arm.phase == "recpo" and is_begun(cold) else [own]
 
     def opened(self, folder: Path, settings: ProbeSettings, seed: int) -> Run:
         """Open the folder of one training."""
@@ -236,8 +274,8 @@ class _Probe(PlannedProbe):
 
     def cpu_seconds(self, arm: Arm, seed: int) -> float | None:
         """Sum the processor's time of an arm's training, its cold start included; None where its log does not tell."""
-        folder = self.root / f"{arm.folder}-{seed}"
-        logs = [Run.open(one, self.split.manifest()).metrics() for one in (folder / _COLD, folder) if is_begun(one)]
+        folders = (folder for folder in self.logs(arm, seed) if is_begun(folder))
+        logs = [Run.open(folder, self.split.manifest()).metrics() for folder in folders]
         lasts = [rows[-1] for rows in logs if rows]
         return (
             sum(row["cpu_seconds"] for row in lasts) if lasts and all("cpu_seconds" in row for row in lasts) else None
@@ -285,12 +323,10 @@ class _Probe(PlannedProbe):
 
     def encodings(self, way: Arm, seed: int) -> int:
         """Count how often a way's training, its cold start included, encoded all items behind a step; at least once."""
-        settings, folder = self.arm_settings(way, seed), self.root / f"{way.folder}-{seed}"
-        trained: dict[Path, Any] = {folder: self.phase(way, settings).options}
-        if is_begun(folder / _COLD):
-            trained[folder / _COLD] = settings.training
+        settings = self.arm_settings(way, seed)
+        own: Any = self.phase(way, settings).options
         count = 0
-        for log, options in trained.items():
+        for log, options in zip(reversed(self.logs(way, seed)), (own, settings.training), strict=False):
             last = self.steps(log)
             behind = {*range(options.refresh_every, last, options.refresh_every)}
             count += len(behind.union(range(options.validate_every, last, options.validate_every))) + (last > 0)
