@@ -44,7 +44,7 @@ from thinkrank.retrieve.r2ec.config import R2ecConfig
 from thinkrank.retrieve.r2ec.head import RetrievalHead
 from thinkrank.retrieve.r2ec.item_texts import ItemTexts, with_item_tokens
 from thinkrank.retrieve.r2ec.mixture import Mixture
-from thinkrank.retrieve.r2ec.reading import Reading, joined
+from thinkrank.retrieve.r2ec.reading import Reading
 from thinkrank.retrieve.r2ec.saving import load_parts, save_parts
 from thinkrank.retrieve.r2ec.unit_vectors import UnitVectors
 from thinkrank.retrieve.r2ec.writing import WriterNames, thoughts_about
@@ -308,7 +308,8 @@ class R2ec:
         filter_seen: bool = True,
     ) -> Int64[np.ndarray, "B"]:
         """Find the places of targets after thoughts that are written; see `target_ranks`."""
-        return self._ranks(self._users(requests, thoughts, time.perf_counter()), targets_B, filter_seen)
+        written = None if thoughts is None else [[thought] for thought in thoughts]
+        return self._ranks(self._users(requests, written, time.perf_counter()), targets_B, filter_seen)
 
     def scores(self, requests: Any, *, think: bool = False) -> Float32[np.ndarray, "B I"]:
         """Score the whole catalogue: cosine over temperature, plus bias. `retrieve` needs no matrix of this size.
@@ -414,13 +415,18 @@ class R2ec:
         if not think:
             return self._users(requests, None, began)
         options = (thought_options or self.config.thought).for_samples(samples)
-        written = thoughts_about(self, requests.histories, options, samples)
-        return joined([self._users(requests, [many[n] for many in written], began) for n in range(samples)])
+        return self._users(requests, thoughts_about(self, requests.histories, options, samples), began)
 
-    @torch.no_grad()
-    def _users(self, requests: Requests, thoughts: Sequence[Completion] | None, began: float) -> Reading:
-        users_BD = self.users_after(requests.histories, thoughts)
-        return Reading(requests, users_BD, thoughts, began)
+    def _users(self, requests: Requests, written: Sequence[Sequence[Completion]] | None, began: float) -> Reading:
+        """Read requests after as many thoughts each; those about one history stand together and share its reading."""
+        if written is None:
+            return Reading(requests, self.users_after(requests.histories, None), None, began)
+        each = len(written[0]) if written else 1
+        histories = [history for history in requests.histories for _ in range(each)]
+        users = self.users_after(histories, [thought for many in written for thought in many])
+        users_BX = users.unflatten(0, (len(written), each)).flatten(1)
+        further = [thought for many in written for thought in many[1:]]
+        return Reading(requests, users_BX, [many[0] for many in written], began, each, further)
 
     def _found(self, read: Reading, k: int, filter_seen: bool) -> Ranking:
         items_BK, scores_BK = self._compared(read).search(read.users_BX, k, exclude=read.seen(filter_seen))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -50,11 +49,3 @@ class Reading:
             thoughts=None if self.thoughts is None else tuple(map(thought_of, self.thoughts)),
             cost=Cost(time.perf_counter() - self.began, tokens),
         )
-
-
-def joined(readings: Sequence[Reading]) -> Reading:
-    """Join readings of the same requests after a thought each; see `Mixture` for how they are answered."""
-    first, *others = readings
-    further = [thought for reading in others for thought in reading.thoughts or ()]
-    users_BX = torch.cat([one.users_BX for one in readings], dim=1)
-    return replace(first, users_BX=users_BX, count=len(readings), further=further)
