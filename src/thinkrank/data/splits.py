@@ -279,7 +279,8 @@ def _temporal(
         if size and start == end:
             raise ThinkrankError(
                 f"{dataset.name}: its {len(np.unique(samples.times)):,} different times are too few to cut between, "
-                "which would leave a part empty. Use the split leave-last-out, or other fractions."
+                "which would leave a part empty. Use the split leave-last-out, or other fractions (the settings "
+                "data.valid_share and data.test_share)."
             )
     train, valid, test = (samples[start:end] for start, end in pairwise(ends))
     return train, valid, test

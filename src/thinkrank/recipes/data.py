@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from thinkrank.data import (
     Dataset,
@@ -27,6 +27,8 @@ from thinkrank.options import Options
 
 logger = logging.getLogger(__name__)
 
+_SHARE = 0.1
+"""Of the data, for validation and for test, where nobody says otherwise."""
 NOUNS = {"movielens-100k": "movie", "movielens": "movie", "amazon-2018": "product", "amazon-2023": "product"}
 """What the catalogue of a source holds, in the singular."""
 
@@ -75,6 +77,24 @@ class DataSettings(Options):
         description="what a history holds: strict, events earlier than its target; before, also those at the target's "
         "time that stand before it in the file; without it strict where times are days, else before",
     )
+    valid_share: float = Field(
+        _SHARE,
+        gt=0,
+        lt=1,
+        description="share of the samples that choose weights and settings: the newest but for the test "
+        "part of a temporal split",
+    )
+    test_share: float = Field(
+        _SHARE, gt=0, lt=1, description="share of the samples that are reported, the newest of a temporal split"
+    )
+
+    @model_validator(mode="after")
+    def _cut_in_time(self) -> "DataSettings":
+        if self.split != "temporal" and (self.valid_share, self.test_share) != (_SHARE, _SHARE):
+            raise ValueError(f"valid_share and test_share are of a temporal split; {self.split} tests on last events")
+        if self.valid_share + self.test_share >= 1:
+            raise ValueError("valid_share and test_share leave nothing to learn from: together they must be below 1")
+        return self
 
     def load(self, beside: Path | None = None) -> Dataset:
         """Read and filter the data set, and add to its notices what may surprise whoever trains on it.
@@ -110,9 +130,11 @@ class DataSettings(Options):
 
     def load_split(self, beside: Path | None = None) -> Split:
         """Read, filter and split the data set; of a relay only each user's last event can be told."""
+        learnt = round(1 - self.valid_share - self.test_share, 9)
+        fractions = (learnt, self.valid_share, self.test_share)
         if self.source == "synthetic-relay":
-            return relay_split(self.load())
-        return split_dataset(self.load_and_tell(beside), self.split, ties=self.ties)
+            return relay_split(self.load(), fractions)
+        return split_dataset(self.load_and_tell(beside), self.split, fractions=fractions, ties=self.ties)
 
 
 class ListDataSettings(Options):
@@ -128,9 +150,9 @@ class ListDataSettings(Options):
         None, description="file for dropped rows, CSV or Parquet; without it bad_rows.csv in the run's folder"
     )
     valid_share: float = Field(
-        0.1, gt=0, lt=1, description="share of the lists that choose weights, the newest but for the test part"
+        _SHARE, gt=0, lt=1, description="share of the lists that choose weights, the newest but for the test part"
     )
-    test_share: float = Field(0.1, gt=0, lt=1, description="share of the lists that are reported, the newest")
+    test_share: float = Field(_SHARE, gt=0, lt=1, description="share of the lists that are reported, the newest")
 
     def load(self, beside: Path | None = None) -> ImpressionDataset:
         """Read the lists; dropped rows are written into the folder `beside`, where no file is named for them."""
