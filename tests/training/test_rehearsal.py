@@ -46,6 +46,17 @@ def test_a_training_by_the_clock_counts_what_it_may_take():
     assert pieces[f"training{INSIDE}"].seconds() == pytest.approx(3 * 31.0)
 
 
+def test_validations_that_were_made_leaner_are_foreseen_so():
+    options = AdapterTrainerOptions(steps=100, validate_every=50, validation_samples=32)
+    measured = Measured(0.1, 1.0, 0.1, 300, True)
+    assert measured.ending(options) == pytest.approx(1.0 + 3.2)
+    assert measured.expected("training", options)[f"training{INSIDE}"].seconds() == pytest.approx(3 * 4.2)
+    bound = options.model_copy(update={"max_minutes": 0.5})
+    assert measured.expected("training", bound)["training"].seconds() == pytest.approx(10.0)
+    bound = options.model_copy(update={"steps": 500, "validate_every": 250, "max_minutes": 0.5})
+    assert measured.expected("training", bound)["training"].seconds() == pytest.approx(30 - 3 * 4.2)
+
+
 def test_without_validation_samples_there_is_nothing_to_choose():
     measured = Measured(0.1, 0.0, 0.0, 0, True)
     assert measured.validations(TrainerOptions(steps=10)) == 0

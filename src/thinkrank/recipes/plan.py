@@ -60,7 +60,7 @@ class Plan:
         for phase in phases:
             measured = self.measured.get(phase.title, likely)
             if measured is not None:
-                found |= measured.expected(work_title(phase), _training(phase))
+                found |= measured.expected(work_title(phase), training_of(phase))
         return {**self.beginning, **found, **self.finishing}
 
     def told(self, phases: Sequence[Phase]) -> str:
@@ -68,7 +68,7 @@ class Plan:
         parts, pieces = [self.counts], self.pieces(phases)
         parts += [f"{title} ≈ {duration(piece.seconds())}" for title, piece in self.beginning.items()]
         for phase in phases if self.measured or self.finishing else ():
-            title, options = work_title(phase), _training(phase)
+            title, options = work_title(phase), training_of(phase)
             is_known = phase.title in self.measured
             seconds = pieces[title].seconds() if title in pieces else 0.0
             parts.append(f"{title} {options.steps:,} steps ≈ {duration(seconds) if is_known else UNKNOWN}")
@@ -115,11 +115,11 @@ def work_title(phase: Phase) -> str:
 
 def _steps(phase: Phase, measured: Measured) -> float:
     """Count the steps of a training, those that its time leaves."""
-    piece = measured.expected(work_title(phase), _training(phase))[work_title(phase)]
+    piece = measured.expected(work_title(phase), training_of(phase))[work_title(phase)]
     return piece.seconds() / piece.rate
 
 
-def _training(phase: Phase) -> TrainerOptions:
+def training_of(phase: Phase) -> TrainerOptions:
     """Return how a phase trains; a class of the user's own has no options that could be foreseen."""
     return cast(TrainerOptions, phase.options)
 
@@ -175,7 +175,7 @@ def lean(settings: Any, phases: Sequence[Phase], measured: Mapping[str, Measured
             continue
         table = next(name for name in type(settings).model_fields if getattr(settings, name) is phase.options)
         known = {key for key in type(phase.options).model_fields if f"{table}.{key}" not in given}
-        found = measured[phase.title].lean(_training(phase), known.__contains__)
+        found = measured[phase.title].lean(training_of(phase), known.__contains__)
         if found:
             changed[table] = phase.options.model_copy(update=found)
     return settings.model_copy(update=changed)

@@ -26,7 +26,7 @@ from thinkrank.recipes.base import (
 )
 from thinkrank.recipes.baselines import crowd_bytes
 from thinkrank.recipes.layers import resumed, run_config
-from thinkrank.recipes.plan import Plan, counts_of, lean, rehearsed, saved_bytes, work_title
+from thinkrank.recipes.plan import Plan, counts_of, lean, rehearsed, saved_bytes, training_of, work_title
 from thinkrank.training import Progress, Run, no_progress
 from thinkrank.training.lock import locked
 from thinkrank.training.progress import Expected, estimated, retitled
@@ -234,7 +234,7 @@ class _Work:
                     model.save_pretrained(folder / phase.start)
                 log = self.opened(folder, phase) if phase.folder else run
                 if phase.title in plan.measured:
-                    log.ending = plan.measured[phase.title].ending
+                    log.ending = plan.measured[phase.title].ending(training_of(phase))
                 phase.train(model, log, retitled(self.progress, work_title(phase)))
             if chosen is None and self.world.is_first:
                 model = self.recipe.completed(self.settings, self.split, model, self.progress)

@@ -24,7 +24,7 @@ class Measured:
         step: seconds of a step.
         encoding: seconds of what has to be done between a step and a validation.
         validation: seconds of validating one sample, in every way that validations answer.
-        samples: that a validation looks at.
+        samples: that a validation looked at when it was measured.
         validates_first: whether there is a validation before the first step.
         tokens: that language models read and write in a step.
         checkpoint: bytes of a checkpoint.
@@ -42,10 +42,13 @@ class Measured:
     cpu: float = 0.0
     encoding_cpu: float = 0.0
 
-    @property
-    def ending(self) -> float:
+    def looked_at(self, options: TrainerOptions) -> int:
+        """Return the samples that a validation looks at; there may be fewer than when it was measured."""
+        return min(self.samples, getattr(options, "validation_samples", self.samples))
+
+    def ending(self, options: TrainerOptions) -> float:
         """Return the seconds that a validation takes with what precedes it."""
-        return self.encoding + self.validation * self.samples
+        return self.encoding + self.validation * self.looked_at(options)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for a manifest."""
@@ -62,13 +65,12 @@ class Measured:
     def expected(self, title: str, options: TrainerOptions) -> dict[str, Expected]:
         """Return the pieces of work that a training is, by the titles that its progress has."""
         count, limit = self.validations(options), None
+        samples, ending = self.looked_at(options), self.ending(options)
         if options.max_minutes is not None:
-            limit = 60 * options.max_minutes - count * self.ending
-            limit = max(limit, 20 * options.max_minutes)
-        rate = self.ending / max(1, self.samples)
+            limit = max(60 * options.max_minutes - count * ending, 20 * options.max_minutes)
         return {
             title: Expected(options.steps, self.step, limit),
-            f"{title}{INSIDE}": Expected(count * self.samples, rate),
+            f"{title}{INSIDE}": Expected(count * samples, ending / max(1, samples)),
         }
 
     def lean(self, options: TrainerOptions, is_free: Callable[[str], bool]) -> dict[str, int]:
