@@ -120,9 +120,9 @@ def gate_features(model: R2ec, samples: Samples) -> dict[str, list[float]]:
     for _, requests in samples.requests().batches(_BATCH):
         scores_BI = model.scores(requests)
         best_B2 = np.sort(np.partition(scores_BI, -2, axis=1)[:, -2:], axis=1).astype(np.float64)
-        found["entropy"] += entropies(scores_BI).tolist()
-        found["lead"] += (best_B2[:, 1] - best_B2[:, 0]).tolist()
-        found["length"] += [math.log1p(len(history)) for history in requests.histories]
+        found["entropy"] += entropies(scores_BI).round(4).tolist()
+        found["lead"] += (best_B2[:, 1] - best_B2[:, 0]).round(4).tolist()
+        found["length"] += [round(math.log1p(len(history)), 4) for history in requests.histories]
     return found
 
 
