@@ -264,6 +264,24 @@ def test_with_latents_answers_at_items_as_before_and_behind_them_anew():
     assert not torch.equal(further.users_after(histories, None), steps_BSD[:, 0])
 
 
+def test_a_plan_counts_a_cold_start_once_and_no_training_of_arms_that_have_none(tmp_path):
+    shutil.copytree(SMALL, tmp_path / "small")
+    assert probe("--set=recpo.steps=0", "--out", str(tmp_path)).exit_code == 0
+    assignments = [one.removeprefix("--set=") for one in QUICK]
+    ways = ['probe.ways=["words", "dense", "several"]', f'probe.starts=["{tmp_path / "start-0"}"]', "probe.minutes=1"]
+    options = [one.removeprefix("--option=") for one in WORLD]
+    settings = probe_settings(Layers(source="synthetic-relay", options=options, assignments=[*assignments, *ways]))
+    work = _Probe(settings, tmp_path / "started", None, "cpu", no_progress)
+    shutil.copytree(SMALL, tmp_path / "started" / "small")
+    work.measure()
+    words, dense, several = (arm for arm in work.arms if arm.is_way)
+    assert work.measured[dense.about] == work.measured[several.about] == work.measured[words.about]
+    assert work.arm_settings(words, 0).training.max_minutes == work.arm_settings(dense, 0).recpo.max_minutes > 0
+    titles = {title for title in work.pieces() if not title.startswith("judging") and not title.endswith("validating")}
+    trained = {arm.about for arm in work.arms if arm.name != START and not arm.trained_as}
+    assert titles == trained | {f"cold start of {words.about}"}
+
+
 def test_a_dry_run_tells_the_plan_and_what_will_be_compared_and_writes_nothing(tmp_path):
     done = probe("--dry-run", "--minutes", "3", "--trainings", "2", "--out", str(tmp_path / "new"))
     assert done.exit_code == 0, repr(done.exception)

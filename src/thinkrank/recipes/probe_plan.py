@@ -30,6 +30,8 @@ from thinkrank.training.rehearsal import Measured, seconds_of
 
 ANSWERS = "answers"
 JUDGING = "judging"
+COLD = "cold"
+"""Name of the cold start by example thoughts, which all ways in words share where the start is trained already."""
 CALIBRATED = 2000
 """Validation samples on which gates are calibrated, at most."""
 
@@ -107,7 +109,7 @@ class PlannedProbe:
         return self.contrastive(arm, settings)
 
     def contrastive(self, arm: Arm, settings: ProbeSettings) -> Phase:
-        """Return the training of an arm by what came next, which is also the cold start of its thoughts."""
+        """Return the training of an arm by what came next."""
         return Phase(
             arm.about,
             settings.training,
@@ -115,6 +117,14 @@ class PlannedProbe:
                 model, self.split, settings.training, run, progress=progress
             ),
         )
+
+    def is_cold_started(self, arm: Arm) -> bool:
+        """Tell whether an arm learns example thoughts before its training: nobody taught its start to write any."""
+        return arm.phase == "recpo" and bool(self.options.starts)
+
+    def cold_start(self, arm: Arm, settings: ProbeSettings) -> Phase:
+        """Return the training by example thoughts that precedes the one of an arm."""
+        return replace(self.contrastive(arm, settings), title=COLD)
 
     def arm_settings(self, arm: Arm, seed: int) -> ProbeSettings:
         """Lay an arm's settings and a seed over those of the probe."""
@@ -126,6 +136,8 @@ class PlannedProbe:
         budget = self.budgets.get(arm.folder if arm.is_way else name) or self.budgets.get(name, {})
         own = {"max_minutes", "validate_every"} if arm.control_of else set()
         tables[arm.table] |= {name: value for name, value in budget.items() if name not in own}
+        if self.is_cold_started(arm):
+            tables["training"] |= self.budgets.get(COLD, {})
         return validated(ProbeSettings, tables)
 
     def measure(self) -> None:
@@ -137,9 +149,13 @@ class PlannedProbe:
             for arm in self.own_arms:
                 settings = self.arm_settings(arm, 0)
                 silent = settings.model.latent.steps
-                if not silent:
+                alike = [one.about for one in self.own_arms if one.phase == arm.phase == "recpo"]
+                if known := next((self.measured[about] for about in alike if about in self.measured), None):
+                    self.measured[arm.about] = known  # for another reward as many thoughts are written
+                elif not silent:
                     model.reconfigure(model.config.model_copy(update={"thinker": settings.model.thinker}))
-                    self.measured |= rehearsed([self.phase(arm, settings)], model)
+                    cold = [self.cold_start(arm, settings)] if self.is_cold_started(arm) else []
+                    self.measured |= rehearsed([*cold, self.phase(arm, settings)], model)
                 elif start.about in self.measured:  # a position behind an item costs what an item does
                     step = (1 + silent) * self.measured[start.about].step
                     self.measured[arm.about] = replace(self.measured[start.about], step=step)
@@ -158,28 +174,33 @@ class PlannedProbe:
         took = {"no thought": plain, "thought": thinking, "counted": counted}
         self.seconds = {name: seconds / len(few) for name, seconds in took.items()}
         self.budgets = {arm.name: {} for arm in self.own_arms}
+        if COLD in self.measured:
+            self.budgets[COLD] = {}
         if self.options.minutes is not None:
             self.fit(60 * self.options.minutes, time.perf_counter() - began)
         for arm in self.own_arms:
-            self.budgets[arm.name] |= self._lean(arm)
+            settings = self.arm_settings(arm, 0)
+            self.budgets[arm.name] |= self._lean(arm.about, self.phase(arm, settings).options, arm.table)
+            if self.is_cold_started(arm) and COLD in self.measured:
+                self.budgets[COLD] |= self._lean(COLD, settings.training, "training")
 
     @property
     def own_arms(self) -> list[Arm]:
         """Return the start and the ways: what controls are as long trained as."""
         return [arm for arm in self.arms if not arm.control_of]
 
-    def _lean(self, arm: Arm) -> dict[str, Any]:
-        """Return what keeps an arm's validations within their share of its time, where nobody set them."""
-        options: Any = self.phase(arm, self.arm_settings(arm, 0)).options
-        if arm.about not in self.measured:
+    def _lean(self, title: str, options: Any, table: str) -> dict[str, Any]:
+        """Return what keeps a training's validations within their share of its time, where nobody set them."""
+        if title not in self.measured:
             return {}
-        free = {name for name in type(options).model_fields if f"{arm.table}.{name}" not in self.settings.given}
-        return dict(self.measured[arm.about].lean(options, free.__contains__))
+        free = {name for name in type(options).model_fields if f"{table}.{name}" not in self.settings.given}
+        return dict(self.measured[title].lean(options, free.__contains__))
 
     def fit(self, seconds: float, spent: float) -> None:
         """Share the seconds among measuring, judging and training, each whole training of all arms getting as many.
 
         The start gets no more than it needs; a way trains for as many steps as its time allows, and so do controls.
+        Where example thoughts have to be learnt first, that may take half of a way's time.
         """
         left = max(0.5 * seconds, seconds - spent) / self.options.trainings
         if self.options.samples is None:
@@ -194,9 +215,12 @@ class PlannedProbe:
             first = min(first, self.measured[start.about].expected("", self.settings.training)[""].seconds())
         each = (left - first) / (len({arm.folder for arm in self.arms}) - 1)
         for way in ways:
-            self.budgets[way.name]["max_minutes"] = round(each / 60, 3)
+            own = each / 2 if self.is_cold_started(way) else each
+            self.budgets[way.name]["max_minutes"] = round(own / 60, 3)
+            if self.is_cold_started(way):
+                self.budgets[COLD] = {"max_minutes": round((each - own) / 60, 3)}
             if way.about in self.measured and f"{way.table}.steps" not in self.settings.given:
-                self.budgets[way.name]["steps"] = max(1, int(each / self.measured[way.about].step))
+                self.budgets[way.name]["steps"] = max(1, int(own / self.measured[way.about].step))
 
     def judging(self, samples: int) -> float:
         """Foresee the seconds of judging all arms of one training on so many samples."""
@@ -217,12 +241,17 @@ class PlannedProbe:
         """Return the pieces of work that the probe is, by the titles that its progress has."""
         found: dict[str, Expected] = {}
         for seed in range(self.options.trainings):
+            cold = COLD in self.measured
             for arm in self.arms:
                 way = next((one for one in self.arms if one.name == arm.control_of), arm)
                 measured = self.measured.get(way.about)
                 if measured is not None and not self.is_answered(arm, seed):
-                    options: Any = self.phase(way, self.arm_settings(way, seed)).options
-                    if not (arm.name == START and self.options.starts):
+                    settings = self.arm_settings(way, seed)
+                    options: Any = self.phase(way, settings).options
+                    if cold and self.is_cold_started(arm):
+                        found |= self.measured[COLD].expected(self.cold_title(arm, seed), settings.training)
+                        cold = False  # the other ways share it
+                    if not (arm.trained_as or (arm.name == START and self.options.starts)):
                         found |= measured.expected(self.title(arm, seed), options)
                     per_sample = self.judging(self.num_samples) / self.num_samples / len(self.arms)
                     found[f"{JUDGING}, {self.title(arm, seed)}"] = Expected(self.num_samples, per_sample)
@@ -249,6 +278,10 @@ class PlannedProbe:
     def title(self, arm: Arm, seed: int) -> str:
         """Return what progress calls an arm's training."""
         return arm.about if self.options.trainings == 1 else f"{arm.about} ({seed + 1} of {self.options.trainings})"
+
+    def cold_title(self, arm: Arm, seed: int) -> str:
+        """Return what progress calls the cold start of an arm."""
+        return f"cold start of {self.title(arm, seed)}"
 
     def create(self, seed: int) -> R2ec:
         """Build an untrained model."""

@@ -31,7 +31,7 @@ from thinkrank.recipes.plan import counts_of
 from thinkrank.recipes.probe_arms import START, Arm
 from thinkrank.recipes.probe_judging import gate_features, joined, judged, model_digest
 from thinkrank.recipes.probe_options import ProbeSettings
-from thinkrank.recipes.probe_plan import CALIBRATED, JUDGING, PlannedProbe
+from thinkrank.recipes.probe_plan import CALIBRATED, COLD, JUDGING, PlannedProbe
 from thinkrank.recipes.probe_verdict import Probed, per_sample, read_probe, write_probe
 from thinkrank.retrieve import R2ec
 from thinkrank.retrieve.r2ec.further import with_latents
@@ -44,8 +44,6 @@ from thinkrank.training.run import is_begun, read_manifest
 
 _CENTRING = 64
 """Histories on which the mean states of latent positions are taken."""
-_COLD = "cold"
-"""Folder of the cold start of thoughts in words, where the start is trained already; all ways in words share it."""
 PLAN = "plan.txt"
 _SPARE = 10
 """Times the steps that a control is likely to make in its time: a bound that it should not meet."""
@@ -238,7 +236,7 @@ class _Probe(PlannedProbe):
         kept = self.kept(arm, seed)
         if (kept / CONFIG_FILE).is_file():
             return self.load(kept), run, settings
-        if arm.phase == "recpo" and self.options.starts:  # nobody taught it to write or to read thoughts
+        if self.is_cold_started(arm):
             model = self.cold_started(arm, settings, seed)
         else:
             model = self.further(self.begun(arm, seed), settings, seed)
@@ -250,11 +248,11 @@ class _Probe(PlannedProbe):
 
     def cold_started(self, arm: Arm, settings: ProbeSettings, seed: int) -> R2ec:
         """Teach a trained start thoughts in words by examples, once for all ways in words."""
-        folder = self.root / f"{_COLD}-{seed}"
+        folder = self.root / f"{COLD}-{seed}"
         if not (folder / MODEL / CONFIG_FILE).is_file():
             model = self.further(self.begun(arm, seed), settings, seed)
-            progress = retitled(self.progress, f"cold start of {self.title(arm, seed)}")
-            self.contrastive(arm, settings).train(model, self.opened(folder, settings, seed), progress)
+            progress = retitled(self.progress, self.cold_title(arm, seed))
+            self.cold_start(arm, settings).train(model, self.opened(folder, settings, seed), progress)
             model.save_pretrained(folder / MODEL)
         return self.load(folder / MODEL)
 
@@ -264,7 +262,7 @@ class _Probe(PlannedProbe):
 
     def logs(self, arm: Arm, seed: int) -> list[Path]:
         """Return the folders of an arm's trainings: the cold start where it has one, then its own."""
-        own, cold = self.root / f"{arm.folder}-{seed}", self.root / f"{_COLD}-{seed}"
+        own, cold = self.root / f"{arm.folder}-{seed}", self.root / f"{COLD}-{seed}"
         return [cold, own] if arm.phase == "recpo" and is_begun(cold) else [own]
 
     def opened(self, folder: Path, settings: ProbeSettings, seed: int) -> Run:
