@@ -22,7 +22,7 @@ from thinkrank.language import load_backbone
 from thinkrank.language.options import LatentOptions
 from thinkrank.recipes import Layers, probe_settings
 from thinkrank.recipes.comparing import compared
-from thinkrank.recipes.probe_arms import ARMS, START, Arm, chosen_arms, control_of
+from thinkrank.recipes.probe_arms import ARMS, COUNTING, START, Arm, chosen_arms, control_of
 from thinkrank.recipes.probe_judging import judged
 from thinkrank.recipes.probe_pilot import pilot_words
 from thinkrank.recipes.probe_starts import model_of_starts
@@ -30,6 +30,7 @@ from thinkrank.recipes.probe_verdict import read_probe, write_probe
 from thinkrank.recipes.probing import _Probe
 from thinkrank.retrieve import EASE, ItemKNN, R2ec, R2ecConfig
 from thinkrank.retrieve.r2ec.further import with_latents
+from thinkrank.retrieve.r2ec.weights import weights
 from thinkrank.training import no_progress
 from thinkrank.training.lock import locked
 from thinkrank.training.rehearsal import Measured
@@ -61,7 +62,8 @@ def test_every_arm_is_trained_and_judged_once_and_the_second_time_only_told(tmp_
     assert "thoughts in words" in sentence
     assert "with your 12 test moments" in sentence
     kept = {file: file.read_bytes() for file in tmp_path.glob("answers/*.json")}
-    assert {file.stem for file in kept} == {f"{arm.name}-0" for arm in chosen_arms(["words", "several"])}
+    arms = {arm.name for arm in (*chosen_arms(["words", "several"]), *COUNTING)}
+    assert {file.stem for file in kept} == {f"{name}-0" for name in arms}
     averaged = json.loads(kept[tmp_path / "answers" / "several-0.json"])
     assert set(averaged["ranks"]) == {"several", "thought", "filler"}
     assert averaged["ranks"]["thought"] == json.loads(kept[tmp_path / "answers" / "words-0.json"])["ranks"]["thought"]
@@ -96,7 +98,7 @@ def test_a_second_process_takes_the_training_that_the_first_has_not_begun(tmp_pa
             held.set()
             while not (tmp_path / "answers" / "words-without-1.json").is_file() and not done:
                 time.sleep(0.05)
-            done.append(sorted(file.name for file in tmp_path.glob("answers/*-0.json")))
+            done.append(sorted(file.name for file in tmp_path.glob("answers/[!ip]*-0.json")))  # but for what counts
 
     process = threading.Thread(target=first_process)
     process.start()
@@ -108,7 +110,9 @@ def test_a_second_process_takes_the_training_that_the_first_has_not_begun(tmp_pa
         process.join()
     assert second.exit_code == 0, repr(second.exception)
     assert done[0] == []  # the held training was left alone until it was given back, and then made
-    assert len(list(tmp_path.glob("answers/*-0.json"))) == len(list(tmp_path.glob("answers/*-1.json"))) == 3
+    counts = {"item-knn-0", "popularity-0"}
+    made = {file.stem for file in tmp_path.glob("answers/*.json")} - counts
+    assert made == {f"{arm.name}-{seed}" for arm in WORDS for seed in (0, 1)}
     shutil.copytree(tmp_path / "small", tmp_path / "alone" / "small")
     assert probe('--set=probe.ways=["words"]', "--out", str(tmp_path / "alone")).exit_code == 0
     start, alone = (
@@ -177,7 +181,7 @@ def test_ways_in_words_share_a_cold_start_and_the_same_model_is_asked_once(tmp_p
 
     monkeypatch.setattr("thinkrank.recipes.probing.judged", counted)
     ways = ['--set=probe.ways=["words", "dense", "several"]', f'--set=probe.starts=["{tmp_path / "start-0"}"]']
-    done = probe(*ways, "--set=recpo.gate=1e-9", "--out", str(tmp_path / "started"))
+    done = probe(*ways, "--set=recpo.gate=1e-9", "--set=training.keep=best", "--out", str(tmp_path / "started"))
     assert done.exit_code == 0, repr(done.exception)
     answers = tmp_path / "started" / "answers"
     words, dense, several, control = (
@@ -195,8 +199,12 @@ def test_ways_in_words_share_a_cold_start_and_the_same_model_is_asked_once(tmp_p
         "several": ("several",),
     }  # of words: what gates are fitted on
     assert ("words", ("thought", "no thought", "other", "filler")) in asked
-    small = load_backbone(str(tmp_path / "small"), dtype="float32")
-    cold = R2ec.from_pretrained(tmp_path / "started" / "cold-0" / "model", backbone=small)
+    cold, start = (
+        R2ec.from_pretrained(folder / "model", backbone=load_backbone(str(tmp_path / "small"), dtype="float32"))
+        for folder in (tmp_path / "started" / "cold-0", tmp_path / "start-0")
+    )
+    before = weights(start)
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in weights(cold).items())  # the last are kept
     split = probe_settings(Layers(source="synthetic-relay", options=[one.split("=", 1)[1] for one in WORLD])).data
     samples = split.load_split().test.subset(12, seed=0)
     assert judged(cold, samples, next(arm for arm in ARMS if arm.name == "dense"))["ranks"] == words["ranks"]
@@ -373,6 +381,27 @@ def test_the_sentence_says_yes_no_or_harm_with_its_figures(tmp_path, better, wor
     assert (
         read_comparisons(tmp_path / "comparisons.json").comparisons[0].reference == "as long trained without thoughts"
     )
+
+
+@pytest.mark.parametrize(
+    ("better", "mark", "is_told"),
+    [([], 1, True), ([("words", "thought")], 3, False), ([("words", "thought")], 50, False), ([], 50, False)],
+)
+def test_models_that_popularity_beats_are_not_asked(tmp_path, better, mark, is_told):
+    """Popularity stands above way and control, between them, or below both."""
+    ranks = world(better, [])
+    counting = [(COUNTING[0].name, how) for how in COUNTING[0].asked]
+    answers(tmp_path, [*WORDS, COUNTING[0]], ranks | dict.fromkeys(counting, [mark] * 60))
+    found = read_probe(tmp_path, WORDS, dataset="wines", about={"noun": "wine"})
+    if is_told:
+        assert found.sentence.startswith(
+            "Not known: these models have learnt too little to be asked. They find the next "
+        )
+        assert "wine worse than popularity does (NDCG@10 .4" in found.sentence
+        assert found.details[0].startswith("What was measured: no, thinking is not shown to pay here")
+    else:
+        assert found.sentence.startswith("Yes" if better else "No, thinking is not shown")
+    assert "popularity, no language model" in {row.system for row in found.rows}
 
 
 def test_a_thought_that_another_persons_equals_is_told_to_be_no_better(tmp_path):

@@ -154,6 +154,9 @@ ARMS = (
 )
 """Everything that a probe tries: name, settings, control of what."""
 
+COUNTING = (Arm("popularity", "popularity, no language model"), Arm("item-knn", "item-kNN, no language model"))
+"""What is asked beside all arms and only counts, as a mark of what the models have learnt."""
+
 MODES: Mapping[str, str] = {
     "no thought": "the thought left out",
     "thought": "own thought",

@@ -1,12 +1,16 @@
-"""What a probe can see, told before anything is trained: from the spread between two retrievers that only count."""
+"""What only counts, beside a probe: what can be seen, from the spread of two of them, and the mark that they set."""
+
+import time
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from thinkrank import metrics
 from thinkrank.data import Samples, Split
 from thinkrank.evaluate.power import effect_words, foreseen_effect, spread
-from thinkrank.retrieve import EASE, ItemKNN
+from thinkrank.recipes.probe_arms import COUNTING, Arm
+from thinkrank.retrieve import EASE, ItemKNN, Popularity
 
 _SAMPLES = 1000
 _MOST_ITEMS = 15_000
@@ -34,6 +38,35 @@ def pilot_words(split: Split, samples: Samples) -> str:
     return f"{told[:1].upper()}{told[1:]}, as far as two counting models tell beforehand."
 
 
+def counting_arms(split: Split) -> tuple[Arm, ...]:
+    """Return what counts on such data, popularity first; nothing that compares the items of a large catalogue."""
+    return COUNTING if len(split.dataset.catalogue) <= _MOST_ITEMS else COUNTING[:1]
+
+
+def counted(arm: Arm, split: Split, samples: Samples) -> dict[str, Any]:
+    """Answer samples by counting, untuned.
+
+    Returns:
+        as `probe_judging.judged`, and that no seed has a part in it.
+    """
+    retriever = {"popularity": Popularity, "item-knn": ItemKNN}[arm.name]().fit(split)
+    began = time.perf_counter()
+    ranks_S = _ranks(retriever, samples)
+    (how,) = arm.asked
+    seconds = (time.perf_counter() - began) / len(samples)
+    return {
+        "ranks": {how: ranks_S.tolist()},
+        "tokens": {how: 0},
+        "answer_seconds": {how: seconds},
+        "seedless": [how],
+        "shown": [],
+    }
+
+
+def _ranks(retriever: Popularity | ItemKNN | EASE, samples: Samples) -> Int64[np.ndarray, "S"]:
+    return retriever.target_ranks(samples.requests(), samples.targets, filter_seen=not samples.dataset.repeats)
+
+
 def _ndcg(retriever: ItemKNN | EASE, samples: Samples) -> Float64[np.ndarray, "S"]:
-    ranks_S = retriever.target_ranks(samples.requests(), samples.targets, filter_seen=not samples.dataset.repeats)
+    ranks_S = _ranks(retriever, samples)
     return np.asarray(metrics.ndcg(metrics.relevance_from_ranks(ranks_S, 10), 10), dtype=np.float64)

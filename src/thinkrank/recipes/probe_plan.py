@@ -39,6 +39,8 @@ _JUDGED_SHARE = 0.3
 """Of the minutes that judging may take."""
 _START_SHARE = 0.35
 """Of the minutes for training that the start gets; the other arms share the rest alike."""
+_ENOUGH = 0.9
+"""Of the updates of a start: with fewer the plan says what the minutes cost."""
 _FEWEST_JUDGED = 200
 _MEASURED = 16
 """Samples on which the time of an answer is measured."""
@@ -123,8 +125,14 @@ class PlannedProbe:
         return arm.phase == "recpo" and bool(self.options.starts)
 
     def cold_start(self, arm: Arm, settings: ProbeSettings) -> Phase:
-        """Return the training by example thoughts that precedes the one of an arm."""
-        return replace(self.contrastive(arm, settings), title=COLD)
+        """Return the training by example thoughts that precedes the one of an arm.
+
+        It keeps its last weights: a start that is trained already often has the better quick answer, which validation
+        would choose, and nothing would be learnt.
+        """
+        training = settings.training.model_copy(update={"keep": "last"})
+        learns = self.contrastive(arm, settings.model_copy(update={"training": training}))
+        return replace(learns, title=COLD)
 
     def arm_settings(self, arm: Arm, seed: int) -> ProbeSettings:
         """Lay an arm's settings and a seed over those of the probe."""
@@ -273,7 +281,22 @@ class PlannedProbe:
             f"Declared before anything is trained: NDCG@10, {declared}"
             + (f", corrected by Holm for {len(ways)} ways." if len(ways) > 1 else "."),
         ]
-        return "\n".join(filter(None, [*lines, pilot_words(self.split, self.samples)]))
+        return "\n".join(filter(None, [*lines, self._short(), pilot_words(self.split, self.samples)]))
+
+    def _short(self) -> str:
+        """Say that the minutes leave the start fewer updates than it needs."""
+        start = self.own_arms[0]
+        if self.options.starts or start.about not in self.measured:
+            return ""
+        options = self.arm_settings(start, 0).training
+        piece = self.measured[start.about].expected("", options)[""]
+        made = int(piece.seconds() / piece.rate)
+        if made > _ENOUGH * options.steps:
+            return ""
+        return (
+            f"The minutes allow the warm start about {made:,} of {options.steps:,} updates, which the data's size asks "
+            "for: give more, or name trained models as probe.starts."
+        )
 
     def title(self, arm: Arm, seed: int) -> str:
         """Return what progress calls an arm's training."""

@@ -16,71 +16,18 @@ import numpy as np
 from thinkrank._files import atomic_write
 from thinkrank.evaluate import Comparison, ResultRow, write_comparisons, write_results
 from thinkrank.evaluate.per_sample import PerSample
-from thinkrank.evaluate.power import effect_words
-from thinkrank.evaluate.results import format_value
 from thinkrank.evaluate.significance import PairedTest, holm
 from thinkrank.evaluate.studies import ArmAnswers, StudyTest, read_study, study_test
 from thinkrank.evaluate.study_tables import compared
 from thinkrank.evaluate.trainings import trainings_intervals
 from thinkrank.evaluate.verdict import SURE, metric_name
-from thinkrank.recipes.probe_arms import Arm, Asked, control_of, controls_of, shown
-from thinkrank.recipes.probe_gates import gates_of, gates_words
+from thinkrank.recipes.probe_arms import COUNTING, Arm, Asked, control_of, controls_of, shown
+from thinkrank.recipes.probe_gates import gates_of
+from thinkrank.recipes.probe_tried import METRIC, Tried, details_of, told, too_little
 from thinkrank.report import Report, write_report
 
 ANSWERS, FILE = "answers", "probe.json"
-METRIC = "ndcg@10"
-"""What the declared comparison is in."""
-
 _METRICS = (METRIC, "hit@1", "hit@10", "hit@100", "mrr")
-
-
-@dataclass(frozen=True)
-class Tried:
-    """Hold what a way of thinking came to against its control.
-
-    Attributes:
-        name: of the way.
-        about: the way, for people.
-        control: what it must beat, for people.
-        value: mean NDCG@10 of the way.
-        reference: mean NDCG@10 of the control.
-        test: of the difference.
-        p_value: corrected for the ways tried; None with too few users.
-        scope: what the test speaks of: "trainings" or these "models".
-        validation: what the ways are chosen by.
-        tokens: that are written for an answer.
-        milliseconds: that thinking adds to an answer.
-        content: difference from what else was put in the thought's place, or from further controls, and the p-value
-            corrected for their number.
-        gates: what gates reach; see `gates_of`.
-        kept_start: whether no training of it was better on validation than what it began with.
-        trainings: how many there were.
-        unread: those of them in which thoughts were not reinforced, as another person's were not surely worse.
-    """
-
-    name: str
-    about: str
-    control: str
-    value: float
-    reference: float
-    test: PairedTest
-    p_value: float | None
-    scope: str
-    validation: float
-    tokens: float
-    milliseconds: float
-    content: Mapping[str, tuple[float, float | None]]
-    gates: Mapping[str, Any]
-    kept_start: bool
-    trainings: int
-    unread: int
-
-    @property
-    def pays(self) -> bool | None:
-        """Tell whether it is surely above (True) or below (False) its control; None where nothing is shown."""
-        if self.p_value is None or self.p_value >= SURE:
-            return None
-        return self.test.difference.value > 0
 
 
 @dataclass(frozen=True)
@@ -123,7 +70,7 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
     ways = _tried([arm for arm in arms if arm.is_way], arms, answers, results)
     declared = max(ways, key=lambda way: way.validation)
     best = max(ways, key=lambda way: (way.pays is True, way.validation))
-    of = {arm.name: arm for arm in arms}
+    of = {arm.name: arm for arm in (*arms, *COUNTING)}
     rows: list[ResultRow] = []
     for (name, mode), one in answers.items():
         rows += _rows(one, shown(of[name], mode), dataset, results)
@@ -149,39 +96,30 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
         if row.found.test is not None
     ]
     samples, users = reference.num_samples, best.test.num_clusters
-    sentence = told(best, samples, users, tried=len(ways), noun=str(about.get("noun", "item")))
-    details = tuple(line for way in ways for line in _details(way, is_best=way is best))
-    return Probed(sentence, details, best, declared, tuple(ways), tuple(rows), tuple(comparisons), dict(about))
+    noun = str(about.get("noun", "item"))
+    sentence = told(best, samples, users, tried=len(ways), noun=noun)
+    details = [line for way in ways for line in details_of(way, is_best=way is best)]
+    if doubt := _doubt(best, of, answers, noun):
+        sentence, details = doubt, [f"What was measured: {sentence[:1].lower()}{sentence[1:]}", *details]
+    return Probed(sentence, tuple(details), best, declared, tuple(ways), tuple(rows), tuple(comparisons), dict(about))
 
 
-def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "item") -> str:
-    """Answer in one sentence whether thinking pays, how sure that is, what could have been seen, and what it costs.
+def _doubt(best: Tried, of: Mapping[str, Arm], answers: Mapping[tuple[str, str], ArmAnswers], noun: str) -> str:
+    """Say that the models have learnt too little, if popularity is surely above the better of way and control."""
+    way = of[best.name]
+    asked = [(arm.name, arm.asked[0]) for arm in (way, control_of(way, list(of.values())), COUNTING[0])]
+    if asked[-1] not in answers:
+        return ""
+    *models, mark = (answers[one] for one in asked)
+    better = max(models, key=_mean_value)
+    test = study_test(better, mark, METRIC).test
+    if test is None or test.p_value is None or test.p_value >= SURE or test.difference.value > 0:
+        return ""
+    return too_little(_mean_value(better), _mean_value(mark), test.p_value, noun=noun)
 
-    Args:
-        way: that the answer is about.
-        samples: test samples that were judged on.
-        users: whose.
-        tried: ways that were tried; p-values are corrected for them.
-        noun: what is recommended, in the singular.
-    """
-    difference, name = way.test.difference, metric_name(METRIC)
-    share = f"{100 * difference.value / way.reference:+.1f} %, " if way.reference else ""
-    interval = f"{share}{_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}]"
-    p_value = "" if way.p_value is None else f", {_p(way.p_value)}"
-    p_value += f" corrected for {tried} ways tried" if p_value and tried > 1 else ""
-    figures = f"{name} {format_value(way.value)} against {format_value(way.reference)}, {interval}{p_value}"
-    taken = max(0.0, way.milliseconds)
-    cost = f"{way.tokens:.3g} tokens and {taken:{'.2g' if taken < 10 else ',.0f'}} milliseconds more for each answer"
-    seen = effect_words(way.test.visible, way.reference, samples, users)
-    power = f"{seen} with 80 % power" if way.test.visible is not None else seen
-    power += f" at the level that {tried} ways leave each" if tried > 1 and way.test.visible is not None else ""
-    if way.pays:
-        begin = f"Yes, thinking pays here: {way.about} find the next {noun} better than a model {way.control}"
-    elif way.pays is False:
-        begin = f"No, thinking does harm here: {way.about} find the next {noun} worse than a model {way.control}"
-    else:
-        begin = f"No, thinking is not shown to pay here: {way.about} make no sure difference from a model {way.control}"
-    return f"{begin} ({figures}), at the cost of {cost}; {power}."
+
+def _mean_value(one: ArmAnswers) -> float:
+    return float(one.values(METRIC).mean())
 
 
 def write_probe(folder: Path, found: Probed) -> None:
@@ -222,7 +160,7 @@ def per_sample(folder: Path, arms: Sequence[Arm], best: Tried, about: Mapping[st
         best: the way that is meant where no answer is named.
         about: what must be the same in what it is compared with.
     """
-    of, answers = {arm.name: arm for arm in arms}, read_study(folder / ANSWERS)
+    of, answers = {arm.name: arm for arm in (*arms, *COUNTING)}, read_study(folder / ANSWERS)
     columns = [(shown(of[one.arm], one.mode), metric) for one in answers for metric in _METRICS]
     values = [one.values(metric).mean(axis=0) for one in answers for metric in _METRICS]
     users_S = answers[0].users_S
@@ -251,8 +189,8 @@ def _tried(
             name=way.name,
             about=way.about,
             control=against.about,
-            value=float(answers[way.name, way.asked[0]].values(METRIC).mean()),
-            reference=float(answers[against.name, against.asked[0]].values(METRIC).mean()),
+            value=_mean_value(answers[way.name, way.asked[0]]),
+            reference=_mean_value(answers[against.name, against.asked[0]]),
             test=test,
             p_value=p_value,
             scope=study.scope,
@@ -304,35 +242,6 @@ _INSTEAD: Mapping[Asked, str] = {
 }
 
 
-def _details(way: Tried, *, is_best: bool) -> list[str]:
-    lines = []
-    if not is_best:
-        difference = way.test.difference
-        p_value = "" if way.p_value is None else f", {_p(way.p_value)}"
-        lines.append(
-            f"{way.about}: {format_value(way.value)} against {format_value(way.reference)} of a model {way.control} "
-            f"({_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}]{p_value})."
-        )
-    above = [name for name, (gain, p) in way.content.items() if p is not None and p < SURE and gain > 0]
-    alike = [name for name in way.content if name not in above]
-    better = f"{way.about} do better than {_listed(above)}" if above else ""
-    unsure = f"{'they' if above else way.about} are not shown to do better than {_listed(alike)}" if alike else ""
-    if way.content:
-        lines.append(_begun(f"Put in their place: {'; '.join(filter(None, (better, unsure)))}."))
-    if way.kept_start:
-        lines.append(_begun(f"{way.about}: nothing learnt was better on validation than the start, which was kept."))
-    if way.unread:
-        often = "" if way.unread == way.trainings else f" in {way.unread} of {way.trainings} trainings"
-        why = "another person's thought did not do surely worse (recpo.gate)"
-        lines.append(_begun(f"{way.about}: they were not reinforced{often}, as {why}."))
-    lines += filter(None, [gates_words(way.gates)])
-    if way.scope == "models":
-        lines.append(
-            "Tested over users, for these trained models: with three trainings the chance of training counts too."
-        )
-    return lines
-
-
 def _rows(one: ArmAnswers, system: str, dataset: str, results: Sequence[Mapping[str, Any]]) -> list[ResultRow]:
     """Return accuracy with intervals, and the cost of an answer."""
     values_MKS = np.stack([one.values(metric) for metric in _METRICS])
@@ -381,19 +290,3 @@ def _plain(way: Tried) -> dict[str, Any]:
         "kept the start": way.kept_start,
         "not reinforced": way.unread,
     }
-
-
-def _signed(value: float) -> str:
-    return ("-" if value < 0 else "+") + format_value(abs(value))
-
-
-def _p(value: float) -> str:
-    return "p < .001" if value < 0.001 else f"p {f'{value:.3f}'.lstrip('0')}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def _begun(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

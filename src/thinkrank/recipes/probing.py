@@ -31,6 +31,7 @@ from thinkrank.recipes.plan import counts_of
 from thinkrank.recipes.probe_arms import START, Arm
 from thinkrank.recipes.probe_judging import gate_features, joined, judged, model_digest
 from thinkrank.recipes.probe_options import ProbeSettings
+from thinkrank.recipes.probe_pilot import counted, counting_arms
 from thinkrank.recipes.probe_plan import CALIBRATED, COLD, JUDGING, PlannedProbe
 from thinkrank.recipes.probe_verdict import Probed, per_sample, read_probe, write_probe
 from thinkrank.retrieve import R2ec
@@ -77,6 +78,7 @@ def probe(
     with _waited_for(folder, progress):
         work = _Probe(settings, folder, split, device, progress)
         work.open()
+        work.count()
     with estimated(work.pieces()):
         elsewhere = []
         for seed in range(work.options.trainings):
@@ -160,6 +162,13 @@ class _Probe(PlannedProbe):
         centring = self.split.train.subset(_CENTRING, seed).histories()
         return with_latents(model, settings.model.latent, centring, seed=seed)
 
+    def count(self) -> None:
+        """Answer by counting, unless that was done before."""
+        for arm in counting_arms(self.split):
+            if not self.is_answered(arm, 0):
+                about = {"study": "probe", "arm": arm.name, "seed": 0, "about": arm.about, "seconds": 0.0}
+                self.write(arm, 0, about | counted(arm, self.split, self.samples))
+
     def answer_all(self, seed: int) -> None:
         """Train all arms with this seed and judge them, unless that was done before."""
         for arm in self.arms:
@@ -185,9 +194,13 @@ class _Probe(PlannedProbe):
             "validation": kept_value(rows, key, options.keep),
             "kept_step": kept_step(rows, key, options.keep),
             **self.judged(model, arm, seed),
-            "users": np.unique(np.asarray(self.samples.users), return_inverse=True)[1].tolist(),
-            "code": code_version(),
         }
+        self.write(arm, seed, found)
+
+    def write(self, arm: Arm, seed: int, found: dict[str, Any]) -> None:
+        """Keep an arm's answers."""
+        users = np.unique(np.asarray(self.samples.users), return_inverse=True)[1]
+        found |= {"users": users.tolist(), "code": code_version()}
         file = self.answers_file(arm, seed)
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as out:
