@@ -344,7 +344,7 @@ def answers(folder, arms, ranks):
     for arm in arms:
         modes = {how: ranks[arm.name, how] for how in arm.asked}
         kept = {
-            "arm": arm.name, "seed": 0, "about": arm.about, "seconds": 60.0, "cpu_seconds": 54.0,
+            "arm": arm.name, "seed": 0, "about": arm.about, "seconds": 60.0, "cpu_seconds": 54.0, "steps": 10,
             "validation": ranks.get(arm.name, 0.5),
             "ranks": modes, "tokens": dict.fromkeys(modes, 7.0), "users": list(range(len(next(iter(modes.values()))))),
             "answer_seconds": {how: 0.03 if how == "thought" else 0.01 for how in modes},
@@ -384,24 +384,28 @@ def test_the_sentence_says_yes_no_or_harm_with_its_figures(tmp_path, better, wor
 
 
 @pytest.mark.parametrize(
-    ("better", "mark", "is_told"),
-    [([], 1, True), ([("words", "thought")], 3, False), ([("words", "thought")], 50, False), ([], 50, False)],
+    ("better", "places", "updates", "told"),
+    [
+        ([], {"popularity": 1}, 0, "popularity without a model"),
+        ([], {"popularity": 50, "item-knn": 1}, 100, "item-kNN without a model"),
+        ([], {"popularity": 50, "item-knn": 1}, 10, ""),  # the start had what it needs
+        ([("words", "thought")], {"popularity": 2, "item-knn": 2}, 100, ""),  # the way is above both
+        ([], {"popularity": 50, "item-knn": 50}, 100, ""),
+    ],
 )
-def test_models_that_popularity_beats_are_not_asked(tmp_path, better, mark, is_told):
-    """Popularity stands above way and control, between them, or below both."""
-    ranks = world(better, [])
-    counting = [(COUNTING[0].name, how) for how in COUNTING[0].asked]
-    answers(tmp_path, [*WORDS, COUNTING[0]], ranks | dict.fromkeys(counting, [mark] * 60))
-    found = read_probe(tmp_path, WORDS, dataset="wines", about={"noun": "wine"})
-    if is_told:
-        assert found.sentence.startswith(
-            "Not known: these models have learnt too little to be asked. They find the next "
-        )
-        assert "wine worse than popularity does (NDCG@10 .4" in found.sentence
+def test_models_that_counting_beats_are_not_asked(tmp_path, better, places, updates, told):
+    """The start made 10 updates."""
+    counting = [arm for arm in COUNTING if arm.name in places]
+    ranks = world(better, []) | {(arm.name, "no thought"): [places[arm.name]] * 60 for arm in counting}
+    answers(tmp_path, [*WORDS, *counting], ranks)
+    found = read_probe(tmp_path, WORDS, dataset="wines", about={"noun": "wine", "updates of a start": updates})
+    if told:
+        assert found.sentence.startswith("Not known: these models have learnt too little to be asked.")
+        assert f"They find the next wine worse than {told} (NDCG@10 .4" in found.sentence
         assert found.details[0].startswith("What was measured: no, thinking is not shown to pay here")
     else:
         assert found.sentence.startswith("Yes" if better else "No, thinking is not shown")
-    assert "popularity, no language model" in {row.system for row in found.rows}
+    assert {arm.about for arm in counting} < {row.system for row in found.rows}
 
 
 def test_a_thought_that_another_persons_equals_is_told_to_be_no_better(tmp_path):

@@ -154,8 +154,11 @@ ARMS = (
 )
 """Everything that a probe tries: name, settings, control of what."""
 
-COUNTING = (Arm("popularity", "popularity, no language model"), Arm("item-knn", "item-kNN, no language model"))
+COUNTING = (Arm("popularity", "popularity without a model"), Arm("item-knn", "item-kNN without a model"))
 """What is asked beside all arms and only counts, as a mark of what the models have learnt."""
+
+ENOUGH = 0.9
+"""Of the updates that a start needs for the data's size: with fewer the minutes have cut it short."""
 
 MODES: Mapping[str, str] = {
     "no thought": "the thought left out",

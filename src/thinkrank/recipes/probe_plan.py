@@ -17,7 +17,7 @@ from thinkrank.recipes.before_recpo import before_recpo
 from thinkrank.recipes.control import SMALL, small_backbone
 from thinkrank.recipes.layers import merge, validated
 from thinkrank.recipes.plan import counts_of, rehearsed
-from thinkrank.recipes.probe_arms import SEVERAL, START, Arm, chosen_arms
+from thinkrank.recipes.probe_arms import ENOUGH, SEVERAL, START, Arm, chosen_arms
 from thinkrank.recipes.probe_options import ProbeOptions, ProbeSettings
 from thinkrank.recipes.probe_pilot import pilot_words
 from thinkrank.recipes.probe_starts import model_of_starts
@@ -39,8 +39,6 @@ _JUDGED_SHARE = 0.3
 """Of the minutes that judging may take."""
 _START_SHARE = 0.35
 """Of the minutes for training that the start gets; the other arms share the rest alike."""
-_ENOUGH = 0.9
-"""Of the updates of a start: with fewer the plan says what the minutes cost."""
 _FEWEST_JUDGED = 200
 _MEASURED = 16
 """Samples on which the time of an answer is measured."""
@@ -291,7 +289,7 @@ class PlannedProbe:
         options = self.arm_settings(start, 0).training
         piece = self.measured[start.about].expected("", options)[""]
         made = int(piece.seconds() / piece.rate)
-        if made > _ENOUGH * options.steps:
+        if made > ENOUGH * options.steps:
             return ""
         return (
             f"The minutes allow the warm start about {made:,} of {options.steps:,} updates, which the data's size asks "

@@ -93,19 +93,20 @@ def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "i
     return f"{begin} ({figures}), at the cost of {cost}; {power}."
 
 
-def too_little(value: float, mark: float, p_value: float, *, noun: str = "item") -> str:
+def too_little(mark: str, value: float, reached: float, p_value: float, *, noun: str = "item") -> str:
     """Say that models have learnt too little to be asked whether thinking pays.
 
     Args:
+        mark: what surely finds more by counting.
         value: of the better of way and control.
-        mark: of popularity, which is surely above.
+        reached: by the mark.
         p_value: of the difference.
         noun: what is recommended, in the singular.
     """
-    figures = f"{metric_name(METRIC)} {format_value(value)} against {format_value(mark)}, {_p(p_value)}"
+    figures = f"{metric_name(METRIC)} {format_value(value)} against {format_value(reached)}, {_p(p_value)}"
     return (
-        f"Not known: these models have learnt too little to be asked. They find the next {noun} worse than popularity "
-        f"does ({figures}). Give more minutes, or models that are trained already (probe.starts)."
+        f"Not known: these models have learnt too little to be asked. They find the next {noun} worse than {mark} "
+        f"({figures}). Give more minutes, or models that are trained already (probe.starts)."
     )
 
 

@@ -21,7 +21,7 @@ from thinkrank.evaluate.studies import ArmAnswers, StudyTest, read_study, study_
 from thinkrank.evaluate.study_tables import compared
 from thinkrank.evaluate.trainings import trainings_intervals
 from thinkrank.evaluate.verdict import SURE, metric_name
-from thinkrank.recipes.probe_arms import COUNTING, Arm, Asked, control_of, controls_of, shown
+from thinkrank.recipes.probe_arms import COUNTING, ENOUGH, START, Arm, Asked, control_of, controls_of, shown
 from thinkrank.recipes.probe_gates import gates_of
 from thinkrank.recipes.probe_tried import METRIC, Tried, details_of, told, too_little
 from thinkrank.report import Report, write_report
@@ -65,12 +65,14 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
         dataset: name for rows.
         about: how it was found, for the files.
     """
-    answers = {(one.arm, one.mode): one for one in read_study(folder / ANSWERS)}
+    of = {arm.name: arm for arm in (*arms, *COUNTING)}
+    order = {name: place for place, name in enumerate(of)}
+    told_in_order = sorted(read_study(folder / ANSWERS), key=lambda one: order[one.arm])
+    answers = {(one.arm, one.mode): one for one in told_in_order}
     results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / ANSWERS).glob("*.json"))]
     ways = _tried([arm for arm in arms if arm.is_way], arms, answers, results)
     declared = max(ways, key=lambda way: way.validation)
     best = max(ways, key=lambda way: (way.pays is True, way.validation))
-    of = {arm.name: arm for arm in (*arms, *COUNTING)}
     rows: list[ResultRow] = []
     for (name, mode), one in answers.items():
         rows += _rows(one, shown(of[name], mode), dataset, results)
@@ -99,23 +101,37 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
     noun = str(about.get("noun", "item"))
     sentence = told(best, samples, users, tried=len(ways), noun=noun)
     details = [line for way in ways for line in details_of(way, is_best=way is best)]
-    if doubt := _doubt(best, of, answers, noun):
+    short = _is_short(results, about)
+    if doubt := _doubt(best, of, answers, noun, is_short=short):
         sentence, details = doubt, [f"What was measured: {sentence[:1].lower()}{sentence[1:]}", *details]
     return Probed(sentence, tuple(details), best, declared, tuple(ways), tuple(rows), tuple(comparisons), dict(about))
 
 
-def _doubt(best: Tried, of: Mapping[str, Arm], answers: Mapping[tuple[str, str], ArmAnswers], noun: str) -> str:
-    """Say that the models have learnt too little, if popularity is surely above the better of way and control."""
+def _doubt(
+    best: Tried, of: Mapping[str, Arm], answers: Mapping[tuple[str, str], ArmAnswers], noun: str, *, is_short: bool
+) -> str:
+    """Say that the models have learnt too little, if what counts is surely above the better of way and control.
+
+    Popularity must not be; item-kNN may well be above a model of texts that is trained, so it counts where the minutes
+    left the start fewer updates than it needs.
+    """
     way = of[best.name]
-    asked = [(arm.name, arm.asked[0]) for arm in (way, control_of(way, list(of.values())), COUNTING[0])]
-    if asked[-1] not in answers:
-        return ""
-    *models, mark = (answers[one] for one in asked)
+    models = [answers[arm.name, arm.asked[0]] for arm in (way, control_of(way, list(of.values())))]
     better = max(models, key=_mean_value)
-    test = study_test(better, mark, METRIC).test
-    if test is None or test.p_value is None or test.p_value >= SURE or test.difference.value > 0:
-        return ""
-    return too_little(_mean_value(better), _mean_value(mark), test.p_value, noun=noun)
+    for arm in COUNTING if is_short else COUNTING[:1]:
+        mark = answers.get((arm.name, arm.asked[0]))
+        test = None if mark is None else study_test(better, mark, METRIC).test
+        if mark is None or test is None or test.p_value is None:
+            continue
+        if test.p_value < SURE and test.difference.value < 0:
+            return too_little(arm.about, _mean_value(better), _mean_value(mark), test.p_value, noun=noun)
+    return ""
+
+
+def _is_short(results: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> bool:
+    """Tell whether the minutes cut a warm start short of the updates that the data's size asks for."""
+    made = [one["steps"] for one in results if one["arm"] == START and "steps" in one]
+    return bool(made) and min(made) < ENOUGH * int(about.get("updates of a start", 0))
 
 
 def _mean_value(one: ArmAnswers) -> float:

@@ -361,6 +361,7 @@ class _Probe(PlannedProbe):
             "trainings": self.options.trainings,
             "samples": self.num_samples,
             "test samples": len(self.split.test),
+            "updates of a start": 0 if self.options.starts else settings.training.steps,
             "learnt from": counts_of(settings, self.split),
             "language model": settings.model.backbone,
             "noun": settings.model.prompt.noun,
