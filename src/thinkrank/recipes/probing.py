@@ -26,7 +26,7 @@ from thinkrank.data import Split
 from thinkrank.pretrained import CONFIG_FILE
 from thinkrank.recipes.base import MODEL, kept_step, kept_value, notices_of
 from thinkrank.recipes.comparing import judged_on
-from thinkrank.recipes.layers import resumed
+from thinkrank.recipes.layers import resumed, run_config, validated
 from thinkrank.recipes.plan import counts_of
 from thinkrank.recipes.probe_arms import START, Arm
 from thinkrank.recipes.probe_judging import gate_features, joined, judged, model_digest
@@ -145,7 +145,7 @@ class _Probe(PlannedProbe):
             "budgets": self.budgets,
             "measured": {title: value.as_dict() for title, value in self.measured.items()},
         }
-        Run(self.root, self.settings.model_dump(mode="json", exclude={"report_to"}), made_from)
+        Run(self.root, run_config(self.root) if was_begun else _dumped(self.settings), made_from)
         kept = read_manifest(self.root)
         self.num_samples, self.seconds, self.budgets = kept["samples"], kept["seconds"], kept["budgets"]
         self.measured = {title: Measured(**values) for title, values in kept["measured"].items()}
@@ -279,9 +279,11 @@ class _Probe(PlannedProbe):
         return [cold, own] if arm.phase == "recpo" and is_begun(cold) else [own]
 
     def opened(self, folder: Path, settings: ProbeSettings, seed: int) -> Run:
-        """Open the folder of one training."""
-        made_from = {"split": self.split.manifest(), "seed": seed}
-        return Run(folder, settings.model_dump(mode="json", exclude={"report_to"}), made_from)
+        """Open the folder of one training; a setting that it was made before has the default's meaning there."""
+        config = _dumped(settings)
+        if is_begun(folder) and _dumped(validated(ProbeSettings, kept := run_config(folder))) == config:
+            config = kept
+        return Run(folder, config, {"split": self.split.manifest(), "seed": seed})
 
     def cpu_seconds(self, arm: Arm, seed: int) -> float | None:
         """Sum the processor's time of an arm's training, its cold start included; None where its log does not tell."""
@@ -369,3 +371,7 @@ class _Probe(PlannedProbe):
             "fingerprint": self.split.manifest()["fingerprint"][:16],
             "code": code_version(),
         }
+
+
+def _dumped(settings: ProbeSettings) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude={"report_to"})
