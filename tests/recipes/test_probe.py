@@ -165,8 +165,9 @@ def test_thoughts_that_nobody_reads_are_not_reinforced(tmp_path):
     words, control = (
         json.loads((tmp_path / "answers" / f"{arm}-0.json").read_text()) for arm in ("words", "words-without")
     )
-    assert words["steps"] == 0 < control["steps"]
+    assert words["steps"] == control["steps"] == 0  # what was not trained has a control that was not
     assert (words["unread"], control["unread"]) == (True, False)
+    assert control["ranks"]["no thought"] == words["ranks"]["no thought"]
     assert "Thoughts in words: they were not reinforced, as another person's thought did not do surely" in done.stdout
     assert "was better on validation than the start" not in done.stdout
 
@@ -286,7 +287,22 @@ def test_a_plan_counts_a_cold_start_once_and_no_training_of_arms_that_have_none(
     work.measure()
     words, dense, several = (arm for arm in work.arms if arm.is_way)
     assert work.measured[dense.about] == work.measured[several.about] == work.measured[words.about]
-    assert work.arm_settings(words, 0).training.max_minutes == work.arm_settings(dense, 0).recpo.max_minutes > 0
+    each = work.arm_settings(words, 0).training.max_minutes
+    assert each == work.arm_settings(words, 0).recpo.max_minutes == work.arm_settings(dense, 0).recpo.max_minutes
+    # the cold start, two trainings in words, and of their controls each as long as a cold start and a training
+    pieces = work.pieces()
+    seconds = {
+        name: sum(piece.seconds() for title, piece in pieces.items() if title.startswith(name))
+        for name in (f"cold start of {words.about}", words.about, "as long trained without thoughts")
+    }
+    first, own, control = seconds.values()
+    own /= 2  # the title of the other begins alike
+    assert control == pytest.approx(2 * (first + own), rel=0.01)
+    alone = ['probe.ways=["several"]', *ways[1:]]
+    only = probe_settings(Layers(source="synthetic-relay", options=options, assignments=[*assignments, *alone]))
+    means = _Probe(only, tmp_path / "started", None, "cpu", no_progress)
+    means.measured = {several.about: work.measured[words.about], "cold": work.measured["cold"]}
+    assert several.about in means.pieces()
     titles = {title for title in work.pieces() if not title.startswith("judging") and not title.endswith("validating")}
     trained = {arm.about for arm in work.arms if arm.name != START and not arm.trained_as}
     assert titles == trained | {f"cold start of {words.about}"}
@@ -400,14 +416,24 @@ def test_models_that_counting_beats_are_not_asked(tmp_path, better, places, upda
     counting = [arm for arm in COUNTING if arm.name in places]
     ranks = world(better, []) | {(arm.name, "no thought"): [places[arm.name]] * 60 for arm in counting}
     answers(tmp_path, [*WORDS, *counting], ranks)
-    found = read_probe(tmp_path, WORDS, dataset="wines", about={"noun": "wine", "updates of a start": updates})
+    about = {
+        "noun": "wine",
+        "updates of a start": updates,
+        "minutes": 5 if updates else None,
+        "trained before": not updates,
+    }
+    found = read_probe(tmp_path, WORDS, dataset="wines", about=about)
+    out = "models that are trained already (probe.starts)." if updates else "Train the models of probe.starts longer."
+    assert found.is_known == (not told)
     if told:
         assert found.sentence.startswith("Not known: these models have learnt too little to be asked.")
         assert f"They find the next wine worse than {told} (NDCG@10 .4" in found.sentence
-        assert found.details[0].startswith("What was measured: no, thinking is not shown to pay here")
+        assert found.sentence.endswith(out)
+        assert found.details[0].startswith("What was measured: thoughts in words, and a model as long trained without")
     else:
         assert found.sentence.startswith("Yes" if better else "No, thinking is not shown")
     assert {arm.about for arm in counting} < {row.system for row in found.rows}
+    assert not {arm.about for arm in counting} & {one.system for one in found.comparisons}
 
 
 def test_a_thought_that_another_persons_equals_is_told_to_be_no_better(tmp_path):

@@ -158,7 +158,7 @@ COUNTING = (Arm("popularity", "popularity without a model"), Arm("item-knn", "it
 """What is asked beside all arms and only counts, as a mark of what the models have learnt."""
 
 ENOUGH = 0.9
-"""Of the updates that a start needs for the data's size: with fewer the minutes have cut it short."""
+"""Of the updates that a start is to make: with fewer the minutes have cut it short."""
 
 MODES: Mapping[str, str] = {
     "no thought": "the thought left out",

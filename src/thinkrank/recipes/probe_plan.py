@@ -12,12 +12,13 @@ from torch import Tensor
 from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import Backbone
+from thinkrank.pretrained import CONFIG_FILE
 from thinkrank.recipes.base import MODEL, Phase
 from thinkrank.recipes.before_recpo import before_recpo
 from thinkrank.recipes.control import SMALL, small_backbone
 from thinkrank.recipes.layers import merge, validated
 from thinkrank.recipes.plan import counts_of, rehearsed
-from thinkrank.recipes.probe_arms import ENOUGH, SEVERAL, START, Arm, chosen_arms
+from thinkrank.recipes.probe_arms import ENOUGH, SEVERAL, START, Arm, chosen_arms, controls_of
 from thinkrank.recipes.probe_options import ProbeOptions, ProbeSettings
 from thinkrank.recipes.probe_pilot import pilot_words
 from thinkrank.recipes.probe_starts import model_of_starts
@@ -66,6 +67,7 @@ class PlannedProbe:
         self.budgets: dict[str, dict[str, Any]] = {}
         self._model: R2ec | None = None
         self._trained: tuple[int, dict[str, Tensor]] = -1, {}
+        self._taught = self._trained
         self.num_samples = min(len(self.split.test), self.options.samples or len(self.split.test))
 
     @property
@@ -122,15 +124,13 @@ class PlannedProbe:
         """Tell whether an arm learns example thoughts before its training: nobody taught its start to write any."""
         return arm.phase == "recpo" and bool(self.options.starts)
 
-    def cold_start(self, arm: Arm, settings: ProbeSettings) -> Phase:
-        """Return the training by example thoughts that precedes the one of an arm.
+    def cold_settings(self, settings: ProbeSettings) -> ProbeSettings:
+        """Return the settings of the training by example thoughts.
 
         It keeps its last weights: a start that is trained already often has the better quick answer, which validation
         would choose, and nothing would be learnt.
         """
-        training = settings.training.model_copy(update={"keep": "last"})
-        learns = self.contrastive(arm, settings.model_copy(update={"training": training}))
-        return replace(learns, title=COLD)
+        return settings.model_copy(update={"training": settings.training.model_copy(update={"keep": "last"})})
 
     def arm_settings(self, arm: Arm, seed: int) -> ProbeSettings:
         """Lay an arm's settings and a seed over those of the probe."""
@@ -160,7 +160,7 @@ class PlannedProbe:
                     self.measured[arm.about] = known  # for another reward as many thoughts are written
                 elif not silent:
                     model.reconfigure(model.config.model_copy(update={"thinker": settings.model.thinker}))
-                    cold = [self.cold_start(arm, settings)] if self.is_cold_started(arm) else []
+                    cold = [replace(self.contrastive(arm, settings), title=COLD)] if self.is_cold_started(arm) else []
                     self.measured |= rehearsed([*cold, self.phase(arm, settings)], model)
                 elif start.about in self.measured:  # a position behind an item costs what an item does
                     step = (1 + silent) * self.measured[start.about].step
@@ -206,7 +206,8 @@ class PlannedProbe:
         """Share the seconds among measuring, judging and training, each whole training of all arms getting as many.
 
         The start gets no more than it needs; a way trains for as many steps as its time allows, and so do controls.
-        Where example thoughts have to be learnt first, that may take half of a way's time.
+        Where example thoughts have to be learnt first, that takes as much again, once for all ways in words and for
+        each of their controls.
         """
         left = max(0.5 * seconds, seconds - spent) / self.options.trainings
         if self.options.samples is None:
@@ -219,14 +220,16 @@ class PlannedProbe:
             self.budgets[START]["max_minutes"] = round(first / 60, 3)
         if first and start.about in self.measured:
             first = min(first, self.measured[start.about].expected("", self.settings.training)[""].seconds())
-        each = (left - first) / (len({arm.folder for arm in self.arms}) - 1)
+        cold = {way.folder for way in ways if self.is_cold_started(way)}
+        controls = {arm.folder: way.folder in cold for way in ways for arm in controls_of(way, self.arms)}
+        shares = bool(cold) + len({way.folder for way in ways}) + sum(1 + is_cold for is_cold in controls.values())
+        each = (left - first) / shares
+        if cold:
+            self.budgets[COLD] = {"max_minutes": round(each / 60, 3)}
         for way in ways:
-            own = each / 2 if self.is_cold_started(way) else each
-            self.budgets[way.name]["max_minutes"] = round(own / 60, 3)
-            if self.is_cold_started(way):
-                self.budgets[COLD] = {"max_minutes": round((each - own) / 60, 3)}
+            self.budgets[way.name]["max_minutes"] = round(each / 60, 3)
             if way.about in self.measured and f"{way.table}.steps" not in self.settings.given:
-                self.budgets[way.name]["steps"] = max(1, int(own / self.measured[way.about].step))
+                self.budgets[way.name]["steps"] = max(1, int(each / self.measured[way.about].step))
 
     def judging(self, samples: int) -> float:
         """Foresee the seconds of judging all arms of one training on so many samples."""
@@ -247,21 +250,34 @@ class PlannedProbe:
         """Return the pieces of work that the probe is, by the titles that its progress has."""
         found: dict[str, Expected] = {}
         for seed in range(self.options.trainings):
-            cold = COLD in self.measured
+            trained: set[str] = set()
             for arm in self.arms:
                 way = next((one for one in self.arms if one.name == arm.control_of), arm)
                 measured = self.measured.get(way.about)
-                if measured is not None and not self.is_answered(arm, seed):
-                    settings = self.arm_settings(way, seed)
-                    options: Any = self.phase(way, settings).options
-                    if cold and self.is_cold_started(arm):
-                        found |= self.measured[COLD].expected(self.cold_title(arm, seed), settings.training)
-                        cold = False  # the other ways share it
-                    if not (arm.trained_as or (arm.name == START and self.options.starts)):
-                        found |= measured.expected(self.title(arm, seed), options)
-                    per_sample = self.judging(self.num_samples) / self.num_samples / len(self.arms)
-                    found[f"{JUDGING}, {self.title(arm, seed)}"] = Expected(self.num_samples, per_sample)
+                if measured is None or self.is_answered(arm, seed):
+                    continue
+                settings = self.arm_settings(way, seed)
+                options: Any = self.phase(way, settings).options
+                title, pieces = self.title(arm, seed), measured.expected(self.title(arm, seed), options)
+                if COLD in self.measured and self.is_cold_started(way):
+                    cold = self.measured[COLD].expected(self.cold_title(arm, seed), settings.training)
+                    if arm is not way:  # a control has that time, too
+                        seconds = sum(piece.seconds() for piece in (*pieces.values(), *cold.values()))
+                        pieces = {title: Expected(options.steps, seconds / max(1, options.steps))}
+                    elif COLD not in trained and not self.is_made(COLD, seed):
+                        pieces |= cold
+                    trained.add(COLD)
+                is_made = (arm.name == START and self.options.starts) or self.is_made(arm.folder, seed)
+                if not is_made and arm.folder not in trained:
+                    found |= pieces
+                    trained.add(arm.folder)
+                per_sample = self.judging(self.num_samples) / self.num_samples / len(self.arms)
+                found[f"{JUDGING}, {title}"] = Expected(self.num_samples, per_sample)
         return found
+
+    def is_made(self, name: str, seed: int) -> bool:
+        """Tell whether a model of this name is trained."""
+        return self.folder is not None and (self.folder / f"{name}-{seed}" / MODEL / CONFIG_FILE).is_file()
 
     def plan(self) -> str:
         """Tell in words what will be trained, for how long, and what the comparison is that counts."""
@@ -282,19 +298,23 @@ class PlannedProbe:
         return "\n".join(filter(None, [*lines, self._short(), pilot_words(self.split, self.samples)]))
 
     def _short(self) -> str:
-        """Say that the minutes leave the start fewer updates than it needs."""
-        start = self.own_arms[0]
-        if self.options.starts or start.about not in self.measured:
+        """Say that the minutes leave the start fewer updates than it was to make."""
+        start, wanted = self.own_arms[0], self.updates_of_a_start()
+        if not wanted or start.about not in self.measured:
             return ""
-        options = self.arm_settings(start, 0).training
-        piece = self.measured[start.about].expected("", options)[""]
+        piece = self.measured[start.about].expected("", self.arm_settings(start, 0).training)[""]
         made = int(piece.seconds() / piece.rate)
-        if made > ENOUGH * options.steps:
+        if made > ENOUGH * wanted:
             return ""
         return (
-            f"The minutes allow the warm start about {made:,} of {options.steps:,} updates, which the data's size asks "
-            "for: give more, or name trained models as probe.starts."
+            f"The minutes leave the warm start about {made:,} of {wanted:,} updates: give more, or name trained models "
+            "as probe.starts."
         )
+
+    def updates_of_a_start(self) -> int:
+        """Return the updates that a start is to make; 0 where no minutes bound it."""
+        is_bound = self.options.minutes is not None and not self.options.starts
+        return self.settings.training.steps if is_bound else 0
 
     def title(self, arm: Arm, seed: int) -> str:
         """Return what progress calls an arm's training."""

@@ -63,7 +63,7 @@ class Tried:
         return self.test.difference.value > 0
 
 
-def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "item") -> str:
+def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "item", is_known: bool = True) -> str:
     """Answer in one sentence whether thinking pays, how sure that is, what could have been seen, and what it costs.
 
     Args:
@@ -72,6 +72,7 @@ def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "i
         users: whose.
         tried: ways that were tried; p-values are corrected for them.
         noun: what is recommended, in the singular.
+        is_known: whether the models have learnt enough to be asked; else only their figures are told.
     """
     difference, name = way.test.difference, metric_name(METRIC)
     share = f"{100 * difference.value / way.reference:+.1f} %, " if way.reference else ""
@@ -84,7 +85,9 @@ def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "i
     seen = effect_words(way.test.visible, way.reference, samples, users)
     power = f"{seen} with 80 % power" if way.test.visible is not None else seen
     power += f" at the level that {tried} ways leave each" if tried > 1 and way.test.visible is not None else ""
-    if way.pays:
+    if not is_known:
+        begin = f"What was measured: {way.about}, and a model {way.control}"
+    elif way.pays:
         begin = f"Yes, thinking pays here: {way.about} find the next {noun} better than a model {way.control}"
     elif way.pays is False:
         begin = f"No, thinking does harm here: {way.about} find the next {noun} worse than a model {way.control}"
@@ -93,7 +96,7 @@ def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "i
     return f"{begin} ({figures}), at the cost of {cost}; {power}."
 
 
-def too_little(mark: str, value: float, reached: float, p_value: float, *, noun: str = "item") -> str:
+def too_little(mark: str, value: float, reached: float, p_value: float, *, noun: str, out: str) -> str:
     """Say that models have learnt too little to be asked whether thinking pays.
 
     Args:
@@ -102,11 +105,12 @@ def too_little(mark: str, value: float, reached: float, p_value: float, *, noun:
         reached: by the mark.
         p_value: of the difference.
         noun: what is recommended, in the singular.
+        out: the way out.
     """
     figures = f"{metric_name(METRIC)} {format_value(value)} against {format_value(reached)}, {_p(p_value)}"
     return (
         f"Not known: these models have learnt too little to be asked. They find the next {noun} worse than {mark} "
-        f"({figures}). Give more minutes, or models that are trained already (probe.starts)."
+        f"({figures}). {out}"
     )
 
 

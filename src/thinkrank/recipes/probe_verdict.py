@@ -42,8 +42,9 @@ class Probed:
         declared: the way that is compared with everything else: the best on validation of all.
         ways: all that were tried.
         rows: every figure.
-        comparisons: every arm against the control of the best way.
+        comparisons: every arm against the control of the declared way.
         about: how it was found.
+        is_known: whether the models have learnt enough to be asked.
     """
 
     sentence: str
@@ -54,6 +55,7 @@ class Probed:
     rows: tuple[ResultRow, ...]
     comparisons: tuple[Comparison, ...]
     about: Mapping[str, Any]
+    is_known: bool = True
 
 
 def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mapping[str, Any]) -> Probed:
@@ -79,6 +81,7 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
     against = control_of(of[declared.name], arms)
     reference = answers[against.name, against.asked[0]]
     primary = f"{declared.name}/{of[declared.name].asked[0]}"
+    trained = [one for one in answers.values() if of[one.arm] not in COUNTING]  # others are marks, and not tested
     comparisons = [
         Comparison(
             dataset=dataset,
@@ -94,26 +97,32 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
             visible=row.found.test.visible,
             num_clusters=row.found.test.num_clusters,
         )
-        for row in compared(list(answers.values()), reference, METRIC, primary=primary)
+        for row in compared(trained, reference, METRIC, primary=primary)
         if row.found.test is not None
     ]
     samples, users = reference.num_samples, best.test.num_clusters
     noun = str(about.get("noun", "item"))
-    sentence = told(best, samples, users, tried=len(ways), noun=noun)
+    doubt = _doubt(best, of, answers, about, is_short=_is_short(results, about))
+    sentence = told(best, samples, users, tried=len(ways), noun=noun, is_known=not doubt)
     details = [line for way in ways for line in details_of(way, is_best=way is best)]
-    short = _is_short(results, about)
-    if doubt := _doubt(best, of, answers, noun, is_short=short):
-        sentence, details = doubt, [f"What was measured: {sentence[:1].lower()}{sentence[1:]}", *details]
-    return Probed(sentence, tuple(details), best, declared, tuple(ways), tuple(rows), tuple(comparisons), dict(about))
+    lines = (doubt, sentence, *details) if doubt else (sentence, *details)
+    return Probed(
+        lines[0], lines[1:], best, declared, tuple(ways), tuple(rows), tuple(comparisons), dict(about), not doubt
+    )
 
 
 def _doubt(
-    best: Tried, of: Mapping[str, Arm], answers: Mapping[tuple[str, str], ArmAnswers], noun: str, *, is_short: bool
+    best: Tried,
+    of: Mapping[str, Arm],
+    answers: Mapping[tuple[str, str], ArmAnswers],
+    about: Mapping[str, Any],
+    *,
+    is_short: bool,
 ) -> str:
     """Say that the models have learnt too little, if what counts is surely above the better of way and control.
 
     Popularity must not be; item-kNN may well be above a model of texts that is trained, so it counts where the minutes
-    left the start fewer updates than it needs.
+    cut the start short.
     """
     way = of[best.name]
     models = [answers[arm.name, arm.asked[0]] for arm in (way, control_of(way, list(of.values())))]
@@ -124,12 +133,21 @@ def _doubt(
         if mark is None or test is None or test.p_value is None:
             continue
         if test.p_value < SURE and test.difference.value < 0:
-            return too_little(arm.about, _mean_value(better), _mean_value(mark), test.p_value, noun=noun)
+            figures = _mean_value(better), _mean_value(mark), test.p_value
+            return too_little(arm.about, *figures, noun=str(about.get("noun", "item")), out=_way_out(about))
     return ""
 
 
+def _way_out(about: Mapping[str, Any]) -> str:
+    if about.get("trained before"):
+        return "Train the models of probe.starts longer."
+    if about.get("minutes") is None:
+        return "Train longer (training.steps)."
+    return "Give more minutes, or models that are trained already (probe.starts)."
+
+
 def _is_short(results: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> bool:
-    """Tell whether the minutes cut a warm start short of the updates that the data's size asks for."""
+    """Tell whether the minutes cut a warm start short of the updates that it was to make."""
     made = [one["steps"] for one in results if one["arm"] == START and "steps" in one]
     return bool(made) and min(made) < ENOUGH * int(about.get("updates of a start", 0))
 
@@ -150,6 +168,7 @@ def write_probe(folder: Path, found: Probed) -> None:
     write_comparisons(folder / "comparisons.json", found.comparisons, protocol)
     kept = {
         "sentence": found.sentence,
+        "known": found.is_known,
         "details": list(found.details),
         "best": found.best.name,
         "ways": [_plain(way) for way in found.ways],

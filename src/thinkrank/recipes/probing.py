@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from thinkrank._code import code_version
 from thinkrank._files import atomic_write
@@ -256,18 +257,26 @@ class _Probe(PlannedProbe):
         self.phase(arm, settings).train(model, run, retitled(self.progress, self.title(arm, seed)))
         model.save_pretrained(kept)
         if arm.name == START:
-            self._trained = seed, {name: tensor.clone() for name, tensor in weights(model).items()}
+            self._trained = seed, _copied(model)
         return model, run, settings
 
     def cold_started(self, arm: Arm, settings: ProbeSettings, seed: int) -> R2ec:
         """Teach a trained start thoughts in words by examples, once for all ways in words."""
         folder = self.root / f"{COLD}-{seed}"
-        if not (folder / MODEL / CONFIG_FILE).is_file():
-            model = self.further(self.begun(arm, seed), settings, seed)
-            progress = retitled(self.progress, self.cold_title(arm, seed))
-            self.cold_start(arm, settings).train(model, self.opened(folder, settings, seed), progress)
-            model.save_pretrained(folder / MODEL)
-        return self.load(folder / MODEL)
+        is_taught = (folder / MODEL / CONFIG_FILE).is_file()
+        kept_seed, taught = self._taught
+        if is_taught and kept_seed != seed:
+            return self.load(folder / MODEL)
+        model = self.further(self.begun(arm, seed), settings, seed)
+        if is_taught:
+            set_weights(model, taught)
+            return model
+        settings = self.cold_settings(settings)
+        progress = retitled(self.progress, self.cold_title(arm, seed))
+        self.contrastive(arm, settings).train(model, self.opened(folder, settings, seed), progress)
+        model.save_pretrained(folder / MODEL)
+        self._taught = seed, _copied(model)
+        return model
 
     def kept(self, arm: Arm, seed: int) -> Path:
         """Return the folder of an arm's trained model."""
@@ -305,20 +314,22 @@ class _Probe(PlannedProbe):
             self._model.writer, self._model.crowd = {}, None
         else:
             self._model = self.load(self.start(seed))
-            self._trained = seed, {name: tensor.clone() for name, tensor in weights(self._model).items()}
+            self._trained = seed, _copied(self._model)
         return self._model
 
     def as_long(self, settings: ProbeSettings, arm: Arm, seed: int) -> ProbeSettings:
         """Give a control the processor's time that its way's steps took, or as many steps where these cost alike.
 
         A control of equal time encodes all items at most as often as its way: oftener, its time would go there and not
-        into updates.
+        into updates. Where a way was not trained at all, such as by a gate, the control keeps its start, too.
         """
         way = next(one for one in self.arms if one.name == arm.control_of)
         likely = steps = self.steps(self.root / f"{way.folder}-{seed}")
         update: dict[str, Any] = {"steps": steps, "max_minutes": None, "max_cpu_minutes": None}
         start = self.measured.get(self.own_arms[0].about)
-        if arm.as_long == "steps":
+        if way.phase == "recpo" and not any(map(self.steps, self.logs(way, seed))):
+            update["steps"] = likely = 0  # nothing was learnt, and nothing is here
+        elif arm.as_long == "steps":
             taken = self.arm_settings(way, seed).training
             update |= {name: getattr(taken, name) for name in ("validate_every", "refresh_every")}
         elif start is None:
@@ -363,7 +374,8 @@ class _Probe(PlannedProbe):
             "trainings": self.options.trainings,
             "samples": self.num_samples,
             "test samples": len(self.split.test),
-            "updates of a start": 0 if self.options.starts else settings.training.steps,
+            "trained before": bool(self.options.starts),
+            "updates of a start": self.updates_of_a_start(),
             "learnt from": counts_of(settings, self.split),
             "language model": settings.model.backbone,
             "noun": settings.model.prompt.noun,
@@ -375,3 +387,7 @@ class _Probe(PlannedProbe):
 
 def _dumped(settings: ProbeSettings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude={"report_to"})
+
+
+def _copied(model: R2ec) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in weights(model).items()}
