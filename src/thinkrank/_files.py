@@ -1,5 +1,6 @@
 """Files appear whole or not at all, and what can be made again is kept in one cache."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -86,3 +87,13 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise ThinkrankError(f"{path}: there is no such home folder. Write the whole path.") from error
+
+
+def folder_digest(folder: Path) -> str:
+    """Hash the names and the bytes of a folder's files."""
+    whole = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        whole.update(f"{file.relative_to(folder).as_posix()} {digest}\n".encode())
+    return whole.hexdigest()

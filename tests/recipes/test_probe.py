@@ -16,17 +16,15 @@ from typer.testing import CliRunner
 from thinkrank.cli.main import app
 from thinkrank.data import History, load_dataset, split_dataset
 from thinkrank.errors import ThinkrankError
-from thinkrank.evaluate import evaluate_retrieval, read_comparisons, read_results
-from thinkrank.evaluate.power import visible_effect
+from thinkrank.evaluate import evaluate_retrieval, read_results
 from thinkrank.language import load_backbone
 from thinkrank.language.options import LatentOptions
 from thinkrank.recipes import Layers, probe_settings
 from thinkrank.recipes.comparing import compared
-from thinkrank.recipes.probe_arms import ARMS, COUNTING, START, Arm, chosen_arms, control_of
+from thinkrank.recipes.probe_arms import ARMS, COUNTING, START, chosen_arms, control_of
 from thinkrank.recipes.probe_judging import judged
 from thinkrank.recipes.probe_pilot import pilot_words
 from thinkrank.recipes.probe_starts import model_of_starts
-from thinkrank.recipes.probe_verdict import read_probe, write_probe
 from thinkrank.recipes.probing import _Probe
 from thinkrank.retrieve import EASE, ItemKNN, R2ec, R2ecConfig
 from thinkrank.retrieve.r2ec.further import with_latents
@@ -354,154 +352,3 @@ def test_each_way_has_a_control_that_adds_nothing_but_compute():
     for way in (arm for arm in ARMS if arm.is_way):
         assert control_of(way, ARMS).asked[0] != "thought"
         assert {START, way.name} <= {arm.name for arm in chosen_arms([way.name])}
-
-
-def answers(folder, arms, ranks):
-    """Write answers as a probe would, every sample of a user of its own."""
-    (folder / "answers").mkdir(parents=True)
-    for arm in arms:
-        modes = {how: ranks[arm.name, how] for how in arm.asked}
-        kept = {
-            "arm": arm.name, "seed": 0, "about": arm.about, "seconds": 60.0, "cpu_seconds": 54.0, "steps": 10,
-            "validation": ranks.get(arm.name, 0.5),
-            "ranks": modes, "tokens": dict.fromkeys(modes, 7.0), "users": list(range(len(next(iter(modes.values()))))),
-            "answer_seconds": {how: 0.03 if how == "thought" else 0.01 for how in modes},
-        }  # fmt: skip
-        (folder / "answers" / f"{arm.name}-0.json").write_text(json.dumps(kept))
-
-
-def world(better, worse, samples=60):
-    """Places of the target: always first, or on a place that changes with the sample."""
-    good, bad = [1] * samples, [2 + sample % 7 for sample in range(samples)]
-    ranks = {(arm.name, how): bad for arm in WORDS for how in arm.asked}
-    return ranks | dict.fromkeys(better, good) | dict.fromkeys(worse, [50] * samples)
-
-
-@pytest.mark.parametrize(
-    ("better", "worse", "begins"),
-    [
-        ([("words", "thought")], [], "Yes, thinking pays here: thoughts in words find the next wine better than"),
-        ([], [], "No, thinking is not shown to pay here: thoughts in words make no sure difference from"),
-        ([], [("words", "thought")], "No, thinking does harm here: thoughts in words find the next wine worse than"),
-    ],
-)
-def test_the_sentence_says_yes_no_or_harm_with_its_figures(tmp_path, better, worse, begins):
-    answers(tmp_path, WORDS, world(better, worse))
-    found = read_probe(tmp_path, WORDS, dataset="wines", about={"noun": "wine"})
-    assert found.sentence.startswith(begins)
-    assert "at the cost of 7 tokens and 20 milliseconds more for each answer" in found.sentence
-    assert found.sentence.count(".\n") == 0
-    assert ("p < .001" in found.sentence) == bool(better or worse)
-    assert "with your 60 test moments, effects below " in found.sentence
-    write_probe(tmp_path, found)
-    told = json.loads((tmp_path / "probe.json").read_text())
-    assert told["ways"][0]["pays"] == (True if better else False if worse else None)
-    assert (
-        read_comparisons(tmp_path / "comparisons.json").comparisons[0].reference == "as long trained without thoughts"
-    )
-
-
-@pytest.mark.parametrize(
-    ("better", "places", "updates", "told"),
-    [
-        ([], {"popularity": 1}, 0, "popularity without a model"),
-        ([], {"popularity": 50, "item-knn": 1}, 100, "item-kNN without a model"),
-        ([], {"popularity": 50, "item-knn": 1}, 10, ""),  # the start had what it needs
-        ([("words", "thought")], {"popularity": 2, "item-knn": 2}, 100, ""),  # the way is above both
-        ([], {"popularity": 50, "item-knn": 50}, 100, ""),
-    ],
-)
-def test_models_that_counting_beats_are_not_asked(tmp_path, better, places, updates, told):
-    """The start made 10 updates."""
-    counting = [arm for arm in COUNTING if arm.name in places]
-    ranks = world(better, []) | {(arm.name, "no thought"): [places[arm.name]] * 60 for arm in counting}
-    answers(tmp_path, [*WORDS, *counting], ranks)
-    about = {
-        "noun": "wine",
-        "updates of a start": updates,
-        "minutes": 5 if updates else None,
-        "trained before": not updates,
-    }
-    found = read_probe(tmp_path, WORDS, dataset="wines", about=about)
-    out = "models that are trained already (probe.starts)." if updates else "Train the models of probe.starts longer."
-    assert found.is_known == (not told)
-    if told:
-        assert found.sentence.startswith("Not known: these models have learnt too little to be asked.")
-        assert f"They find the next wine worse than {told} (NDCG@10 .4" in found.sentence
-        assert found.sentence.endswith(out)
-        assert found.details[0].startswith("What was measured: thoughts in words, and a model as long trained without")
-    else:
-        assert found.sentence.startswith("Yes" if better else "No, thinking is not shown")
-    assert {arm.about for arm in counting} < {row.system for row in found.rows}
-    assert not {arm.about for arm in counting} & {one.system for one in found.comparisons}
-
-
-def test_a_thought_that_another_persons_equals_is_told_to_be_no_better(tmp_path):
-    answers(tmp_path, WORDS, world([("words", "thought"), ("words", "other")], []))
-    details = read_probe(tmp_path, WORDS, dataset="wines", about={}).details
-    assert details[0] == (
-        "Put in their place: thoughts in words do better than no thought or as many empty words; "
-        "they are not shown to do better than another person's thought."
-    )
-
-
-def test_gates_are_told_with_what_noise_would_offer(tmp_path):
-    """A thought helps every second request, and its entropy tells which; filler changes nothing."""
-    places = [1 if sample % 2 else 10 for sample in range(60)]
-    answers(
-        tmp_path,
-        WORDS,
-        world([], [])
-        | {("words", "thought"): places, ("words", "no thought"): [2] * 60, ("words", "filler"): [2] * 60},
-    )
-    file = tmp_path / "answers" / "words-0.json"
-    kept = json.loads(file.read_text())
-    entropies = {"entropy": [float(sample % 2) for sample in range(60)], "lead": [0] * 60, "length": [1] * 60}
-    told = {"ranks": {how: kept["ranks"][how] for how in ("thought", "no thought")}}
-    file.write_text(json.dumps({**kept, "valid": told, "features": {"valid": entropies, "test": entropies}}))
-    found = read_probe(tmp_path, WORDS, dataset="wines", about={})
-    by_name = {gate["name"]: gate for gate in found.best.gates["gates"]}
-    assert by_name["entropy"]["share of headroom"] == by_name["predicted gain"]["share of headroom"] == pytest.approx(1)
-    assert by_name["entropy"]["rate"] == 0.5
-    assert found.best.gates["noise headroom"] == 0
-    assert any("entropy 100 %, predicted gain 100 %, random " in line for line in found.details)
-
-
-def test_a_way_that_surely_pays_is_told_before_one_that_validation_likes_more(tmp_path):
-    more = (
-        *WORDS,
-        Arm("quiet", "quiet thoughts", asked=("no thought",)),
-        Arm("quiet-without", "a like model", control_of="quiet"),
-    )
-    same = dict.fromkeys([("quiet", "no thought"), ("quiet-without", "no thought")], [4] * 60)
-    answers(tmp_path, more, {**world([("words", "thought")], []), **same, "quiet": 0.9})
-    found = read_probe(tmp_path, more, dataset="wines", about={})
-    assert found.sentence.startswith("Yes, thinking pays here: thoughts in words")
-    assert "p < .001 corrected for 2 ways tried" in found.sentence
-    assert found.declared.name == "quiet"
-    assert {one.reference for one in found.comparisons} == {"a like model"}
-
-
-def test_the_sentence_is_about_the_way_that_validation_likes_and_corrected_for_all(tmp_path):
-    more = (
-        *WORDS,
-        Arm("quiet", "quiet thoughts", asked=("no thought",)),
-        Arm("quiet-without", "a like model", control_of="quiet"),
-    )
-    ranks = world([("words", "thought")], []) | {
-        ("quiet", "no thought"): [3] * 60,
-        ("quiet-without", "no thought"): [4] * 60,
-    }
-    answers(tmp_path, more, {**ranks, "quiet": 0.9})
-    found = read_probe(tmp_path, more, dataset="wines", about={})
-    assert found.best.name == "quiet"
-    assert "corrected for 2 ways tried" in found.sentence
-    assert "with 80 % power at the level that 2 ways leave each" in found.sentence
-    assert {row.value for row in found.rows if row.metric == "CPU minutes of training"} == {0.9}
-    (words,) = (way for way in found.ways if way.name == "words")
-    assert words.p_value == 2 * words.test.p_value
-    gains_S = 1 - 1 / np.log2(
-        np.array([3 + sample % 7 for sample in range(60)])
-    )  # one target: NDCG is 1 / log2(1 + place)
-    assert words.test.visible == pytest.approx(visible_effect(gains_S, level=0.025))
-    assert words.test.visible > visible_effect(gains_S)

@@ -24,18 +24,18 @@ def in_words(figures: Figures, system: str, others: Sequence[str], metric: str =
     corrected = holm([test.p_value for test in tests])
     if all(p_value is None for p_value in corrected):
         users = "1 user is" if tests[0].num_clusters == 1 else f"{tests[0].num_clusters} users are"
-        return f"{users} too few to tell whether it {does} better or worse than {_listed(others)}."
+        return f"{users} too few to tell whether it {does} better or worse than {listed(others)}."
     better: list[str] = []
     worse: list[str] = []
     unsure: list[str] = []
     for other, test, p_value in zip(others, tests, corrected, strict=True):
         is_sure = p_value is not None and p_value < SURE
         (unsure if not is_sure else better if test.difference.value > 0 else worse).append(other)
-    told = [f"{way} than {_listed(names)}" for way, names in (("better", better), ("worse", worse)) if names]
+    told = [f"{way} than {listed(names)}" for way, names in (("better", better), ("worse", worse)) if names]
     if told:
-        behind = f"; no sure difference from {_listed(unsure)}" if unsure else ""
-        return _begun(f"{does} {', '.join(told)}{behind}.")
-    return _begun(f"{does} neither surely better nor surely worse than {_listed(unsure)}.")
+        behind = f"; no sure difference from {listed(unsure)}" if unsure else ""
+        return begun(f"{does} {', '.join(told)}{behind}.")
+    return begun(f"{does} neither surely better nor surely worse than {listed(unsure)}.")
 
 
 def of_thinking(figures: Figures, thinking: str, plain: str, metric: str = "ndcg@10") -> str:
@@ -52,7 +52,7 @@ def of_thinking(figures: Figures, thinking: str, plain: str, metric: str = "ndcg
     shown = f"{metric_name(metric)} {means[0]} with a thought, {means[1]} without"
     if test.p_value is None:
         return f"Whether thinking first pays cannot be told from so few users ({shown})."
-    shown = f"{shown}, {_p_value(test.p_value)}"
+    shown = f"{shown}, {p_words(test.p_value)}"
     if test.p_value >= SURE:
         return f"Thinking first makes no sure difference ({shown}), so answers should come without one: it costs less."
     if test.difference.value > 0:
@@ -86,28 +86,32 @@ def verdict(figures: Figures, system: str, others: Sequence[str], metric: str = 
     ours, theirs = (format_value(means[name]) for name in (system, best))
     sentence = (
         f"{system}: {metric_name(metric)} {ours}, {share}{way} {best} ({theirs}), the best of {len(others)} others; "
-        f"difference {_signed(test.difference.value)} "
-        f"[{_signed(test.difference.low)}, {_signed(test.difference.high)}]"
+        f"difference {signed(test.difference.value)} "
+        f"[{signed(test.difference.low)}, {signed(test.difference.high)}]"
     )
     if test.p_value is None:
         return f"{sentence}; too few users for a test."
     seen = (
         "" if test.visible is None else f"; with 80 % power a difference of {format_value(test.visible)} would be seen"
     )
-    return f"{sentence}, {_p_value(test.p_value)}{seen}."
+    return f"{sentence}, {p_words(test.p_value)}{seen}."
 
 
-def _signed(value: float | None) -> str:
+def signed(value: float | None) -> str:
+    """Write a difference with its sign; nothing where there is none."""
     return "" if value is None else ("-" if value < 0 else "+") + format_value(abs(value))
 
 
-def _p_value(p_value: float) -> str:
+def p_words(p_value: float) -> str:
+    """Write a p-value."""
     return "p < .001" if p_value < 0.001 else f"p {f'{p_value:.3f}'.lstrip('0')}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """Join names with commas, the last one with a word."""
+    return f" {last} ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _begun(sentence: str) -> str:
+def begun(sentence: str) -> str:
+    """Begin a sentence with a capital letter."""
     return sentence[:1].upper() + sentence[1:]

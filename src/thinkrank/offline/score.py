@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from thinkrank._files import atomic_write
+from thinkrank._files import atomic_write, folder_digest
 from thinkrank.errors import ThinkrankError
 from thinkrank.offline.parts import BLOCK, Part, files_of, parts_of
 from thinkrank.offline.worker import Done, Job, Worker
@@ -114,7 +114,7 @@ def _record(run: Path, users: Path, how: Manner, block: int) -> dict[str, Any]:
     """Say what answers depend on: the model, the input, and how users are asked."""
     told = {name: value for name, value in asdict(how).items() if name not in ("path", "device")}
     files = [[file.name, file.stat().st_size, _ends(file)] for file in files_of(users)]
-    return {"model": _digest(opened(run, "retrieve").saved), "users": files, "block": block, **told}
+    return {"model": folder_digest(opened(run, "retrieve").saved), "users": files, "block": block, **told}
 
 
 def _ends(file: Path) -> str:
@@ -126,16 +126,6 @@ def _ends(file: Path) -> str:
         first = stream.read(_END)
         stream.seek(max(0, file.stat().st_size - _END))
         return hashlib.sha256(first + stream.read(_END)).hexdigest()
-
-
-def _digest(folder: Path) -> str:
-    """Hash the files of a saved stage."""
-    whole = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        whole.update(f"{file.relative_to(folder).as_posix()} {digest}\n".encode())
-    return whole.hexdigest()
 
 
 def _check(out: Path, record: dict[str, Any]) -> None:

@@ -1,10 +1,8 @@
 """How an arm of a probe answers: the places of all targets, the tokens that are written, the seconds that pass."""
 
-import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,16 +67,6 @@ def judged(
             tokens[how] = written + model.config.latent.steps
             advance(len(samples))
     return {"ranks": ranks, "tokens": tokens, "answer_seconds": seconds, "shown": _shown(samples, thoughts, ranks)}
-
-
-def model_digest(folder: Path) -> str:
-    """Return a digest of a saved model's files: models that have the same answer alike."""
-    whole = hashlib.sha256()
-    for file in sorted(one for one in folder.rglob("*") if one.is_file()):
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        whole.update(f"{file.relative_to(folder).as_posix()} {digest}\n".encode())
-    return whole.hexdigest()[:16]
 
 
 def joined(answers: Sequence[Mapping[str, Any]], arm: Arm) -> dict[str, Any]:

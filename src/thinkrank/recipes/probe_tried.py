@@ -1,13 +1,13 @@
 """What a way of thinking came to in a probe, and how it is told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from thinkrank.evaluate.power import effect_words
 from thinkrank.evaluate.results import format_value
 from thinkrank.evaluate.significance import PairedTest
-from thinkrank.evaluate.verdict import SURE, metric_name
+from thinkrank.evaluate.verdict import SURE, begun, listed, metric_name, p_words, signed
 from thinkrank.recipes.probe_gates import gates_words
 
 METRIC = "ndcg@10"
@@ -76,8 +76,8 @@ def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "i
     """
     difference, name = way.test.difference, metric_name(METRIC)
     share = f"{100 * difference.value / way.reference:+.1f} %, " if way.reference else ""
-    interval = f"{share}{_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}]"
-    p_value = "" if way.p_value is None else f", {_p(way.p_value)}"
+    interval = f"{share}{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]"
+    p_value = "" if way.p_value is None else f", {p_words(way.p_value)}"
     p_value += f" corrected for {tried} ways tried" if p_value and tried > 1 else ""
     figures = f"{name} {format_value(way.value)} against {format_value(way.reference)}, {interval}{p_value}"
     taken = max(0.0, way.milliseconds)
@@ -107,7 +107,7 @@ def too_little(mark: str, value: float, reached: float, p_value: float, *, noun:
         noun: what is recommended, in the singular.
         out: the way out.
     """
-    figures = f"{metric_name(METRIC)} {format_value(value)} against {format_value(reached)}, {_p(p_value)}"
+    figures = f"{metric_name(METRIC)} {format_value(value)} against {format_value(reached)}, {p_words(p_value)}"
     return (
         f"Not known: these models have learnt too little to be asked. They find the next {noun} worse than {mark} "
         f"({figures}). {out}"
@@ -119,42 +119,26 @@ def details_of(way: Tried, *, is_best: bool) -> list[str]:
     lines = []
     if not is_best:
         difference = way.test.difference
-        p_value = "" if way.p_value is None else f", {_p(way.p_value)}"
+        p_value = "" if way.p_value is None else f", {p_words(way.p_value)}"
         lines.append(
             f"{way.about}: {format_value(way.value)} against {format_value(way.reference)} of a model {way.control} "
-            f"({_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}]{p_value})."
+            f"({signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]{p_value})."
         )
     above = [name for name, (gain, p) in way.content.items() if p is not None and p < SURE and gain > 0]
     alike = [name for name in way.content if name not in above]
-    better = f"{way.about} do better than {_listed(above)}" if above else ""
-    unsure = f"{'they' if above else way.about} are not shown to do better than {_listed(alike)}" if alike else ""
+    better = f"{way.about} do better than {listed(above, 'or')}" if above else ""
+    unsure = f"{'they' if above else way.about} are not shown to do better than {listed(alike, 'or')}" if alike else ""
     if way.content:
-        lines.append(_begun(f"Put in their place: {'; '.join(filter(None, (better, unsure)))}."))
+        lines.append(begun(f"Put in their place: {'; '.join(filter(None, (better, unsure)))}."))
     if way.kept_start:
-        lines.append(_begun(f"{way.about}: nothing learnt was better on validation than the start, which was kept."))
+        lines.append(begun(f"{way.about}: nothing learnt was better on validation than the start, which was kept."))
     if way.unread:
         often = "" if way.unread == way.trainings else f" in {way.unread} of {way.trainings} trainings"
         why = "another person's thought did not do surely worse (recpo.gate)"
-        lines.append(_begun(f"{way.about}: they were not reinforced{often}, as {why}."))
+        lines.append(begun(f"{way.about}: they were not reinforced{often}, as {why}."))
     lines += filter(None, [gates_words(way.gates)])
     if way.scope == "models":
         lines.append(
             "Tested over users, for these trained models: with three trainings the chance of training counts too."
         )
     return lines
-
-
-def _signed(value: float) -> str:
-    return ("-" if value < 0 else "+") + format_value(abs(value))
-
-
-def _p(value: float) -> str:
-    return "p < .001" if value < 0.001 else f"p {f'{value:.3f}'.lstrip('0')}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def _begun(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

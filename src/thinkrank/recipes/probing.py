@@ -22,7 +22,7 @@ import numpy as np
 from torch import Tensor
 
 from thinkrank._code import code_version
-from thinkrank._files import atomic_write
+from thinkrank._files import atomic_write, folder_digest
 from thinkrank.data import Split
 from thinkrank.pretrained import CONFIG_FILE
 from thinkrank.recipes.base import MODEL, kept_step, kept_value, notices_of
@@ -30,7 +30,7 @@ from thinkrank.recipes.comparing import judged_on
 from thinkrank.recipes.layers import resumed, run_config, validated
 from thinkrank.recipes.plan import counts_of
 from thinkrank.recipes.probe_arms import START, Arm
-from thinkrank.recipes.probe_judging import gate_features, joined, judged, model_digest
+from thinkrank.recipes.probe_judging import gate_features, joined, judged
 from thinkrank.recipes.probe_options import ProbeSettings
 from thinkrank.recipes.probe_pilot import counted, counting_arms
 from thinkrank.recipes.probe_plan import CALIBRATED, COLD, JUDGING, PlannedProbe
@@ -213,7 +213,7 @@ class _Probe(PlannedProbe):
         Ways that ask the same models, thoughts that were not reinforced, and trainings that kept their start save so
         most of the time that judging takes.
         """
-        digest = model_digest(self.kept(arm, seed))
+        digest = folder_digest(self.kept(arm, seed))
         files = [self.answers_file(one, seed) for one in self.arms if self.is_answered(one, seed)]
         known = [found for found in (json.loads(file.read_bytes()) for file in files) if found.get("model") == digest]
         title = f"{JUDGING}, {self.title(arm, seed)}"
