@@ -49,6 +49,8 @@ _CENTRING = 64
 PLAN = "plan.txt"
 _SPARE = 10
 """Times the steps that a control is likely to make in its time: a bound that it should not meet."""
+LEAST_SECONDS = 0.1
+"""Of the processor, that a control of equal time gets at least, as no time at all is no bound for a training."""
 
 logger = logging.getLogger(__name__)
 
@@ -333,10 +335,10 @@ class _Probe(PlannedProbe):
             taken = self.arm_settings(way, seed).training
             update |= {name: getattr(taken, name) for name in ("validate_every", "refresh_every")}
         elif start is None:
-            update |= {"steps": _SPARE, "max_cpu_minutes": max(self.cpu_seconds(way, seed) or 0.0, 0.1) / 60}
+            update |= {"steps": _SPARE, "max_cpu_minutes": max(self.cpu_seconds(way, seed) or 0.0, LEAST_SECONDS) / 60}
             likely = 1
         else:
-            seconds, count = max(self.cpu_seconds(way, seed) or 0.0, 0.1), self.encodings(way, seed)
+            seconds, count = max(self.cpu_seconds(way, seed) or 0.0, LEAST_SECONDS), self.encodings(way, seed)
             encoding = min(start.encoding_cpu, seconds / (2 * count))
             likely = max(1, math.ceil((seconds - count * encoding) / max(start.cpu, 1e-4)))
             every = math.ceil(likely / count)
