@@ -13,6 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from thinkrank._files import folder_digest
 from thinkrank.cli.main import app
 from thinkrank.data import History, load_dataset, split_dataset
 from thinkrank.errors import ThinkrankError
@@ -170,7 +171,7 @@ def test_thoughts_that_nobody_reads_are_not_reinforced(tmp_path):
     assert "was better on validation than the start" not in done.stdout
 
 
-def test_ways_in_words_share_a_cold_start_and_the_same_model_is_asked_once(tmp_path, monkeypatch):
+def test_ways_in_words_share_a_cold_start_and_what_is_the_same_is_made_once(tmp_path, monkeypatch):
     shutil.copytree(SMALL, tmp_path / "small")
     assert probe("--set=recpo.steps=0", "--out", str(tmp_path)).exit_code == 0
     shutil.copytree(SMALL, tmp_path / "started" / "small")
@@ -190,6 +191,9 @@ def test_ways_in_words_share_a_cold_start_and_the_same_model_is_asked_once(tmp_p
     )
     assert words["model"] == dense["model"] == several["model"] != control["model"]
     assert words["cpu_seconds"] > 0
+    without, again = (tmp_path / "started" / f"{name}-without-0" for name in ("words", "dense"))
+    assert (again / "metrics.jsonl").read_text() == (without / "metrics.jsonl").read_text()  # its seconds, too
+    assert folder_digest(again / "model") == folder_digest(without / "model")
     assert dense["ranks"] == words["ranks"]  # neither was reinforced
     assert dense["features"] == words["features"]
     assert several["ranks"]["filler"] == words["ranks"]["filler"]

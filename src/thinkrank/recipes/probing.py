@@ -42,7 +42,7 @@ from thinkrank.training import Progress, Run, no_progress
 from thinkrank.training.lock import HeldError, locked
 from thinkrank.training.progress import estimated, retitled
 from thinkrank.training.rehearsal import Measured
-from thinkrank.training.run import is_begun, read_manifest
+from thinkrank.training.run import is_begun, read_manifest, without_none
 
 _CENTRING = 64
 """Histories on which the mean states of latent positions are taken."""
@@ -252,6 +252,9 @@ class _Probe(PlannedProbe):
         kept = self.kept(arm, seed)
         if (kept / CONFIG_FILE).is_file():
             return self.load(kept), run, settings
+        twin = self.twin(arm, run, seed)
+        if twin is not None:
+            return self.taken_over(twin, kept, run, seed), run, settings
         if self.is_cold_started(arm):
             model = self.cold_started(arm, settings, seed)
         else:
@@ -261,6 +264,23 @@ class _Probe(PlannedProbe):
         if arm.name == START:
             self._trained = seed, _copied(model)
         return model, run, settings
+
+    def twin(self, arm: Arm, run: Run, seed: int) -> Arm | None:
+        """Return an arm whose training was this one: the same settings from the same start, such as of two controls."""
+        trained = (one for one in self.arms if one.folder != arm.folder and self.is_made(one.folder, seed))
+        alike = (one for one in trained if one.phase == arm.phase)
+        configs = ((one, run_config(self.root / f"{one.folder}-{seed}")) for one in alike)
+        return next((one for one, config in configs if without_none(config) == run.config), None)
+
+    def taken_over(self, twin: Arm, kept: Path, run: Run, seed: int) -> R2ec:
+        """Keep what another arm's training logged and made as this arm's own."""
+        run.rewind(-1)
+        for row in Run.open(self.root / f"{twin.folder}-{seed}", self.split.manifest()).metrics():
+            run.log(row)
+        run.flush()
+        model = self.load(self.kept(twin, seed))
+        model.save_pretrained(kept)
+        return model
 
     def cold_started(self, arm: Arm, settings: ProbeSettings, seed: int) -> R2ec:
         """Teach a trained start thoughts in words by examples, once for all ways in words."""
