@@ -94,6 +94,8 @@ def test_entropy_is_that_of_the_scores_as_logits():
     for share in (0.1, 0.3, 1.0):
         assert (values >= threshold_for(values, share)).mean() == pytest.approx(share)
     assert threshold_for(values, 0.0) == np.inf
+    assert (np.arange(5.0) >= threshold_for(np.arange(5.0), 0.5)).sum() == 2  # never more than the share
+    assert threshold_for(np.arange(5.0), 0.1) == np.inf
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,12 @@ def test_a_sound_folder_passes(shop):
     assert done.returncode == 0, done.stdout
     assert "sound: nothing has to be mended" in done.stdout
     assert pl.read_parquet(shop / "bad.parquet").height == 6
+    prepare = ["table", "--path", "shop", "-o", "interactions=orders.csv", "-o", "items=wines.csv", "--on-bad", "drop"]
+    done = thinkrank("data", "prepare", *prepare, "--out", "ready", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(thinkrank("data", "check", "ready", "--json", cwd=shop).stdout)
+    assert (told["sound"], told["faults"]) == (True, [])
+    assert told["left"]["users"] > 0
 
 
 @pytest.mark.parametrize(

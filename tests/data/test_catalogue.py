@@ -28,7 +28,7 @@ def test_an_unknown_id_names_the_nearest(catalogue):
     ],
 )
 def test_an_item_is_found_by_what_people_call_it(catalogue, text, row):
-    assert catalogue.find(text) == row
+    assert catalogue.find(text) == catalogue.found(text) == row
 
 
 def test_an_id_wins_over_a_title():
@@ -40,6 +40,7 @@ def test_an_id_wins_over_a_title():
 def test_an_ambiguous_title_asks_for_an_id(catalogue, text):
     with pytest.raises(ThinkrankError, match=r"fits 2 items; give one of these ids: i\d \("):
         catalogue.find(text)
+    assert catalogue.found(text) is None
 
 
 @pytest.mark.parametrize("text", ["Toy Stroy", "Thelmaa"])
@@ -52,6 +53,7 @@ def test_an_unknown_title_names_the_nearest(catalogue, text):
 def test_what_resembles_nothing_is_refused_all_the_same(catalogue, text):
     with pytest.raises(ThinkrankError):
         catalogue.find(text)
+    assert catalogue.found(text) is None
 
 
 def test_a_catalogue_survives_the_disk(catalogue, tmp_path):

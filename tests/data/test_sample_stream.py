@@ -61,6 +61,12 @@ def test_a_target_met_before_is_passed_over_where_nobody_could_find_it(split):
     assert not {3, 4, 5} & {sample.target for _, sample in rest}
     with pytest.raises(ThinkrankError, match="met before"):
         drawn(set(range(24)), skip_seen=True)
+    draws = SampleStream(split.train, seed=3, skip_seen=True)
+    draws.samples = Again(split.train, set(range(1, 24)))
+    few = sum(sample.target == 0 for sample in split.train)
+    taken, passed = draws.take(3 * few, 0)  # three times through all of them
+    assert {sample.target for _, sample in taken} == {0}
+    assert passed > 2 * len(split.train)
 
 
 def test_an_empty_history_asks_nothing(split):

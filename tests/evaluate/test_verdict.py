@@ -1,5 +1,7 @@
 """The sentence on how a system compares with the best of others."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,20 @@ def test_it_names_the_best_other_the_difference_and_how_sure_it_is():
     told = verdict(Fixed(users, ours=base - 0.1, low=base - 0.2, best=base), "ours", ["low", "best"])
     assert "33% below best" in told
     assert "difference -.1000 [-.1000, -.1000]" in told
+
+
+def test_below_the_best_of_many_the_p_value_is_corrected_for_their_number():
+    """Of six systems that are alike, one is surely below the best of the others about as rarely as .05 says."""
+    random, surely = np.random.default_rng(0), 0
+    for _ in range(40):
+        values = {name: random.random(60) for name in ("ours", "a", "b", "c", "d", "e")}
+        told = verdict(Fixed(range(60), **values), "ours", ["a", "b", "c", "d", "e"])
+        p_value = float(re.search(r"p [<.]*([.\d]+)", told)[1])
+        assert ("corrected for 5 others" in told) == ("below" in told)
+        surely += "below" in told and p_value < 0.05
+    assert surely <= 4  # of 40, where 2 are expected at most and 4 of 40 were found without a correction
+    told = verdict(Fixed(range(60), ours=random.random(60), best=1 + random.random(60)), "ours", ["best"])
+    assert "corrected" not in told
 
 
 def test_few_users_are_not_tested():

@@ -21,11 +21,16 @@ def without(histories, user):
     return [History.of([]) if number == user else history for number, history in enumerate(histories)]
 
 
-def test_counts_are_those_of_loops(histories):
+def test_counts_are_those_of_loops(histories, monkeypatch):
     crowd, sets = Crowd(histories, NUM_ITEMS), [set(history.items.tolist()) for history in histories]
     assert crowd.num_people() == sum(map(bool, sets))
     assert crowd.people().tolist() == [sum(i in chosen for chosen in sets) for i in range(NUM_ITEMS)]
     assert crowd.events().tolist() == [sum((h.items == i).sum() for h in histories) for i in range(NUM_ITEMS)]
+    monkeypatch.setattr("thinkrank.evidence.crowd._KEPT_COUNTS", 3 * NUM_ITEMS)  # of three items
+    few = Crowd(histories, NUM_ITEMS)
+    for i in [*range(NUM_ITEMS), 0, 1, 0]:
+        assert few.together(i).tolist() == crowd.together(i).tolist()
+    assert few.counted.cache_info().currsize == 3
     for i in range(NUM_ITEMS):
         assert crowd.together(i).tolist() == [sum({i, j} <= chosen for chosen in sets) for j in range(NUM_ITEMS)]
 

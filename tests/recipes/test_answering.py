@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import tomli_w
 
+from thinkrank.cascade import Cascade
 from thinkrank.data import History, load_dataset, load_impressions, split_dataset
 from thinkrank.data.candidate_lists import read_candidate_lists
 from thinkrank.errors import ThinkrankError
@@ -220,6 +221,30 @@ def test_drawn_thoughts_of_many_are_those_of_each_asked_alone(tmp_path):
             assert set(mine["thought"]) == {alone.ranking.thoughts[0].text}
             assert mine["item"].to_list() == alone.table()["item"].to_list()
             np.testing.assert_allclose(mine["score"], alone.table()["score"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_cascade_that_thinks_answers_many_as_one_and_takes_no_temperature(tmp_path):
+    shop, run = write_events(tmp_path / "shop"), tmp_path / "run"
+    thought = GenerationOptions(max_new_tokens=4, temperature=1.0)
+    config = R2ecConfig(backbone="tiny", dtype="float32", lora=LoraOptions(rank=2), thought=thought)
+    Cascade(R2ec.create(config, load_dataset("table", shop).catalogue, device="cpu")).save_pretrained(run / "model")
+    settings = {
+        "data": {"source": "table", "path": str(shop)},
+        "training": {},
+        "cascade": {},
+        "model": {"backbone": "tiny"},
+    }
+    (run / "config.toml").write_text(tomli_w.dumps(settings))
+    (tmp_path / "who.csv").write_text("user\nu1\nu2\nu3\n")
+    for think in (True, None):
+        many = recommend_many(run, tmp_path / "who.csv", k=3, think=think, every_text=True)
+        for user in ("u1", "u3"):
+            alone = recommend(run, user=user, k=3, think=think)
+            mine = many.filter(pl.col("user") == user)
+            assert set(mine["thought"]) == {alone.ranking.thoughts[0].text}
+            assert mine["item"].to_list() == alone.table()["item"].to_list()
+    with pytest.raises(ThinkrankError, match="thinks at its own temperature; leave --temperature out"):
+        recommend(run, user="u1", temperature=0.9)
 
 
 def test_a_prepared_data_set_may_have_moved_too(tmp_path):

@@ -6,11 +6,21 @@ import polars as pl
 import pytest
 
 from thinkrank.data import Catalogue, Dataset, split_dataset
+from thinkrank.data.candidates import candidate_sets
 from thinkrank.errors import ThinkrankError
-from thinkrank.evaluate import evaluate_retrieval
+from thinkrank.evaluate import evaluate_ranking, evaluate_retrieval
 from thinkrank.language.options import LoraOptions
+from thinkrank.rank.r2rank.groups import TrainingGroups
 from thinkrank.recipes.data import DataSettings
-from thinkrank.retrieve import Fused, ItemKNN, Popularity, R2ec, R2ecConfig
+from thinkrank.retrieve import (
+    Fused,
+    ItemKNN,
+    Popularity,
+    R2ec,
+    R2ecConfig,
+    SASRec,
+    train_sequential,
+)
 from thinkrank.retrieve.r2ec.trainer import sample_ranks
 
 
@@ -76,3 +86,39 @@ def test_training_and_validation_let_it_compete(again):
     ranks = [sample_ranks(model, split_dataset(replace(again, repeats=told)).valid) for told in (False, True)]
     assert (ranks[0] == len(again.catalogue) + 1).all()
     assert (ranks[1] <= len(again.catalogue)).all()
+
+
+def test_a_candidate_is_not_known_by_standing_in_the_history(again):
+    """Each target stands in its history: nothing else of it is drawn, unless people take things again."""
+    once, often = (split_dataset(replace(again, repeats=told)) for told in (False, True))
+    for samples in (once.train, once.valid, once.test):
+        seen = [sample.target in sample.history.items for sample in samples]
+        assert samples.seen_S.tolist() == seen
+    sets = candidate_sets(once.test, size=2)
+    assert sets.items_BN[~sets.mask_BN].size == 0
+    assert sets.unreachable_B.all()
+    assert not sets.missed_B.any()
+    judged = evaluate_ranking({"popularity": Popularity().fit(once)}, sets)
+    assert judged.values("popularity", "ndcg@10").max() == 0
+    assert judged.filter_seen
+    groups = TrainingGroups(once.train, negatives=2, seed=0)
+    assert len(groups) == (~once.train.seen_S).sum() < len(once.train)
+    sets = candidate_sets(often.test, size=3)
+    offered = [set(row[row >= 0].tolist()) for row in sets.items_BN]
+    assert not sets.unreachable_B.any()
+    assert any(offered[n] >= {0, 1} for n in range(len(sets)))  # the target and what was taken before
+    judged = evaluate_ranking({"popularity": Popularity().fit(often)}, sets)
+    assert judged.values("popularity", "ndcg@10").min() > 0
+    groups = TrainingGroups(often.train, negatives=2, seed=0)
+    assert len(groups) == len(often.train)
+    assert any({0, 1} <= set(group.rows) for group in groups)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_network_of_orders_is_chosen_by_what_it_is_judged_by(again, told):
+    split = split_dataset(replace(again, repeats=told))
+    model = SASRec(SASRec.config_class(width=8, blocks=1, heads=1, max_epochs=1), device="cpu")
+    best = train_sequential(model, split).metrics()[-1]["valid_ndcg@10"]
+    judged = evaluate_retrieval({"SASRec": model}, split.valid)
+    assert best == pytest.approx(judged.values("SASRec", "ndcg@10").mean(), abs=1e-6)
+    assert (best > 0) == told

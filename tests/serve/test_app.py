@@ -7,7 +7,16 @@ from starlette.testclient import TestClient
 
 from serve.conftest import HOSTS, served_thinker
 from thinkrank.cascade import Cascade
-from thinkrank.rerank import EGLR, EGLRConfig, EvaluatorOptions, GeneratorOptions, ReasoningOptions
+from thinkrank.rerank import (
+    EGLR,
+    PRM,
+    EGLRConfig,
+    EvaluatorOptions,
+    GeneratorOptions,
+    PRMOptions,
+    ReasoningOptions,
+    train_network,
+)
 from thinkrank.rerank.lists import ListEncoderOptions
 from thinkrank.retrieve import ItemKNN, Popularity
 from thinkrank.serve import Served, ServeOptions, auth, create_app
@@ -109,6 +118,8 @@ def test_a_budget_leaves_something_out_and_says_so(client):
         (422, {"max_tokens": 500}, "more than the 256"),
         (422, {"think": "auto"}, "threshold"),
         (422, {"temperature": -1}, "temperature"),
+        (422, {"think": False, "thought": "films about space"}, "think is false"),
+        (422, {"samples": 4, "thought": "films about space"}, "samples is 4"),
         (422, [1], "valid dictionary"),
     ],
 )
@@ -131,6 +142,23 @@ def test_what_a_run_cannot_do_is_told(counting):
         assert says in answer.json()["error"]
     assert counting.post("/v1/slates", json={"candidates": [{"item": "i00"}]}).status_code == 409
     assert counting.post("/v1/reload").status_code == 409
+
+
+def test_a_fault_of_our_own_is_counted_as_one_and_leaves_with_all_headers(dataset, caplog):
+    stage = ItemKNN().fit(dataset)
+    stage.retrieve = lambda *asked, **options: 1 / 0
+    app = create_app(Served.of(stage, dataset=dataset), ServeOptions(hosts=HOSTS))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.post("/v1/recommend", json=ASKED)
+        assert answer.status_code == 500
+        assert "the log tells what" in answer.json()["error"]
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert 'thinkrank_requests_total{route="/v1/recommend",status="500"} 1.0' in client.get("/metrics").text
+        streamed = client.post("/v1/recommend/stream", json=ASKED).text
+    assert "event: fault" in streamed
+    assert '"status":500' in streamed.replace(" ", "")
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_bodies_are_limited_before_they_are_read(thinker, dataset):
@@ -253,6 +281,14 @@ def test_candidates_are_ranked_as_clients_of_rerankers_ask(client, counting, dat
     assert client.post("/v1/rerank", json={"query": "", "documents": []}).status_code == 422
 
 
+def test_documents_that_mean_one_item_share_its_relevance(counting):
+    asked = {"query": "Cook book 0", "documents": ["Cook book 3", "Cook", "Space film 1", "i03"]}  # Cook fits five
+    results = counting.post("/v1/rerank", json=asked).json()["results"]
+    found = {result["index"]: result["relevance_score"] for result in results}
+    assert found[0] == found[3] > found[2] > 0
+    assert [results[-1]["index"], found[1]] == [1, 0]
+
+
 def test_the_server_says_whether_it_lives_and_answers(thinker, dataset):
     served, options = served_thinker(thinker, dataset)
     app = create_app(served, options)
@@ -300,6 +336,9 @@ def test_hosts_may_be_any_behind_a_proxy(thinker, dataset):
     with TestClient(create_app(served, ServeOptions(hosts=("*",)))) as client:
         assert client.get("/healthz", headers={"host": "shop.example"}).status_code == 200
     assert HOSTS[0] == "testserver"
+    with TestClient(create_app(served, ServeOptions(hosts=("Shop.Example",)))) as client:
+        assert client.get("/healthz", headers={"host": "shop.example:80"}).status_code == 200
+        assert "--allow-host" in client.get("/healthz", headers={"host": "other.example"}).json()["error"]
 
 
 def test_a_list_writer_writes_slates_and_says_where_it_thought():
@@ -344,6 +383,30 @@ def test_a_list_writer_writes_slates_and_says_where_it_thought():
             assert (refused.status_code, says in refused.json()["error"]) == (422, True)
         assert client.post("/v1/recommend", json={}).status_code == 409
         assert client.get("/").status_code == 200
+
+
+def test_a_network_that_orders_lists_is_served_with_the_features_it_reads():
+    lists = random_lists(num_lists=40)
+    model = PRM(PRMOptions(lists=ListEncoderOptions(width=8, embedding_width=3, max_history=3), max_epochs=1))
+    train_network(model, lists.split())
+    part = lists.candidates[:1]
+    candidates = [
+        {
+            "item": lists.catalogue.ids[part.items_BN[0, n]],
+            "numeric": dict(zip(part.numeric_names, part.numeric_BNF[0, n].tolist(), strict=True)),
+            "categorical": {"kind": ("", *part.categorical_values[0])[part.categorical_BNC[0, n, 0]]},
+        }
+        for n in range(int(part.lengths_B[0]))
+    ]
+    context = dict(zip(lists.requests.context_names, lists.requests.context_BX[0].tolist(), strict=True))
+    history = [lists.catalogue.ids[row] for row in lists.requests.histories[0].items]
+    asked = {"candidates": candidates, "context": context, "history": history, "k": len(candidates)}
+    expected = model.rerank(lists.requests[:1], part, len(candidates))
+    with TestClient(create_app(Served.of(model), ServeOptions(hosts=HOSTS))) as client:
+        answer = client.post("/v1/slates", json=asked).json()
+        assert [item["item"] for item in answer["items"]] == [lists.catalogue.ids[row] for row in expected.items_BK[0]]
+        refused = client.post("/v1/slates", json={**asked, "candidates": [{"item": candidates[0]["item"]}]})
+        assert "has no numeric 'price'" in refused.json()["error"]
 
 
 def test_a_cascade_of_stages_ranks_documents_as_it_recommends(dataset):

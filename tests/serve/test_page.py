@@ -99,6 +99,15 @@ def test_what_a_run_is_called_is_no_markup(dataset):
     assert "\u202e" not in text
 
 
+def test_a_locked_server_names_nobody_to_whoever_has_no_key(thinker, dataset):
+    served, options = served_thinker(thinker, dataset, key_hashes=(auth.hash_of("k"),))
+    with TestClient(create_app(served, options)) as client:
+        text = client.get("/").text
+    assert 'id="pick"' in text
+    assert "people known" not in text
+    assert not any(user in text for user in dataset.users)
+
+
 def test_a_run_that_writes_nothing_shows_no_thought(counting):
     text = counting.get("/").text
     assert 'id="thinking"' not in text
@@ -190,9 +199,13 @@ def test_programs_ask_what_the_page_asks(page):
     page.locator("#think").select_option("false")
     asked(page)
     assert "/v1/recommend" in page.locator("#curl").inner_text()
+    assert "history" not in page.locator("#curl").inner_text()  # the known one, with all that is known of it
     printed = []
     exec(page.locator("#python").inner_text(), {"print": lambda *words: printed.append(words)})
     assert [title for _, title in printed] == page.locator("#now bdi").all_inner_texts()
+    page.get_by_role("button", name=re.compile("Take out")).last.click()
+    page.locator("#curl", has_text="history").wait_for()
+    assert "u000" in page.locator("#curl").inner_text()  # who is left out of counts
 
 
 @browsing

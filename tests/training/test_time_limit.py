@@ -84,4 +84,6 @@ def test_minutes_of_the_processor_count_steps_alone_and_no_clock_on_the_wall(tra
     assert fit.counters.cpu_seconds == 62.0  # the five validations left out
     assert fit.run.metrics()[-1]["cpu_seconds"] == 62.0
     assert fit.rate == pytest.approx(0.05, abs=0.02)
-    assert "1 minutes are over" in fit.counters.stopped
+    assert "1 minutes of the processor are over" in fit.counters.stopped
+    fit = trained(600.0, validate_every=7, max_cpu_minutes=1.0)
+    assert "1 minutes of the processor are over" in fit.counters.stopped

@@ -15,8 +15,7 @@ from jaxtyping import Bool, Int32
 from thinkrank.cascade.order import columns_of
 from thinkrank.data.candidates import Candidates
 from thinkrank.data.catalogue import Catalogue
-from thinkrank.data.history import History
-from thinkrank.data.requests import Requests
+from thinkrank.data.requests import Requests, in_rows
 from thinkrank.stages.answers import Cost, Ranking
 
 _SWITCHES = ("think", "reasoning")
@@ -92,9 +91,9 @@ class Rows:
     def requests(self, requests: Requests) -> Requests:
         """Speak of what users did in the stage's rows; what it does not know is left out."""
         rows_I = self._rows_I
-        if rows_I is None:
+        if rows_I is None or self.theirs is None:
             return requests
-        return replace(requests, histories=[_translated(history, rows_I) for history in requests.histories])
+        return replace(requests, histories=[in_rows(history, rows_I, self.theirs) for history in requests.histories])
 
     def candidates(self, candidates: Candidates) -> tuple[Candidates, Int32[np.ndarray, "B N"]]:
         """Offer those candidates that the stage knows, without gaps; also where each stood among all."""
@@ -119,10 +118,3 @@ def in_our_rows(answer: Ranking, items_BN: Int32[np.ndarray, "B N"], columns_BN:
     columns_BK = np.where(there_BK, columns_BK, -1).astype(np.int32)
     items_BK = np.where(there_BK, np.take_along_axis(items_BN, np.maximum(columns_BK, 0), axis=1), -1)
     return replace(answer, items_BK=items_BK.astype(np.int32), columns_BK=columns_BK)
-
-
-def _translated(history: History, rows_I: Int32[np.ndarray, "I"]) -> History:
-    rows_H = rows_I[history.items]
-    kept = rows_H >= 0
-    times, ratings = (None if part is None else part[kept] for part in (history.times, history.ratings))
-    return History(rows_H[kept], times, ratings, history.tied if kept.all() else None)

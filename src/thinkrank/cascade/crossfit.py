@@ -25,6 +25,7 @@ from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.requests import Requests
 from thinkrank.data.splits import Samples
 from thinkrank.errors import ThinkrankError
+from thinkrank.evaluate.significance import mean_errors
 from thinkrank.metrics import ndcg, relevance_from_ranks
 from thinkrank.retrieve.fusion_weights import conditional_logit
 
@@ -150,9 +151,9 @@ def gain_of(offered: Offered, own_SN: Float64[np.ndarray, "S N"]) -> tuple[Blend
     gain = StageGain(
         before=float(before_S.mean()),
         after=float(after_S.mean()),
-        error=_error_by_user(after_S - before_S, users_S),
+        error=_error(after_S - before_S, users_S),
         likelihood=likelihood,
-        likelihood_error=_error_by_user(both_S - alone_S, users_S[found_S]),
+        likelihood_error=_error(both_S - alone_S, users_S[found_S]),
         ceiling=float(found_S.mean()),
         samples=len(offered.samples),
     )
@@ -192,9 +193,6 @@ def _ndcg(offered: Offered, scores_SN: Float64[np.ndarray, "S N"]) -> Float64[np
     return ndcg(relevance_from_ranks(places_S, min(_CUTOFF, scores_SN.shape[1])), _CUTOFF)
 
 
-def _error_by_user(values_S: Float64[np.ndarray, "S"], users_S: Any) -> float:
-    """Estimate the standard error of a mean over samples, users drawn independently."""
-    _, which_S = np.unique(users_S, return_inverse=True)
-    sums_U = np.bincount(which_S, values_S - (values_S.mean() if len(values_S) else 0.0))
-    count = len(sums_U)
-    return 0.0 if not count else float(np.sqrt((sums_U**2).sum() * count / max(count - 1, 1)) / len(values_S))
+def _error(values_S: Float64[np.ndarray, "S"], users_S: Any) -> float:
+    """Estimate the standard error of a mean over samples; 0 of none."""
+    return float(mean_errors(values_S[:, None], users_S)[0][0]) if len(values_S) else 0.0

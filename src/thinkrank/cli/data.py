@@ -69,13 +69,16 @@ def check(
     Examples: `thinkrank data check table --path shop/`,
     `thinkrank data check table --path shop/ --on-bad drop --bad-rows bad.csv`
     """
-    from thinkrank.data import check_source
+    from thinkrank.data import Checked, check_source
     from thinkrank.recipes.data import DataSettings, prepared_folder
 
     settings = _settings(source, path, option, filters, lists, on_bad, bad_rows)
     if prepared_folder(source) is not None:
-        settings.load()
-        sys.stdout.write(f"{source}: a prepared data set, and sound\n")
+        checked = Checked((), (), (data := settings.load()).notices, "refuse", data)
+        if json_output:
+            tables.print_json(checked.record(), indent=2, ensure_ascii=False)
+        else:
+            sys.stdout.write(f"{source}: a prepared data set, and sound\n")
         return
     checked = check_source(
         settings.source,

@@ -63,7 +63,10 @@ def probe(
         from thinkrank.recipes.layers import toml_of
 
         settings, plan = planned_probe(settings, data, device=device, progress=console_progress)
-        sys.stdout.write(toml_of(settings))
+        if json_output:
+            tables.print_json({"settings": settings.model_dump(mode="json"), "plan": plan.splitlines()})
+        else:
+            sys.stdout.write(toml_of(settings))
         sys.stderr.write(f"{plan}\nnothing was written: --dry-run\n")
         return
     try:

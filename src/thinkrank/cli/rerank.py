@@ -29,9 +29,9 @@ def rerank(
     Example: `thinkrank rerank runs/rerank table shop/ --out slates.csv`
     """
     from thinkrank.recipes.answering import rerank_lists
-    from thinkrank.recipes.layers import parse_assignment
+    from thinkrank.recipes.layers import parse_assignments
     from thinkrank.training.progress import console_progress
 
-    out, of_source = tables.check_table_file(out), dict(map(parse_assignment, option or ()))
+    out, of_source = tables.check_table_file(out), parse_assignments(option or ())
     written = rerank_lists(run, source, path, of_source, k=k, samples=samples, device=device, progress=console_progress)
     tables.write_table(written, out)

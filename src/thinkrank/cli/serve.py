@@ -7,8 +7,6 @@ import typer
 
 from thinkrank.cli import options
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 
 def serve(
     run: Annotated[Path, typer.Argument(help="Folder of a training run, or of a saved model.")] = Path("runs/demo"),
@@ -58,17 +56,18 @@ def serve(
         sys.stdout.write(f"key:  {key}\nhash: {auth.hash_of(key)}\n")
         return
     hashes = () if keys is None else auth.read_hashes(keys)
-    if host not in _LOOPBACK and not hashes:
+    from thinkrank.serve.options import BY_OPTION, LOOPBACK
+
+    if host not in LOOPBACK and not hashes:
         raise ThinkrankError(
             f"--host {host} lets other machines ask: give --keys FILE (make a key with `thinkrank serve --new-key`)"
         )
     from thinkrank.recipes.layers import parse_assignment, validated
     from thinkrank.serve import ServeOptions, create_app, open_served
-    from thinkrank.serve.options import BY_OPTION
     from thinkrank.serve.server import run as run_server
 
     fixed = {
-        "hosts": (*_LOOPBACK, host, *(allow_host or ())),
+        "hosts": (*LOOPBACK, host, *(allow_host or ())),
         "key_hashes": hashes,
         "log_histories": log_histories,
         "items_file": None if items_file is None else str(items_file),

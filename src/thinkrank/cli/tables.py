@@ -131,11 +131,12 @@ FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "
 
 
 def check_table_file(path: Path | None) -> Path | None:
-    """Refuse a file whose name says no format that can be written, before anything is worked out for it.
+    """Refuse a file that cannot be written, or whose name says no format, before anything is worked out for it.
 
     Raises:
-        ThinkrankError: naming the formats.
+        ThinkrankError: naming the formats, or the folder.
     """
+    from thinkrank._files import check_writable
     from thinkrank.errors import ThinkrankError
 
     if path is None:
@@ -148,6 +149,7 @@ def check_table_file(path: Path | None) -> Path | None:
         )
     if path.is_dir():
         raise ThinkrankError(f"--out {path} is a folder; give the name of a file")
+    check_writable(path.parent, otherwise="name another file with --out")
     return path
 
 

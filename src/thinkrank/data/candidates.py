@@ -167,6 +167,14 @@ class CandidateSets:
         """Return True where the target is not among the candidates."""
         return self.positive_B < 0
 
+    @cached_property
+    def unreachable_B(self) -> Bool[np.ndarray, "B"]:
+        """Return True where nobody is to find the target: it is no candidate, or seen before where data do not repeat.
+
+        A drawn candidate never stands in the history, so a target that does would be known by that alone.
+        """
+        return self.missed_B if self.samples.dataset.repeats else self.missed_B | self.samples.seen_S
+
     @property
     def positions(self) -> Int64[np.ndarray, "B"]:
         """Return the event that each sample has as its target, as in `Samples`."""
@@ -277,7 +285,7 @@ def candidate_sets(
     """Draw for every sample its target and `size - 1` items that the user did not choose.
 
     - "uniform": each item of the catalogue that the user touches nowhere in the data, before or after, is as likely as
-      any other;
+      any other; where data repeat (`Dataset.repeats`), what he touched before alone is among them;
     - "popularity": likewise, but in proportion to an item's interactions in the train part, drawn one after the other;
       an item that nobody took there is never drawn. Harder, for taste and popularity no longer go together.
 
@@ -336,10 +344,13 @@ def order_of(seed: int, position: int, length: int) -> Int64[np.ndarray, "N"]:
 def _drawn(
     samples: Samples, count: int, weights_I: Int64[np.ndarray, "I"] | None, seed: int, *, later: bool
 ) -> list[Int[np.ndarray, "D"]]:
-    """Draw random items that the user touches nowhere, or not before the target; uniformly without weights."""
+    """Draw random items that the user touches nowhere, or not before the target; uniformly without weights.
+
+    Where people take things again, what stands in the history may be drawn, as it may be the target.
+    """
     dataset = samples.dataset
     num_items = len(dataset.catalogue)
-    starts = dataset.offsets[samples.users]
+    starts = samples.history_ends if dataset.repeats else dataset.offsets[samples.users]
     ends = samples.history_ends if later else dataset.offsets[samples.users + 1]
     drawn = []
     for start, end, position in zip(starts.tolist(), ends.tolist(), samples.positions.tolist(), strict=True):

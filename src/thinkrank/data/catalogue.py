@@ -1,9 +1,11 @@
 """The items that can be recommended, with their texts. A row number is an item's name inside the package."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 import polars as pl
@@ -112,23 +114,35 @@ class Catalogue:
             ThinkrankError: if nothing or more than one item fits; names up to five titles that come near.
         """
         text = str(text)
-        row_of_id = self.ids.place(text)
-        if row_of_id is not None:
-            return row_of_id
-        folded = _fold(text)
-        exact = [row for row in self._rows_by_name.get(folded, []) if self.titles[row] == text.strip()]
-        rows = exact or self._rows_by_name.get(folded, [])
-        if not rows and folded:
-            rows = sorted({row for name, rows in self._rows_by_name.items() if name.startswith(folded) for row in rows})
+        rows = self._meant(text)
         if len(rows) == 1:
             return rows[0]
         if rows:
             shown = ", ".join(f"{self.ids[row]} ({self._label(row)})" for row in rows[:5])
             more = ", ..." if len(rows) > 5 else ""
             raise ThinkrankError(f"{text!r} fits {len(rows)} items; give one of these ids: {shown}{more}")
-        near = [self._rows_by_name[name][0] for name in nearest(folded, list(self._rows_by_name))]
+        near = [self._rows_by_name[name][0] for name in nearest(_fold(text), list(self._rows_by_name))]
         shown = ", ".join(dict.fromkeys(self._label(row) for row in near))
         raise ThinkrankError(f"no item is called {text!r}" + (f"; nearest: {shown}" if shown else ""))
+
+    def found(self, text: str) -> int | None:
+        """Return the row that `find` returns; None, and soon, where nothing or more than one item fits."""
+        rows = self._meant(str(text))
+        return rows[0] if len(rows) == 1 else None
+
+    def _meant(self, text: str) -> list[int]:
+        """Return the rows of the items that a person may mean; see `find`."""
+        row_of_id = self.ids.place(text)
+        if row_of_id is not None:
+            return [row_of_id]
+        folded = _fold(text)
+        rows = self._rows_by_name.get(folded, [])
+        exact = [row for row in rows if self.titles[row] == text.strip()]
+        if exact or rows or not folded:
+            return exact or rows
+        names = self._names[bisect_left(self._names, folded) :]
+        begun = takewhile(lambda name: name.startswith(folded), names)
+        return sorted({row for name in begun for row in self._rows_by_name[name]})
 
     def save(self, path: str | Path) -> None:
         """Write the catalogue to one Parquet file, atomically."""
@@ -151,6 +165,10 @@ class Catalogue:
             for name in {_fold(title), _fold(self._label(row))}:
                 rows.setdefault(name, []).append(row)
         return rows
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return sorted(self._rows_by_name)
 
     @cached_property
     def years(self) -> list[int | None]:

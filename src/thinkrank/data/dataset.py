@@ -203,13 +203,13 @@ class Dataset:
 
     def save(self, folder: str | Path) -> None:
         """Write ``interactions.parquet``, ``catalogue.parquet`` and, last, ``dataset.json`` into a folder."""
-        folder = Path(folder)
+        folder, fingerprint = Path(folder), self.fingerprint  # before the file is replaced that it may be read from
         with atomic_write(folder / "interactions.parquet") as file:
             self.rows.write(file)
         self.catalogue.save(folder / "catalogue.parquet")
         record = {
             "name": self.name,
-            "fingerprint": self.fingerprint,
+            "fingerprint": fingerprint,
             "source": dict(self.source),
             "filters": [dict(applied) for applied in self.filters],
             "notices": list(self.notices),

@@ -108,7 +108,7 @@ class Requests:
             if rows_I is not None and history.catalogue is not None:
                 events += len(history)
                 lost.update(history.catalogue.ids[row] for row in history.items[rows_I[history.items] < 0].tolist())
-                history = _moved(history, rows_I, catalogue)
+                history = in_rows(history, rows_I, catalogue)
             moved.append(history)
         if lost:
             logger.warning(
@@ -168,7 +168,7 @@ def _rows_within(theirs: Catalogue, ours: Catalogue) -> Int32[np.ndarray, "I"] |
     return rows.cast(pl.Int32).fill_null(-1).to_numpy()
 
 
-def _moved(history: History, rows_I: Int32[np.ndarray, "I"], catalogue: Catalogue) -> History:
+def in_rows(history: History, rows_I: Int32[np.ndarray, "I"], catalogue: Catalogue) -> History:
     """Put a history into other rows and leave out what has none."""
     rows_N, tied = rows_I[history.items], history.tied
     kept_N = rows_N >= 0

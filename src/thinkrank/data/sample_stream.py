@@ -60,6 +60,7 @@ class SampleStream:
             sample = self.samples[self.sample(draw)]
             if len(sample.history) and not (self.skip_seen and sample.target in sample.history.items):
                 taken.append((draw, sample))
+                passed = 0
             else:
                 passed += 1
                 if passed > len(self.samples):

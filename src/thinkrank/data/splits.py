@@ -99,6 +99,15 @@ class Samples(Sequence[Sample]):
         """Return the event that each history ends before; the target's own, or the first one at its time."""
         return self.positions - self.dataset.tied_E[self.positions] if self.ties == "strict" else self.positions
 
+    @cached_property
+    def seen_S(self) -> Bool[np.ndarray, "S"]:
+        """Return True where the history holds the target already."""
+        dataset = self.dataset
+        users_E = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
+        pairs_E = users_E * len(dataset.catalogue) + dataset.items_E
+        pairs, first_events = np.unique(pairs_E, return_index=True)
+        return np.asarray(first_events[np.searchsorted(pairs, pairs_E[self.positions])] < self.history_ends)
+
     def __repr__(self) -> str:
         return f"Samples({len(self):,} of {self.dataset.name})"
 

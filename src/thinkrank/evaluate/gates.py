@@ -7,6 +7,7 @@ gate's headroom, beside the headroom that two answers have which differ by chanc
 Shape legend: S samples, F features.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -135,9 +136,8 @@ def threshold_for(values_S: Float64[np.ndarray, "S"], share: float) -> float:
         values_S: of validation requests; where many are equal, more of them may think.
         share: of requests that may think, 0 to 1.
     """
-    if share <= 0 or not len(values_S):
-        return float("inf")
-    return float(np.quantile(values_S, 1 - min(share, 1.0), method="higher"))
+    count = math.floor(min(share, 1.0) * len(values_S) + 1e-9)
+    return float(np.sort(values_S)[-count]) if count > 0 else math.inf
 
 
 def _expected(test: Gated, rate: float) -> float:

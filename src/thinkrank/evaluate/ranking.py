@@ -109,10 +109,10 @@ def evaluate_ranking(
     return Evaluation(
         answers=answers,
         users_S=sets.samples.users,
-        unreachable_S=sets.missed_B,
+        unreachable_S=sets.unreachable_B,
         cutoffs=cutoffs,
         num_items=len(sets.samples.dataset.catalogue),
-        filter_seen=True,
+        filter_seen=not sets.samples.dataset.repeats,
         candidates=sets.told,
     )
 

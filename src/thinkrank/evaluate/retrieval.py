@@ -221,14 +221,13 @@ def evaluate_retrieval(
     for name, system in systems.items():
         with named(name):
             check_items(system, samples.dataset.catalogue)
-    seen_S = np.array([target in past.items for target, past in zip(targets_S, requests.histories, strict=True)])
     asking = _Asking(requests, targets_S, len(samples.dataset.catalogue), cutoffs[-1], filter_seen, batch_size)
     with progress("evaluating", len(samples) * len(systems)) as advance:
         answers = asking.ask(systems, advance)
     return Evaluation(
         answers=answers,
         users_S=np.asarray(samples.users),
-        unreachable_S=seen_S & filter_seen,
+        unreachable_S=samples.seen_S & filter_seen,
         cutoffs=cutoffs,
         num_items=asking.num_items,
         filter_seen=filter_seen,

@@ -70,7 +70,8 @@ def metric_name(metric: str) -> str:
 def verdict(figures: Figures, system: str, others: Sequence[str], metric: str = "ndcg@10") -> str:
     """Say by how much a system is above or below the best of others, how sure that is, and what could have been seen.
 
-    The best is chosen by the same figures, which favours it: the test is on the safe side.
+    The best is chosen by the same figures, which favours it. Above it, the test is on the safe side; below it, the
+    p-value is corrected by Holm for the number of others, each of which could have been the best.
 
     Args:
         figures: of an evaluation.
@@ -81,7 +82,9 @@ def verdict(figures: Figures, system: str, others: Sequence[str], metric: str = 
     means = {name: float(figures.values(name, metric).mean()) for name in (system, *others)}
     best = max(others, key=lambda name: means[name])
     test = figures.compare(system, best, metric)
-    way = "above" if test.difference.value >= 0 else "below"
+    way, p_value = "above" if test.difference.value >= 0 else "below", test.p_value
+    if way == "below" and len(others) > 1:
+        p_value = holm([figures.compare(system, other, metric).p_value for other in others])[others.index(best)]
     share = f"{abs(test.difference.value) / means[best]:.0%} " if means[best] else ""
     ours, theirs = (format_value(means[name]) for name in (system, best))
     sentence = (
@@ -89,12 +92,13 @@ def verdict(figures: Figures, system: str, others: Sequence[str], metric: str = 
         f"difference {signed(test.difference.value)} "
         f"[{signed(test.difference.low)}, {signed(test.difference.high)}]"
     )
-    if test.p_value is None:
+    if p_value is None:
         return f"{sentence}; too few users for a test."
+    corrected = f" corrected for {len(others)} others" if p_value is not test.p_value else ""
     seen = (
         "" if test.visible is None else f"; with 80 % power a difference of {format_value(test.visible)} would be seen"
     )
-    return f"{sentence}, {p_words(test.p_value)}{seen}."
+    return f"{sentence}, {p_words(p_value)}{corrected}{seen}."
 
 
 def signed(value: float | None) -> str:

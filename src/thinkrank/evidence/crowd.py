@@ -7,7 +7,7 @@ Shape legend: U users, I items, P distinct (user, item) pairs.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from thinkrank.evidence.transitions import TransitionOptions, Transitions
 from thinkrank.pretrained import write_arrays
 
 CROWD_FILE = "crowd.safetensors"
+_KEPT_COUNTS = 2**26
+"""Counts of who chose two items both that are kept at most, in 256 MiB; the items asked for last stay."""
 
 
 class Crowd:
@@ -40,7 +42,7 @@ class Crowd:
         self.user_items = UserItems.of(histories, num_items)
         self._by_item = self.user_items.transposed()
         self._events_I = np.bincount(all_items(histories), minlength=num_items) if events_I is None else events_I
-        self._together: dict[int, np.ndarray] = {}
+        self.counted = lru_cache(max(1, _KEPT_COUNTS // max(1, num_items)))(self._counted_together)
 
     @classmethod
     def of(cls, split: Split) -> "Crowd":
@@ -71,15 +73,16 @@ class Crowd:
 
     def together(self, item: int, without: int | None = None) -> Int64[np.ndarray, "I"]:
         """Count the people who chose an item and each other one; at its own place, who chose it."""
-        if item not in self._together:
-            takers = self._by_item.items_P[slice(*self._by_item.starts_U[item : item + 2])]
-            parts = [self.items(user) for user in takers.tolist()]
-            counted = np.bincount(np.concatenate([self.items(None), *parts]), minlength=self.num_items)
-            self._together[item] = counted.astype(np.int32)
-        row_I, own = self._together[item].astype(np.int64), self.items(without)
+        row_I, own = self.counted(int(item)).astype(np.int64), self.items(without)
         if item in own:
             row_I[own] -= 1
         return row_I
+
+    def _counted_together(self, item: int) -> Int32[np.ndarray, "I"]:
+        takers = self._by_item.items_P[slice(*self._by_item.starts_U[item : item + 2])]
+        parts = [self.items(user) for user in takers.tolist()]
+        counted = np.bincount(np.concatenate([self.items(None), *parts]), minlength=self.num_items)
+        return counted.astype(np.int32)
 
     def next_after(self, item: int, without: int | None = None) -> Float64[np.ndarray, "I"]:
         """Count the people who chose each item as the next one after an item."""

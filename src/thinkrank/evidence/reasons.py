@@ -17,6 +17,7 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.history import History
 from thinkrank.data.interactions import newest_distinct
 from thinkrank.data.popularity import log_popularity
+from thinkrank.data.requests import Requests
 from thinkrank.data.splits import Split
 from thinkrank.evidence import wording
 from thinkrank.evidence.crowd import Crowd
@@ -70,6 +71,13 @@ class Reasons:
     def of(cls, split: Split, noun: str = "item") -> "Reasons":
         """Count a split's train part."""
         return cls(Crowd.of(split), split.dataset.catalogue, noun)
+
+    def within(self, catalogue: Catalogue) -> "Reasons":
+        """Count the same people in rows of another catalogue; items that it lacks are left out."""
+        if catalogue is self.catalogue:
+            return self
+        histories = Requests(self.crowd.histories).within(catalogue).histories
+        return Reasons(Crowd(histories, len(catalogue)), catalogue, self.nouns.removesuffix("s"))
 
     def reasons(self, history: History, item: int, without: int | None = None, *, most: int = 3) -> list[Reason]:
         """Say what speaks for an item, the best first: at most one reason of each kind, popularity behind all others.

@@ -170,14 +170,26 @@ class Many:
         return _ways(self.run, self.model, self.mode, self.how.think, self.how.temperature)
 
     @cached_property
+    def _draws(self) -> bool:
+        """Tell whether thoughts are drawn at random."""
+        stages = self.model.stages.values() if self.run.kind == "cascade" else (self.model,)
+        thoughts = [getattr(getattr(stage, "config", None), "thought", None) for stage in stages]
+        thoughts = [self._ways["thought_options"]] if "thought_options" in self._ways else thoughts
+        thinks = (
+            self.model.config.think != "never"
+            if self.mode.think is None and self.run.kind == "cascade"
+            else (self.mode.think)
+        )
+        return bool(thinks) and any(one is not None and one.temperature > 0 for one in thoughts)
+
+    @cached_property
     def _why(self) -> Callable[[Ranking, Requests], pl.DataFrame] | None:
         return self.run.counted_reasons(self.how.path, self.catalogue) if self.how.reasons else None
 
     def answers(self, requests: Requests) -> Iterator[tuple[Requests, Ranking, pl.DataFrame]]:
         """Yield those of requests in our rows who are answered together, the answer, and its table."""
-        draws = self.mode.think and self._ways["thought_options"].temperature > 0
         leave_out = self.run.filters(self.how.filter_seen)
-        for _, part in requests.batches(1 if draws else _AT_ONCE):  # draws are by place in the batch
+        for _, part in requests.batches(1 if self._draws else _AT_ONCE):  # draws are by place in the batch
             ranking = self.model.retrieve(part, self.how.k, filter_seen=leave_out, **self._ways)
             ranking = _checked(ranking, self.model, self.catalogue, part.histories)
             table = ranking.table(self.catalogue, part, every_text=self.how.every_text).drop("request")
@@ -355,6 +367,11 @@ def _requests_of(run: Opened, who: str | Path, path: str | None, rows: slice | N
 def _ways(run: Opened, model: Any, mode: Mode, think: bool | None, temperature: float | None) -> dict[str, Any]:
     """Return how a model is asked beyond what every retriever understands."""
     if run.kind == "cascade":
+        if temperature is not None:
+            raise ThinkrankError(
+                f"{run.folder}: each stage of a cascade thinks at its own temperature; leave --temperature out, or ask "
+                f"{run.saved / 'retrieve'} alone"
+            )
         return {} if think is None else {"think": think}
     if mode.think is None:
         if temperature is not None:

@@ -235,12 +235,12 @@ class Opened:
         return kept[name]
 
 
-def opened(folder: Path, verb: str) -> Opened:
+def opened(folder: Path, verb: str | None = None) -> Opened:
     """Find what a folder holds, and refuse it where it cannot be asked so.
 
     Args:
         folder: of a run, or of a saved stage.
-        verb: retrieve, rank or rerank.
+        verb: retrieve, rank or rerank; None for the first of these that it can be asked.
 
     Raises:
         ThinkrankError: if it holds no trained stage, or one that another command asks; names that command.
@@ -250,6 +250,9 @@ def opened(folder: Path, verb: str) -> Opened:
     saved = inside if (inside / CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file() else folder
     config = run_config(folder) if (folder / "config.toml").is_file() else {}
     stage = stage_of(folder)
+    if verb is None:
+        kind = kind_of(saved) if (saved / CONFIG_FILE).is_file() else "cascade"
+        verb = stage if stage in ("rank", "rerank") else next((o for o in _VERBS if _asked_by(kind, o)), "retrieve")
     if not (saved / CONFIG_FILE).is_file():
         if stage is not None:
             raise ThinkrankError(
@@ -266,6 +269,7 @@ def opened(folder: Path, verb: str) -> Opened:
     return Opened(folder, saved, verb, kind, config)
 
 
+_VERBS = ("retrieve", "rank", "rerank")
 _RANKERS = ("r2rank", "evidence")
 _RERANKERS = ("eglr", "pointwise", "dlcm", "prm", "setrank", "seq2slate")
 

@@ -126,6 +126,11 @@ class NetworkReranker(ABC, Generic[OptionsT]):
         """Return the items it was trained on; a ThinkrankError if nothing was learnt yet."""
         return self._known()[1]
 
+    @property
+    def schema(self) -> ListSchema:
+        """Return which columns of lists it reads; a ThinkrankError if nothing was learnt yet."""
+        return self.network.encoder.schema
+
     def _known(self) -> tuple[ListNetwork, Catalogue]:
         if self._learnt is None:
             raise ThinkrankError(f"this {type(self).__name__} has learnt nothing yet: train it with train_network")
@@ -154,7 +159,7 @@ class NetworkReranker(ABC, Generic[OptionsT]):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / "model.safetensors", self.network.state_dict())
-        self.network.encoder.schema.save(folder / "lists.json")
+        self.schema.save(folder / "lists.json")
         self.catalogue.save(folder / "catalogue.parquet")
         finish(folder, self.kind, self.config)
 

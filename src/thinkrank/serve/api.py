@@ -1,6 +1,7 @@
 """The routes for programs."""
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import AsyncIterator
@@ -17,9 +18,12 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.serve import auth, schemas
 from thinkrank.serve.answering import catalogue_facts, facts_of, model_facts
 from thinkrank.serve.batcher import Job
+from thinkrank.serve.middleware import UNEXPECTED
 from thinkrank.serve.questions import answered, recommend_ask, rerank_ask, result_of, slate_ask, submitted
 from thinkrank.serve.state import State
 from thinkrank.stages.answers import Ranking
+
+logger = logging.getLogger(__name__)
 
 _FAULT = {"$ref": "#/components/schemas/Fault"}  # JSON for streams, too
 _FAULTS: dict[int | str, dict[str, Any]] = {
@@ -153,6 +157,13 @@ async def recommend_stream(
             yield event("fault", {"status": error.status_code, "error": error.detail})
         except ThinkrankError as error:
             yield event("fault", {"status": 422, "error": " ".join(str(error).split())})
+        except asyncio.CancelledError:
+            if not future.cancelled():
+                raise  # the client has gone
+            yield event("fault", {"status": 504, "error": job.overdue})
+        except Exception:
+            logger.exception("request %s", request.state.request_id)
+            yield event("fault", {"status": 500, "error": UNEXPECTED})
     finally:
         if not future.done():
             state.metrics.cancelled.inc()
@@ -190,14 +201,15 @@ async def rerank(request: Request, asked: schemas.RerankRequest, state: Admitted
         scores = ranking.scores_BK[0][there].astype(np.float64)
         scaled = (scores - scores.mean()) / (scores.std() or 1.0)
         rows = ranking.items_BK[0][there].tolist()
-        results = [(places[row], 1 / (1 + math.exp(-value))) for row, value in zip(rows, scaled.tolist(), strict=True)]
+        shares = (1 / (1 + np.exp(-scaled))).tolist()
+        results = [(index, share) for row, share in zip(rows, shares, strict=True) for index in places[row]]
     known = {index for index, _ in results}
     by_row = [index for index in range(len(asked.documents)) if index not in known]
     results += [(index, 0.0) for index in by_row]
     tokens = 0 if ranking is None or ranking.cost is None else ranking.cost.tokens
     return schemas.RerankResponse(
         id=request.state.request_id,
-        model=state.served.name,
+        model=ask.served.name,
         results=[
             schemas.RerankResult(
                 index=index, relevance_score=score, document=_document(asked, index) if asked.return_documents else None

@@ -82,10 +82,6 @@ def _faults(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         return _fault(request, error.status_code, str(error.detail), error.headers)
 
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        return _fault(request, 500, "something went wrong that is not the request's fault; the log tells what")
-
 
 def _fault(request: Request, status: int, why: str, headers: Any = None) -> JSONResponse:
     request_id = getattr(request.state, "request_id", None)

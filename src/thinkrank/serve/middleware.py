@@ -29,6 +29,8 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+UNEXPECTED = "something went wrong that is not the request's fault; the log tells what"
+_UNKNOWN_HOST = "this server does not answer to that host name (thinkrank serve --allow-host NAME adds one)"
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}")
 
 
@@ -43,7 +45,12 @@ class Gatekeeper:
     """
 
     def __init__(self, app: App, metrics: Metrics, max_body_bytes: int, hosts: Sequence[str]) -> None:
-        self.app, self.metrics, self.max_body_bytes, self.hosts = app, metrics, max_body_bytes, frozenset(hosts)
+        self.app, self.metrics, self.max_body_bytes, self.hosts = (
+            app,
+            metrics,
+            max_body_bytes,
+            frozenset(map(str.lower, hosts)),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass; see the class."""
@@ -72,7 +79,7 @@ class Gatekeeper:
 
         try:
             if not self._knows(headers.get("host", "")):
-                await _refuse(sent, 421, "this server does not answer to that host name", request_id)
+                await _refuse(sent, 421, _UNKNOWN_HOST, request_id)
             elif not headers.get("content-length", "0").isdigit():
                 await _refuse(sent, 400, "content-length is no number", request_id)
             elif int(headers.get("content-length", "0")) > self.max_body_bytes:
@@ -80,6 +87,10 @@ class Gatekeeper:
                 await _refuse(sent, 413, self._why_too_large, request_id)
             else:
                 await self.app(scope, self._counted(receive), sent)
+        except Exception:
+            if not status:
+                await _refuse(sent, 500, UNEXPECTED, request_id)
+            raise  # the server logs it
         finally:
             self._log(scope, status, time.perf_counter() - began, request_id, facts)
 

@@ -28,7 +28,7 @@ _FILES = {
 def show(request: Request) -> HTMLResponse:
     """Show the page."""
     state: State = request.app.state.thinkrank
-    return HTMLResponse(render_page(state.served, state.options.max_k))
+    return HTMLResponse(render_page(state.served, state.options.max_k, is_locked=bool(state.options.key_hashes)))
 
 
 @page.get("/static/{name}")
@@ -47,16 +47,17 @@ def favicon() -> Response:
     return Response(status_code=204)
 
 
-def render_page(served: Served, max_k: int = 200) -> str:
+def render_page(served: Served, max_k: int = 200, *, is_locked: bool = False) -> str:
     """Write the page as text.
 
     Args:
         served: the run that it asks.
         max_k: items of an answer at most.
+        is_locked: whether a key opens the server; the page itself needs none, so it then names nobody of the data.
     """
     main = tag(
         "main",
-        tag("div", _who(served), _how(served, max_k), class_="asking"),
+        tag("div", _who(served, is_locked), _how(served, max_k), class_="asking"),
         tag("p", role="alert", id="fault", class_="fault", hidden=""),
         tag("p", role="status", id="status", class_="facts"),
         _thought(served) if "retrieve" in served.writing_stages else None,
@@ -72,7 +73,7 @@ def render_page(served: Served, max_k: int = 200) -> str:
         tag(
             "header",
             tag("h1", "Inside ", tag("bdi", served.name)),
-            tag("p", _about(served), class_="lead"),
+            tag("p", _about(served, is_locked), class_="lead"),
             class_="page",
         ),
         main,
@@ -81,9 +82,9 @@ def render_page(served: Served, max_k: int = 200) -> str:
     return f"<!doctype html>\n{tag('html', _head(served.name), body, lang='en')}\n"
 
 
-def _about(served: Served) -> str:
+def _about(served: Served, is_locked: bool) -> str:
     kinds = " → ".join(served.kinds.values())
-    people = "" if served.dataset is None else f", {len(served.dataset.users):,} people known"
+    people = "" if served.dataset is None or is_locked else f", {len(served.dataset.users):,} people known"
     return f"{kinds}; {served.num_items:,} items{people}"
 
 
@@ -100,10 +101,11 @@ def _head(name: str) -> Html:
     )
 
 
-def _who(served: Served) -> Html:
+def _who(served: Served, is_locked: bool) -> Html:
     """Write the part in which a history is picked or built."""
     user = None
     if served.dataset is not None:
+        examples = (tag("button", one, type="button", class_="link", data_user=one) for one in served.dataset.users[:5])
         user = tag(
             "form",
             _label("A person of the data", "user"),
@@ -113,12 +115,7 @@ def _who(served: Served) -> Html:
                 tag("button", "Take the history", type="submit"),
                 class_="row",
             ),
-            tag(
-                "p",
-                "For example ",
-                *(tag("button", one, type="button", class_="link", data_user=one) for one in served.dataset.users[:5]),
-                class_="facts",
-            ),
+            None if is_locked else tag("p", "For example ", *examples, class_="facts"),
             id="pick",
         )
     return tag(

@@ -16,15 +16,16 @@ from thinkrank.language.engines.joining import CancelledError
 from thinkrank.serve import schemas
 from thinkrank.serve.answering import Ask, RankAsk, RankBy, slate_candidates
 from thinkrank.serve.batcher import ClosedError, FullError, Job
+from thinkrank.serve.options import ServeOptions
+from thinkrank.serve.served import Served
 from thinkrank.serve.state import State
 
 
-def _who(state: State, asked: schemas.Who) -> tuple[History, str | None]:
-    """Find the history that a request speaks of."""
-    served = state.served
+def _who(served: Served, options: ServeOptions, asked: schemas.Who) -> tuple[History, str | None]:
+    """Find the history that a request speaks of, in rows of the run that it is put to."""
     if asked.history is not None:
-        if len(asked.history) > state.options.max_history:
-            raise ThinkrankError(f"history: holds {len(asked.history)} items; {state.options.max_history} may be given")
+        if len(asked.history) > options.max_history:
+            raise ThinkrankError(f"history: holds {len(asked.history)} items; {options.max_history} may be given")
         return served.history(asked.history), asked.user
     if asked.user is None:
         return History.of([]), None
@@ -43,7 +44,7 @@ def recommend_ask(state: State, asked: schemas.RecommendRequest) -> Ask:
         raise ThinkrankError(f"k: {asked.k} is more than the {state.options.max_k} that may be asked for")
     if (asked.max_tokens or 0) > state.options.max_new_tokens:
         raise ThinkrankError(f"max_tokens: more than the {state.options.max_new_tokens} that may be asked for")
-    history, user = _who(state, asked)
+    history, user = _who(served, state.options, asked)
     changes = {"temperature": asked.temperature, "max_new_tokens": asked.max_tokens, "seed": asked.seed}
     excluded = dict.fromkeys([*(served.catalogue.find(one) for one in asked.exclude)])
     excluded |= dict.fromkeys(served.catalogue.row(item) for item in tuple(served.withdrawn))
@@ -54,6 +55,9 @@ def recommend_ask(state: State, asked: schemas.RecommendRequest) -> Ask:
         raise ThinkrankError(f"think: no stage of {served.name} can think; leave it out")
     if asked.thought is not None and "retrieve" not in served.writing_stages:
         raise ThinkrankError(f"thought: the retriever of {served.name} answers from no thought")
+    if asked.thought is not None and (asked.think is False or asked.samples > 1):
+        against = "think is false" if asked.think is False else f"samples is {asked.samples}"
+        raise ThinkrankError(f"thought: it is answered from one thought that is given, and {against}; leave one out")
     return Ask(served, history, user, asked, tuple(excluded), given)
 
 
@@ -124,8 +128,8 @@ def result_of(state: State, job: Job, future: "asyncio.Future[Any]") -> Any:
     return answer
 
 
-def rerank_ask(state: State, asked: schemas.RerankRequest) -> tuple[RankAsk, dict[int, int]]:
-    """Understand a request in the shape of rerankers; also the place of each catalogue row among the documents."""
+def rerank_ask(state: State, asked: schemas.RerankRequest) -> tuple[RankAsk, dict[int, list[int]]]:
+    """Understand a request in the shape of rerankers; also the places of each catalogue row among the documents."""
     served = state.served
     whole = served.cascade is not None and len(served.stages) > 1
     by: RankBy = "cascade" if whole else "rank" if "rank" in served.stages else "retrieve"
@@ -137,14 +141,12 @@ def rerank_ask(state: State, asked: schemas.RerankRequest) -> tuple[RankAsk, dic
     if asked.history is None and asked.user is None and asked.query.strip():
         lines = [line.strip() for line in asked.query.splitlines() if line.strip()]
         asked = asked.model_copy(update={"history": lines})
-    history, user = _who(state, asked)
-    places: dict[int, int] = {}
+    history, user = _who(served, state.options, asked)
+    places: dict[int, list[int]] = {}
     for index, document in enumerate(asked.documents):
-        try:
-            row = served.catalogue.find(document if isinstance(document, str) else document.text)
-        except ThinkrankError:
-            continue  # no item: it comes last
-        places.setdefault(row, index)
+        row = served.catalogue.found(document if isinstance(document, str) else document.text)
+        if row is not None:  # what is no item comes last
+            places.setdefault(row, []).append(index)
     options = {"think": asked.think} if asked.think is not None and can_think(stage, "rank", whole) else {}
     offered = Candidates(np.array([list(places)], dtype=np.int32).reshape(1, -1), served.catalogue, name="documents")
     return RankAsk(served, history, user, by, offered, len(places), options), places
@@ -170,7 +172,7 @@ def slate_ask(state: State, asked: schemas.SlateRequest) -> RankAsk:
     for name in getattr(getattr(stage, "schema", None), "context_names", ()):
         if name not in asked.context:
             raise ThinkrankError(f"context: no {name!r}, which the re-ranker reads")
-    history, user = _who(state, asked)
+    history, user = _who(served, state.options, asked)
     options: dict[str, Any] = {"samples": asked.samples} if asked.samples > 1 else {}
     if asked.think is False and hasattr(getattr(stage, "config", None), "reasoning"):
         options["reasoning"] = stage.config.reasoning.model_copy(update={"mode": "none"})

@@ -10,16 +10,18 @@ from typing import Any
 
 import polars as pl
 
-from thinkrank.cascade import Cascade
-from thinkrank.data import Catalogue, Dataset, History
+from thinkrank._files import folder_digest
+from thinkrank.cascade import Cascade, CascadeConfig
+from thinkrank.data import Catalogue, Dataset, History, Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.evidence import Reasons, TextChecker
 from thinkrank.evidence.crowd import Crowd
 from thinkrank.language.engines.joining import JoiningEngine
 from thinkrank.language.kept_states import KeptStates
-from thinkrank.pretrained import load, local_folder
+from thinkrank.pretrained import local_folder
 from thinkrank.rank import R2Rank
 from thinkrank.recipes.base import recipe_of
+from thinkrank.recipes.opening import opened
 from thinkrank.recipes.reasons import counted_reasons
 from thinkrank.retrieve import Fused, R2ec
 from thinkrank.serve.options import ServeOptions
@@ -157,14 +159,15 @@ class Served:
         return History.of([self.catalogue.find(item) for item in ids])
 
     def known_history(self, user: str) -> History:
-        """Look up what a user of the run did.
+        """Look up what a user of the run did; items that the model does not know are left out.
 
         Raises:
             ThinkrankError: if there is no such user, or the run's data is not at hand.
         """
         if self.dataset is None:
             raise ThinkrankError("this server knows no users: give a history")
-        return self.dataset.history(user)
+        (history,) = Requests([self.dataset.history(user)]).within(self.catalogue).histories
+        return history
 
     def number_of(self, user: str | None) -> int | None:
         """Return the number of a known user, by which he is left out of counts; None for anybody else."""
@@ -241,10 +244,14 @@ def open_served(where: str | Path, options: ServeOptions | None = None, *, devic
     Raises:
         ThinkrankError: if there is no saved model.
     """
-    folder = local_folder(where)
-    model, dataset, reasons = load(folder, device=device), None, None
-    run = Path(where).expanduser()
-    if (run / "config.toml").is_file():
+    folder, run = local_folder(where), Path(where).expanduser()
+    found = opened(run if run.exists() else folder)
+    model, dataset, reasons = found.load(device), None, None
+    if not hasattr(model, "catalogue"):  # of a class of your own that keeps none
+        model.catalogue = found.catalogue()
+    if found.verb == "retrieve" and not isinstance(model, Cascade):  # it thinks as `thinkrank recommend` lets it
+        model = Cascade(model, config=CascadeConfig(think="always" if found.mode(None).think else "never"))
+    if "data" in found.config:
         try:
             settings = recipe_of(run).settings.from_run(run)
             split = settings.data.load_split()
@@ -252,22 +259,10 @@ def open_served(where: str | Path, options: ServeOptions | None = None, *, devic
             reasons = counted_reasons(settings, split)
         except (ThinkrankError, OSError) as error:
             logger.warning("users and counted reasons are not served: %s", " ".join(str(error).split()))
-    if dataset is not None and dataset.catalogue.ids != model.catalogue.ids:
-        logger.warning("users and counted reasons are not served: the data has other items than the model")
-        dataset = reasons = None
-    return Served.of(
-        model, options, name=run.resolve().name, version=version_of(folder), dataset=dataset, reasons=reasons
-    )
-
-
-def version_of(folder: Path) -> str:
-    """Return what changes with any file of a saved model."""
-    digest = hashlib.blake2b(digest_size=6)
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(str(file.relative_to(folder)).encode())
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "blake2b").digest())
-    return digest.hexdigest()
+    if reasons is not None:
+        reasons = reasons.within(model.catalogue)
+    version = folder_digest(folder)[:12]
+    return Served.of(model, options, name=run.resolve().name, version=version, dataset=dataset, reasons=reasons)
 
 
 def _parts(stage: Any) -> Iterator["R2ec | R2Rank"]:

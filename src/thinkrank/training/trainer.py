@@ -231,7 +231,7 @@ class Trainer(ABC, Generic[OptionsT]):
                 with self._on_cpu():
                     note = self.step()
                 if self.time_share() > 1 and counters.step < options.steps:
-                    counters.stopped = f"{options.max_minutes or options.max_cpu_minutes:.4g} minutes are over"
+                    counters.stopped = self.limit_reached()
                 last = counters.step == options.steps or bool(counters.stopped)
                 validates = last or counters.step % options.validate_every == 0
                 before = counters.seconds
@@ -270,6 +270,13 @@ class Trainer(ABC, Generic[OptionsT]):
             least = counters.first + 20 * options.max_minutes  # validations leave a third for learning
             share = max(share, counters.seconds / max(least, 60 * options.max_minutes - counters.ending))
         return self.world.broadcast(share) if share else 0.0
+
+    def limit_reached(self) -> str:
+        """Say which limit of time is over."""
+        options = self.options
+        if options.max_cpu_minutes is not None and self.counters.cpu_seconds > 60 * options.max_cpu_minutes:
+            return f"{options.max_cpu_minutes:.4g} minutes of the processor are over"
+        return f"{options.max_minutes:.4g} minutes are over"
 
     def learning_rate(self) -> float:
         """Set the rates of this step and return the first group's; they end with the steps, or with the time."""

@@ -227,6 +227,16 @@ def test_a_prepared_log_that_is_changed_while_it_is_in_use_is_refused(tmp_path, 
         data.interactions.head()
 
 
+def test_a_prepared_log_is_filtered_into_its_own_folder(tmp_path, to_disk):
+    write(tmp_path, "parquet")
+    load_dataset("table", tmp_path).save(tmp_path / "prepared")
+    to_disk()
+    data = apply_filters(Dataset.load(tmp_path / "prepared"), FilterOptions(min_rating=3))
+    assert data.rows.is_on_disk
+    data.save(tmp_path / "prepared")
+    assert Dataset.load(tmp_path / "prepared").interactions["rating"].min() == 3
+
+
 def test_a_damaged_piece_of_a_prepared_log_is_found(tmp_path, to_disk):
     write(tmp_path, "parquet")
     load_dataset("table", tmp_path).save(tmp_path / "prepared")

@@ -7,6 +7,7 @@ import torch
 
 from thinkrank.data import Catalogue
 from thinkrank.data.candidates import candidate_sets
+from thinkrank.evaluate import evaluate_ranking
 from thinkrank.language import hidden_states, pad
 from thinkrank.language.logprobs import log_softmax, logits
 from thinkrank.language.trajectories import Given
@@ -99,6 +100,23 @@ def test_the_loss_of_lists_falls(config, dataset, split, options, tmp_path, back
     losses = [row["loss"] for row in run.metrics()]
     assert losses[0] == pytest.approx(np.log(6), abs=1e-4)  # an untrained head ties all
     assert losses[-1] < 0.8 * np.log(6)
+
+
+def test_validation_is_what_the_tables_say_of_the_same_scores_ties_included(config, dataset, split, options, tmp_path):
+    sets = candidate_sets(split.valid.subset(20, 0), size=6, seed=0)
+    plain = config.model_copy(update={"thinks": False})
+    for name in ("tied", "apart"):
+        model = R2Rank.create(plain, dataset.catalogue)
+        with torch.no_grad():
+            for parameter in model.head.parameters() if name == "apart" else ():
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        groups = TrainingGroups(split.train, negatives=5, seed=0)[:4]
+        row = ColdStartTrainer(model, groups, sets, options, Run(tmp_path / name, {}, {})).measure()
+        judged = evaluate_ranking({"R2Rank": model}, sets)
+        for ours, theirs in (("valid_ndcg@10", "ndcg@10"), ("valid_hit@1", "hit@1"), ("valid_mrr", "mrr")):
+            assert row[ours] == pytest.approx(judged.values("R2Rank", theirs).mean(), abs=1e-9)
+        if name == "tied":  # an untrained head: by chance
+            assert row["valid_hit@1"] == pytest.approx(1 / 6)
 
 
 class TestContract(TrainerContract):

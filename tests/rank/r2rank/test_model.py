@@ -19,7 +19,7 @@ from thinkrank.rank import R2Rank
 from thinkrank.rank.r2rank.groups import TrainingGroup
 from thinkrank.rank.r2rank.rollouts import score_thoughts
 from thinkrank.stages import Configured
-from thinkrank.testing import assert_same_answer
+from thinkrank.testing import assert_same_answer, refused
 
 HISTORIES = [History.of([0, 6, 12]), History.of([]), History.of([3])]
 CANDIDATES = np.array([[1, 18, 7, 23], [5, 4, -1, -1], [2, 9, 10, -1]], dtype=np.int32)
@@ -219,6 +219,13 @@ def halved(model):
     for name, parameter in model.backbone.model.named_parameters():
         parameter.data = parameter.data if "lora_" in name else parameter.data.bfloat16()
     return model
+
+
+def test_yes_or_no_is_read_before_any_thought(config, dataset):
+    model = R2Rank.create(config.model_copy(update={"thinks": False, "readout": "yes_no"}), dataset.catalogue)
+    with refused("readout = yes_no reads its answer before any thought"):
+        model.rank(HISTORIES, CANDIDATES, think=True)
+    assert model.rank(HISTORIES, CANDIDATES, think=False).reasons is None
 
 
 @pytest.mark.parametrize("thinks", [True, False])

@@ -298,14 +298,14 @@ def test_a_gate_that_is_calibrated_follows_the_entropies_and_one_that_is_given_s
     options = options.model_copy(update={"keep": "last", "kl_coefficient": 0.0, "entropy_coefficient": 0.0})
     reasoning = trusted.writer.reasoning.model_copy(update={"trigger_rate": 0.4, "max_steps": 1})
 
-    def validations(threshold):
+    def validations(given=None, *, before=None):
         model = copy.deepcopy(trusted)
-        model.writer.reasoner.options = reasoning
-        model.writer.reasoner.set_threshold(threshold)
-        rows = train(make_fit(model, split, options, tmp_path / str(threshold))).metrics()
+        model.writer.reasoner.options = reasoning.model_copy(update={"threshold": given})
+        model.writer.reasoner.set_threshold(before if given is None else given)
+        rows = train(make_fit(model, split, options, tmp_path / f"{given} {before}")).metrics()
         return [row for row in rows if "valid_trigger_rate" in row]
 
-    calibrated = validations(None)
+    calibrated = validations()
     first, last = calibrated[0], calibrated[-1]
     assert last["valid_entropy_before_by_place"][0] < first["valid_entropy_before_by_place"][0] - 0.2
     assert last["threshold"] < first["threshold"] - 0.1
@@ -313,6 +313,8 @@ def test_a_gate_that_is_calibrated_follows_the_entropies_and_one_that_is_given_s
     given = validations(first["threshold"])
     assert {row["threshold"] for row in given} == {first["threshold"]}
     assert given[-1]["valid_trigger_rate"] < 0.25
+    again = validations(before=9.9)  # as a phase before has left it
+    assert [row["threshold"] for row in again] == [row["threshold"] for row in calibrated]
 
 
 def test_places_are_summed_up_over_the_lists_that_reach_them():

@@ -95,7 +95,7 @@ def test_line_ends_of_a_rollout_predict_the_days_after_theirs(days):
     head.scores = lambda users, items: users @ items.T
     random = torch.Generator().manual_seed(0)
     states, items = (torch.randn(size, width, generator=random) for size in (10, 24))
-    expected = 0.0
+    expected, everything = 0.0, 0.0
     for group, first_state in zip(groups, (0, 6, 10), strict=True):
         history, shown = group.sample.history, len(group.prompt.line_ends)
         asked = [
@@ -105,10 +105,12 @@ def test_line_ends_of_a_rollout_predict_the_days_after_theirs(days):
         for item, read in asked:
             if read >= len(history) - shown:
                 scores = states[first_state + read - (len(history) - shown)] @ items.T
+                everything -= torch.log_softmax(scores, 0)[item]
                 scores[torch.from_numpy(history.items[: read + 1].astype(np.int64))] = -torch.inf
                 expected -= torch.log_softmax(scores, 0)[item]
-    found = line_loss(head, states, groups, Mock(spec=CompetingItems, vectors_ND=items))
-    torch.testing.assert_close(found, expected)
+    catalogue = Mock(spec=CompetingItems, vectors_ND=items)
+    torch.testing.assert_close(line_loss(head, states, groups, catalogue, filter_seen=True), expected)
+    torch.testing.assert_close(line_loss(head, states, groups, catalogue, filter_seen=False), everything)
 
 
 def test_the_order_depends_on_the_seed_alone_and_can_be_entered_anywhere(histories, targets):

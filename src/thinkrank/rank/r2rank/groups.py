@@ -37,14 +37,16 @@ class TrainingGroups(Sequence[TrainingGroup]):
     """Make one group per training sample, on demand; its negatives depend on the seed and the sample alone.
 
     Args:
-        samples: of the training part.
-        negatives: per group, uniform among the items that are neither in the history nor the target. What the user
-            takes later may be among them: to leave it out would tell the future.
+        samples: of the training part; those whose target was seen before are left out, unless data repeat.
+        negatives: per group, uniform among the items that are neither in the history nor the target; where data repeat,
+            of the history, too. What the user takes later may be among them: to leave it out would tell the future.
         seed: of the negatives.
         lists: of a first stage: where one serves a sample, its items are drawn before others; None for none.
     """
 
     def __init__(self, samples: Samples, *, negatives: int, seed: int, lists: CandidateLists | None = None) -> None:
+        if not samples.dataset.repeats and samples.seen_S.any():  # it would be known by standing in the history
+            samples = samples.take(np.flatnonzero(~samples.seen_S))
         self.samples, self.negatives, self.seed, self.lists = samples, negatives, seed, lists
 
     def __len__(self) -> int:
@@ -63,7 +65,7 @@ class TrainingGroups(Sequence[TrainingGroup]):
         target = int(one.targets[0])
         sample = one[0]
         if self.lists is not None:
-            met = {target, *sample.history.items.tolist()}
+            met = {target} if self.samples.dataset.repeats else {target, *sample.history.items.tolist()}
             (offered,) = self.lists.offered(one)
             found = [row for row in offered.tolist() if row not in met]
             random = np.random.default_rng([self.seed, int(one.positions[0])])

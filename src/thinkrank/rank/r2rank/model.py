@@ -355,6 +355,8 @@ class R2Rank:
         """
         rows = [sorted(row for row in items if row >= 0) for items in candidates_BN.tolist()]
         thoughts, further = None, 0
+        if think and self.config.readout == "yes_no":
+            raise ThinkrankError("a model with readout = yes_no reads its answer before any thought: leave think out")
         if self.config.thinks if think is None else think:
             options = (thought_options or self.config.thought).for_samples(samples)
             written = self.sample(histories, rows, options, num_samples=samples)

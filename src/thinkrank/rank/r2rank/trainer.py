@@ -15,7 +15,7 @@ from thinkrank.data.sample_stream import EpochOrder
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import Completion, packed_states
 from thinkrank.language.adapters import adapter_state
-from thinkrank.policy import ndcg_reward
+from thinkrank.metrics import hit, ndcg, reciprocal_rank, relevance_from_ranks, ties_from_ranks
 from thinkrank.rank.r2rank.config import RankerTrainerOptions
 from thinkrank.rank.r2rank.groups import TrainingGroup
 from thinkrank.rank.r2rank.model import R2Rank
@@ -28,8 +28,6 @@ _REHEARSED = 4
 """Sets on which the cost of a validation is measured."""
 _SHOWN_THOUGHTS = 20
 _VALIDATED_TOGETHER = 16
-_MISSED = 2**31 - 1
-"""Place of a target that is not among its candidates: behind every cut-off."""
 
 OptionsT = TypeVar("OptionsT", bound=RankerTrainerOptions)
 
@@ -107,25 +105,31 @@ class RankerTrainer(AdapterTrainer[OptionsT]):
         return [(draw, self.groups[self._order.index(draw)]) for draw in range(start, self.counters.drawn)]
 
     def measure(self) -> dict[str, float]:
-        """Measure NDCG@10, Hit@1 and the mean reciprocal rank on the validation sets."""
+        """Measure NDCG@10, Hit@1 and the mean reciprocal rank on the validation sets, expected over ties."""
         sets = self.validation
         if sets is None:
             return {}
-        ranks, thoughts = [], []
+        width = sets.items_BN.shape[1]
+        places, thoughts = [], []
         starts = range(0, self.validation_size, _VALIDATED_TOGETHER)
         mine = starts[self.world.share(len(starts))]
         for start in mine:
             part = slice(start, min(start + _VALIDATED_TOGETHER, self.validation_size))
             answer = self.model.answer(sets.histories[part], sets.items_BN[part])
-            places_B = target_ranks(answer.scores_BN, np.maximum(sets.positive_B[part], 0))
-            ranks.append(torch.from_numpy(np.where(sets.missed_B[part], _MISSED, places_B)))
+            columns_B, missed_B = np.maximum(sets.positive_B[part], 0), sets.unreachable_B[part]
+            targets_B1 = np.take_along_axis(answer.scores_BN, columns_B[:, None].astype(np.intp), axis=1)
+            ranks_B = np.where(missed_B, width + 1, target_ranks(answer.scores_BN, columns_B))
+            ties_B = np.where(missed_B, 0, np.count_nonzero(answer.scores_BN == targets_B1, axis=1) - 1)
+            places.append(torch.from_numpy(np.stack([ranks_B, ties_B], axis=1).astype(np.int64)))
             thoughts += answer.thoughts or []
             self.validated(len(answer.scores_BN))
-        ranks_B = self.world.gather(torch.cat([torch.zeros(0, dtype=torch.long), *ranks]))
+        ranks_B, ties_B = self.world.gather(torch.cat([torch.zeros(0, 2, dtype=torch.long), *places])).numpy().T
+        relevance_BN = relevance_from_ranks(ranks_B, width + 1)
+        tied_BN, found_B = ties_from_ranks(ranks_B, ties_B, width + 1), ranks_B <= width
         row = {
-            "valid_ndcg@10": ndcg_reward(ranks_B, 10).mean().item(),
-            "valid_hit@1": (ranks_B == 1).float().mean().item(),
-            "valid_mrr": (ranks_B.float().reciprocal() * (ranks_B < _MISSED)).mean().item(),
+            "valid_ndcg@10": float((ndcg(relevance_BN, 10, tied_BN=tied_BN) * found_B).mean()),
+            "valid_hit@1": float((hit(relevance_BN, 1, tied_BN=tied_BN) * found_B).mean()),
+            "valid_mrr": float((reciprocal_rank(relevance_BN, tied_BN=tied_BN) * found_B).mean()),
         }
         if self.model.config.thinks:
             written = [thought for by_row in thoughts for thought in by_row.values()]

@@ -50,7 +50,7 @@ class WriterTrainer(ListTrainer[WriterOptionsT]):
             check_evaluator(model.report, options)
         super().__init__(model, model.writer, split, options, run)
         self.evaluator = evaluator.freeze()
-        self.calibrates = model.writer.reasoning.lacks_threshold
+        self.calibrates = model.writer.reasoner.options.lacks_threshold  # as given, not as set by a phase before
         self.at_start: dict[str, Tensor] = {}
 
     def trainable(self, train: ImpressionDataset) -> Int64[np.ndarray, "M"]:

@@ -72,9 +72,14 @@ def target_logprobs(
 
 
 def line_loss(
-    head: RetrievalHead, states_LD: Float[Tensor, "L D"], groups: Sequence[Group], catalogue: CompetingItems
+    head: RetrievalHead,
+    states_LD: Float[Tensor, "L D"],
+    groups: Sequence[Group],
+    catalogue: CompetingItems,
+    *,
+    filter_seen: bool,
 ) -> Float[Tensor, ""]:
-    """Add up the cross-entropies with which the ends of history lines predict the next item, seen ones left out.
+    """Add up the cross-entropies with which the ends of history lines predict the next item.
 
     Where ties are ``strict``, the last line of a day predicts all of the next day; see `History.reads`.
 
@@ -83,6 +88,7 @@ def line_loss(
         states_LD: at the line ends, oldest first and group by group.
         groups: whose histories; a prompt may show only the newest lines of one.
         catalogue: the whole of it.
+        filter_seen: whether seen items do not compete.
     """
     device, targets, seen = states_LD.device, [], []
     lines: list[int] = []
@@ -99,4 +105,5 @@ def line_loss(
     is_line_P = torch.ones(len(targets), dtype=torch.bool, device=device)
     scores_PI = head.scores(head.user_vectors(states_PD, is_line_P), catalogue.vectors_ND)
     targets_P = torch.tensor(targets, dtype=torch.long, device=device)
-    return -item_logprobs(scores_PI, targets_P, Seen.of(seen).among(None, scores_PI.shape[1], device)).sum()
+    left_out = Seen.of(seen) if filter_seen else Seen.nothing(len(targets))
+    return -item_logprobs(scores_PI, targets_P, left_out.among(None, scores_PI.shape[1], device)).sum()

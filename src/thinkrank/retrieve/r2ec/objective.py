@@ -103,7 +103,8 @@ def part_losses(
             mean_B = log_mean(logprobs_R.view(len(part.groups), -1))
             terms["marginal"] = -options.item_marginal * mean_B.sum() / num_groups
     if options.line_weight:
-        line = line_loss(model.head, states_TD[part.line_ends], part.groups, catalogue) / num_lines
+        states_LD, seen = states_TD[part.line_ends], options.filter_seen
+        line = line_loss(model.head, states_LD, part.groups, catalogue, filter_seen=seen) / num_lines
         lines = line.item()
         terms["line"] = options.line_weight * line
     return PartLosses(terms, token, item, cross_entropy, lines)

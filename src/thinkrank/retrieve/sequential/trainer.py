@@ -143,11 +143,14 @@ class SequentialTrainer(Trainer[TrainerOptions]):
         return norm
 
     def measure(self) -> dict[str, Any]:
-        """Return NDCG@10 on the validation samples over the whole catalogue, seen items left out."""
+        """Return NDCG@10 on the validation samples over the whole catalogue, seen items left out unless data repeat."""
         if not self.validation:
             return {}
-        ranks_S = self.model.target_ranks(self.validation.requests(), self.validation.targets)
-        return {"valid_ndcg@10": ndcg_reward(torch.from_numpy(ranks_S), 10).mean().item()}
+        ranks_S = self.model.target_ranks(
+            self.validation.requests(), self.validation.targets, filter_seen=not self.validation.dataset.repeats
+        )
+        places = min(10, len(self.catalogue))  # what is left out stands behind the last
+        return {"valid_ndcg@10": ndcg_reward(torch.from_numpy(ranks_S), places).mean().item()}
 
     def weights(self) -> dict[str, Tensor]:
         """Return everything training changes, as live tensors."""

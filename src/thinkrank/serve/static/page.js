@@ -4,7 +4,7 @@ import { byId, claims, forget, made, programs, show, title } from "./page_answer
 
 const main = byId("main");
 const writes = main.dataset.writes === "yes";
-const state = { history: [], user: null, answer: null, before: null, busy: null, found: [], chosen: -1 };
+const state = { history: [], user: null, edited: false, answer: null, before: null, busy: null, found: [], chosen: -1 };
 
 function key() {
   return sessionStorage.getItem("key") ?? "";
@@ -46,6 +46,7 @@ function drawHistory() {
 
 function takeOut(index) {
   const [item] = state.history.splice(index, 1);
+  state.edited = true;
   drawHistory();
   status(`${item.title} is out of the history.`);
   const buttons = byId("history").querySelectorAll("button");
@@ -55,6 +56,7 @@ function takeOut(index) {
 
 function add(item) {
   state.history.push(item);
+  state.edited = true;
   byId("search").value = "";
   delete byId("found").dataset.query;
   closeFound();
@@ -65,7 +67,7 @@ function add(item) {
 
 function startOver(history = [], user = null) {
   state.busy?.abort();
-  Object.assign(state, { history, user, answer: null, before: null, busy: null });
+  Object.assign(state, { history, user, edited: false, answer: null, before: null, busy: null });
   byId("stop").hidden = true;
   byId("ask").disabled = false;
   forget();
@@ -163,8 +165,10 @@ byId("search").addEventListener("blur", closeFound);
 // The question
 
 function question(thought) {
-  const body = { history: state.history.map((item) => item.item), k: Number(byId("k").value) };
+  const body = { k: Number(byId("k").value) };
   if (state.user !== null) body.user = state.user;
+  // the known history also holds times, ratings and weights, so it is sent only where it was changed
+  if (state.user === null || state.edited) body.history = state.history.map((item) => item.item);
   const think = byId("think")?.value;
   if (think) body.think = think === "auto" ? think : think === "true";
   const temperature = byId("temperature")?.value;

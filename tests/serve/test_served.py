@@ -1,0 +1,120 @@
+"""A run's folder becomes what is served: it answers as the run does, with the users of its data and what they chose."""
+
+import importlib
+import json
+
+import pytest
+import tomli_w
+
+from thinkrank.data import load_dataset, split_dataset
+from thinkrank.language import LoraOptions
+from thinkrank.recipes.answering import recommend
+from thinkrank.recipes.opening import opened
+from thinkrank.retrieve import ItemKNN, R2ec, R2ecConfig
+from thinkrank.serve import open_served
+
+ITEMS = [f"i{number}" for number in range(10, 20)]
+OWN = """
+import json
+
+import numpy as np
+
+from thinkrank.retrieve import ItemKNN
+from thinkrank.stages.order import top_k
+
+
+class Neighbours(ItemKNN):
+    kind = "mine:Neighbours"
+
+
+class Newest:
+    '''Recommend the items beside the newest one, by their rows alone.'''
+
+    def fit(self, split):
+        return self
+
+    def retrieve(self, requests, k, *, filter_seen=True):
+        newest = np.array([history.items[-1] for history in requests.histories])
+        scores = -np.abs(np.arange(10)[None] - newest[:, None]).astype(np.float32)
+        return top_k(scores, requests.histories, k, filter_seen=filter_seen)
+
+    def save_pretrained(self, folder):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"format": 2, "kind": "mine:Newest", "config": {}}))
+
+    @classmethod
+    def from_pretrained(cls, folder):
+        return cls()
+"""
+
+
+def shop_of(folder, items=ITEMS):
+    """Write a shop in which everyone takes five neighbours in order."""
+    folder.mkdir(exist_ok=True)
+    (folder / "items.csv").write_text("item,title\n" + "".join(f"{item},Wine {item}\n" for item in items))
+    rows = [
+        f"u{user},{ITEMS[(user + step) % 10]},{1_600_000_000 + 1000 * user + step}\n"
+        for user in range(40)
+        for step in range(5)
+    ]
+    (folder / "interactions.csv").write_text("user,item,timestamp\n" + "".join(rows))
+    return folder
+
+
+def run_of(folder, shop, model, **tables):
+    """Write the folder of a run that trained this model on a shop."""
+    model.save_pretrained(folder / "model")
+    settings = {"data": {"source": "table", "path": str(shop)}, "training": {}, "model": {"backbone": "tiny"}}
+    (folder / "config.toml").write_text(tomli_w.dumps(settings | tables))
+    return folder
+
+
+def test_users_and_reasons_are_served_though_the_data_has_got_a_new_item(tmp_path):
+    shop = shop_of(tmp_path / "shop")
+    run = run_of(tmp_path / "run", shop, ItemKNN().fit(split_dataset(load_dataset("table", shop))))
+    before = open_served(run)
+    shop_of(tmp_path / "shop", ["a-new-one", *ITEMS])  # whose row comes first
+    with (shop / "interactions.csv").open("a") as file:
+        file.write("u3,a-new-one,1700000000\n")
+    served = open_served(run)
+    ids = [served.catalogue.ids[row] for row in served.known_history("u3").items]
+    assert ids == ["i13", "i14", "i15", "i16", "i17"]  # without what the model does not know
+    found = served.cascade.recommend([served.known_history("u3")], 3)
+    assert found.ranking.items_BK.tolist() == recommend(run, user="u3", k=3).ranking.items_BK.tolist()
+    past = served.known_history("u3")
+    said, expected = (
+        [[reason.text for reason in one.reasons.reasons(past, item)] for item in range(10)] for one in (served, before)
+    )
+    assert said == expected
+    texts = [(item, text) for item, of in enumerate(said) if item not in past.items for text in of]
+    assert texts
+    assert all(served.checker.check(text, past, item).may_be_shown for item, text in texts)
+
+
+@pytest.mark.parametrize(("thinking", "think"), [(None, "never"), (0.01, "never"), (0.05, "always")])
+def test_it_thinks_where_the_command_line_would(tmp_path, thinking, think):
+    shop = shop_of(tmp_path / "shop")
+    config = R2ecConfig(backbone="tiny", dtype="float32", lora=LoraOptions(rank=2))
+    catalogue = load_dataset("table", shop).catalogue
+    run = run_of(tmp_path / "run", shop, R2ec.create(config, catalogue, device="cpu"))
+    row = {"step": 1, "valid_ndcg@10": 0.03} | ({} if thinking is None else {"valid_thinking_ndcg@10": thinking})
+    (run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    served = open_served(run, device="cpu")
+    assert served.can_think
+    assert served.cascade.config.think == think
+    assert opened(run, "retrieve").mode(None).think == (think == "always")
+
+
+def test_a_run_of_a_class_of_ones_own_is_served(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = importlib.import_module("mine")
+    shop = shop_of(tmp_path / "shop")
+    for name in ("Neighbours", "Newest"):  # the latter keeps no catalogue of its own
+        model = getattr(mine, name)().fit(split_dataset(load_dataset("table", shop)))
+        run = run_of(tmp_path / name, shop, model, retriever={"class": f"mine:{name}", "options": {}})
+        served = open_served(run)
+        assert type(served.stages["retrieve"]) is getattr(mine, name)
+        assert len(served.version) == 12
+        expected = recommend(run, titles=["i10", "i11"], k=3).ranking.items_BK.tolist()
+        assert served.cascade.recommend([["i10", "i11"]], 3).ranking.items_BK.tolist() == expected
