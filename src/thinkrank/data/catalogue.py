@@ -15,6 +15,7 @@ from thinkrank.data._nearest import did_you_mean, nearest
 from thinkrank.data.reading import parts
 from thinkrank.data.reading.parts import Rows
 from thinkrank.data.reading.table import reason
+from thinkrank.data.text import clean_lists, clean_text
 from thinkrank.data.texts import Texts
 from thinkrank.errors import ThinkrankError
 
@@ -73,10 +74,12 @@ class Catalogue:
     def extended(self, items: "pl.DataFrame | Catalogue") -> "Catalogue":
         """Return a catalogue with more items behind these; columns that one side lacks are empty there.
 
+        Their texts are cleaned as those of a data set's files are.
+
         Raises:
             ThinkrankError: if they are no rows of a catalogue, or an id is taken.
         """
-        frame = Catalogue(items if isinstance(items, pl.DataFrame) else items.frame).frame
+        frame = _cleaned(Catalogue(items if isinstance(items, pl.DataFrame) else items.frame).frame)
         try:
             return Catalogue(pl.concat([self.frame, frame], how="diagonal_relaxed"))
         except pl.exceptions.PolarsError as error:
@@ -201,6 +204,18 @@ def read_own_parquet(path: Path) -> pl.DataFrame:
     """Read all of a Parquet file this package wrote; raises as `own_parquet`."""
     with own_parquet(path) as rows:
         return rows.frame
+
+
+def _cleaned(frame: pl.DataFrame) -> pl.DataFrame:
+    """Clean every text but ids; a title of which nothing is left stays as it was."""
+    cleaned = []
+    for column in frame.iter_columns():
+        if column.name != "item" and column.dtype == pl.String:
+            text = clean_text(column)
+            cleaned.append(text.fill_null(column) if column.name == "title" else text)
+        elif column.dtype == pl.List(pl.String):
+            cleaned.append(clean_lists(column))
+    return frame.with_columns(cleaned)
 
 
 def _fold(text: str) -> str:

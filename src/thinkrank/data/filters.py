@@ -116,6 +116,8 @@ def filter_ratings(dataset: Dataset, minimum: float) -> Dataset:
 
 def filter_dates(dataset: Dataset, *, since: date | None = None, until: date | None = None) -> Dataset:
     """Keep interactions of the days from `since` to `until`, both included, UTC. The catalogue stays."""
+    if not dataset.has_times:
+        raise ThinkrankError(f"{dataset.name}: has no times, so no days can be kept: leave since and until out")
     keep = pl.lit(value=True)
     if since is not None:
         keep &= pl.col("timestamp") >= _midnight(since)

@@ -107,7 +107,7 @@ class EvidenceFeatures:
             shrinkage=self.options.shrinkage,
         )
         nearest_N = np.flatnonzero(votes_I)
-        if without is None:
+        if without is None and self.options.neighbours < self.crowd.num_items:  # the crowd keeps whole rows
             self._kept[item] = nearest_N, votes_I[nearest_N]
         return nearest_N, votes_I[nearest_N]
 

@@ -126,7 +126,8 @@ class Reasons:
         expected, found = events_I[item] / max(1, events_I.sum()), []
         for row in rows:
             went, of = int(self.crowd.next_after(row, without)[item]), int(people_I[row])
-            told = went >= FEWEST_PEOPLE and self.title(row) != self.title(item)
+            told = went >= FEWEST_PEOPLE and went / of >= _LEAST_RATIO * expected
+            told = told and self.title(row) != self.title(item)
             if told and (bound := math.log(_lowest(went, of, _WIDE) / expected)) > 0:
                 text = wording.next_choice(went, of, self.title(row), went / of / expected)
                 found.append(Reason("next", text, bound, row))

@@ -105,11 +105,11 @@ class KeptStates:
 
     def keep(self, ids: Ids, layers: Sequence[Pieces]) -> None:
         """Keep a copy of the keys and values of a sequence that was read elsewhere."""
-        self._keep(_Kept(ids, is_exact(), _hashes(ids), _copied(layers)))
+        self._keep(_Kept(ids, is_exact(), _hashes(ids, is_exact()), _copied(layers)))
 
     def _begin(self, backbone: Backbone, ids: Ids) -> tuple[_Kept | None, int]:
         """Find the longest kept beginning, at most all but the last token, and count it."""
-        hashes, exact = _hashes(ids), is_exact()
+        hashes, exact = _hashes(ids, is_exact()), is_exact()
         found: tuple[_Kept | None, int] = (None, 0)
         with self._lock:
             for count in range(len(ids) - 1, 0, -1):
@@ -144,7 +144,7 @@ class KeptStates:
             begin = packing.offsets[leaf]
             new = slice(begin, begin + len(sequence) - count)
             layers = _pieces(packing, new, None if kept is None else held[leaf - 1])
-            self._keep(_Kept(sequence, exact, _hashes(sequence), _copied(layers)))
+            self._keep(_Kept(sequence, exact, _hashes(sequence, exact), _copied(layers)))
         return dict(zip(some, states_LSD, strict=True))
 
     def _keep(self, new: _Kept) -> None:
@@ -212,11 +212,11 @@ def _is_enough(backbone: Backbone, kept: _Kept, ids: Ids, count: int) -> bool:
     return min(ids[count:]) >= backbone.items.first_id
 
 
-def _hashes(ids: Ids) -> tuple[int, ...]:
-    """Return a number for each beginning."""
+def _hashes(ids: Ids, exact: bool) -> tuple[int, ...]:
+    """Return a number for each beginning, another where it is read in another precision."""
 
     def each() -> Iterator[int]:
-        last = 0
+        last = int(exact)
         for token in ids:
             last = hash((last, token))
             yield last

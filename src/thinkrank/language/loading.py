@@ -77,6 +77,10 @@ def load_backbone(
     return Backbone(model.to(target).eval().requires_grad_(False), tokenizer, source=name)
 
 
+_FACTORS = ("logits_scaling", "logit_scale", "embedding_multiplier", "lm_head_multiplier")
+"""By which some families multiply what goes into the layers, or what comes out of the head."""
+
+
 def _refuse_unsupported(model: Any, name: str) -> None:
     """Refuse what packed reading and cached writing cannot run, before anything is built on it."""
     config = model.config
@@ -84,6 +88,12 @@ def _refuse_unsupported(model: Any, name: str) -> None:
     whole = model._supports_attention_backend and hasattr(config, "num_key_value_heads")
     if not whole or not layers <= {"full_attention", "sliding_attention"}:
         raise _unsupported(name, config.model_type)
+    scaled = [factor for factor in _FACTORS if getattr(config, factor, None) not in (None, 1)]
+    if scaled:
+        raise ThinkrankError(
+            f"the language model {name!r} is a {config.model_type} with {scaled[0]} = {getattr(config, scaled[0])}, "
+            "which is not read here: its probabilities would be wrong. Use a model without such a factor"
+        )
 
 
 def _unsupported(name: str, kind: str) -> ThinkrankError:

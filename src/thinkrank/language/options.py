@@ -61,8 +61,8 @@ class LatentOptions(Options):
     """Say how many latent positions stand behind each place that is read, and how they learn.
 
     Steps are numbered from 0, the place itself, to K, the last position. In R²ec places are items of a history that is
-    read late. R2Rank's reinforcement rewards the answer alone: `step_weights`, `sharpening`, `repulsion` and `alone_steps`
-    belong to its cold start.
+    read late. R2Rank's reinforcement rewards the answer alone: `step_weights`, `sharpening`, `repulsion` and
+    `alone_steps` belong to its cold start.
     """
 
     steps: int = Field(

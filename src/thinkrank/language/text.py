@@ -5,14 +5,23 @@ placeholder; its pieces are tokenised with the model's control tokens switched o
 switched off, so no item title can end a turn or open a new one.
 """
 
+import logging
+import re
 import threading
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
 from thinkrank.errors import ThinkrankError
 
+logger = logging.getLogger(__name__)
+
 _PLACEHOLDER = "⟦content⟧"
+_DAY = datetime(2024, 7, 26)
+"""What templates that tell today's date are told: a prompt must not change from day to day."""
 
 _tokenising = threading.Lock()
 """Whether control tokens are known is a switch of the whole tokenizer: no other thread may turn it meanwhile."""
@@ -46,7 +55,21 @@ class Prompt:
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Tokenise untrusted text: the spelling of a control token becomes ordinary characters."""
-    return _encode(tokenizer, text, trusted=False)
+    return [token for part in _cut(tokenizer, text) for token in _encode(tokenizer, part, trusted=False)]
+
+
+def _cut(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
+    """Cut text inside the spelling of added tokens that are not special, such as </think>: these are never split."""
+    spelt = _spelt_tokens(tokenizer)
+    found = [] if spelt is None else [match.start() + 1 for match in spelt.finditer(text)]
+    return [text[start:end] for start, end in pairwise([0, *found, len(text)])]
+
+
+@lru_cache(maxsize=8)
+def _spelt_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    added = tokenizer.added_tokens_decoder.values()
+    spelt = [re.escape(token.content) for token in added if not token.special and len(token.content) > 1]
+    return re.compile("|".join(sorted(spelt, key=len, reverse=True))) if spelt else None
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str, *, trusted: bool) -> list[int]:
@@ -73,9 +96,16 @@ class ChatFrame:
             bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
             return cls(tuple(bos), tuple(encode_text(tokenizer, "\n")))
         rendered = tokenizer.apply_chat_template(
-            [{"role": "user", "content": _PLACEHOLDER}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": _PLACEHOLDER}],
+            tokenize=False,
+            add_generation_prompt=True,
+            date_string=_DAY.strftime("%d %b %Y"),
+            strftime_now=_DAY.strftime,
         )
         before, found, after = str(rendered).partition(_PLACEHOLDER)
         if not found:
             raise ThinkrankError("the model's chat template does not show the user's text, so it cannot be prompted")
-        return cls(*(tuple(_encode(tokenizer, piece, trusted=True)) for piece in (before, after)))
+        frame = cls(*(tuple(_encode(tokenizer, piece, trusted=True)) for piece in (before, after)))
+        if not {*frame.before, *frame.after} & tokenizer.added_tokens_decoder.keys():
+            logger.warning("this model's chat template marks turns in plain text, which an item's text can imitate")
+        return frame

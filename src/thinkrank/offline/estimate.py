@@ -46,7 +46,7 @@ class Estimate:
     def hours(self) -> float:
         """Return the hours until the last part is done."""
         per_user = self.measured_seconds / max(1, self.measured_users)
-        return (self.loading + per_user * self.users / self.workers) / 3600
+        return (self.loading + per_user * self.users / min(self.workers, max(1, self.parts))) / 3600
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for machines."""

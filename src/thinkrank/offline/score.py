@@ -8,7 +8,8 @@ they have the order of the input, one row group, a fixed compression and no time
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,14 +82,16 @@ def score_users(
         for left in out.glob(".part-*.part"):
             left.unlink(missing_ok=True)
         waiting = [part for part in parts if not (out / part.name).is_file()]
-        whole = sum(part.users or 0 for part in waiting)
+        counts = [part.users for part in waiting if part.users is not None]
+        whole = sum(counts) if len(counts) == len(waiting) else 0  # 0: nobody knows
         total, job = Done(), Job(run, out, how, threads)
         with progress("answering", whole) as advance:
-            for done in _answered(job, waiting, engine, workers):
+            inside = _Inside(advance)
+            for done in _answered(job, waiting, engine, workers, inside.progress):
                 if done.fault:
                     raise ThinkrankError(done.fault)
                 total += done
-                advance(done.users)
+                inside.end(done.users)
     if total.lost:
         logger.warning(
             "left %s of %s events out of the histories: the model's catalogue lacks their items",
@@ -98,12 +101,35 @@ def score_users(
     return Scored(len(parts), len(parts) - len(waiting), total.users)
 
 
-def _answered(job: Job, parts: Sequence[Part], engine: str, workers: int | None) -> Iterator[Done]:
+class _Inside:
+    """Move the bar of all parts by what is answered inside of one."""
+
+    def __init__(self, advance: Callable[..., None]) -> None:
+        self._advance, self._moved = advance, 0
+
+    @contextmanager
+    def progress(self, title: str, total: int) -> Iterator[Callable[..., None]]:
+        """Show the work on one part; see `Progress`."""
+
+        def moved(done: int = 1, note: str = "") -> None:
+            self._moved += done
+            self._advance(done, note=note)
+
+        yield moved
+
+    def end(self, users: int) -> None:
+        """Move on to the end of a part of so many users."""
+        self._advance(users - self._moved)
+        self._moved = 0
+
+
+def _answered(job: Job, parts: Sequence[Part], engine: str, workers: int | None, inside: Progress) -> Iterator[Done]:
     """Have parts answered, in this process or on a cluster."""
     if not parts:
         return
     if engine == "local":
-        yield from map(Worker(job), parts)
+        worker = Worker(job)
+        yield from (worker(part, inside) for part in parts)
         return
     from thinkrank.offline.on_ray import answered_on_ray
 

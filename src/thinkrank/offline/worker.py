@@ -11,6 +11,7 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.offline.parts import Part
 from thinkrank.recipes.answering import Manner, Many, answered_in
 from thinkrank.recipes.plan import quiet
+from thinkrank.training.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Worker:
             self._many = Many(self.job.run, self.job.how)
         return self._many
 
-    def __call__(self, part: Part) -> Done:
+    def __call__(self, part: Part, progress: Progress = no_progress) -> Done:
         """Answer a part into its file, unless it has one; a fault in the input is told, not raised."""
         target = self.job.out / part.name
         if target.is_file():
@@ -83,7 +84,7 @@ class Worker:
             with quiet():
                 asked = self.many.who(part.file, part.rows)
                 requests = asked.within(self.many.catalogue)
-                table = self.many.table(requests)
+                table = self.many.table(requests, progress)
         except ThinkrankError as error:
             return Done(fault=str(error))
         with atomic_write(target) as file:

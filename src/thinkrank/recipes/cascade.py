@@ -23,6 +23,7 @@ from thinkrank.evaluate.verdict import in_words, verdict
 from thinkrank.pretrained import kind_of, load
 from thinkrank.recipes import own, reporting, retrieval
 from thinkrank.recipes.base import EvaluationOptions, Judged, OpenRun, Phase
+from thinkrank.recipes.baselines import MOST_PAIRED_ITEMS
 from thinkrank.recipes.cascade_story import with_story
 from thinkrank.recipes.later_stages import BUILDING, Building, LaterStages
 from thinkrank.recipes.layers import PRESET, Layers
@@ -41,8 +42,6 @@ logger = logging.getLogger(__name__)
 CASCADE = "cascade"
 THINKING = "cascade, thought first"
 NOT_RERANKED = "cascade, without re-ranker"
-_MOST_COUNTED_ITEMS = 15_000
-"""Items of a catalogue of whose pairs evidence is counted."""
 
 
 class CascadeSettings(RetrieveSettings):
@@ -109,7 +108,7 @@ class CascadeRecipe(retrieval.RetrievalRecipe):
     def _stages(self, settings: CascadeSettings, split: Split) -> LaterStages:
         """Return the later stages that the catalogue allows."""
         stages, num_items = settings.stages, len(split.dataset.catalogue)
-        if num_items > _MOST_COUNTED_ITEMS and stages.rank == "evidence" and stages.ranker is None:
+        if num_items > MOST_PAIRED_ITEMS and stages.rank == "evidence" and stages.ranker is None:
             logger.warning("%s items: evidence would hold a number for each pair, so there is no ranker", num_items)
             return stages.model_copy(update={"rank": "none"})
         return stages

@@ -18,6 +18,7 @@ from thinkrank.data import (
     load_impressions,
     split_dataset,
 )
+from thinkrank.data.dataset import read_record
 from thinkrank.data.describe import remarks
 from thinkrank.data.reading.intake import OnBad
 from thinkrank.data.synthetic import relay_split
@@ -220,7 +221,10 @@ def origin(source: str | None) -> str:
     """Return the format of the data; a prepared folder is asked for the source it was made from."""
     source = source or DataSettings().source
     folder = prepared_folder(source)
-    return source if folder is None else str(Dataset.load(folder).source.get("source"))
+    if folder is None:
+        return source
+    record = read_record(folder / "dataset.json", ("source",), "a saved data set")
+    return str(record["source"].get("source"))
 
 
 def prepared_folder(source: str) -> Path | None:

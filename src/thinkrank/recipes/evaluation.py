@@ -58,14 +58,11 @@ def evaluate(
     comparisons = [
         comparison
         for reference in recipe.references
+        if reference in evaluation.systems
         for comparison in evaluation.comparisons(reference, dataset=dataset, split=options.part)
     ]
     rows = recipe.rows(evaluation, questions, split, options.part, seeds)
     told = recipe.verdict(settings, evaluation) if options.part == "test" else ""  # validation has chosen weights
-    faithful = measured(opened, questions, options)
-    told = "\n".join(filter(None, (told, in_words(faithful))))
-    judged = Judged(evaluation, questions, rows, comparisons, told, faithful)
-    write_run_report(opened, judged, folder=folder)
     protocol = {**evaluation.protocol, "baseline settings": chosen_settings(systems)}
     write_comparisons(folder / "comparisons.json", comparisons, protocol)
     write_results(folder / "results.json", rows)
@@ -73,8 +70,12 @@ def evaluate(
     own = next((name for name in OWN if name in evaluation.systems), evaluation.systems[-1])
     own = own if chosen is None else chosen.title
     per_sample(split, questions, evaluation, own=own, part=options.part).save(folder)
+    faithful = measured(opened, questions, options)  # asks anew: what was found so far is kept, whatever comes
     if faithful:
         write_results(folder / FILE, faithful)
+    told = "\n".join(filter(None, (told, in_words(faithful))))
+    judged = Judged(evaluation, questions, rows, comparisons, told, faithful)
+    write_run_report(opened, judged, folder=folder)
     return judged
 
 

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from thinkrank._version import __version__
 from thinkrank.errors import ThinkrankError
@@ -15,6 +14,7 @@ from thinkrank.evaluate.results import ResultRow, read_results, results_markdown
 from thinkrank.pretrained import CONFIG_FILE, MODEL_FILES, local_folder
 from thinkrank.recipes.layers import run_config
 from thinkrank.recipes.licences import Terms, data_terms, weights_terms
+from thinkrank.training.run import read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -165,8 +165,11 @@ def _front_matter(folder: Path, run: Path | None, kind: str, weights: list[Terms
 
 
 def _data_of(run: Path | None) -> Terms:
-    config: Mapping[str, Any] = {} if run is None else run_config(run)
-    return data_terms(str(config.get("data", {}).get("source", "")))
+    """Return the terms of a run's data; a prepared folder's are those of the source it was made from."""
+    if run is None:
+        return data_terms("")
+    made_from = read_manifest(run).get("split", {}).get("source", {}).get("source")
+    return data_terms(str(made_from or run_config(run).get("data", {}).get("source", "")))
 
 
 def _backbones(folder: Path) -> Iterator[str]:

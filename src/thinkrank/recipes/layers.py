@@ -164,6 +164,8 @@ def resumed(settings: RunSettingsT, folder: Path) -> RunSettingsT:
         if key == "data.path" or (key == "data.source" and Path(str(old.get(key))).is_absolute()):
             continue  # where the data is; its fingerprint says what it is
         raise another_run(folder, f"its {key} is {old.get(key)!r}, not {new.get(key)!r}")
+    if "report_to" in type(kept).model_fields:  # where a run is followed is no part of it
+        kept = kept.model_copy(update={"report_to": getattr(settings, "report_to", None)})
     kept.__dict__["given"] = here
     return kept
 

@@ -220,11 +220,15 @@ class Opened:
     def _validated(self) -> tuple[float, float] | None:
         """Return validation NDCG@10 after a thought and without, of the weights that were kept; None if unknown."""
         with_thought, without = "valid_thinking_ndcg@10", "valid_ndcg@10"
-        for log in (self.folder / "recpo" / "metrics.jsonl", self.folder / "metrics.jsonl"):
-            rows = _rows(log)
-            both = [row for row in rows if with_thought in row and without in row]
+        for table, log in (
+            ("recpo", self.folder / "recpo" / "metrics.jsonl"),
+            ("training", self.folder / "metrics.jsonl"),
+        ):
+            both = [row for row in _rows(log) if with_thought in row and without in row]
             if both:
-                kept = max(both, key=lambda row: float(row[with_thought]))
+                chosen = next(key for key in both[0] if key in (with_thought, without))  # which stands first in a log
+                is_best = self.config.get(table, {}).get("keep", "best") == "best"
+                kept = max(both, key=lambda row: float(row[chosen])) if is_best else both[-1]
                 return float(kept[with_thought]), float(kept[without])
         return None
 

@@ -6,7 +6,6 @@ took come the estimate, and validations that cost at most a fifth of the time un
 
 import contextlib
 import logging
-import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -200,9 +199,13 @@ def saved_bytes(model: Any) -> int:
 
 
 def memory() -> float:
-    """Return the bytes that this process has taken at most, on the GPU if it used one."""
+    """Return the bytes that this process has taken at most, on the GPU if it used one; 0 where nobody tells."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return float(torch.cuda.max_memory_allocated())
+    if sys.platform == "win32":
+        return 0.0
+    import resource  # which Windows lacks
+
     unit = 1 if sys.platform == "darwin" else 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 

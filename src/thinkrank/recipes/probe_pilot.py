@@ -9,12 +9,11 @@ from jaxtyping import Float64, Int64
 from thinkrank import metrics
 from thinkrank.data import Samples, Split
 from thinkrank.evaluate.power import effect_words, foreseen_effect, spread
+from thinkrank.recipes.baselines import MOST_PAIRED_ITEMS
 from thinkrank.recipes.probe_arms import COUNTING, Arm
 from thinkrank.retrieve import EASE, ItemKNN, Popularity
 
 _SAMPLES = 1000
-_MOST_ITEMS = 15_000
-"""Of a catalogue whose items are compared pair by pair."""
 
 
 def pilot_words(split: Split, samples: Samples) -> str:
@@ -30,7 +29,7 @@ def pilot_words(split: Split, samples: Samples) -> str:
         a sentence; empty with too few validation samples, or too many items for a pilot.
     """
     valid = split.valid.subset(_SAMPLES, seed=0)
-    if len(valid) < 2 or len(split.dataset.catalogue) > _MOST_ITEMS:
+    if len(valid) < 2 or len(split.dataset.catalogue) > MOST_PAIRED_ITEMS:
         return ""
     first_S, second_S = (_ndcg(kind().fit(split), valid) for kind in (ItemKNN, EASE))
     effect = foreseen_effect(spread(second_S - first_S, valid.users), samples.users)
@@ -40,7 +39,7 @@ def pilot_words(split: Split, samples: Samples) -> str:
 
 def counting_arms(split: Split) -> tuple[Arm, ...]:
     """Return what counts on such data, popularity first; nothing that compares the items of a large catalogue."""
-    return COUNTING if len(split.dataset.catalogue) <= _MOST_ITEMS else COUNTING[:1]
+    return COUNTING if len(split.dataset.catalogue) <= MOST_PAIRED_ITEMS else COUNTING[:1]
 
 
 def counted(arm: Arm, split: Split, samples: Samples) -> dict[str, Any]:

@@ -226,7 +226,8 @@ def _report(opened: OpenRun, judged: Judged | None, *, method: str, subtitle: st
     dataset = split.train if opened.recipe.stage == "rerank" else split.dataset
     found: dict[str, Any] = {}
     if judged is not None:
-        hardest = opened.recipe.references[-1]
+        systems = judged.evaluation.systems
+        hardest = [name for name in opened.recipe.references if name in systems][-1]
         comparisons = [row for row in judged.comparisons if row.reference == hardest]
         found = {"rows": judged.rows, "comparisons": comparisons, "policy": judged.evaluation.policy}
         found["verdict"], found["faithfulness"] = judged.verdict, judged.faithfulness

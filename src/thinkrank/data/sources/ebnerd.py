@@ -25,6 +25,7 @@ from thinkrank.data.sources._assemble_lists import (
     catalogue_of,
     hour_columns,
     rows_of,
+    without_untold,
 )
 from thinkrank.data.timestamps import FINE, read_times
 from thinkrank.data.validation import parse_ids
@@ -147,10 +148,11 @@ def _long(lists: pl.DataFrame, articles: pl.DataFrame | None) -> LongLists:
     signals = () if lists["clicked"].null_count() == lists.height else ("click",)
     context = (*_DEVICES.values(), *HOUR)
     if articles is None:
-        return LongLists(lists=described, slots=slots, signals=signals, context=context)
+        return without_untold(LongLists(lists=described, slots=slots, signals=signals, context=context))
     hours = (pl.col("time") - pl.col("published_time")) / 3600
     slots = slots.join(articles, on="item", how="left", maintain_order="left")
     slots = slots.with_columns(hours.clip(lower_bound=0).log1p().alias("log_age"))
-    return LongLists(
+    long = LongLists(
         lists=described, slots=slots, signals=signals, numeric=_NUMERIC, categorical=_CATEGORIES, context=context
     )
+    return without_untold(long)

@@ -23,6 +23,7 @@ from thinkrank.data.sources._assemble_lists import (
     catalogue_of,
     histories_from_text,
     hour_columns,
+    without_untold,
 )
 from thinkrank.data.timestamps import read_times
 from thinkrank.data.validation import parse_ids
@@ -133,4 +134,5 @@ def _long(lists: pl.DataFrame, news: pl.DataFrame | None) -> LongLists:
     described = lists.select(user="user_id", time="timestamp", id="id").with_columns(hour_columns(pl.col("time")))
     described = described if lists["id"].null_count() == 0 else described.drop("id")
     signals = () if slots.height and slots["click"].null_count() == slots.height else ("click",)
-    return LongLists(lists=described, slots=slots, signals=signals, categorical=categorical, context=HOUR)
+    long = LongLists(lists=described, slots=slots, signals=signals, categorical=categorical, context=HOUR)
+    return without_untold(long)

@@ -176,9 +176,14 @@ class R2Rank:
         per_leaf = [
             seed * len(self.catalogue) + row for seed, rows in zip(seeds, candidates, strict=True) for row in rows
         ]
+        asked = [number for number, rows in enumerate(candidates) if len(rows)]  # others would be a leaf of their own
+        if not asked:
+            return [[] for _ in candidates]
+        histories = [histories[number] for number in asked]
+        users = None if users is None else [users[number] for number in asked]
         written = iter(
             self.engine.sample(
-                PrefixTree.groups(self._groups(histories, candidates, users)),
+                PrefixTree.groups(self._groups(histories, [candidates[number] for number in asked], users)),
                 options or self.config.thought,
                 num_samples=num_samples,
                 stop=self.config.prompt.closing,

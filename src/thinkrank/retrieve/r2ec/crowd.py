@@ -27,6 +27,11 @@ class CrowdThoughts:
     def __init__(self, crowd: Crowd, catalogue: Catalogue, prompts: Prompts) -> None:
         self.teller, self._prompts = CrowdTeller(crowd, catalogue), prompts
         self._titles = [short_title(title) for title in catalogue.titles]
+        self._made_of = crowd, catalogue, prompts
+
+    def is_of(self, *made_of: object) -> bool:
+        """Tell whether it was made of these: what is told depends on nothing else."""
+        return all(one is other for one, other in zip(self._made_of, made_of, strict=True))
 
     def ids(self, history: History, without: int | None = None) -> list[int]:
         """Tell of a history, without the user of this number."""

@@ -94,8 +94,13 @@ def with_item_tokens(
         progress: shows the texts that are read.
 
     Raises:
-        ThinkrankError: if the adapter is on all layers.
+        ThinkrankError: if the adapter is on all layers, or nothing stands at the beginning of the model's sequences.
     """
+    if not prompts.beginning:
+        raise ThinkrankError(
+            "reading = late needs a token that begins every sequence, and this language model has neither one nor a "
+            "chat template that begins with words of its own: set model.reading = text"
+        )
     num_items = len(prompts.catalogue)
     empty = torch.zeros(num_items, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
     texts = ItemTexts(replace(backbone, items=_tokens(backbone, empty, lora)), prompts)

@@ -41,6 +41,7 @@ from thinkrank.pretrained import local_folder, read_config
 from thinkrank.prompts.retrieval import Prompts
 from thinkrank.retrieve.item_table import ItemTable
 from thinkrank.retrieve.r2ec.config import R2ecConfig
+from thinkrank.retrieve.r2ec.crowd import CrowdThoughts
 from thinkrank.retrieve.r2ec.head import RetrievalHead
 from thinkrank.retrieve.r2ec.item_texts import ItemTexts, with_item_tokens
 from thinkrank.retrieve.r2ec.mixture import Mixture
@@ -73,6 +74,7 @@ class R2ec:
         writer: the adapter's weights that write thoughts if `config.thinker` is "frozen" or "apart"; the present ones
             if empty.
         crowd: what `config.thinker` = "crowd" tells of.
+        told: who tells it, made when first asked.
         asking: what thoughts are written behind; `prompts`, unless `config.writer_prompt` says otherwise.
     """
 
@@ -97,6 +99,7 @@ class R2ec:
         self.engine: Engine = engine or TransformersEngine(backbone)
         self.writer: Mapping[str, Tensor] = {}
         self.crowd: Crowd | None = None
+        self.told: CrowdThoughts | None = None
         self._first_items = len(catalogue)  # the backbone "tiny" is made from the titles that were there first
         self._names = WriterNames()
         self._vectors = UnitVectors(config.search)

@@ -41,7 +41,9 @@ def thoughts_about(
 ) -> list[list[Completion]]:
     """Write so many thoughts about each history; what the crowd did is the same each time."""
     if model.config.thinker == "crowd":
-        told = crowd_thoughts(model.crowd, model.catalogue, model.prompts).write(histories)
+        if model.told is None or not model.told.is_of(model.crowd, model.catalogue, model.prompts):
+            model.told = crowd_thoughts(model.crowd, model.catalogue, model.prompts)
+        told = model.told.write(histories)
         return [[thought] * samples for thought in told]
     prompts = [model.asking.user(history).prompt for history in histories]
     return model.sample(prompts, options, num_samples=samples)
