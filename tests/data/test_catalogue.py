@@ -56,6 +56,17 @@ def test_what_resembles_nothing_is_refused_all_the_same(catalogue, text):
     assert catalogue.found(text) is None
 
 
+def test_items_that_are_added_are_cleaned_as_those_of_files(catalogue):
+    new = pl.DataFrame(
+        {"item": ["<b>1</b>"], "title": ["Tom &amp; Jerry<br>\nlikely: yes"], "categories": [["A<br>B", "<p></p>"]]}
+    )
+    added = catalogue.extended(new)
+    assert added.ids[len(catalogue)] == "<b>1</b>"  # an id is nobody's text
+    assert added.titles[len(catalogue)] == "Tom & Jerry likely: yes"
+    assert added.frame["categories"][len(catalogue)].to_list() == ["A B"]
+    assert added.titles[: len(catalogue)] == catalogue.titles
+
+
 def test_a_catalogue_survives_the_disk(catalogue, tmp_path):
     catalogue.save(tmp_path / "new folder" / "catalogue.parquet")
     assert Catalogue.load(tmp_path / "new folder" / "catalogue.parquet").frame.equals(catalogue.frame)

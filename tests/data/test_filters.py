@@ -83,6 +83,15 @@ def test_filters_are_recorded_in_order(rated):
     )
 
 
+def test_days_of_what_has_no_times_are_refused():
+    events = pl.DataFrame({"user": ["u", "u"], "item": ["a", "b"], "timestamp": [0, 1]})
+    catalogue = Catalogue(pl.DataFrame({"item": ["a", "b"], "title": ["A", "B"]}))
+    data = Dataset("order", events, catalogue, source={"times": "order"})
+    assert not data.has_times
+    with pytest.raises(ThinkrankError, match="has no times, so no days can be kept"):
+        apply_filters(data, FilterOptions(until=date(2024, 1, 1)))
+
+
 @pytest.mark.parametrize(
     "options", [{"min_title_chars": 99}, {"min_rating": 9}, {"since": "2001-01-01"}, {"k_core": 3}]
 )

@@ -80,3 +80,16 @@ def test_what_was_read_in_fp32_is_kept_apart():
         whole = read_growing(replace(half, kept=None), longer)
         torch.testing.assert_close(read_growing(half, longer), whole, atol=1e-5, rtol=1e-5)
     assert not torch.equal(fast, exact)
+
+
+def test_a_history_that_grows_is_found_in_either_precision():
+    """As under a server that writes in bf16 and answers in fp32: each reads only what is new."""
+    kept = KeptStates(1000)
+    half = replace(tiny_backbone(["abc"]), kept=kept)
+    half.model.bfloat16()
+    for length in (8, 9, 10):
+        prompt = [Prompt.given([*range(5, 5 + length)])]
+        read_growing(half, prompt)
+        with half.exact():
+            read_growing(half, prompt)
+    assert (kept.misses, kept.hits) == (2, 4)

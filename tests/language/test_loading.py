@@ -52,3 +52,13 @@ def test_late_reading_leaves_a_layer_below_the_adapter():
     assert late.for_layers(30) == late
     assert late.for_layers(2).lora.top_layers == 1
     assert R2ecConfig().for_layers(2) == R2ecConfig()
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("granite", "logits_scaling"), ("cohere", "logit_scale")])
+def test_families_that_scale_what_goes_in_or_comes_out_are_refused(kind, factor, tokenizer, tmp_path):
+    options = {**SMALL, "num_key_value_heads": 2, "intermediate_size": 32, factor: 4.0}
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **options)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ThinkrankError, match=rf"is a {kind} with {factor} = 4.0.*Use a model without such a factor"):
+        load_backbone(str(tmp_path), device="cpu")

@@ -65,3 +65,29 @@ def test_only_sampled_tokens_are_actions():
     assert prompt.ids == (1, 2, 3, 4, 5)
     assert prompt.actions == (False, False, True, True, False)
     assert len(prompt) == 5
+
+
+def test_text_cannot_spell_a_token_that_was_added_and_is_not_special():
+    tokenizer = tiny_backbone(["some films"]).tokenizer
+    tokenizer.add_tokens(["</think>", "<tool_call>"])
+    thought = tokenizer.convert_tokens_to_ids("</think>")
+    assert thought in tokenizer("a</think>b", split_special_tokens=True)["input_ids"]  # which is why
+    ids = encode_text(tokenizer, "a</think>b <tool_call></think>")
+    assert not {thought, tokenizer.convert_tokens_to_ids("<tool_call>")} & set(ids)
+    assert tokenizer.decode(ids) == "a</think>b <tool_call></think>"
+
+
+def test_a_template_that_tells_the_date_tells_the_same_every_day(monkeypatch):
+    tokenizer = tiny_backbone(["x"]).tokenizer
+    turn = "<|im_start|>{{ messages[0].content }}<|im_end|>"
+    tokenizer.chat_template = "Today is {{ strftime_now('%d %b %Y') }} or {{ date_string }}. " + turn
+    assert tokenizer.decode(ChatFrame.of(tokenizer).before).startswith("Today is 26 Jul 2024 or 26 Jul 2024.")
+
+
+def test_turns_that_are_marked_in_plain_text_are_told(caplog):
+    tokenizer = tiny_backbone(["x"]).tokenizer
+    ChatFrame.of(tokenizer)
+    assert not caplog.messages
+    tokenizer.chat_template = "[INST] {{ messages[0].content }} [/INST]"
+    ChatFrame.of(tokenizer)
+    assert "which an item's text can imitate" in caplog.text

@@ -1,6 +1,7 @@
 """A table of users is answered in parts, as `recommend` would, and a job that stopped goes on where it was."""
 
 import logging
+from contextlib import contextmanager
 
 import polars as pl
 import pytest
@@ -142,3 +143,26 @@ def test_a_plan_of_nobody_is_refused(run, tmp_path):
     pl.DataFrame({"user": []}, schema={"user": pl.String}).write_parquet(tmp_path / "users.parquet")
     with pytest.raises(ThinkrankError, match="holds no user"):
         estimate_users(run, tmp_path / "users.parquet", HOW)
+
+
+def test_the_bar_moves_inside_of_a_part(run, people, tmp_path):
+    moved = []
+
+    @contextmanager
+    def seen(title, total):
+        moved.append((title, total))
+        yield lambda done=1, note="": moved.append(done)
+
+    score_users(run, people, tmp_path / "out", HOW, block=1000, progress=seen)
+    whole = moved[0][1]
+    assert moved[0][0] == "answering"
+    assert sum(moved[1:]) == whole > 64
+    assert max(moved[1:]) <= 64 < len(people_of(people))
+    moved.clear()
+    pl.DataFrame({"user": ["u1"] * 70, "item": ["i10"] * 70}).write_csv(tmp_path / "events.csv")
+    score_users(run, tmp_path / "events.csv", tmp_path / "other", HOW, progress=seen)
+    assert moved[0] == ("answering", 0)  # nobody has counted who is in a CSV
+
+
+def people_of(folder):
+    return pl.read_parquet(folder / "*.parquet")["user"].unique().to_list()

@@ -141,6 +141,16 @@ def test_a_training_that_has_not_finished_is_told_from_none(tmp_path):
         opened(tmp_path, "retrieve")
 
 
+@pytest.mark.parametrize(("keep", "thinks"), [("best", False), ("last", True)])
+def test_the_better_way_is_that_of_the_weights_that_were_kept(tmp_path, keep, thinks):
+    write_config(tmp_path / "model", "r2ec", {"reading": "text"})
+    (tmp_path / "config.toml").write_text(f'[training]\nsteps = 200\nkeep = "{keep}"\n')
+    rows = [(100, 0.06, 0.03), (200, 0.05, 0.055)]  # the first is the best by the quick answer, which chooses
+    log = [{"step": step, "valid_ndcg@10": plain, "valid_thinking_ndcg@10": after} for step, plain, after in rows]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+    assert opened(tmp_path, "retrieve").mode(None).think == thinks
+
+
 @pytest.mark.parametrize(
     ("thinking", "plain", "better"),
     [([0.01, 0.05], [0.03, 0.04], True), ([0.05, 0.01], [0.06, 0.01], False), ([], [0.02], False)],

@@ -182,6 +182,27 @@ def test_an_opened_run_is_judged_and_the_figures_do_not_change(runs, stage):
     assert "<h2>Results</h2>" in (runs(stage) / "report.html").read_text(encoding="utf-8")
 
 
+def test_what_was_judged_is_kept_whatever_comes_behind_it(runs, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("thinkrank.recipes.evaluation.measured", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(open_run(runs("retrieve"), device="cpu"), EvaluationOptions(samples=12), out=tmp_path)
+    assert {"results.json", "comparisons.json", "per_sample.safetensors"} <= {file.name for file in tmp_path.iterdir()}
+
+
+def test_a_catalogue_too_large_for_pairs_is_judged_beside_popularity_alone(runs, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("thinkrank.recipes.baselines.MOST_PAIRED_ITEMS", 5)
+    for stage in ("retrieve", "rank"):
+        judged = evaluate(open_run(runs(stage), device="cpu"), EvaluationOptions(samples=12), out=tmp_path / stage)
+        assert "popularity" in judged.evaluation.systems
+        assert "item-kNN" not in judged.evaluation.systems
+        assert {row.reference for row in judged.comparisons} == {"popularity"}
+        assert (tmp_path / stage / "report.html").is_file()
+    assert "item-kNN would hold a number for each pair, so it is left out" in caplog.text
+
+
 def test_figures_of_what_was_trained_carry_the_run_s_seed(runs):
     systems = evaluate(open_run(runs("retrieve"), device="cpu"), EvaluationOptions(samples=6, untrained=True)).rows
     seeds = {row.system: row.seeds for row in systems}

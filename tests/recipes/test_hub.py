@@ -171,3 +171,9 @@ def test_public_data_that_may_not_be_passed_on_is_told_and_refusals_are_one_line
 
 def test_every_source_but_ones_own_tables_has_terms():
     assert {*SOURCES, *LIST_SOURCES} - {"table"} <= DATA.keys()
+
+
+def test_a_prepared_folder_has_the_terms_of_the_source_it_was_made_from(split, tmp_path):
+    Run(tmp_path, {"data": {"source": "/somewhere/prepared"}}, {"split": {"source": {"source": "movielens-100k"}}})
+    ItemKNN().fit(split).save_pretrained(tmp_path / "model")
+    assert "without permission of GroupLens" in model_card(tmp_path / "model", tmp_path)

@@ -166,3 +166,12 @@ def test_names_of_files_become_absolute_where_they_are_given(tmp_path, monkeypat
     assert inside.over(RetrieveSettings, lambda source: {"model": {}, "training": {}}).data.options == {
         "interactions": "orders.csv"
     }
+
+
+def test_where_a_run_is_followed_may_change_when_it_goes_on(tmp_path):
+    before = retrieve_settings(Preset.thinkrank, Layers(source="table"))
+    folder = begun(tmp_path, before, given=sorted(before.given))
+    here = before.model_copy(update={"report_to": ("trackio",)})
+    here.__dict__["given"] = before.given
+    assert resumed(here, folder).report_to == ("trackio",)
+    assert resumed(here, folder).given == before.given

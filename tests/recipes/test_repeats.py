@@ -12,6 +12,7 @@ from thinkrank.evaluate import evaluate_ranking, evaluate_retrieval
 from thinkrank.language.options import LoraOptions
 from thinkrank.rank.r2rank.groups import TrainingGroups
 from thinkrank.recipes.data import DataSettings
+from thinkrank.recipes.opening import Opened
 from thinkrank.retrieve import (
     Fused,
     ItemKNN,
@@ -53,6 +54,11 @@ def test_who_does_not_set_it_is_told(again, tmp_path):
     assert [notice for notice in told.notices if "99% of all choices" in notice or "89% of all choices" in notice]
     asked = DataSettings(source=str(tmp_path), repeats=True).load()
     assert asked.repeats
+    run = Opened(tmp_path, tmp_path, "retrieve", "popularity", {"data": {"source": str(tmp_path)}})
+    assert run.filters(None)
+    asked.save(tmp_path)  # who has prepared it so is answered so, whether training was told or not
+    assert not run.filters(None)
+    assert run.filters(True)
     assert not [notice for notice in asked.notices if "of all choices" in notice]
 
 

@@ -70,3 +70,15 @@ def test_minilm_finds_sentences_as_alike_as_its_makers_say():
     model.fit(Dataset("sentences", interactions, catalogue), device="cpu")
     found = model.scores([[0], [1], [2]])
     np.testing.assert_allclose(found, [[1, 0.6660, 0.1046], [0.6660, 1, 0.1411], [0.1046, 0.1411, 1]], atol=1e-4)
+
+
+def test_an_item_whose_text_cannot_be_read_is_not_added(monkeypatch):
+    model = TextCosine(TextOptions(encoder="tiny")).fit(two_tribes(), device="cpu")
+    before = len(model.catalogue)
+    monkeypatch.setattr(text_vectors, "text_vectors", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.add_items(pl.DataFrame({"item": ["new"], "title": ["A new one"]}))
+    assert len(model.catalogue) == len(model.arrays["vectors_ID"]) == before
+    monkeypatch.undo()
+    model.add_items(pl.DataFrame({"item": ["new"], "title": ["A new one"]}))
+    assert len(model.catalogue) == len(model.arrays["vectors_ID"]) == before + 1

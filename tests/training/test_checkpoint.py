@@ -24,6 +24,9 @@ def test_only_the_newest_is_kept(tmp_path):
     read = latest_checkpoint(tmp_path)
     assert read is not None
     assert read.tensors["w"].item() == 30
+    (tmp_path / ".DS_Store").write_bytes(b"of a file manager")
+    write_checkpoint(tmp_path, 31, {"w": torch.tensor(31)}, {})
+    assert latest_checkpoint(tmp_path).step == 31
 
 
 def test_what_a_kill_left_half_written_is_not_a_checkpoint(tmp_path):

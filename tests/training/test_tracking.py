@@ -110,6 +110,9 @@ def test_a_tracker_that_is_not_installed_or_broken_is_named_with_the_way_out(tmp
     monkeypatch.delitem(sys.modules, "trackio", raising=False)
     with pytest.raises(ThinkrankError, match=r"cannot be imported \(half of it is missing\): pip install --upgrade"):
         Run(tmp_path / "run", CONFIG, {}, report_to=["trackio"])
+    (tmp_path / "ours.py").write_text("class Tracker:\n    def __init__(self):\n        import no_such_package")
+    with pytest.raises(ThinkrankError, match=r"report_to ours:Tracker cannot be imported \(No module named"):
+        Run(tmp_path / "run", CONFIG, {}, report_to=["ours:Tracker"])
 
 
 def test_no_tracker_is_imported_unless_named():

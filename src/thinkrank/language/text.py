@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 _PLACEHOLDER = "⟦content⟧"
 _DAY = datetime(2024, 7, 26)
 """What templates that tell today's date are told: a prompt must not change from day to day."""
+_DAY_FORMAT = "%d %b %Y"
+_FORMATS = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1")
 
 _tokenising = threading.Lock()
 """Whether control tokens are known is a switch of the whole tokenizer: no other thread may turn it meanwhile."""
@@ -56,6 +58,15 @@ class Prompt:
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Tokenise untrusted text: the spelling of a control token becomes ordinary characters."""
     return [token for part in _cut(tokenizer, text) for token in _encode(tokenizer, part, trusted=False)]
+
+
+def _of_one_day(template: str) -> str:
+    """Return a chat template that tells one date, whenever it is rendered; only templates can define a function."""
+    told = {form: _DAY.strftime(form) for _, form in _FORMATS.findall(template)}
+    if not told:
+        return template
+    macro = f"{{%- macro strftime_now(form) -%}}{{{{ {told!r}.get(form, form) }}}}{{%- endmacro -%}}"
+    return macro + template
 
 
 def _cut(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
@@ -99,8 +110,8 @@ class ChatFrame:
             [{"role": "user", "content": _PLACEHOLDER}],
             tokenize=False,
             add_generation_prompt=True,
-            date_string=_DAY.strftime("%d %b %Y"),
-            strftime_now=_DAY.strftime,
+            chat_template=_of_one_day(tokenizer.get_chat_template()),
+            date_string=_DAY.strftime(_DAY_FORMAT),
         )
         before, found, after = str(rendered).partition(_PLACEHOLDER)
         if not found:

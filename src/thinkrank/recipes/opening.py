@@ -93,7 +93,12 @@ class Opened:
 
     def filters(self, asked: bool | None) -> bool:
         """Tell whether items of the history are left out: as asked, else unless people take things again here."""
-        return not self.config.get("data", {}).get("repeats", False) if asked is None else asked
+        if asked is not None:
+            return asked
+        data = self.config.get("data", {})
+        prepared = Path(str(data.get("source", ""))) / "dataset.json"  # it may say so, too
+        told = prepared.is_file() and json.loads(prepared.read_bytes()).get("repeats") is True
+        return not (data.get("repeats", False) or told)
 
     @cached_property
     def window(self) -> int | None:

@@ -94,3 +94,15 @@ def test_a_missing_column_is_named(folder):
     pl.read_parquet(path).drop("device_type").write_parquet(path)
     with pytest.raises(ThinkrankError, match=r"behaviors\.parquet: no column 'device_type'"):
         load_impressions("ebnerd", folder)
+
+
+def test_the_test_part_beside_the_others_is_left_out_as_it_does_not_say_what_was_clicked(folder):
+    test = [(9, 7, datetime(2023, 6, 2), [104, 101], 1)]
+    columns = ["impression_id", "user_id", "impression_time", "article_ids_inview", "device_type"]
+    write_parquet(folder / "test" / "behaviors.parquet", columns, test)
+    history = ["user_id", "article_id_fixed", "impression_time_fixed"]
+    write_parquet(folder / "test" / "history.parquet", history, [(7, [101], [datetime(2023, 5, 1)])])
+    lists = load_impressions("ebnerd", folder)
+    assert len(lists) == 3
+    assert lists.feedback().sum(axis=1).min() == 1
+    assert any("1 lists that do not say what was clicked" in notice for notice in lists.notices)

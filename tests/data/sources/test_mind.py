@@ -94,3 +94,13 @@ def test_the_test_part_gives_lists_that_are_to_be_answered_under_their_ids(write
     assert [lists.catalogue.ids[row] for row in lists.histories[1].items] == ["N9"]
     with pytest.raises(ThinkrankError, match="can be answered, not learnt from"):
         lists.feedback()
+
+
+def test_the_test_part_beside_the_others_is_left_out_as_it_does_not_say_what_was_clicked(write, tmp_path):
+    write("train/behaviors.tsv", BEHAVIORS)
+    write("test/behaviors.tsv", "7\tU2\t11/20/2019 11:05:58 PM\tN9\tN4 N3\n")
+    lists = load_impressions("mind", tmp_path)
+    assert lists.signals == ("click",)
+    assert len(lists) == 3
+    assert lists.feedback().sum(axis=1).min() == 1
+    assert any("1 lists that do not say what was clicked" in notice for notice in lists.notices)

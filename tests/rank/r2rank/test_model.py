@@ -221,6 +221,17 @@ def halved(model):
     return model
 
 
+def test_whoever_has_no_candidate_is_answered_with_nothing_and_the_others_as_before(config, dataset):
+    model = R2Rank.create(config, dataset.catalogue)
+    assert model.config.thinks
+    alone = model.rank(HISTORIES[:1], CANDIDATES[:1])
+    both = model.rank(HISTORIES[:2], np.array([CANDIDATES[0].tolist(), [-1] * 4], dtype=np.int32))
+    assert both.items_BK[0].tolist() == alone.items_BK[0].tolist()
+    assert (both.items_BK[1] == -1).all()
+    assert both.reasons[1] == ()
+    assert (model.rank(HISTORIES[:1], np.full((1, 4), -1, np.int32)).items_BK == -1).all()
+
+
 def test_yes_or_no_is_read_before_any_thought(config, dataset):
     model = R2Rank.create(config.model_copy(update={"thinks": False, "readout": "yes_no"}), dataset.catalogue)
     with refused("readout = yes_no reads its answer before any thought"):

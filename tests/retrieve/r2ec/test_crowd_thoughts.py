@@ -38,6 +38,10 @@ def test_a_saved_model_tells_the_same_and_answers_the_same(model, split, tmp_pat
     assert trainer.run.metrics()[0].keys() >= {"valid_thinking_ndcg@10", "valid_ndcg@10"}
     assert trainer.readings > 0
     history = split.test.histories()[0]
+    model.think([history])
+    told = model.told
+    model.think([history])
+    assert model.told is told  # what is known of the whole catalogue is worked out once
     model.save_pretrained(tmp_path)
     again = load(tmp_path)
     (thought,), (other,) = model.think([history]), again.think([history])
