@@ -48,8 +48,9 @@ def answered_on_ray(job: Job, parts: Sequence[Part], workers: int | None) -> Ite
     context.print_on_execution_start = False
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     gpus = int(sum(node.get("GPU", 0) for node in nodes)) if job.how.device in ("auto", "cuda") else 0
-    cores = job.threads or int(min(node["CPU"] for node in nodes))
     most = min(len(parts), workers or gpus or len(nodes))
+    beside = -(-most // len(nodes))  # workers of a node, which share its cores
+    cores = job.threads or max(1, int(min(node["CPU"] for node in nodes)) // beside)
     rows = [{**asdict(part), "file": str(part.file)} for part in parts]
     answers = ray.data.from_items(rows, override_num_blocks=min(len(parts), _MOST_TASKS)).map_batches(
         _Actor,

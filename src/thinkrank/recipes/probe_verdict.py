@@ -251,7 +251,7 @@ def _content(
 ) -> dict[str, tuple[float, float | None]]:
     """Test a way against what was put in the place of its thought, and against its further controls.
 
-    A way that answers at once is not tested against its own thought.
+    A way that answers at once is not tested against its thoughts.
 
     Returns:
         by what it is compared with, for people, the difference and its p-value corrected for their number.
@@ -270,7 +270,7 @@ def _content(
 
 _INSTEAD: Mapping[Asked, str] = {
     "no thought": "no thought",
-    "thought": "its own thought",
+    "thought": "one thought alone",
     "several": "a mean over several thoughts",
     "other": "another person's thought",
     "filler": "as many empty words",
