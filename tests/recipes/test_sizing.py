@@ -53,10 +53,10 @@ def test_the_crowd_is_named_as_in_tables_and_a_wrong_name_is_told_before_anythin
 
 
 def test_a_catalogue_too_large_for_pairs_of_items_keeps_the_rest_of_the_crowd(shop, monkeypatch, caplog):
-    monkeypatch.setattr("thinkrank.recipes.retrieval._MOST_PAIRED_ITEMS", 10)
+    monkeypatch.setattr("thinkrank.recipes.baselines.MOST_PAIRED_ITEMS", 10)
     monkeypatch.setattr("thinkrank.recipes.retrieval.has_minilm", lambda: True)
     assert sized(shop).crowd == ("popularity", "text", "ALS")
-    assert "item-kNN and EASE would hold a number for each pair, and are left out" in caplog.text
+    assert "item-kNN and EASE would hold a number for each pair, left out" in caplog.text
 
 
 def test_texts_are_not_compared_where_their_encoder_is_not_installed(shop, monkeypatch, caplog):

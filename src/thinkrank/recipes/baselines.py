@@ -273,9 +273,7 @@ def affordable(names: Sequence[str], num_items: int) -> tuple[str, ...]:
     """Leave out systems that a large catalogue has no room for, and say so."""
     left_out = [name for name in names if name in PAIRED and num_items > MOST_PAIRED_ITEMS]
     if left_out:
-        logger.warning(
-            "%s items: %s would hold a number for each pair, so it is left out", num_items, " and ".join(left_out)
-        )
+        logger.warning("%s items: %s would hold a number for each pair, left out", num_items, " and ".join(left_out))
     return tuple(name for name in names if name not in left_out)
 
 
