@@ -21,13 +21,13 @@ DATASET = two_tribes()
 HISTORIES = [History.of([]), History.of([3]), *map(DATASET.history, DATASET.users[:3]), History.of([1] * 30)]
 
 
-def saved(folder, *, architecture="llama", **told):
+def saved(folder, *, architecture="llama", dtype="float32", **told):
     """A late reader whose every part has an effect, on a random model of a kind."""
     base = tiny_backbone(DATASET.catalogue.titles, architecture=architecture, num_layers=4)
     base.model.save_pretrained(folder / "base")
     base.tokenizer.save_pretrained(folder / "base")
     config = {"reading": "late", "lora": LoraOptions(rank=4, alpha=8, top_layers=2), **told}
-    model = R2ec.create(R2ecConfig(backbone=str(folder / "base"), dtype="float32", **config), DATASET.catalogue)
+    model = R2ec.create(R2ecConfig(backbone=str(folder / "base"), dtype=dtype, **config), DATASET.catalogue)
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         items, head = model.backbone.items, model.head
@@ -44,9 +44,11 @@ def saved(folder, *, architecture="llama", **told):
     return R2ec.from_pretrained(folder / "model", device="cpu")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("prompt", [{}, {"history_window": 4, "history_step": 2}, {"marks": ("gap",)}])
-def test_it_scores_as_the_model_does(tmp_path, prompt):
-    model = saved(tmp_path, prompt=PromptOptions(**prompt))
+def test_it_scores_as_the_model_does(tmp_path, prompt, dtype):
+    """Also of a base model kept in fp32 that training read in bf16."""
+    model = saved(tmp_path, prompt=PromptOptions(**prompt), dtype=dtype)
     expected = model.scores(HISTORIES)
     found = late_reader(tmp_path / "model").scores(HISTORIES)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

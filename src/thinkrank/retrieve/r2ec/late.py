@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.history import History
+from thinkrank.devices import default_dtype
 from thinkrank.language.item_tokens import ItemTokens
 from thinkrank.language.places import copy_of, place_of
 from thinkrank.pretrained import kind_of, read_config, reading
@@ -39,7 +40,7 @@ _PLAIN: dict[str, Any] = {"model_type": "llama", "hidden_act": "silu", "attentio
 
 
 class UpperLlama:
-    """The layers of a Llama above a boundary, with their adapter, in fp32.
+    """The layers of a Llama above a boundary, with their adapter, computed in fp32.
 
     Args:
         folder: of the base model.
@@ -47,17 +48,24 @@ class UpperLlama:
         depth: layers below the boundary.
         adapter: low-rank updates, by the names under which `save_lora` writes them.
         scale: factor of the updates.
+        dtype: number format that `R2ec` would load the weights in.
     """
 
     def __init__(
-        self, folder: Path, config: dict[str, Any], depth: int, adapter: dict[str, Tensor], scale: float
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        depth: int,
+        adapter: dict[str, Tensor],
+        scale: float,
+        dtype: torch.dtype,
     ) -> None:
         self._config, self._layers = config, range(depth, config["num_hidden_layers"])
         self._adapter, self._scale = adapter, scale
         wanted = tuple(f"model.layers.{layer}." for layer in self._layers)
         with safe_open(folder / "model.safetensors", "pt") as file:
             names = [name for name in file.keys() if name.startswith((*wanted, "model.norm."))]  # noqa: SIM118 - no dict
-            self._weights = {name: file.get_tensor(name).float() for name in names}
+            self._weights = {name: file.get_tensor(name).to(dtype).float() for name in names}
 
     def __call__(self, states_TD: Float[Tensor, "T D"]) -> Float[Tensor, "T D"]:
         """Read on to the final (normed) states; each token sees those before it."""
@@ -181,5 +189,7 @@ def late_reader(folder: Path) -> LateReader | None:
             return None
         depth = of_base["num_hidden_layers"] - (config.lora.top_layers or 0)
         adapter = load_file(folder / "adapter.safetensors")
-        above = UpperLlama(base, of_base, depth, adapter, config.lora.alpha / config.lora.rank)
+        is_chosen = config.dtype != "auto"
+        dtype = getattr(torch, config.dtype) if is_chosen else default_dtype(torch.device("cpu"))
+        above = UpperLlama(base, of_base, depth, adapter, config.lora.alpha / config.lora.rank, dtype)
         return LateReader(config, Catalogue.load(folder / "catalogue.parquet"), tensors, above)
