@@ -1,5 +1,7 @@
 """Counts against loops; leaving a user out against counting anew without him."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,8 @@ def test_counts_are_those_of_loops(histories, monkeypatch):
     few = Crowd(histories, NUM_ITEMS)
     for i in [*range(NUM_ITEMS), 0, 1, 0]:
         assert few.together(i).tolist() == crowd.together(i).tolist()
-    assert few.counted.cache_info().currsize == 3
+    assert [*few._together] == [8, 1, 0]  # the newest last
+    assert pickle.loads(pickle.dumps(few)).together(1).tolist() == crowd.together(1).tolist()
     for i in range(NUM_ITEMS):
         assert crowd.together(i).tolist() == [sum({i, j} <= chosen for chosen in sets) for j in range(NUM_ITEMS)]
 

@@ -82,12 +82,14 @@ def test_a_template_that_tells_the_date_tells_the_same_every_day(monkeypatch):
     turn = "<|im_start|>{{ messages[0].content }}<|im_end|>"
     tokenizer.chat_template = "Today is {{ strftime_now('%d %b %Y') }} or {{ date_string }}. " + turn
     assert tokenizer.decode(ChatFrame.of(tokenizer).before).startswith("Today is 26 Jul 2024 or 26 Jul 2024.")
+    tokenizer.chat_template = "{%- set form = '%Y-%m-%d' -%}Today is {{ strftime_now(form) }}. " + turn
+    assert tokenizer.decode(ChatFrame.of(tokenizer).before).startswith("Today is 2024-07-26.")
 
 
 def test_turns_that_are_marked_in_plain_text_are_told(caplog):
     tokenizer = tiny_backbone(["x"]).tokenizer
     ChatFrame.of(tokenizer)
     assert not caplog.messages
-    tokenizer.chat_template = "[INST] {{ messages[0].content }} [/INST]"
+    tokenizer.chat_template = "{{ bos_token }}[INST] {{ messages[0].content }} [/INST]"
     ChatFrame.of(tokenizer)
     assert "which an item's text can imitate" in caplog.text

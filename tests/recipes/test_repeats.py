@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 
 from thinkrank.data import Catalogue, Dataset, split_dataset
-from thinkrank.data.candidates import candidate_sets
+from thinkrank.data.candidates import candidate_sets, sets_of
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import evaluate_ranking, evaluate_retrieval
 from thinkrank.language.options import LoraOptions
@@ -59,6 +60,9 @@ def test_who_does_not_set_it_is_told(again, tmp_path):
     asked.save(tmp_path)  # who has prepared it so is answered so, whether training was told or not
     assert not run.filters(None)
     assert run.filters(True)
+    tmp_path.rename(tmp_path.parent / "moved")
+    assert run.filters(None)  # where it was it is no more
+    assert not run.filters(None, str(tmp_path.parent / "moved"))
     assert not [notice for notice in asked.notices if "of all choices" in notice]
 
 
@@ -107,8 +111,14 @@ def test_a_candidate_is_not_known_by_standing_in_the_history(again):
     judged = evaluate_ranking({"popularity": Popularity().fit(once)}, sets)
     assert judged.values("popularity", "ndcg@10").max() == 0
     assert judged.filter_seen
+    offered = sets_of(
+        once.test, [np.setdiff1d([0, 1, 2], target) for target in once.test.targets], 3, negatives="a file", seed=0
+    )
+    assert not offered.unreachable_B.any()  # a list of one's own may hold what stands in the history
     groups = TrainingGroups(once.train, negatives=2, seed=0)
     assert len(groups) == (~once.train.seen_S).sum() < len(once.train)
+    with pytest.raises(ThinkrankError, match=r"stands in its own history.*set data.repeats"):
+        TrainingGroups(once.test, negatives=2, seed=0)
     sets = candidate_sets(often.test, size=3)
     offered = [set(row[row >= 0].tolist()) for row in sets.items_BN]
     assert not sets.unreachable_B.any()

@@ -2,11 +2,14 @@
 
 import importlib
 import json
+import sys
+import tomllib
 
 import pytest
 import tomli_w
 
 from thinkrank.data import load_dataset, split_dataset
+from thinkrank.errors import ThinkrankError
 from thinkrank.language import LoraOptions
 from thinkrank.recipes.answering import recommend
 from thinkrank.recipes.opening import opened
@@ -69,7 +72,7 @@ def run_of(folder, shop, model, **tables):
     return folder
 
 
-def test_users_and_reasons_are_served_though_the_data_has_got_a_new_item(tmp_path):
+def test_users_and_reasons_are_served_though_the_data_has_got_a_new_item(tmp_path, caplog):
     shop = shop_of(tmp_path / "shop")
     run = run_of(tmp_path / "run", shop, ItemKNN().fit(split_dataset(load_dataset("table", shop))))
     before = open_served(run)
@@ -77,7 +80,9 @@ def test_users_and_reasons_are_served_though_the_data_has_got_a_new_item(tmp_pat
     with (shop / "interactions.csv").open("a") as file:
         file.write("u3,a-new-one,1700000000\n")
     served = open_served(run)
+    caplog.clear()
     ids = [served.catalogue.ids[row] for row in served.known_history("u3").items]
+    assert not caplog.messages  # nobody's history is logged
     assert ids == ["i13", "i14", "i15", "i16", "i17"]  # without what the model does not know
     found = served.cascade.recommend([served.known_history("u3")], 3)
     assert found.ranking.items_BK.tolist() == recommend(run, user="u3", k=3).ranking.items_BK.tolist()
@@ -118,3 +123,22 @@ def test_a_run_of_a_class_of_ones_own_is_served(tmp_path, monkeypatch):
         assert len(served.version) == 12
         expected = recommend(run, titles=["i10", "i11"], k=3).ranking.items_BK.tolist()
         assert served.cascade.recommend([["i10", "i11"]], 3).ranking.items_BK.tolist() == expected
+
+
+def test_a_folder_alone_never_says_what_code_is_run(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"format": 2, "kind": "this:s", "config": {}}))
+    with pytest.raises(ThinkrankError, match="a folder alone never says what code is run"):
+        open_served(tmp_path)
+    assert "this" not in sys.modules
+
+
+def test_without_its_data_a_run_still_knows_whether_things_are_taken_again(tmp_path):
+    shop = shop_of(tmp_path / "shop")
+    dataset = load_dataset("table", shop)
+    run = run_of(tmp_path / "run", shop, ItemKNN().fit(split_dataset(dataset)))
+    settings = tomllib.loads((run / "config.toml").read_text())
+    settings["data"]["repeats"] = True
+    (run / "config.toml").write_text(tomli_w.dumps(settings))
+    shop.rename(tmp_path / "elsewhere")
+    served = open_served(run)
+    assert (served.dataset, served.repeats) == (None, True)

@@ -28,6 +28,10 @@ NegativeKind = Literal["uniform", "popularity", "list"]
 """Where the candidates that were not taken come from; see `candidate_sets` and `thinkrank.cascade.training_data`."""
 
 
+_DRAWN = ("uniform", "popularity")
+"""Kinds of negatives that never stand in the history, unless data repeat."""
+
+
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """Hold what there is to choose from for each request, and what is known of it before anybody chose.
@@ -169,11 +173,12 @@ class CandidateSets:
 
     @cached_property
     def unreachable_B(self) -> Bool[np.ndarray, "B"]:
-        """Return True where nobody is to find the target: it is no candidate, or seen before where data do not repeat.
+        """Return True where nobody is to find the target: it is no candidate, or known by standing in the history.
 
-        A drawn candidate never stands in the history, so a target that does would be known by that alone.
+        Of drawn candidates nothing else stands there, unless data repeat.
         """
-        return self.missed_B if self.samples.dataset.repeats else self.missed_B | self.samples.seen_S
+        is_told = self.negatives in _DRAWN and not self.samples.dataset.repeats
+        return self.missed_B | self.samples.seen_S if is_told else self.missed_B
 
     @property
     def positions(self) -> Int64[np.ndarray, "B"]:

@@ -91,11 +91,14 @@ class Requests:
             None if self.ids is None else self.ids[part],
         )
 
-    def within(self, catalogue: Catalogue) -> "Requests":
+    def within(self, catalogue: Catalogue, *, tells: bool = True) -> "Requests":
         """Return the same requests in rows of a catalogue: items are found by their ids, never by their rows.
 
-        Histories that do not say whose rows they hold are taken as they are. What the catalogue lacks is left out, and
-        a notice says how much that is.
+        Histories that do not say whose rows they hold are taken as they are. What the catalogue lacks is left out.
+
+        Args:
+            catalogue: in whose rows.
+            tells: say in the log how much that is, with an item of it.
         """
         whose = {id(one): one for one in _catalogues(self.histories)}
         rows_by_id = {key: _rows_within(theirs, catalogue) for key, theirs in whose.items() if theirs is not catalogue}
@@ -110,7 +113,7 @@ class Requests:
                 lost.update(history.catalogue.ids[row] for row in history.items[rows_I[history.items] < 0].tolist())
                 history = in_rows(history, rows_I, catalogue)
             moved.append(history)
-        if lost:
+        if lost and tells:
             logger.warning(
                 "left %s of %s events out of the histories: the model's catalogue lacks their %s items (first: %r)",
                 f"{lost.total():,}", f"{events:,}", f"{len(lost):,}", next(iter(lost)),

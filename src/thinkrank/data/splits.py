@@ -102,11 +102,16 @@ class Samples(Sequence[Sample]):
     @cached_property
     def seen_S(self) -> Bool[np.ndarray, "S"]:
         """Return True where the history holds the target already."""
-        dataset = self.dataset
-        users_E = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
-        pairs_E = users_E * len(dataset.catalogue) + dataset.items_E
-        pairs, first_events = np.unique(pairs_E, return_index=True)
-        return np.asarray(first_events[np.searchsorted(pairs, pairs_E[self.positions])] < self.history_ends)
+        seen_S, offsets, items_E = np.zeros(len(self), bool), self.dataset.offsets, self.dataset.items_E
+        order_S = np.argsort(self.users, kind="stable")
+        bounds = np.searchsorted(self.users[order_S], np.unique(self.users)).tolist()
+        for start, end in pairwise([*bounds, len(self)]):  # one person after the other
+            places_n = order_S[start:end]
+            own = items_E[slice(*offsets[self.users[places_n[0]] :][:2])]
+            items, first_events = np.unique(own, return_index=True)
+            first_n = first_events[np.searchsorted(items, self.targets[places_n])] + offsets[self.users[places_n[0]]]
+            seen_S[places_n] = first_n < self.history_ends[places_n]
+        return seen_S
 
     def __repr__(self) -> str:
         return f"Samples({len(self):,} of {self.dataset.name})"

@@ -227,7 +227,7 @@ def evaluate_retrieval(
     return Evaluation(
         answers=answers,
         users_S=np.asarray(samples.users),
-        unreachable_S=samples.seen_S & filter_seen,
+        unreachable_S=samples.seen_S if filter_seen else np.zeros(len(samples), bool),
         cutoffs=cutoffs,
         num_items=asking.num_items,
         filter_seen=filter_seen,

@@ -7,7 +7,7 @@ Shape legend: U users, I items, P distinct (user, item) pairs.
 """
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Crowd:
         self.user_items = UserItems.of(histories, num_items)
         self._by_item = self.user_items.transposed()
         self._events_I = np.bincount(all_items(histories), minlength=num_items) if events_I is None else events_I
-        self.counted = lru_cache(max(1, _KEPT_COUNTS // max(1, num_items)))(self._counted_together)
+        self._together: dict[int, np.ndarray] = {}
 
     @classmethod
     def of(cls, split: Split) -> "Crowd":
@@ -73,7 +73,13 @@ class Crowd:
 
     def together(self, item: int, without: int | None = None) -> Int64[np.ndarray, "I"]:
         """Count the people who chose an item and each other one; at its own place, who chose it."""
-        row_I, own = self.counted(int(item)).astype(np.int64), self.items(without)
+        kept = self._together.pop(int(item), None)
+        self._together[int(item)] = kept = (
+            self._counted_together(int(item)) if kept is None else kept
+        )  # the newest last
+        for old in tuple(self._together)[: -max(1, _KEPT_COUNTS // self.num_items)]:
+            self._together.pop(old, None)
+        row_I, own = kept.astype(np.int64), self.items(without)
         if item in own:
             row_I[own] -= 1
         return row_I

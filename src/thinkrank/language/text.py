@@ -23,7 +23,7 @@ _PLACEHOLDER = "⟦content⟧"
 _DAY = datetime(2024, 7, 26)
 """What templates that tell today's date are told: a prompt must not change from day to day."""
 _DAY_FORMAT = "%d %b %Y"
-_FORMATS = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1")
+_FORMATS = re.compile(r"(['\"])([^'\"]*%[^'\"]*)\1")
 
 _tokenising = threading.Lock()
 """Whether control tokens are known is a switch of the whole tokenizer: no other thread may turn it meanwhile."""
@@ -62,11 +62,11 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def _of_one_day(template: str) -> str:
     """Return a chat template that tells one date, whenever it is rendered; only templates can define a function."""
-    told = {form: _DAY.strftime(form) for _, form in _FORMATS.findall(template)}
-    if not told:
+    if "strftime_now" not in template:
         return template
-    macro = f"{{%- macro strftime_now(form) -%}}{{{{ {told!r}.get(form, form) }}}}{{%- endmacro -%}}"
-    return macro + template
+    told = {form: _DAY.strftime(form) for _, form in _FORMATS.findall(template)}
+    date = f"{{{{ {told!r}.get(form, {_DAY.strftime(_DAY_FORMAT)!r}) }}}}"
+    return f"{{%- macro strftime_now(form) -%}}{date}{{%- endmacro -%}}{template}"
 
 
 def _cut(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
@@ -117,6 +117,7 @@ class ChatFrame:
         if not found:
             raise ThinkrankError("the model's chat template does not show the user's text, so it cannot be prompted")
         frame = cls(*(tuple(_encode(tokenizer, piece, trusted=True)) for piece in (before, after)))
-        if not {*frame.before, *frame.after} & tokenizer.added_tokens_decoder.keys():
+        marks = tokenizer.added_tokens_decoder.keys() - {tokenizer.bos_token_id}
+        if not {*frame.before, *frame.after} & marks:
             logger.warning("this model's chat template marks turns in plain text, which an item's text can imitate")
         return frame

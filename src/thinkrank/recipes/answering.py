@@ -110,7 +110,7 @@ def recommend(
         begin(Asked(past, catalogue, run.window))
     mode = run.mode(think)
     model = run.load(device, for_one=True)
-    leave_out = run.filters(filter_seen)
+    leave_out = run.filters(filter_seen, path)
     ranking = model.retrieve(requests, k, filter_seen=leave_out, **_ways(run, model, mode, think, temperature))
     return Recommended(_checked(ranking, model, catalogue, [past]), past, catalogue, run.window, mode)
 
@@ -188,7 +188,7 @@ class Many:
 
     def answers(self, requests: Requests) -> Iterator[tuple[Requests, Ranking, pl.DataFrame]]:
         """Yield those of requests in our rows who are answered together, the answer, and its table."""
-        leave_out = self.run.filters(self.how.filter_seen)
+        leave_out = self.run.filters(self.how.filter_seen, self.how.path)
         for _, part in requests.batches(1 if self._draws else _AT_ONCE):  # draws are by place in the batch
             ranking = self.model.retrieve(part, self.how.k, filter_seen=leave_out, **self._ways)
             ranking = _checked(ranking, self.model, self.catalogue, part.histories)

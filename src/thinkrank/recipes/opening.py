@@ -91,13 +91,19 @@ class Opened:
             return known
         return self.dataset(path).catalogue
 
-    def filters(self, asked: bool | None) -> bool:
-        """Tell whether items of the history are left out: as asked, else unless people take things again here."""
+    def filters(self, asked: bool | None, path: str | None = None) -> bool:
+        """Tell whether items of the history are left out: as asked, else unless people take things again here.
+
+        Args:
+            asked: what was asked for; None for what the data says, which may be a prepared folder that says so, too.
+            path: where the data is now; None for where it was.
+        """
         if asked is not None:
             return asked
         data = self.config.get("data", {})
-        prepared = Path(str(data.get("source", ""))) / "dataset.json"  # it may say so, too
-        told = prepared.is_file() and json.loads(prepared.read_bytes()).get("repeats") is True
+        where = path or data.get("source")
+        prepared = None if where is None else Path(where).expanduser() / "dataset.json"
+        told = prepared is not None and prepared.is_file() and json.loads(prepared.read_bytes()).get("repeats") is True
         return not (data.get("repeats", False) or told)
 
     @cached_property
@@ -259,6 +265,11 @@ def opened(folder: Path, verb: str | None = None) -> Opened:
     saved = inside if (inside / CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file() else folder
     config = run_config(folder) if (folder / "config.toml").is_file() else {}
     stage = stage_of(folder)
+    if verb is None and (saved / CONFIG_FILE).is_file() and ":" in kind_of(saved) and not _names_a_class(config):
+        raise ThinkrankError(
+            f"{saved} holds a stage of a class of your own, {kind_of(saved)}, and a folder alone never says what code "
+            "is run: name the run's folder, whose settings name the class"
+        )
     if verb is None:
         kind = kind_of(saved) if (saved / CONFIG_FILE).is_file() else "cascade"
         verb = stage if stage in ("rank", "rerank") else next((o for o in _VERBS if _asked_by(kind, o)), "retrieve")
@@ -281,6 +292,11 @@ def opened(folder: Path, verb: str | None = None) -> Opened:
 _VERBS = ("retrieve", "rank", "rerank")
 _RANKERS = ("r2rank", "evidence")
 _RERANKERS = ("eglr", "pointwise", "dlcm", "prm", "setrank", "seq2slate")
+
+
+def _names_a_class(config: dict[str, Any]) -> bool:
+    """Tell whether a run's settings name a class of the user's."""
+    return any(table in config for table in _OWN)
 
 
 def _asked_by(kind: str, verb: str) -> bool:

@@ -89,8 +89,7 @@ def answer(jobs: Sequence[Job]) -> list[Any]:
         left = None if asked.budget_ms is None else max(1.0, asked.budget_ms - waited)
         budget = Budget(milliseconds=left, tokens=asked.budget_tokens)
     think = True if asked.thought is not None else asked.think
-    repeats = served.dataset is not None and served.dataset.repeats
-    leave_out = not repeats if asked.filter_seen is None else asked.filter_seen
+    leave_out = not served.repeats if asked.filter_seen is None else asked.filter_seen
 
     def recommended() -> Recommendation:
         return served.cascade.recommend(  # type: ignore[union-attr]

@@ -42,6 +42,7 @@ class Served:
         dataset: whose users are known; None if the data is not at hand.
         reasons: what others did; None if nothing was counted.
         withdrawn: ids that are not answered with.
+        repeats: whether items of the history are answered with, where a request does not say.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Served:
     dataset: Dataset | None = None
     reasons: Reasons | None = None
     withdrawn: dict[str, None] = field(default_factory=dict)
+    repeats: bool = False
     kept: list[KeptStates] = field(default_factory=list)
     engines: list[JoiningEngine] = field(default_factory=list)
 
@@ -88,6 +90,7 @@ class Served:
                 f"a {type(model).__name__} neither retrieves, ranks nor re-ranks, so it cannot be served"
             )
         served = cls(name, version, stages, cascade, dataset, reasons)
+        served.repeats = dataset is not None and dataset.repeats
         for part in _parts(model):
             served._equip(part, options)
         return served
@@ -166,7 +169,7 @@ class Served:
         """
         if self.dataset is None:
             raise ThinkrankError("this server knows no users: give a history")
-        (history,) = Requests([self.dataset.history(user)]).within(self.catalogue).histories
+        (history,) = Requests([self.dataset.history(user)]).within(self.catalogue, tells=False).histories
         return history
 
     def number_of(self, user: str | None) -> int | None:
@@ -262,7 +265,9 @@ def open_served(where: str | Path, options: ServeOptions | None = None, *, devic
     if reasons is not None:
         reasons = reasons.within(model.catalogue)
     version = folder_digest(folder)[:12]
-    return Served.of(model, options, name=run.resolve().name, version=version, dataset=dataset, reasons=reasons)
+    served = Served.of(model, options, name=run.resolve().name, version=version, dataset=dataset, reasons=reasons)
+    served.repeats = not found.filters(None)
+    return served
 
 
 def _parts(stage: Any) -> Iterator["R2ec | R2Rank"]:

@@ -11,6 +11,7 @@ from thinkrank.retrieve import R2ec, RecpoOptions
 from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
 from thinkrank.retrieve.r2ec.recpo import RecpoTrainer
 from thinkrank.retrieve.r2ec.weights import weights
+from thinkrank.retrieve.r2ec.writing import begin_writer
 from thinkrank.training import Run
 
 FEW = {"steps": 6, "validate_every": 3, "checkpoint_every": 2, "refresh_every": 4, "warmup_steps": 0}
@@ -155,6 +156,16 @@ def test_a_cold_start_teaches_the_writer_to_write_and_the_reader_to_read(config,
     assert thoughts.item() == pytest.approx(expected, rel=1e-4)
     if gap:
         assert max(len(ids) for ids, _ in batch.asked) > max(map(len, list(batch.forest.sequences())))
+
+
+def test_a_model_that_is_saved_over_another_keeps_none_of_its_writer(config, split, tmp_path):
+    first = R2ec.create(config.model_copy(update={"thinker": "apart"}), split.dataset.catalogue)
+    begin_writer(first)
+    first.save_pretrained(tmp_path)
+    assert (tmp_path / "writer.safetensors").is_file()
+    R2ec.create(config, split.dataset.catalogue).save_pretrained(tmp_path)
+    assert not (tmp_path / "writer.safetensors").is_file()
+    assert not R2ec.from_pretrained(tmp_path, device="cpu").writer
 
 
 def test_prompts_must_end_thoughts_alike(config):

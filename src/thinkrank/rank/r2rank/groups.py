@@ -10,6 +10,7 @@ import numpy as np
 from thinkrank.data import History, Samples
 from thinkrank.data.candidate_lists import CandidateLists
 from thinkrank.data.candidates import candidate_sets
+from thinkrank.errors import ThinkrankError
 from thinkrank.language.trajectories import Given
 from thinkrank.prompts.pairs import PairPrompts
 
@@ -47,6 +48,11 @@ class TrainingGroups(Sequence[TrainingGroup]):
     def __init__(self, samples: Samples, *, negatives: int, seed: int, lists: CandidateLists | None = None) -> None:
         if not samples.dataset.repeats and samples.seen_S.any():  # it would be known by standing in the history
             samples = samples.take(np.flatnonzero(~samples.seen_S))
+            if not len(samples):
+                raise ThinkrankError(
+                    f"{samples.dataset.name}: every training target stands in its own history, so nothing else is to "
+                    "be learnt: set data.repeats = true"
+                )
         self.samples, self.negatives, self.seed, self.lists = samples, negatives, seed, lists
 
     def __len__(self) -> int:
