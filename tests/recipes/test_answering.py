@@ -23,12 +23,13 @@ from thinkrank.retrieve import ItemKNN, R2ec, R2ecConfig
 ITEMS = [f"i{number}" for number in range(10, 20)]
 
 
-def write_events(folder, items=ITEMS):
+def write_events(folder, items=ITEMS, *, users=12, far=lambda step: step * step):
+    """Write a shop in which each user takes five items, so far from the first one."""
     folder.mkdir(exist_ok=True)
     (folder / "items.csv").write_text("item,title\n" + "".join(f"{item},Wine {item}\n" for item in items))
     rows = [
-        f"u{user},{ITEMS[(user + step * step) % 10]},{1_600_000_000 + 1000 * user + step}\n"
-        for user in range(12)
+        f"u{user},{ITEMS[(user + far(step)) % 10]},{1_600_000_000 + 1000 * user + step}\n"
+        for user in range(users)
         for step in range(5)
     ]
     (folder / "interactions.csv").write_text("user,item,timestamp\n" + "".join(rows))

@@ -8,6 +8,7 @@ import tomllib
 import pytest
 import tomli_w
 
+from recipes.test_answering import ITEMS, write_events
 from thinkrank.data import load_dataset, split_dataset
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import LoraOptions
@@ -16,7 +17,6 @@ from thinkrank.recipes.opening import opened
 from thinkrank.retrieve import ItemKNN, R2ec, R2ecConfig
 from thinkrank.serve import open_served
 
-ITEMS = [f"i{number}" for number in range(10, 20)]
 OWN = """
 import json
 
@@ -53,15 +53,7 @@ class Newest:
 
 def shop_of(folder, items=ITEMS):
     """Write a shop in which everyone takes five neighbours in order."""
-    folder.mkdir(exist_ok=True)
-    (folder / "items.csv").write_text("item,title\n" + "".join(f"{item},Wine {item}\n" for item in items))
-    rows = [
-        f"u{user},{ITEMS[(user + step) % 10]},{1_600_000_000 + 1000 * user + step}\n"
-        for user in range(40)
-        for step in range(5)
-    ]
-    (folder / "interactions.csv").write_text("user,item,timestamp\n" + "".join(rows))
-    return folder
+    return write_events(folder, items, users=40, far=lambda step: step)
 
 
 def run_of(folder, shop, model, **tables):

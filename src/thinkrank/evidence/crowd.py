@@ -73,10 +73,9 @@ class Crowd:
 
     def together(self, item: int, without: int | None = None) -> Int64[np.ndarray, "I"]:
         """Count the people who chose an item and each other one; at its own place, who chose it."""
-        kept = self._together.pop(int(item), None)
-        self._together[int(item)] = kept = (
-            self._counted_together(int(item)) if kept is None else kept
-        )  # the newest last
+        item, kept = int(item), self._together.pop(int(item), None)
+        kept = self._counted_together(item) if kept is None else kept
+        self._together[item] = kept  # the newest last
         for old in tuple(self._together)[: -max(1, _KEPT_COUNTS // self.num_items)]:
             self._together.pop(old, None)
         row_I, own = kept.astype(np.int64), self.items(without)

@@ -265,13 +265,13 @@ def opened(folder: Path, verb: str | None = None) -> Opened:
     saved = inside if (inside / CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file() else folder
     config = run_config(folder) if (folder / "config.toml").is_file() else {}
     stage = stage_of(folder)
-    if verb is None and (saved / CONFIG_FILE).is_file() and ":" in kind_of(saved) and not _names_a_class(config):
-        raise ThinkrankError(
-            f"{saved} holds a stage of a class of your own, {kind_of(saved)}, and a folder alone never says what code "
-            "is run: name the run's folder, whose settings name the class"
-        )
     if verb is None:
         kind = kind_of(saved) if (saved / CONFIG_FILE).is_file() else "cascade"
+        if ":" in kind and not any(table in config for table in _OWN):
+            raise ThinkrankError(
+                f"{saved} holds a stage of a class of your own, {kind}, and a folder alone never says what code is "
+                "run: name the run's folder, whose settings name the class"
+            )
         verb = stage if stage in ("rank", "rerank") else next((o for o in _VERBS if _asked_by(kind, o)), "retrieve")
     if not (saved / CONFIG_FILE).is_file():
         if stage is not None:
@@ -292,11 +292,6 @@ def opened(folder: Path, verb: str | None = None) -> Opened:
 _VERBS = ("retrieve", "rank", "rerank")
 _RANKERS = ("r2rank", "evidence")
 _RERANKERS = ("eglr", "pointwise", "dlcm", "prm", "setrank", "seq2slate")
-
-
-def _names_a_class(config: dict[str, Any]) -> bool:
-    """Tell whether a run's settings name a class of the user's."""
-    return any(table in config for table in _OWN)
 
 
 def _asked_by(kind: str, verb: str) -> bool:
