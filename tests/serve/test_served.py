@@ -121,6 +121,8 @@ def test_a_folder_alone_never_says_what_code_is_run(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"format": 2, "kind": "this:s", "config": {}}))
     with pytest.raises(ThinkrankError, match="a folder alone never says what code is run"):
         open_served(tmp_path)
+    with pytest.raises(ThinkrankError, match="a folder alone never says what code is run"):
+        recommend(tmp_path, titles=["i10"])
     assert "this" not in sys.modules
 
 

@@ -265,22 +265,22 @@ def opened(folder: Path, verb: str | None = None) -> Opened:
     saved = inside if (inside / CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file() else folder
     config = run_config(folder) if (folder / "config.toml").is_file() else {}
     stage = stage_of(folder)
+    kind = kind_of(saved) if (saved / CONFIG_FILE).is_file() else ""
+    if ":" in kind and not any(table in config for table in _OWN):
+        raise ThinkrankError(
+            f"{saved} holds a stage of a class of your own, {kind}, and a folder alone never says what code is run: "
+            "name the run's folder, whose settings name the class"
+        )
     if verb is None:
-        kind = kind_of(saved) if (saved / CONFIG_FILE).is_file() else "cascade"
-        if ":" in kind and not any(table in config for table in _OWN):
-            raise ThinkrankError(
-                f"{saved} holds a stage of a class of your own, {kind}, and a folder alone never says what code is "
-                "run: name the run's folder, whose settings name the class"
-            )
-        verb = stage if stage in ("rank", "rerank") else next((o for o in _VERBS if _asked_by(kind, o)), "retrieve")
-    if not (saved / CONFIG_FILE).is_file():
+        asked = (one for one in _VERBS if _asked_by(kind or "cascade", one))
+        verb = stage if stage in ("rank", "rerank") else next(asked, "retrieve")
+    if not kind:
         if stage is not None:
             raise ThinkrankError(
                 f"{folder}: its training has not finished; start `thinkrank train {stage}` again to go on with it"
             )
         first = "`thinkrank demo` or `thinkrank train retrieve`" if verb == "retrieve" else f"`thinkrank train {verb}`"
         raise ThinkrankError(f"{folder}: no trained {_NOUNS[verb]} here; run {first} first")
-    kind = kind_of(saved)
     if stage != verb and not _asked_by(kind, verb):
         stage = stage or ("cascade" if kind == "cascade" else next((o for o in _NOUNS if _asked_by(kind, o)), verb))
         raise ThinkrankError(
