@@ -129,6 +129,13 @@ class EngineContract:
         with pytest.raises(ValueError, match="zip"):
             engine.sample(PrefixTree.rows(prompts), SAMPLED, seeds=[1])
 
+    def test_the_same_question_gets_the_same_answer_in_any_batch(self, engine: Any) -> None:
+        prompts = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
+        among = engine.sample(PrefixTree.rows(prompts), SAMPLED, num_samples=2)
+        assert_same_completions(engine.sample(PrefixTree.rows(prompts[2:]), SAMPLED, num_samples=2), among[2:])
+        assert_same_completions(engine.sample(PrefixTree.rows(prompts[::-1]), SAMPLED, num_samples=2), among[::-1])
+        assert among[2][0].ids != among[2][1].ids
+
     @pytest.mark.parametrize("suffix", [(), (21,), (21, 22, 23)])
     def test_a_stop_ends_a_completion_and_is_not_in_its_text(
         self, engine: Any, backbone: Backbone, suffix: tuple[int, ...]

@@ -81,7 +81,8 @@ class Engine(Protocol):
             stop: text that ends a completion as soon as it is written; None to end by the model's turn alone.
             suffix: tokens that are read after each completion, for `last_state`; they are not part of it.
             seeds: one per leaf. A completion's draws depend on `options.seed`, its leaf's seed and its number among
-                the samples, not on what else is being written. The index of the leaf by default.
+                the samples, not on what else is being written. By default each is made of the leaf's tokens, so that
+                the same question gets the same answer in any batch.
 
         Returns:
             per leaf, in the tree's order, its completions.

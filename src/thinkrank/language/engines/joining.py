@@ -24,7 +24,7 @@ from thinkrank.language.backbone import Backbone
 from thinkrank.language.engines.base import TRAINED, Completion
 from thinkrank.language.engines.kv_cache import KVCache
 from thinkrank.language.engines.prefix_cache import PrefixCache
-from thinkrank.language.engines.transformers import TransformersEngine, _Row, decode
+from thinkrank.language.engines.transformers import TransformersEngine, _Row, decode, leaf_seeds
 from thinkrank.language.kept_states import KeptStates
 from thinkrank.language.options import GenerationOptions
 from thinkrank.language.packing import PrefixKV
@@ -167,7 +167,7 @@ class JoiningEngine(TransformersEngine):
         Raises:
             CancelledError: if the thread's `watching` says that nobody waits any more.
         """
-        seeds = tuple(range(len(prompts.leaves)) if seeds is None else seeds)
+        seeds = tuple(leaf_seeds(prompts) if seeds is None else seeds)
         watch = watching.get()
         if watch is not None and watch.changes:
             options = options.model_copy(update=dict(watch.changes))

@@ -30,7 +30,7 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.language.adapters import adapter_state
 from thinkrank.language.backbone import Backbone
 from thinkrank.language.engines.base import BASE, TRAINED, Completion
-from thinkrank.language.engines.transformers import before_stop, completion_seed, decode, sampling_logprobs
+from thinkrank.language.engines.transformers import before_stop, completion_seed, decode, leaf_seeds, sampling_logprobs
 from thinkrank.language.engines.writers import Writers
 from thinkrank.language.logprobs import logits, selective_logprobs
 from thinkrank.language.options import FinishReason, GenerationOptions
@@ -151,7 +151,7 @@ class ServedEngine(ABC):
             ValueError: if there is not one seed per leaf.
         """
         clock = time.perf_counter()
-        seeds = range(len(prompts.leaves)) if seeds is None else seeds
+        seeds = leaf_seeds(prompts) if seeds is None else seeds
         wanted = [
             (leaf, completion_seed(options, seed, number))
             for leaf, seed in zip(prompts.leaves, seeds, strict=True)

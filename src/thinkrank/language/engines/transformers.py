@@ -90,7 +90,7 @@ class TransformersEngine:
         seeds: Sequence[int] | None = None,
     ) -> list[list[Completion]]:
         """Write `num_samples` completions of every leaf of the tree; see `Engine`."""
-        seeds = range(len(prompts.leaves)) if seeds is None else seeds
+        seeds = leaf_seeds(prompts) if seeds is None else seeds
         rows = [
             [_Row(self.backbone, leaf, stop, tuple(suffix), options, seed, number) for number in range(num_samples)]
             for leaf, seed in zip(prompts.leaves, seeds, strict=True)
@@ -308,10 +308,18 @@ def before_stop(backbone: Backbone, ids: Sequence[int], stop: str) -> tuple[str,
     return text, count
 
 
+def leaf_seeds(prompts: PrefixTree) -> list[int]:
+    """Make a seed of each leaf's tokens, 63 bits: the same sequence has the same seed in any forest."""
+    return [_hashed(",".join(map(str, sequence))) for sequence in prompts.sequences()]
+
+
 def completion_seed(options: GenerationOptions, seed: int, number: int) -> int:
     """Mix what the draws of one completion depend on into 63 bits: the run's seed, its leaf's and its number."""
-    digest = hashlib.blake2b(f"{options.seed}/{seed}/{number}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+    return _hashed(f"{options.seed}/{seed}/{number}")
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def _uniforms(options: GenerationOptions, seed: int, number: int) -> list[float]:

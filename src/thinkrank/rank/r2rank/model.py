@@ -166,16 +166,17 @@ class R2Rank:
             candidates: catalogue rows for each.
             options: how to write; the configuration's by default.
             num_samples: thoughts about each pair.
-            seeds: one per user. Draws depend on it and on the item, not on the item's place among the candidates.
+            seeds: one per user. Draws depend on it and on the item, not on the item's place among the candidates. By
+                default they depend on what is read of the pair, and not on whom else is asked about.
             users: training users who ask, by number; see `PairPrompts.candidates`. None for nobody in training.
 
         Returns:
             per user and candidate, its thoughts.
         """
-        seeds = range(len(histories)) if seeds is None else seeds
-        per_leaf = [
-            seed * len(self.catalogue) + row for seed, rows in zip(seeds, candidates, strict=True) for row in rows
-        ]
+        per_leaf = None
+        if seeds is not None:
+            per_user = zip(seeds, candidates, strict=True)
+            per_leaf = [seed * len(self.catalogue) + row for seed, rows in per_user for row in rows]
         asked = [number for number, rows in enumerate(candidates) if len(rows)]  # others would be a leaf of their own
         if not asked:
             return [[] for _ in candidates]
