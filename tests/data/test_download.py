@@ -7,6 +7,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -91,6 +92,14 @@ def test_a_file_is_fetched_once(server, url):
     assert [file.name for file in path.parent.iterdir()] == ["one.zip"]
 
 
+def test_who_wants_the_same_file_at_the_same_time_waits_for_it(server, url):
+    with ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(download, [url] * 4))
+    assert server.ranges == [None]
+    assert paths == {cached(url)}
+    assert [file.name for file in cached(url).parent.iterdir()] == ["one.zip"]
+
+
 def test_a_cut_connection_is_resumed_where_it_broke(server, url):
     server.cut_after = [1000, 500]
     assert download(url).read_bytes() == server.body
@@ -159,7 +168,7 @@ def test_being_offline_names_the_address_and_the_way_out(monkeypatch, tmp_path):
 def test_a_cache_that_cannot_be_written_is_said_so(monkeypatch, tmp_path, server, url):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("THINKRANK_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ThinkrankError, match="Set THINKRANK_CACHE"):
+    with pytest.raises(ThinkrankError, match="cannot be written into .*: set THINKRANK_CACHE"):
         download(url)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thinkrank._lock import locked
 from thinkrank.data import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import read_comparisons, read_results
@@ -28,7 +29,6 @@ from thinkrank.retrieve.r2ec import recpo, trainer
 from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
 from thinkrank.testing import refused
 from thinkrank.training import no_progress
-from thinkrank.training.lock import locked
 from thinkrank.training.rehearsal import SHARE
 
 SHOP = ["users=30", "items=40", "styles=8", "kinds=8", "events=8"]

@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from thinkrank._files import folder_digest
+from thinkrank._lock import locked
 from thinkrank.cli.main import app
 from thinkrank.data import History, load_dataset, split_dataset
 from thinkrank.errors import ThinkrankError
@@ -31,7 +32,6 @@ from thinkrank.retrieve import EASE, ItemKNN, R2ec, R2ecConfig
 from thinkrank.retrieve.r2ec.further import with_latents
 from thinkrank.retrieve.r2ec.weights import weights
 from thinkrank.training import no_progress
-from thinkrank.training.lock import locked
 from thinkrank.training.rehearsal import Measured
 
 WORDS = chosen_arms(["words"])

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from thinkrank._files import cache_folder
+from thinkrank._files import cache_folder, check_writable
+from thinkrank._lock import locked
 from thinkrank.errors import ThinkrankError
 
 _ATTEMPTS = 3
@@ -30,6 +31,7 @@ def download(url: str, *, md5: str | None = None) -> Path:
     """Return the local copy of an official file, fetching it if there is none yet.
 
     A connection that breaks off is resumed, in this call and in later ones, from the ``.part`` file beside the target.
+    Processes of one machine that want the same file fetch it once: the others wait.
 
     Args:
         url: where it is; also says where in the cache it goes.
@@ -41,10 +43,14 @@ def download(url: str, *, md5: str | None = None) -> Path:
     target = _place(url)
     if target.is_file():
         return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ThinkrankError(f"{target.parent}: cannot be made ({error.strerror}). Set THINKRANK_CACHE.") from error
+    check_writable(target.parent, otherwise="set THINKRANK_CACHE")
+    with locked(target.parent, waits=True):
+        if not target.is_file():
+            _fetch_whole(url, target, md5)
+    return target
+
+
+def _fetch_whole(url: str, target: Path, md5: str | None) -> None:
     part = target.with_name(target.name + ".part")
     for _ in range(_ATTEMPTS):
         if _fetch(url, part):
@@ -53,7 +59,6 @@ def download(url: str, *, md5: str | None = None) -> Path:
         raise ThinkrankError(f"{url}: the connection broke off {_ATTEMPTS} times. Run again to resume, or use --path.")
     _verify(url, part, md5)
     part.replace(target)
-    return target
 
 
 def _place(url: str) -> Path:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from thinkrank._files import atomic_write, folder_digest
+from thinkrank._lock import locked
 from thinkrank.errors import ThinkrankError
 from thinkrank.offline.parts import BLOCK, Part, files_of, parts_of
 from thinkrank.offline.worker import Done, Job, Worker
 from thinkrank.recipes.answering import Manner, warn_unanswered
 from thinkrank.recipes.opening import opened
-from thinkrank.training.lock import locked
 from thinkrank.training.progress import Progress, no_progress
 
 logger = logging.getLogger(__name__)

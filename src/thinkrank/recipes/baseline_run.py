@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from thinkrank._files import atomic_write
+from thinkrank._lock import locked
 from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import ResultRow, evaluate_retrieval, write_comparisons, write_results
@@ -23,7 +24,6 @@ from thinkrank.recipes.comparing import per_sample
 from thinkrank.recipes.data import DataSettings
 from thinkrank.recipes.layers import Layers, RunSettings
 from thinkrank.training import Progress, Run, no_progress
-from thinkrank.training.lock import locked
 
 TUNING_FILE = "tuning.json"
 

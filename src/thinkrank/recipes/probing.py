@@ -23,6 +23,7 @@ from torch import Tensor
 
 from thinkrank._code import code_version
 from thinkrank._files import atomic_write, folder_digest
+from thinkrank._lock import HeldError, locked
 from thinkrank.data import Split
 from thinkrank.pretrained import CONFIG_FILE
 from thinkrank.recipes.base import MODEL, kept_step, kept_value, notices_of
@@ -39,7 +40,6 @@ from thinkrank.retrieve import R2ec
 from thinkrank.retrieve.r2ec.further import with_latents
 from thinkrank.retrieve.r2ec.weights import set_weights, weights
 from thinkrank.training import Progress, Run, no_progress
-from thinkrank.training.lock import HeldError, locked
 from thinkrank.training.progress import estimated, retitled
 from thinkrank.training.rehearsal import Measured
 from thinkrank.training.run import is_begun, read_manifest, without_none

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from thinkrank._lock import locked
 from thinkrank.distributed.world import SINGLE, World
 from thinkrank.pretrained import CONFIG_FILE
 from thinkrank.recipes import own
@@ -28,7 +29,6 @@ from thinkrank.recipes.baselines import crowd_bytes
 from thinkrank.recipes.layers import resumed, run_config
 from thinkrank.recipes.plan import Plan, counts_of, lean, rehearsed, saved_bytes, training_of, work_title
 from thinkrank.training import Progress, Run, no_progress
-from thinkrank.training.lock import locked
 from thinkrank.training.progress import Expected, estimated, retitled
 from thinkrank.training.rehearsal import Measured
 from thinkrank.training.run import FollowingRun, is_begun, read_manifest

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from thinkrank._files import atomic_write
+from thinkrank._lock import locked
 from thinkrank.errors import ThinkrankError
 from thinkrank.pretrained import imported
 from thinkrank.recipes.base import RECIPES, Recipe, logs_of, phases_of
 from thinkrank.recipes.layers import Layers, flat, toml_of
 from thinkrank.recipes.running import train
 from thinkrank.training import Progress, no_progress
-from thinkrank.training.lock import locked
 
 TRIALS, BEST, STUDY = "trials.jsonl", "best.toml", "tuning.json"
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from thinkrank._files import atomic_write
+from thinkrank._lock import LOCK_FILE
 from thinkrank.errors import ThinkrankError
-from thinkrank.training.lock import LOCK_FILE
 from thinkrank.training.tracking import Following
 
 if TYPE_CHECKING:

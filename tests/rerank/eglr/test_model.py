@@ -170,6 +170,12 @@ def test_a_saved_model_comes_back_with_the_same_answers(ready, lists, tmp_path):
     assert "entropy, at most 2 latent thoughts" in (tmp_path / "model" / "README.md").read_text()
 
 
+def test_a_model_without_a_report_leaves_none_of_the_one_that_was_saved_there(ready, config, split, tmp_path):
+    ready.save_pretrained(tmp_path)
+    EGLR.create(config, split.train, device="cpu").save_pretrained(tmp_path)
+    assert EGLR.from_pretrained(tmp_path, device="cpu").report is None
+
+
 def test_item_vectors_are_kept_with_the_weights(config, split, lists, tmp_path):
     vectors = torch.randn(len(lists.catalogue), 5)
     model = EGLR.create(config, split.train, item_vectors_IE=vectors, device="cpu")

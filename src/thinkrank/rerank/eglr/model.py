@@ -218,8 +218,11 @@ class EGLR:
             write_tensors(folder / f"{name}.safetensors", module.state_dict())
         self.catalogue.save(folder / "catalogue.parquet")
         self.schema.save(folder / "schema.json")
-        if self.report is not None:
-            write_json(folder / "evaluator_report.json", self.report)
+        report = folder / "evaluator_report.json"
+        if self.report is None:
+            report.unlink(missing_ok=True)  # of another model that was saved there
+        else:
+            write_json(report, self.report)
         finish(folder, self.kind, self.config, model_card(self.config, len(self.catalogue)))
 
     @classmethod

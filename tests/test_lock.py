@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from thinkrank._lock import LOCK_FILE, locked
 from thinkrank.errors import ThinkrankError
-from thinkrank.training.lock import LOCK_FILE, locked
 
 
 def test_a_folder_is_held_by_one_alone_and_given_back(tmp_path):
@@ -24,7 +24,7 @@ def test_a_folder_is_held_by_one_alone_and_given_back(tmp_path):
 
 
 def test_another_process_holds_it_too(tmp_path):
-    code = "import sys, pathlib, thinkrank.training.lock as l\nwith l.locked(pathlib.Path(sys.argv[1])): pass"
+    code = "import sys, pathlib, thinkrank._lock as l\nwith l.locked(pathlib.Path(sys.argv[1])): pass"
     with locked(tmp_path):
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert "is being trained by process" in done.stderr
@@ -32,7 +32,7 @@ def test_another_process_holds_it_too(tmp_path):
 
 def test_who_waits_gets_it_when_it_is_given_back(tmp_path):
     code = (
-        "import sys, pathlib, thinkrank.training.lock as l\n"
+        "import sys, pathlib, thinkrank._lock as l\n"
         "print('waits', flush=True)\n"
         "with l.locked(pathlib.Path(sys.argv[1]), waits=True): print((pathlib.Path(sys.argv[1]) / 'made').exists())"
     )
