@@ -33,9 +33,12 @@ coverage: $(VENV)/.ready ## run the suite and fail if it leaves too many lines a
 lint: $(VENV)/.ready ## ruff, mypy --strict, import arrows
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: $(VENV)/.ready ## run every benchmark and write its figures under benchmarks/results
+# They take a run, or minutes, as options: docs/jobs/reproduce.md tells them.
+BY_HAND := $(addprefix benchmarks/,added.py supervision.py serve.py)
+
+bench: $(VENV)/.ready ## run every benchmark that needs no options and write its figures under benchmarks/results
 	@mkdir -p benchmarks/results
-	@for script in $(filter-out benchmarks/against_% benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "$$script"; \
+	@for script in $(filter-out benchmarks/against_% benchmarks/_% $(BY_HAND),$(wildcard benchmarks/*.py)); do echo "$$script"; \
 	  $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json $(ARGS) || exit 1; done
 
 parity: $(PARITY)/.ready ## check and time a training step against TRL's, in an environment of its own

@@ -168,7 +168,7 @@ def test_being_offline_names_the_address_and_the_way_out(monkeypatch, tmp_path):
 def test_a_cache_that_cannot_be_written_is_said_so(monkeypatch, tmp_path, server, url):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("THINKRANK_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ThinkrankError, match="cannot be written into .*: set THINKRANK_CACHE"):
+    with pytest.raises(ThinkrankError, match=r"cannot be written into .*: set THINKRANK_CACHE"):
         download(url)
 
 

@@ -8,8 +8,9 @@ import pytest
 import tomli_w
 
 from thinkrank.errors import ThinkrankError
+from thinkrank.language import LoraOptions
 from thinkrank.recipes.layers import Layers, parse_assignment, resumed, setting_names, validated
-from thinkrank.recipes.presets import Preset
+from thinkrank.recipes.presets import Preset, preset
 from thinkrank.recipes.ranking import RankSettings, rank_settings
 from thinkrank.recipes.reranking import RerankSettings, rerank_settings
 from thinkrank.recipes.retrieval import RetrieveSettings, retrieve_settings
@@ -175,3 +176,17 @@ def test_where_a_run_is_followed_may_change_when_it_goes_on(tmp_path):
     here.__dict__["given"] = before.given
     assert resumed(here, folder).report_to == ("trackio",)
     assert resumed(here, folder).given == before.given
+
+
+@pytest.mark.parametrize("which", [Preset.paper, Preset.released])
+def test_presets_of_the_paper_adapt_all_layers_on_the_command_line_too(which):
+    assert retrieve_settings(which, Layers()).model.lora == preset(which)[0].lora
+    assert preset(which)[0].lora.top_layers is None
+
+
+def test_a_number_is_left_out_by_the_word_none():
+    laid = Layers(assignments=["model.lora.top_layers=none", "model.thought.top_p=0.5"])
+    assert retrieve_settings(Preset.thinkrank, laid).model.lora.top_layers is None
+    assert LoraOptions(top_layers="none").top_layers is None
+    with pytest.raises(ThinkrankError, match=r"setting model\.lora\.rank: .*got 'none'"):
+        retrieve_settings(Preset.thinkrank, Layers(assignments=["model.lora.rank=none"]))
