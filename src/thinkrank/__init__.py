@@ -3,8 +3,8 @@
 import thinkrank
 
 dataset = thinkrank.load_dataset("movielens-100k")
-model = thinkrank.R2ec.from_pretrained("runs/demo/model")
-ranking = model.retrieve([dataset.history("1")], k=10, think=True)
+model = thinkrank.load("runs/demo/model")
+ranking = model.retrieve([dataset.history("1")], k=10)
 """
 
 import lazy_loader as lazy

@@ -1,1 +1,1 @@
-"""Engines that write: transformers, the reference, and vLLM."""
+"""Engines that write: transformers, the reference, vLLM and SGLang."""
