@@ -20,7 +20,7 @@ def simulation(monkeypatch):
 
 
 @pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmarks are not part of a distribution")
-@pytest.mark.parametrize(("trainings", "spread", "studies"), [(1, 0.0, 100), (5, 1.0, 250)])
+@pytest.mark.parametrize(("trainings", "spread", "studies"), [(1, 0.0, 100), (3, 1.0, 250), (5, 1.0, 250)])
 def test_tables_call_few_differences_where_there_are_none(simulation, trainings, spread, studies):
     world = simulation.World(200, 40, trainings, spread=spread)
     users_S, random = simulation.users_of(world), np.random.default_rng(1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from thinkrank.evaluate import paired_test
+from thinkrank.evaluate._student import visible_difference
 from thinkrank.evaluate.power import Spread, effect_words, foreseen_effect, spread, visible_effect
 from thinkrank.evaluate.significance import paired_tests
 
@@ -25,6 +26,14 @@ def test_independent_samples_have_the_closed_form():
     assert foreseen_effect(spread(differences), np.arange(900)) == pytest.approx(textbook, rel=2e-3)
     more = (2.575829 + 1.281552) * differences.std(ddof=1) / 30
     assert visible_effect(differences, level=0.01, power=0.9) == pytest.approx(more, rel=3e-3)
+
+
+@pytest.mark.parametrize(("df", "critical", "level"), [(2, 4.302653, 0.05), (2, 7.648867, 1 / 60), (4, 2.776445, 0.05)])
+def test_a_test_over_few_trainings_finds_the_visible_difference_in_four_of_five_runs(df, critical, level):
+    """Drawn from the definition: a normal over the root of a chi-square; critical values of printed tables."""
+    random, shift = np.random.default_rng(6), visible_difference(1.0, float(df), level=level)
+    t = (random.normal(shift, 1, 400_000)) / np.sqrt(random.chisquare(df, 400_000) / df)
+    assert np.mean(np.abs(t) > critical) == pytest.approx(0.8, abs=0.003)
 
 
 @pytest.mark.parametrize("between", [0.0, 0.02])

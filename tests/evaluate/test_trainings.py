@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from thinkrank.evaluate._student import quantile, within
 from thinkrank.evaluate.significance import bootstrap_intervals, paired_test
 from thinkrank.evaluate.trainings import trainings_intervals, trainings_test
 
@@ -41,6 +42,37 @@ def test_the_interval_holds_what_is_not_refuted():
         assert (test.difference.low <= 0 <= test.difference.high) == (test.p_value >= 0.05)
         shifted = trainings_test(differences_KS - test.difference.low, users_S)
         assert shifted.p_value == pytest.approx(0.05, abs=1e-4)
+
+
+@pytest.mark.parametrize("trainings", [3, 6])
+def test_a_balanced_study_is_the_textbooks_crossed_analysis_of_variance(trainings):
+    """One sample of each user: mean squares of the two-way layout, F'' = MS / (MS_trainings + MS_users - MS_both).
+
+    Clark 1973 and Satterthwaite 1946, for the mean of a table of K trainings and C users.
+    """
+    users, rng = 30, np.random.default_rng(7)
+    table_KC = (
+        0.4 + rng.normal(size=(trainings, users)) + 0.5 * rng.normal(size=(trainings, 1)) + rng.normal(size=users)
+    )
+    rows_K, columns_C, mean = table_KC.mean(axis=1), table_KC.mean(axis=0), table_KC.mean()
+    of_trainings = users * ((rows_K - mean) ** 2).sum() / (trainings - 1)
+    of_users = trainings * ((columns_C - mean) ** 2).sum() / (users - 1)
+    left_KC = table_KC - rows_K[:, None] - columns_C + mean
+    both = (left_KC**2).sum() / ((trainings - 1) * (users - 1))
+    whole = of_trainings + of_users - both
+    df = whole**2 / (
+        of_trainings**2 / (trainings - 1)
+        + of_users**2 / (users - 1)
+        + both**2 / ((trainings - 1) * (users - 1))
+    )  # fmt: skip
+    error = (whole / (trainings * users)) ** 0.5
+    test = trainings_test(table_KC)
+    p_value = max(
+        1 - within(abs(mean) / error, df),
+        1 - within(abs(mean) / rows_K.std(ddof=1) * trainings**0.5, float(trainings - 1)),
+    )
+    assert test.p_value == pytest.approx(p_value, rel=1e-6)
+    assert test.difference.high - mean >= error * quantile(0.975, df) * (1 - 1e-9)
 
 
 def test_equal_models_do_not_differ_and_too_few_of_anything_is_not_tested():

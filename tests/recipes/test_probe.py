@@ -147,12 +147,17 @@ def test_a_control_has_its_ways_time_and_encodes_no_oftener(tmp_path):
     work.measured[work.own_arms[0].about] = Measured(1.0, 5.0, 0.0, 1, True, cpu=1.0, encoding_cpu=5.0)
     assert work.encodings(way, 0) == 3
     found = work.as_long(work.arm_settings(without, 0), without, 0).training
-    assert found.max_cpu_minutes == pytest.approx(25 / 60)  # and the last encoding
+    assert found.max_cpu_minutes == pytest.approx(30 / 60)  # the last encoding included, which the training foresees
     assert (found.validate_every, found.refresh_every, found.steps) == (5, 5, 150)
     work.measured[work.own_arms[0].about] = Measured(1.0, 5.0, 0.0, 1, True, cpu=1.0, encoding_cpu=50.0)
     found = work.as_long(work.arm_settings(without, 0), without, 0).training
-    assert found.max_cpu_minutes == pytest.approx(25 / 60)  # at least half of the time is for updates
-    assert found.refresh_every == 5
+    assert found.refresh_every == 5  # at least half of the time is for updates
+    rare = [*TINY, *ways[:2], "training.refresh_every=100", "training.validate_every=100"]
+    work.settings = probe_settings(Layers(source="synthetic", options=TINY_WORLD, assignments=rare))
+    assert work.encodings(way, 0) == 1
+    found = work.as_long(work.arm_settings(without, 0), without, 0).training
+    assert found.max_cpu_minutes == pytest.approx(15 / 60)  # its only encoding comes when the time is over
+    work.settings = settings
     found = work.as_long(work.arm_settings(frozen, 0), frozen, 0).training
     assert (found.steps, found.max_cpu_minutes, found.validate_every, found.refresh_every) == (10, None, 8, 4)
 

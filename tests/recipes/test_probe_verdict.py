@@ -7,6 +7,7 @@ import pytest
 
 from thinkrank.evaluate import read_comparisons
 from thinkrank.evaluate.power import visible_effect
+from thinkrank.evaluate.significance import holm, paired_test
 from thinkrank.recipes.probe_arms import COUNTING, Arm, chosen_arms
 from thinkrank.recipes.probe_verdict import read_probe, write_probe
 
@@ -27,9 +28,12 @@ def answers(folder, arms, ranks):
         (folder / "answers" / f"{arm.name}-0.json").write_text(json.dumps(kept))
 
 
+WORSE = [2 + sample % 7 for sample in range(60)]
+
+
 def world(better, worse, samples=60):
     """Places of the target: always first, or on a place that changes with the sample."""
-    good, bad = [1] * samples, [2 + sample % 7 for sample in range(samples)]
+    good, bad = [1] * samples, WORSE[:samples]
     ranks = {(arm.name, how): bad for arm in WORDS for how in arm.asked}
     return ranks | dict.fromkeys(better, good) | dict.fromkeys(worse, [50] * samples)
 
@@ -121,7 +125,11 @@ def test_gates_are_told_with_what_noise_would_offer(tmp_path):
     assert by_name["entropy"]["share of headroom"] == by_name["predicted gain"]["share of headroom"] == pytest.approx(1)
     assert by_name["entropy"]["rate"] == 0.5
     assert found.best.gates["noise headroom"] == 0
-    assert any("entropy 100 %, predicted gain 100 %, random " in line for line in found.details)
+    (told,) = (line for line in found.details if "Thinking only where it helps" in line)
+    assert "entropy 100 % (thinking in 50 %), predicted gain 100 % (thinking in 50 %), random " in told
+    never, always, control = (f"{np.mean(1 / np.log2(1 + np.array(of))):.4f}"[1:] for of in ([2], places, WORSE))
+    assert told.startswith(f"The way's model has {never} without thoughts and {always} with all of them")
+    assert f"(its control {control})" in told
 
 
 def test_a_way_that_surely_pays_is_told_before_one_that_validation_likes_more(tmp_path):
@@ -162,3 +170,69 @@ def test_the_sentence_is_about_the_way_that_validation_likes_and_corrected_for_a
     )  # one target: NDCG is 1 / log2(1 + place)
     assert words.test.visible == pytest.approx(visible_effect(gains_S, level=0.025))
     assert words.test.visible > visible_effect(gains_S)
+
+
+def test_ways_that_answer_alike_are_one_hypothesis(tmp_path):
+    """Dense answers as words do, and so do their controls, as where neither was reinforced."""
+    arms = chosen_arms(["words", "dense", "several"])
+    ranks = world([("words", "thought")], [])
+    ranks |= {(f"dense{name[5:]}", how): ranks[name, how] for name, how in [*ranks] if name.startswith("words")}
+    ranks |= {("several", how): [3] * 60 for how in ("several", "thought", "filler")}
+    ranks[("several-without", "no thought")] = [4] * 60
+    answers(tmp_path, arms, ranks)
+    found = read_probe(tmp_path, arms, dataset="wines", about={})
+    words, dense, several = found.ways
+    assert (words.same_as, dense.same_as, several.same_as) == ("", "thoughts in words", "")
+    assert words.p_value == dense.p_value == pytest.approx(2 * words.test.p_value)
+    assert "corrected for 2 ways tried" in found.sentence
+    (line,) = (line for line in found.details if "by log-probability" in line)
+    assert line.endswith("rewarded by log-probability: the same answers as thoughts in words, and the same control.")
+
+
+QUIET = (Arm("quiet", "quiet thoughts", asked=("thought", "filler")), Arm("plain", "plain", control_of="quiet"))
+
+
+def test_what_a_way_rests_on_is_corrected_for_all_such_tests_and_no_surer_than_the_way(tmp_path):
+    more, rng = (*WORDS, *QUIET), np.random.default_rng(0)
+    ranks = {(arm.name, how): rng.integers(1, 12, 60).tolist() for arm in more for how in arm.asked}
+    ranks["words", "thought"] = np.maximum(1, np.array(ranks["words", "other"]) - rng.integers(0, 3, 60)).tolist()
+    answers(tmp_path, more, ranks)
+    words, quiet = read_probe(tmp_path, more, dataset="wines", about={}).ways
+    gains = {name: np.where((rank := np.array(of)) <= 10, 1 / np.log2(1 + rank), 0.0) for name, of in ranks.items()}
+    instead = [("words", how) for how in ("no thought", "other", "filler")] + [("quiet", "filler")]
+    raw = [paired_test(gains[way, "thought"], gains[way, how], np.arange(60)).p_value for way, how in instead]
+    least = [words.p_value] * 3 + [quiet.p_value]
+    expected = [max(p_value, floor) for p_value, floor in zip(holm(raw), least, strict=True)]
+    assert [p for way in (words, quiet) for _, p in way.content.values()] == pytest.approx(expected)
+
+
+def test_the_declared_comparison_is_corrected_in_the_table_of_comparisons_too(tmp_path):
+    more = (*WORDS, Arm("quiet", "quiet thoughts", asked=("no thought",)), Arm("plain", "plain", control_of="quiet"))
+    ranks = world([("words", "thought")], []) | dict.fromkeys(
+        [("quiet", "no thought"), ("plain", "no thought")], [4] * 60
+    )
+    answers(tmp_path, more, {**ranks, "words": 0.9})
+    found = read_probe(tmp_path, more, dataset="wines", about={})
+    (declared,) = (one for one in found.comparisons if one.system == "thoughts in words")
+    assert declared.corrected == found.declared.p_value == 2 * declared.p_value
+    assert all(one.corrected >= declared.corrected for one in found.comparisons)
+
+
+def test_a_yes_of_counted_thoughts_tells_what_the_counts_reach_alone(tmp_path):
+    arms = (*chosen_arms(["evidence"]), COUNTING[1])
+    ranks = {(arm.name, how): WORSE for arm in arms for how in arm.asked} | {("evidence", "thought"): [1] * 60}
+    for place, told in ((1, True), (5, False)):
+        folder = tmp_path / str(place)
+        answers(folder, arms, ranks | {("item-knn", "no thought"): [place] * 60})
+        found = read_probe(folder, arms[:-1], dataset="wines", about={})
+        assert found.sentence.startswith("Yes, thinking pays here")
+        assert ("; item-kNN alone, which these thoughts quote, has 1.000;" in found.sentence) == told
+
+
+def test_a_start_with_untrained_positions_is_not_called_the_start(tmp_path):
+    arms = chosen_arms(["latent"])
+    answers(tmp_path, arms, {(arm.name, how): WORSE for arm in arms for how in arm.asked})
+    for file in (tmp_path / "answers").glob("latent-0.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "kept_step": 0}))
+    found = read_probe(tmp_path, arms, dataset="wines", about={})
+    assert any("than the start with untrained positions, which was kept." in line for line in found.details)

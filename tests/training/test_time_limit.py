@@ -10,7 +10,9 @@ from thinkrank.training import trainer as module
 
 
 class Slow(Trainer[TrainerOptions]):
-    """A step takes a second of a clock of its own and two of the processor's, encoding 30, a validation 20 and 15."""
+    """A step takes a second of a clock of its own and two of the processor's, encoding 30 and 10, a
+    validation 20 and 15.
+    """
 
     now = 0.0
     busy = 0.0
@@ -28,7 +30,9 @@ class Slow(Trainer[TrainerOptions]):
         return ""
 
     def after_step(self, *, validates: bool) -> None:
-        self.counters.seconds += 30.0 if validates and self.encodes else 0.0
+        encodes = validates and self.encodes
+        self.counters.seconds += 30.0 if encodes else 0.0
+        Slow.busy += 10.0 if encodes else 0.0
 
     def measure(self) -> dict[str, float]:
         Slow.now += 20.0
@@ -85,5 +89,7 @@ def test_minutes_of_the_processor_count_steps_alone_and_no_clock_on_the_wall(tra
     assert fit.run.metrics()[-1]["cpu_seconds"] == 62.0
     assert fit.rate == pytest.approx(0.05, abs=0.02)
     assert "1 minutes of the processor are over" in fit.counters.stopped
+    fit = trained(None, validate_every=7, max_cpu_minutes=1.0, encodes=True)
+    assert (fit.counters.step, fit.counters.cpu_seconds) == (16, 62.0)  # the last of three encodings is within it
     fit = trained(600.0, validate_every=7, max_cpu_minutes=1.0)
     assert "1 minutes of the processor are over" in fit.counters.stopped

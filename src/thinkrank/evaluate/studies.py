@@ -187,7 +187,8 @@ class StudyTest:
 def study_test(answers: ArmAnswers, reference: ArmAnswers, metric: str, *, level: float = 0.05) -> StudyTest:
     """Test whether two arms differ on the same samples, users as clusters and trainings counted, if there are enough.
 
-    Trainings with the same seed are a pair. Something no seed has a part in is the same in every pair.
+    Trainings with the same seed are a pair, and only pairs are compared where there are any: what one arm has more of
+    says nothing of the other. Something no seed has a part in is the same in every pair.
 
     Args:
         answers: of the one.
@@ -209,9 +210,10 @@ def study_test(answers: ArmAnswers, reference: ArmAnswers, metric: str, *, level
     scope: Literal["trainings", "models", "systems"] = "models" if trained else "systems"
     if ours is None or theirs is None:
         return StudyTest(None, scope)
-    if trained and len(pairs) >= MIN_TRAININGS:
-        paired_KS = _of_seeds(answers, ours_KS, pairs) - _of_seeds(reference, theirs_KS, pairs)
-        return StudyTest(trainings_test(paired_KS, ours, level=level), "trainings")
+    if pairs:
+        ours_KS, theirs_KS = _of_seeds(answers, ours_KS, pairs), _of_seeds(reference, theirs_KS, pairs)
+    if len(pairs) >= MIN_TRAININGS:
+        return StudyTest(trainings_test(ours_KS - theirs_KS, ours, level=level), "trainings")
     return StudyTest(paired_test(ours_KS.mean(axis=0), theirs_KS.mean(axis=0), ours, level=level), scope)
 
 

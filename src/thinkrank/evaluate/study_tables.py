@@ -35,7 +35,12 @@ class Compared:
 
 
 def compared(
-    study: Sequence[ArmAnswers], reference: ArmAnswers, metric: str, *, primary: str | None = None
+    study: Sequence[ArmAnswers],
+    reference: ArmAnswers,
+    metric: str,
+    *,
+    primary: str | None = None,
+    declared: float | None = None,
 ) -> list[Compared]:
     """Test every other answer against a reference, and correct the p-values for their number.
 
@@ -47,6 +52,7 @@ def compared(
         reference: what the others are compared with.
         metric: to compare in.
         primary: "arm", or "arm/mode" where it has several.
+        declared: p-value of the primary comparison, where it is corrected already for others that stand elsewhere.
 
     Raises:
         ThinkrankError: if `primary` names none of them, or several.
@@ -62,7 +68,7 @@ def compared(
             raise ThinkrankError(f"the primary comparison {primary!r} is not one of {names}")
         (first,) = named
         corrected = holm([p for at, p in enumerate(p_values) if at != first])
-        declared = p_values[first]
+        declared = p_values[first] if declared is None else declared
         least = 1.0 if declared is None else declared
         corrected = [None if p is None else max(p, least) for p in corrected]
         corrected.insert(first, declared)

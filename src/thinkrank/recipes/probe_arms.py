@@ -66,6 +66,12 @@ class Arm:
         return bool(self.over.get("model", {}).get("thinker") == "crowd")
 
     @property
+    def begins_with(self) -> str:
+        """Return what its training begins with, for people."""
+        silent = self.over.get("model", {}).get("latent", {}).get("steps", 0)
+        return "the start with untrained positions" if silent else "the start"
+
+    @property
     def is_way(self) -> bool:
         """Tell whether it is a way of thinking, and not a control or the start."""
         return not self.control_of and self.name != START

@@ -8,20 +8,22 @@ from jaxtyping import Float64
 
 from thinkrank import metrics
 from thinkrank.evaluate.gates import Gated, gates, headroom
+from thinkrank.evaluate.results import format_value
 
 BUDGET = 0.5
 """Share of the requests that may think."""
 
 
-def gates_of(results: Sequence[Mapping[str, Any]], way: str) -> dict[str, Any]:
+def gates_of(results: Sequence[Mapping[str, Any]], way: str, control: str) -> dict[str, Any]:
     """Return what gates of a way in words reach in its first training, in NDCG@10; nothing where it was not asked.
 
-    The headroom of noise is that of two trainings without a thought or, where there is one training, that of filler in
-    the place of the thought.
+    A gate chooses between two answers of the way's own model. The headroom of noise is that of two trainings without a
+    thought, each from a start of its own, or, where there is one training, that of filler in the place of the thought.
 
     Args:
         results: answers of all arms, as the probe keeps them.
         way: its name.
+        control: name of its control.
     """
     mine = sorted((one for one in results if one["arm"] == way), key=lambda one: int(one["seed"]))
     if not mine or "features" not in mine[0]:
@@ -29,15 +31,24 @@ def gates_of(results: Sequence[Mapping[str, Any]], way: str) -> dict[str, Any]:
     first = mine[0]
     valid, test = (_gated(first["valid"]["ranks"], first, "valid"), _gated(first["ranks"], first, "test"))
     found = gates(valid, test, np.array(first["users"]), budget=BUDGET)
+    same = (one for one in results if one["arm"] == control and one["seed"] == first["seed"])
+    against = next(
+        (float(_ndcg(one["ranks"]["no thought"]).mean()) for one in same if "no thought" in one["ranks"]), None
+    )
     other = mine[1]["ranks"]["no thought"] if len(mine) > 1 else first["ranks"].get("filler")
     noise = None if other is None else headroom(test.plain_S, _ndcg(other))
+    offered_by = (
+        "a second training, from a start of its own," if len(mine) > 1 else "filler in the place of the thought"
+    )
     return {
         "budget": BUDGET,
         "never": float(test.plain_S.mean()),
         "always": float(test.thinking_S.mean()),
+        "control": against,
+        "trainings": len(mine),
         "perfect headroom": headroom(test.plain_S, test.thinking_S),
         "noise headroom": noise,
-        "noise": "a second training without a thought" if len(mine) > 1 else "filler in the place of the thought",
+        "noise": offered_by,
         "gates": [
             {
                 "name": gate.name,
@@ -55,13 +66,18 @@ def gates_words(told: Mapping[str, Any]) -> str:
     """Say in one sentence what gates reach; empty where nothing is known of them."""
     if not told or not told["perfect headroom"]:
         return ""
-    shares = {gate["name"]: gate["share of headroom"] for gate in told["gates"]}
-    parts = [f"{name} {100 * shares[name]:.0f} %" for name in ("entropy", "predicted gain", "random")]
-    noise = told["noise headroom"]
+    gates = {gate["name"]: gate for gate in told["gates"]}
+    parts = [
+        f"{name} {100 * gates[name]['share of headroom']:.0f} % (thinking in {100 * gates[name]['rate']:.0f} %)"
+        for name in ("entropy", "predicted gain", "random")
+    ]
+    never, always, control = (format_value(told[name]) for name in ("never", "always", "control"))
+    noise, often = told["noise headroom"], "In the first training the" if told["trainings"] > 1 else "The"
     beside = "" if noise is None else f", beside {noise:.4f} that {told['noise']} would offer"
     return (
-        f"Thinking only where it helps could add {told['perfect headroom']:.4f} at most{beside}; of that, gates that "
-        f"think in about half of the cases reach: {', '.join(parts)}."
+        f"{often} way's model has {never} without thoughts and {always} with all of them (its control {control}). "
+        f"Thinking only where it helps could add {told['perfect headroom']:.4f} to the former at most{beside}; of "
+        f"that, gates reach: {', '.join(parts)}."
     )
 
 

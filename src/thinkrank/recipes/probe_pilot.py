@@ -8,7 +8,8 @@ from jaxtyping import Float64, Int64
 
 from thinkrank import metrics
 from thinkrank.data import Samples, Split
-from thinkrank.evaluate.power import effect_words, foreseen_effect, spread
+from thinkrank.evaluate.power import LEVEL, effect_words, foreseen_effect, spread
+from thinkrank.evaluate.verdict import begun
 from thinkrank.recipes.baselines import MOST_PAIRED_ITEMS
 from thinkrank.recipes.probe_arms import COUNTING, Arm
 from thinkrank.retrieve import EASE, ItemKNN, Popularity
@@ -16,14 +17,16 @@ from thinkrank.retrieve import EASE, ItemKNN, Popularity
 _SAMPLES = 1000
 
 
-def pilot_words(split: Split, samples: Samples) -> str:
+def pilot_words(split: Split, samples: Samples, *, ways: int) -> str:
     """Say which effects the samples of a probe cannot show, by how EASE differs from item-kNN on validation samples.
 
-    Two arms of one model differ less from sample to sample than these two do, so the effect is rather an upper bound.
+    That counts the chance of users alone. Another training of the same model comes out differently, too, and two
+    trained models can differ more from sample to sample than these two: what the verdict tells in the end is larger.
 
     Args:
         split: whose validation part is the pilot's.
         samples: that the probe will be judged on.
+        ways: how many are tried, which share the level.
 
     Returns:
         a sentence; empty with too few validation samples, or too many items for a pilot.
@@ -32,9 +35,9 @@ def pilot_words(split: Split, samples: Samples) -> str:
     if len(valid) < 2 or len(split.dataset.catalogue) > MOST_PAIRED_ITEMS:
         return ""
     first_S, second_S = (_ndcg(kind().fit(split), valid) for kind in (ItemKNN, EASE))
-    effect = foreseen_effect(spread(second_S - first_S, valid.users), samples.users)
+    effect = foreseen_effect(spread(second_S - first_S, valid.users), samples.users, level=LEVEL / ways)
     told = effect_words(effect, float(first_S.mean()), len(samples), len(np.unique(samples.users)))
-    return f"{told[:1].upper()}{told[1:]}, as far as two counting models tell beforehand."
+    return f"{begun(told)}, as far as two counting models tell beforehand; the chance of training comes on top."
 
 
 def counting_arms(split: Split) -> tuple[Arm, ...]:

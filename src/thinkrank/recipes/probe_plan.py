@@ -295,7 +295,7 @@ class PlannedProbe:
             f"Declared before anything is trained: NDCG@10, {declared}"
             + (f", corrected by Holm for {len(ways)} ways." if len(ways) > 1 else "."),
         ]
-        return "\n".join(filter(None, [*lines, self._short(), pilot_words(self.split, self.samples)]))
+        return "\n".join(filter(None, [*lines, self._short(), pilot_words(self.split, self.samples, ways=len(ways))]))
 
     def _short(self) -> str:
         """Say that the minutes leave the start fewer updates than it was to make."""

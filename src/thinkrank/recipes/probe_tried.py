@@ -31,11 +31,14 @@ class Tried:
         tokens: that are written for an answer.
         milliseconds: that thinking adds to an answer.
         content: difference from what else was put in the thought's place, or from further controls, and the p-value
-            corrected for their number.
+            corrected for all such tests of the probe.
         gates: what gates reach; see `gates_of`.
         kept_start: whether no training of it was better on validation than what it began with.
+        begins_with: what that is, for people.
         trainings: how many there were.
         unread: those of them in which thoughts were not reinforced, as another person's were not surely worse.
+        same_as: the way whose answers these are, too, as are its control's; empty where they are its own.
+        mark: what counting alone reaches, of a way that quotes counts, and the p-value of the difference.
     """
 
     name: str
@@ -52,8 +55,11 @@ class Tried:
     content: Mapping[str, tuple[float, float | None]]
     gates: Mapping[str, Any]
     kept_start: bool
+    begins_with: str
     trainings: int
     unread: int
+    same_as: str = ""
+    mark: tuple[float, float | None] | None = None
 
     @property
     def pays(self) -> bool | None:
@@ -61,6 +67,12 @@ class Tried:
         if self.p_value is None or self.p_value >= SURE:
             return None
         return self.test.difference.value > 0
+
+    @property
+    def is_above_mark(self) -> bool:
+        """Tell whether it is surely above what it quotes."""
+        value, p_value = self.mark or (0.0, None)
+        return p_value is not None and p_value < SURE and self.value > value
 
 
 def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "item", is_known: bool = True) -> str:
@@ -93,7 +105,10 @@ def told(way: Tried, samples: int, users: int, *, tried: int = 1, noun: str = "i
         begin = f"No, thinking does harm here: {way.about} find the next {noun} worse than a model {way.control}"
     else:
         begin = f"No, thinking is not shown to pay here: {way.about} make no sure difference from a model {way.control}"
-    return f"{begin} ({figures}), at the cost of {cost}; {power}."
+    alone = ""
+    if is_known and way.pays and way.mark is not None and not way.is_above_mark:
+        alone = f"; item-kNN alone, which these thoughts quote, has {format_value(way.mark[0])}"
+    return f"{begin} ({figures}), at the cost of {cost}{alone}; {power}."
 
 
 def too_little(mark: str, value: float, reached: float, p_value: float, *, noun: str, out: str) -> str:
@@ -116,6 +131,8 @@ def too_little(mark: str, value: float, reached: float, p_value: float, *, noun:
 
 def details_of(way: Tried, *, is_best: bool) -> list[str]:
     """Return further sentences about a way: figures where the answer is about another, what a gain rests on, gates."""
+    if way.same_as:
+        return [begun(f"{way.about}: the same answers as {way.same_as}, and the same control.")]
     lines = []
     if not is_best:
         difference = way.test.difference
@@ -131,7 +148,9 @@ def details_of(way: Tried, *, is_best: bool) -> list[str]:
     if way.content:
         lines.append(begun(f"Put in their place: {'; '.join(filter(None, (better, unsure)))}."))
     if way.kept_start:
-        lines.append(begun(f"{way.about}: nothing learnt was better on validation than the start, which was kept."))
+        lines.append(
+            begun(f"{way.about}: nothing learnt was better on validation than {way.begins_with}, which was kept.")
+        )
     if way.unread:
         often = "" if way.unread == way.trainings else f" in {way.unread} of {way.trainings} trainings"
         why = "another person's thought did not do surely worse (recpo.gate)"

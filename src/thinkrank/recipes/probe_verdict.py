@@ -17,7 +17,7 @@ from thinkrank._files import atomic_write
 from thinkrank.evaluate import Comparison, ResultRow, write_comparisons, write_results
 from thinkrank.evaluate.per_sample import PerSample
 from thinkrank.evaluate.significance import PairedTest, holm
-from thinkrank.evaluate.studies import ArmAnswers, StudyTest, read_study, study_test
+from thinkrank.evaluate.studies import ArmAnswers, read_study, study_test
 from thinkrank.evaluate.study_tables import compared
 from thinkrank.evaluate.trainings import trainings_intervals
 from thinkrank.evaluate.verdict import SURE, metric_name
@@ -79,7 +79,7 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
     for (name, mode), one in answers.items():
         rows += _rows(one, shown(of[name], mode), dataset, results)
     against = control_of(of[declared.name], arms)
-    reference = answers[against.name, against.asked[0]]
+    reference = _first(against, answers)
     primary = f"{declared.name}/{of[declared.name].asked[0]}"
     trained = [one for one in answers.values() if of[one.arm] not in COUNTING]  # others are marks, and not tested
     comparisons = [
@@ -97,13 +97,13 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
             visible=row.found.test.visible,
             num_clusters=row.found.test.num_clusters,
         )
-        for row in compared(trained, reference, METRIC, primary=primary)
+        for row in compared(trained, reference, METRIC, primary=primary, declared=declared.p_value)
         if row.found.test is not None
     ]
     samples, users = reference.num_samples, best.test.num_clusters
     noun = str(about.get("noun", "item"))
     doubt = _doubt(best, of, answers, about, is_short=_is_short(results, about))
-    sentence = told(best, samples, users, tried=len(ways), noun=noun, is_known=not doubt)
+    sentence = told(best, samples, users, tried=sum(not way.same_as for way in ways), noun=noun, is_known=not doubt)
     details = [line for way in ways for line in details_of(way, is_best=way is best)]
     lines = (doubt, sentence, *details) if doubt else (sentence, *details)
     return Probed(
@@ -125,7 +125,7 @@ def _doubt(
     cut the start short.
     """
     way = of[best.name]
-    models = [answers[arm.name, arm.asked[0]] for arm in (way, control_of(way, list(of.values())))]
+    models = [_first(arm, answers) for arm in (way, control_of(way, list(of.values())))]
     better = max(models, key=_mean_value)
     for arm in COUNTING if is_short else COUNTING[:1]:
         mark = answers.get((arm.name, arm.asked[0]))
@@ -161,7 +161,7 @@ def write_probe(folder: Path, found: Probed) -> None:
     protocol = {
         "primary": f"{found.declared.about} against {found.declared.control}, {metric_name(METRIC)}",
         "chosen": "the way that is best on validation",
-        "corrected": "by Holm for the ways tried; all other comparisons among themselves, none below the primary one",
+        "corrected": "the primary one by Holm for the ways tried; all others among themselves, none below it",
         **found.about,
     }
     write_results(folder / "results.json", found.rows)
@@ -208,64 +208,98 @@ def _tried(
     answers: Mapping[tuple[str, str], ArmAnswers],
     results: Sequence[Mapping[str, Any]],
 ) -> list[Tried]:
-    found: list[tuple[Arm, Arm, StudyTest, PairedTest]] = []
-    level = SURE / len(ways)  # Holm's first: what a way must meet where no other pays
-    for way in ways:
-        against = control_of(way, arms)
-        own, other = answers[way.name, way.asked[0]], answers[against.name, against.asked[0]]
-        study = study_test(own, other, METRIC, level=level)
-        if study.test is not None:  # a probe always tells users
-            found.append((way, against, study, study.test))
-    corrected = holm([test.p_value for _, _, _, test in found])
+    """Test every way against its control, and what it rests on, each corrected for all that are different.
+
+    A way that answers as an earlier one does, and whose control does so too, is no further hypothesis.
+    """
+    against = {way.name: control_of(way, arms) for way in ways}
+    pairs = {way.name: (answers[way.name, way.asked[0]], _first(against[way.name], answers)) for way in ways}
+    alike = {way.name: next(one for one in ways if _answer_alike(pairs[one.name], pairs[way.name])) for way in ways}
+    different = [way for way in ways if alike[way.name] is way]
+    level = SURE / len(different)  # Holm's first: what a way must meet where no other pays
+    studies = {way.name: study_test(*pairs[way.name], METRIC, level=level) for way in different}
+    tests = {
+        name: study.test for name, study in studies.items() if study.test is not None
+    }  # a probe always tells users
+    p_values = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
+    content = _content(different, arms, answers, p_values)
+    marks = {way.name: _mark(pairs[way.name][0], answers) for way in ways if way.is_counted}
     of = {way.name: [one for one in results if one["arm"] == way.name] for way in ways}
     unread = {way.name: sum(one.get("unread", False) for one in of[way.name]) for way in ways}
     return [
         Tried(
             name=way.name,
             about=way.about,
-            control=against.about,
-            value=_mean_value(answers[way.name, way.asked[0]]),
-            reference=_mean_value(answers[against.name, against.asked[0]]),
-            test=test,
-            p_value=p_value,
-            scope=study.scope,
+            control=against[way.name].about,
+            value=_mean_value(pairs[way.name][0]),
+            reference=_mean_value(pairs[way.name][1]),
+            test=tests[alike[way.name].name],
+            p_value=p_values[alike[way.name].name],
+            scope=studies[alike[way.name].name].scope,
             validation=_mean(results, way.name, "validation"),
             tokens=_mean(results, way.name, "tokens", way.asked[0]),
             milliseconds=1000
             * (
                 _mean(results, way.name, "answer_seconds", way.asked[0])
-                - _mean(results, against.name, "answer_seconds", against.asked[0])
+                - _mean(results, against[way.name].name, "answer_seconds", against[way.name].asked[0])
             ),
-            content=_content(way, controls_of(way, arms)[1:], answers),
-            gates=gates_of(results, way.name),
+            content=content[alike[way.name].name],
+            gates=gates_of(results, way.name, against[way.name].name),
             kept_start=not unread[way.name] and all(one.get("kept_step") == 0 for one in of[way.name]),
+            begins_with=way.begins_with,
             trainings=len(of[way.name]),
             unread=unread[way.name],
+            same_as="" if alike[way.name] is way else alike[way.name].about,
+            mark=marks.get(way.name),
         )
-        for (way, against, study, test), p_value in zip(found, corrected, strict=True)
+        for way in ways
     ]
 
 
-def _content(
-    way: Arm, further: Sequence[Arm], answers: Mapping[tuple[str, str], ArmAnswers]
-) -> dict[str, tuple[float, float | None]]:
-    """Test a way against what was put in the place of its thought, and against its further controls.
+def _first(arm: Arm, answers: Mapping[tuple[str, str], ArmAnswers]) -> ArmAnswers:
+    return answers[arm.name, arm.asked[0]]
 
-    A way that answers at once is not tested against its thoughts.
+
+def _answer_alike(one: tuple[ArmAnswers, ArmAnswers], other: tuple[ArmAnswers, ArmAnswers]) -> bool:
+    """Tell whether two ways put every target on the same place, and so do their controls."""
+    return all(mine.places == theirs.places for mine, theirs in zip(one, other, strict=True))
+
+
+def _content(
+    ways: Sequence[Arm],
+    arms: Sequence[Arm],
+    answers: Mapping[tuple[str, str], ArmAnswers],
+    p_values: Mapping[str, float | None],
+) -> dict[str, dict[str, tuple[float, float | None]]]:
+    """Test ways against what was put in the place of their thoughts, and against their further controls.
+
+    A way that answers at once is not tested against its thoughts. P-values are corrected for all such tests of a probe,
+    and none is below that of its way, which is the declared comparison.
 
     Returns:
-        by what it is compared with, for people, the difference and its p-value corrected for their number.
+        by way, and by what it is compared with, for people, the difference and its p-value.
     """
-    own = answers[way.name, way.asked[0]]
-    instead = way.asked[1:] if way.asked[0] != "no thought" else ()
-    others = {_INSTEAD[how]: answers[way.name, how] for how in instead}
-    others |= {arm.about: answers[arm.name, arm.asked[0]] for arm in further}
-    tests = [study_test(own, other, METRIC).test for other in others.values()]
-    corrected = holm([test.p_value if test else None for test in tests])
-    return {
-        name: (test.difference.value if test else 0.0, p_value)
-        for name, test, p_value in zip(others, tests, corrected, strict=True)
-    }
+    tests: dict[tuple[str, str], PairedTest | None] = {}
+    for way in ways:
+        instead = way.asked[1:] if way.asked[0] != "no thought" else ()
+        others = {_INSTEAD[how]: answers[way.name, how] for how in instead}
+        others |= {arm.about: _first(arm, answers) for arm in controls_of(way, arms)[1:]}
+        own = _first(way, answers)
+        tests |= {(way.name, name): study_test(own, other, METRIC).test for name, other in others.items()}
+    corrected = holm([test.p_value if test else None for test in tests.values()])
+    found: dict[str, dict[str, tuple[float, float | None]]] = {way.name: {} for way in ways}
+    for ((way_name, name), test), p_value in zip(tests.items(), corrected, strict=True):
+        least = p_values[way_name]
+        p_value = None if p_value is None else max(p_value, 1.0 if least is None else least)
+        found[way_name][name] = test.difference.value if test else 0.0, p_value
+    return found
+
+
+def _mark(own: ArmAnswers, answers: Mapping[tuple[str, str], ArmAnswers]) -> tuple[float, float | None] | None:
+    """Return what item-kNN, whose counts a counted thought quotes, reaches alone, and the p-value of the difference."""
+    mark = next((one for (arm, _), one in answers.items() if arm == COUNTING[1].name), None)
+    test = None if mark is None else study_test(own, mark, METRIC).test
+    return None if mark is None else (_mean_value(mark), test.p_value if test else None)
 
 
 _INSTEAD: Mapping[Asked, str] = {
@@ -320,6 +354,8 @@ def _plain(way: Tried) -> dict[str, Any]:
         "pays": way.pays,
         "tokens": way.tokens,
         "milliseconds": way.milliseconds,
+        "same as": way.same_as,
+        "item-kNN alone": None if way.mark is None else {"value": way.mark[0], "p": way.mark[1]},
         "against": {name: {"difference": gain, "p": p} for name, (gain, p) in way.content.items()},
         "gates": dict(way.gates),
         "kept the start": way.kept_start,

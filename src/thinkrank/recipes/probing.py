@@ -363,7 +363,8 @@ class _Probe(PlannedProbe):
             likely = max(1, math.ceil((seconds - count * encoding) / max(start.cpu, 1e-4)))
             every = math.ceil(likely / count)
             update |= {"steps": _SPARE * likely, "validate_every": every, "refresh_every": every}
-            update["max_cpu_minutes"] = (seconds - encoding) / 60  # the last encoding comes when the time is over
+            known = encoding if count == 1 else 0.0  # else its own encodings tell it what the last one will take
+            update["max_cpu_minutes"] = (seconds - known) / 60
         update["warmup_steps"] = min(settings.training.warmup_steps, likely)
         return settings.model_copy(update={"training": settings.training.model_copy(update=update)})
 

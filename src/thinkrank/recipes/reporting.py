@@ -46,12 +46,13 @@ WRITERS = {
     "trained": "it wrote",
     "frozen": "it would have written when RecPO began",
     "apart": "its writing adapter wrote",
+    "crowd": "a tool counted",
 }
 """Who wrote the thoughts, by the setting `model.thinker`."""
 
 READS = {
     "text": "reads the titles of a history as one text and may write a thought before it answers",
-    "late": "reads each title once and joins them in its upper layers; it writes no thought",
+    "late": "reads each title once and joins them in its upper layers",
 }
 """How R²ec reads, by the setting `model.reading`."""
 
@@ -73,6 +74,7 @@ NETWORKS = {
 PAUSES = {
     "none": "never pauses to think",
     "entropy": "pauses to think where the entropy of the next choice is high",
+    "gain": "pauses to think where a predictor expects the choice to improve",
     "fixed": "thinks before every item",
     "prefix": "thinks before the first item",
     "random": "thinks before some items",

@@ -49,6 +49,7 @@ class Counters:
         cpu_seconds: of the processor, all threads, that steps and the encoding behind them took, validations left out.
         first: of those, the seconds before the first step.
         ending: seconds that what follows a step took at most, which the last step needs too.
+        cpu_ending: the same of the processor's, validations left out.
         best: highest value of a validation; None before the first.
         best_step: where it was.
         validations_since_best: for `patience`.
@@ -63,6 +64,7 @@ class Counters:
     cpu_seconds: float = 0.0
     first: float = 0.0
     ending: float = 0.0
+    cpu_ending: float = 0.0
     best: float | None = None
     best_step: int = 0
     validations_since_best: int = 0
@@ -234,9 +236,10 @@ class Trainer(ABC, Generic[OptionsT]):
                     counters.stopped = self.limit_reached()
                 last = counters.step == options.steps or bool(counters.stopped)
                 validates = last or counters.step % options.validate_every == 0
-                before = counters.seconds
+                before, cpu_before = counters.seconds, counters.cpu_seconds
                 with self._on_cpu():
                     self.after_step(validates=validates)
+                counters.cpu_ending = max(counters.cpu_ending, counters.cpu_seconds - cpu_before)
                 if last:
                     self.log()
                 if validates:
@@ -259,13 +262,14 @@ class Trainer(ABC, Generic[OptionsT]):
         return self.world.apart(self.options.seed, self.counters.step, self.chances)
 
     def time_share(self) -> float:
-        """Return the share that is spent of `max_minutes`, what the end will take included, or of `max_cpu_minutes`.
+        """Return the share that is spent of `max_minutes` or of `max_cpu_minutes`, what the end will take included.
 
         The larger of the two; 0 without a limit. Of several processes the first one's clock counts for all.
         """
         options, counters, share = self.options, self.counters, 0.0
         if options.max_cpu_minutes is not None:
-            share = counters.cpu_seconds / (60 * options.max_cpu_minutes)
+            least = 30 * options.max_cpu_minutes  # half of it is for learning
+            share = counters.cpu_seconds / max(least, 60 * options.max_cpu_minutes - counters.cpu_ending)
         if options.max_minutes is not None:
             least = counters.first + 20 * options.max_minutes  # validations leave a third for learning
             share = max(share, counters.seconds / max(least, 60 * options.max_minutes - counters.ending))
@@ -274,7 +278,9 @@ class Trainer(ABC, Generic[OptionsT]):
     def limit_reached(self) -> str:
         """Say which limit of time is over, by the first process's clock."""
         of_cpu, of_clock = self.options.max_cpu_minutes, self.options.max_minutes
-        is_cpu = of_clock is None or (of_cpu is not None and self.counters.cpu_seconds > 60 * of_cpu)
+        is_cpu = of_clock is None or (
+            of_cpu is not None and self.counters.cpu_seconds + self.counters.cpu_ending > 60 * of_cpu
+        )
         told = f"{of_cpu:.4g} minutes of the processor are over" if is_cpu else f"{of_clock:.4g} minutes are over"
         return self.world.broadcast(told)
 
