@@ -21,6 +21,23 @@ def test_every_table_of_results_is_what_its_result_file_holds():
     assert done.returncode == 0, "run `python docs/tables.py`"
 
 
+@pytest.mark.parametrize("folder", sorted((ROOT / "studies" / "probe" / "results").iterdir()), ids=lambda one: one.name)
+def test_what_a_published_probe_says_follows_from_its_answers(folder):
+    from thinkrank.recipes.probe_arms import chosen_arms
+    from thinkrank.recipes.probe_verdict import read_probe
+
+    told = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
+    about = told["about"]
+    arms = chosen_arms(
+        [way["name"] for way in told["ways"]],
+        "text" if about["histories"] == "as text" else "late",
+        is_started=bool(about.get("trained before")),
+    )
+    found = read_probe(folder, arms, dataset=folder.name, about=about, tables=False)
+    assert [found.sentence, *found.details] == [told["sentence"], *told["details"]]
+    assert [way.test.p_value for way in found.ways] == pytest.approx([way["p"] for way in told["ways"]])
+
+
 def test_only_pages_that_changed_are_made_again_to_be_compared(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
     tables = importlib.util.module_from_spec(spec)

@@ -328,11 +328,15 @@ def test_a_dry_run_tells_the_plan_and_what_will_be_compared_and_writes_nothing(t
 def test_the_pilot_foresees_about_what_the_same_two_models_show_on_test():
     options = {"users": 300, "items": 60, "styles": 8, "kinds": 8, "events": 20}
     split = split_dataset(load_dataset("synthetic", **options))
-    told = float(re.search(r"effects below ([\d.e+]+) %", pilot_words(split, split.test))[1]) / 100
+    told = float(re.search(r"effects below ([\d.e+]+) %", pilot_words(split, split.test, ways=1))[1]) / 100
     knn, ease = (kind().fit(split) for kind in (ItemKNN, EASE))
     found = evaluate_retrieval({"knn": knn, "ease": ease}, split.test, cutoffs=[10])
     seen = found.compare("ease", "knn", "ndcg@10").visible / found.values("knn", "ndcg@10").mean()
     assert told == pytest.approx(seen, rel=0.3)
+    shared = re.search(
+        r"effects below ([\d.e+]+) %.* the chance of training comes on top", pilot_words(split, split.test, ways=3)
+    )
+    assert float(shared[1]) / 100 > 1.05 * told  # a third of the level is left to each way
 
 
 def test_the_relay_world_has_defaults_of_its_own_that_options_replace_one_by_one(tmp_path):

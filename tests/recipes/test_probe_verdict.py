@@ -52,6 +52,7 @@ def test_the_sentence_says_yes_no_or_harm_with_its_figures(tmp_path, better, wor
     assert found.sentence.startswith(begins)
     assert "at the cost of 7 tokens and 20 milliseconds more for each answer" in found.sentence
     assert found.sentence.count(".\n") == 0
+    assert any("the start had learnt from example thoughts" in line for line in found.details)
     assert ("p < .001" in found.sentence) == bool(better or worse)
     assert "with your 60 test moments, effects below " in found.sentence
     write_probe(tmp_path, found)
@@ -128,7 +129,7 @@ def test_gates_are_told_with_what_noise_would_offer(tmp_path):
     (told,) = (line for line in found.details if "Thinking only where it helps" in line)
     assert "entropy 100 % (thinking in 50 %), predicted gain 100 % (thinking in 50 %), random " in told
     never, always, control = (f"{np.mean(1 / np.log2(1 + np.array(of))):.4f}"[1:] for of in ([2], places, WORSE))
-    assert told.startswith(f"The way's model has {never} without thoughts and {always} with all of them")
+    assert told.startswith(f"Thoughts in words: the model has {never} without them and {always} with them")
     assert f"(its control {control})" in told
 
 
@@ -202,8 +203,8 @@ def test_what_a_way_rests_on_is_corrected_for_all_such_tests_and_no_surer_than_t
     instead = [("words", how) for how in ("no thought", "other", "filler")] + [("quiet", "filler")]
     raw = [paired_test(gains[way, "thought"], gains[way, how], np.arange(60)).p_value for way, how in instead]
     least = [words.p_value] * 3 + [quiet.p_value]
-    expected = [max(p_value, floor) for p_value, floor in zip(holm(raw), least, strict=True)]
-    assert [p for way in (words, quiet) for _, p in way.content.values()] == pytest.approx(expected)
+    found = [p_value for way in (words, quiet) for _, p_value in way.content.values()]
+    assert found == pytest.approx(np.maximum(np.array(holm(raw), float), np.array(least, float)).tolist())
 
 
 def test_the_declared_comparison_is_corrected_in_the_table_of_comparisons_too(tmp_path):

@@ -62,8 +62,8 @@ def gates_of(results: Sequence[Mapping[str, Any]], way: str, control: str) -> di
     }
 
 
-def gates_words(told: Mapping[str, Any]) -> str:
-    """Say in one sentence what gates reach; empty where nothing is known of them."""
+def gates_words(told: Mapping[str, Any], about: str) -> str:
+    """Say what gates of a way reach; empty where nothing is known of them."""
     if not told or not told["perfect headroom"]:
         return ""
     gates = {gate["name"]: gate for gate in told["gates"]}
@@ -71,13 +71,15 @@ def gates_words(told: Mapping[str, Any]) -> str:
         f"{name} {100 * gates[name]['share of headroom']:.0f} % (thinking in {100 * gates[name]['rate']:.0f} %)"
         for name in ("entropy", "predicted gain", "random")
     ]
-    never, always, control = (format_value(told[name]) for name in ("never", "always", "control"))
-    noise, often = told["noise headroom"], "In the first training the" if told["trainings"] > 1 else "The"
-    beside = "" if noise is None else f", beside {noise:.4f} that {told['noise']} would offer"
+    never, always, control, most = (
+        format_value(told[name]) for name in ("never", "always", "control", "perfect headroom")
+    )
+    when = ", in the first training" if told["trainings"] > 1 else ""
+    noise = told["noise headroom"]
+    beside = "" if noise is None else f", beside {format_value(noise)} that {told['noise']} would offer"
     return (
-        f"{often} way's model has {never} without thoughts and {always} with all of them (its control {control}). "
-        f"Thinking only where it helps could add {told['perfect headroom']:.4f} to the former at most{beside}; of "
-        f"that, gates reach: {', '.join(parts)}."
+        f"{about}{when}: the model has {never} without them and {always} with them (its control {control}). Thinking "
+        f"only where it helps could add {most} to the former at most{beside}; of that, gates reach: {', '.join(parts)}."
     )
 
 

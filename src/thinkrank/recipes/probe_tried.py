@@ -155,7 +155,7 @@ def details_of(way: Tried, *, is_best: bool) -> list[str]:
         often = "" if way.unread == way.trainings else f" in {way.unread} of {way.trainings} trainings"
         why = "another person's thought did not do surely worse (recpo.gate)"
         lines.append(begun(f"{way.about}: they were not reinforced{often}, as {why}."))
-    lines += filter(None, [gates_words(way.gates)])
+    lines += filter(None, [begun(gates_words(way.gates, way.about))])
     if way.scope == "models":
         lines.append(
             "Tested over users, for these trained models: with three trainings the chance of training counts too."

@@ -27,6 +27,9 @@ from thinkrank.recipes.probe_tried import METRIC, Tried, details_of, told, too_l
 from thinkrank.report import Report, write_report
 
 ANSWERS, FILE = "answers", "probe.json"
+_TAUGHT = (
+    "Thoughts in words: the start had learnt from example thoughts, too; the control went on from it without them."
+)
 _METRICS = (METRIC, "hit@1", "hit@10", "hit@100", "mrr")
 
 
@@ -58,7 +61,9 @@ class Probed:
     is_known: bool = True
 
 
-def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mapping[str, Any]) -> Probed:
+def read_probe(
+    folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mapping[str, Any], tables: bool = True
+) -> Probed:
     """Read the answers of a probe and judge them.
 
     Args:
@@ -66,6 +71,7 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
         arms: that were tried.
         dataset: name for rows.
         about: how it was found, for the files.
+        tables: whether to make the rows and comparisons too, whose intervals take most of the time.
     """
     of = {arm.name: arm for arm in (*arms, *COUNTING)}
     order = {name: place for place, name in enumerate(of)}
@@ -76,7 +82,7 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
     declared = max(ways, key=lambda way: way.validation)
     best = max(ways, key=lambda way: (way.pays is True, way.validation))
     rows: list[ResultRow] = []
-    for (name, mode), one in answers.items():
+    for (name, mode), one in answers.items() if tables else ():
         rows += _rows(one, shown(of[name], mode), dataset, results)
     against = control_of(of[declared.name], arms)
     reference = _first(against, answers)
@@ -97,7 +103,7 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
             visible=row.found.test.visible,
             num_clusters=row.found.test.num_clusters,
         )
-        for row in compared(trained, reference, METRIC, primary=primary, declared=declared.p_value)
+        for row in (compared(trained, reference, METRIC, primary=primary, declared=declared.p_value) if tables else ())
         if row.found.test is not None
     ]
     samples, users = reference.num_samples, best.test.num_clusters
@@ -105,7 +111,9 @@ def read_probe(folder: Path, arms: Sequence[Arm], *, dataset: str, about: Mappin
     doubt = _doubt(best, of, answers, about, is_short=_is_short(results, about))
     sentence = told(best, samples, users, tried=sum(not way.same_as for way in ways), noun=noun, is_known=not doubt)
     details = [line for way in ways for line in details_of(way, is_best=way is best)]
-    lines = (doubt, sentence, *details) if doubt else (sentence, *details)
+    if not about.get("trained before") and any(of[way.name].phase == "recpo" for way in ways):
+        details.append(_TAUGHT)
+    lines = (*filter(None, [doubt]), *dict.fromkeys([sentence, *details]))
     return Probed(
         lines[0], lines[1:], best, declared, tuple(ways), tuple(rows), tuple(comparisons), dict(about), not doubt
     )
