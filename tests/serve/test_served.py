@@ -11,7 +11,7 @@ import tomli_w
 from recipes.test_answering import ITEMS, write_events
 from thinkrank.data import load_dataset, split_dataset
 from thinkrank.errors import ThinkrankError
-from thinkrank.language import LoraOptions
+from thinkrank.language import GenerationOptions, LoraOptions
 from thinkrank.recipes.answering import recommend
 from thinkrank.recipes.opening import opened
 from thinkrank.retrieve import ItemKNN, R2ec, R2ecConfig
@@ -100,6 +100,27 @@ def test_it_thinks_where_the_command_line_would(tmp_path, thinking, think):
     assert served.can_think
     assert served.cascade.config.think == think
     assert opened(run, "retrieve").mode(None).think == (think == "always")
+
+
+@pytest.mark.parametrize("learnt", [True, False])
+def test_a_late_reader_thinks_where_it_learnt_to(tmp_path, learnt):
+    shop = shop_of(tmp_path / "shop")
+    lora, thought = LoraOptions(rank=2, top_layers=1), GenerationOptions(max_new_tokens=4)
+    config = R2ecConfig(
+        backbone="tiny", dtype="float32", reading="late", lora=lora, thought=thought, learnt_thoughts=learnt
+    )
+    model = R2ec.create(config, load_dataset("table", shop).catalogue, device="cpu")
+    run = run_of(tmp_path / "run", shop, model)
+    row = {"step": 1, "valid_ndcg@10": 0.03} | ({"valid_thinking_ndcg@10": 0.05} if learnt else {})
+    (run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    served = open_served(run, device="cpu")
+    assert served.can_think == learnt
+    found = served.cascade.recommend([["i10", "i11"]], 3).ranking
+    expected = recommend(run, titles=["i10", "i11"], k=3, device="cpu").ranking
+    assert found.items_BK.tolist() == expected.items_BK.tolist()
+    written = None if found.thoughts is None else found.thoughts[0].text
+    assert written == (expected.thoughts[0].text if learnt else None)
+    assert opened(run / "model", "retrieve").mode(None).think == learnt
 
 
 def test_a_run_of_a_class_of_ones_own_is_served(tmp_path, monkeypatch):

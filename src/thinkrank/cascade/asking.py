@@ -26,14 +26,12 @@ def can_think(stage: Any, verb: str) -> bool:
     """Tell whether a stage can answer after a thought.
 
     It can if the method that it is asked by can be told so, unless its configuration says that it never learnt to:
-    R²ec where it reads items as tokens, R2Rank without thoughts, EGLR without steps.
+    R²ec where it reads items as tokens and no thoughts, R2Rank without thoughts, EGLR without steps.
     """
     config = getattr(stage, "config", None)
     reasoning = getattr(config, "reasoning", None)
-    learnt = (
-        getattr(config, "reading", "text") == "text"
-        and getattr(config, "thinks", True)
-        and (reasoning is None or (reasoning.mode != "none" and reasoning.max_steps > 0))
+    learnt = getattr(config, "thinks", True) and (
+        reasoning is None or (reasoning.mode != "none" and reasoning.max_steps > 0)
     )
     return learnt and any(option in options_of(stage, verb) for option in _SWITCHES)
 

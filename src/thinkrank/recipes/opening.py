@@ -17,7 +17,7 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
-from thinkrank.pretrained import CONFIG_FILE, imported, kind_of, load
+from thinkrank.pretrained import CONFIG_FILE, imported, kind_of, load, read_config
 from thinkrank.recipes.kinds import stage_of
 from thinkrank.recipes.layers import run_config, validated
 from thinkrank.stages.answers import Ranking
@@ -131,7 +131,9 @@ class Opened:
             return Mode()
         found = self._validated()
         if found is None and not self.config:
-            thinks = self._stage_config.get("reading", "text") == "text"
+            from thinkrank.retrieve.r2ec.config import R2ecConfig
+
+            thinks = read_config(self.saved, self.kind, R2ecConfig).thinks
             return Mode(thinks, "nothing here says which validation found better; --think or --no-think chooses")
         if found is None:
             return Mode(think=False, why="no validation measured answers after a thought; --think asks for one")

@@ -9,8 +9,8 @@ READER = "R²ec"
 
 
 def thinks_first(model: Any) -> bool:
-    """Tell whether a model answers after a thought unless told otherwise: R²ec alone, where it reads prompts."""
-    return isinstance(model, R2ec) and model.config.reading == "text"
+    """Tell whether a model answers after a thought unless told otherwise: R²ec alone, where it can."""
+    return isinstance(model, R2ec) and model.config.thinks
 
 
 def reader_of(model: Any) -> Any:

@@ -167,6 +167,16 @@ def test_it_learns_to_walk(split):
     assert not model.backbone.items.vectors_ID[23].any()  # nobody took it
 
 
+def test_the_model_says_whether_it_learnt_thoughts(split, tmp_path):
+    quick, model = (R2ec.create(CONFIG, split.dataset.catalogue) for _ in range(2))
+    ContrastiveTrainer(quick, split, ContrastiveOptions(**FEW), UnsavedRun())
+    ContrastiveTrainer(model, split, ContrastiveOptions(**FEW, thought_share=0.5), UnsavedRun())
+    model.save_pretrained(tmp_path)
+    assert (quick.config.thinks, load(tmp_path).config.thinks) == (False, True)
+    RecpoTrainer(quick, split, RecpoOptions(**FEW), UnsavedRun())
+    assert quick.config.thinks
+
+
 def test_an_adapter_on_all_layers_leaves_nothing_below():
     config = CONFIG.model_copy(update={"lora": LoraOptions(rank=4)})
     with refused("top_layers"):

@@ -57,6 +57,9 @@ class R2ecConfig(Options):
         description="words and budgets of the prompt that thoughts are written behind, such as a longer window with "
         "attributes; none for the prompt that answers are read behind",
     )
+    learnt_thoughts: bool = Field(
+        False, description="whether answers behind thoughts were learnt where histories are read late; set by training"
+    )
 
     @model_validator(mode="after")
     def _latent_where_late(self) -> "R2ecConfig":
@@ -65,6 +68,11 @@ class R2ecConfig(Options):
         if self.writer_prompt is not None and self.writer_prompt.closing != self.prompt.closing:
             raise ValueError("writer_prompt.closing must be that of prompt: it ends the thought for both")
         return self
+
+    @property
+    def thinks(self) -> bool:
+        """Tell whether it can answer after a thought: whoever reads text, and a late reader that learnt to."""
+        return self.reading == "text" or self.thinker == "crowd" or self.learnt_thoughts
 
     def for_layers(self, num_layers: int) -> "R2ecConfig":
         """Return the configuration for so many layers: late reading leaves one at least below the adapter."""

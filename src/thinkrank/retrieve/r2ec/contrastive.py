@@ -50,7 +50,9 @@ class ContrastiveTrainer(RetrieverTrainer[ContrastiveOptions]):
         super().__init__(model, split, options, run)
         self.histories = split.train_histories("before" if options.train_in_file_order else None)
         self.writer = self._writer()
-        self.ways = (False,) if self.writer is None else (False, True)
+        if self.writer is not None:
+            self.learns_thoughts()
+            self.ways = (False, True)
         if isinstance(self.writer, CrowdThoughts) and not options.distil_weight:
             self.ways = (True, False)
         self.readings = 0

@@ -79,6 +79,7 @@ class RecpoTrainer(RetrieverTrainer[RecpoOptions]):
                 f"model.thinker is {model.config.thinker!r}, so what the trained model would write is never sampled: "
                 "set recpo.token_weight to 0, or model.thinker to trained or apart"
             )
+        self.learns_thoughts()
         weights = model.writer if writes_apart(model) else adapter_state(model.backbone)
         self._set_start({name: tensor.detach().clone() for name, tensor in weights.items()})
         self.reward_terms = [*reward_terms(options), *rewards]

@@ -65,6 +65,12 @@ class RetrieverTrainer(AdapterTrainer[OptionsT]):
         self.validation_size = len(self.validation)
         model.states.written_I.zero_()
 
+    def learns_thoughts(self) -> None:
+        """Let the model say that it can think, which a late reader has to learn."""
+        config = self.model.config
+        if not config.thinks:
+            self.model.reconfigure(config.model_copy(update={"learnt_thoughts": True}))
+
     def rehearse_validation(self) -> tuple[int, float]:
         """Measure on some of the samples."""
         whole = self.validation
