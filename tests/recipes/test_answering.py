@@ -197,6 +197,8 @@ def test_displayed_lists_are_answered_under_their_ids_without_feedback(tmp_path)
     table = rerank_lists(tmp_path, "table", tmp_path / "new", {}, k=10**9)
     assert table["list"].unique(maintain_order=True).to_list() == ["B", "alone", "A"]
     assert table["request"].to_list() == [0, 0, 1, 2, 2]
+    with pytest.raises(ThinkrankError, match="a Pointwise has no evaluator that could pick one of 2 lists"):
+        rerank_lists(tmp_path, "table", tmp_path / "new", {}, samples=2)
 
 
 def test_a_history_of_another_catalogue_is_read_by_id_in_python_too(run, tmp_path):

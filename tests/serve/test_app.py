@@ -18,7 +18,7 @@ from thinkrank.rerank import (
     train_network,
 )
 from thinkrank.rerank.lists import ListEncoderOptions
-from thinkrank.retrieve import ItemKNN, Popularity
+from thinkrank.retrieve import ItemKNN, Popularity, R2ec, R2ecConfig
 from thinkrank.serve import Served, ServeOptions, auth, create_app
 from thinkrank.testing import random_lists
 
@@ -287,6 +287,21 @@ def test_documents_that_mean_one_item_share_its_relevance(counting):
     found = {result["index"]: result["relevance_score"] for result in results}
     assert found[0] == found[3] > found[2] > 0
     assert [results[-1]["index"], found[1]] == [1, 0]
+    counting.request("DELETE", "/v1/items", json={"items": ["i03"]})
+    results = counting.post("/v1/rerank", json=asked).json()["results"]
+    assert [result["index"] for result in results if result["relevance_score"] > 0] == [2]
+
+
+def test_documents_are_ranked_after_a_thought_only_where_thoughts_were_learnt(client, counting, dataset):
+    asked = {"query": "Cook book 0", "documents": ["Cook book 3", "Space film 1"], "think": True}
+    assert client.post("/v1/rerank", json=asked).json()["usage"]["total_tokens"] > 0
+    late = R2ecConfig(backbone="tiny", dtype="float32", reading="late", lora={"rank": 2, "top_layers": 1})
+    served = Served.of(R2ec.create(late, dataset.catalogue), name="late")
+    with TestClient(create_app(served, ServeOptions(hosts=HOSTS))) as client:
+        for one, path in ((client, "rerank"), (client, "recommend"), (counting, "rerank")):
+            wish = asked if path == "rerank" else {"think": True}
+            told = one.post(f"/v1/{path}", json=wish)
+            assert (told.status_code, "can think; leave it out" in told.json()["error"]) == (422, True)
 
 
 def test_the_server_says_whether_it_lives_and_answers(thinker, dataset):
@@ -407,6 +422,12 @@ def test_a_network_that_orders_lists_is_served_with_the_features_it_reads():
         assert [item["item"] for item in answer["items"]] == [lists.catalogue.ids[row] for row in expected.items_BK[0]]
         refused = client.post("/v1/slates", json={**asked, "candidates": [{"item": candidates[0]["item"]}]})
         assert "has no numeric 'price'" in refused.json()["error"]
+        several = client.post("/v1/slates", json={**asked, "samples": 2})
+        assert (several.status_code, "no evaluator that could pick" in several.json()["error"]) == (422, True)
+        gone = candidates[0]["item"]
+        client.request("DELETE", "/v1/items", json={"items": [gone]})
+        refused = client.post("/v1/slates", json=asked)
+        assert (refused.status_code, refused.json()["error"]) == (422, f"candidate '{gone}' was withdrawn")
 
 
 def test_a_cascade_of_stages_ranks_documents_as_it_recommends(dataset):

@@ -16,6 +16,7 @@ from thinkrank.cascade.order import columns_of
 from thinkrank.data.candidates import Candidates
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.requests import Requests, in_rows
+from thinkrank.errors import ThinkrankError
 from thinkrank.stages.answers import Cost, Ranking
 
 _SWITCHES = ("think", "reasoning")
@@ -39,6 +40,22 @@ def can_think(stage: Any, verb: str) -> bool:
 def options_of(stage: Any, verb: str) -> frozenset[str]:
     """Return the names of what the method that a stage is asked by can be told."""
     return frozenset(inspect.signature(getattr(stage, verb)).parameters)
+
+
+def check_samples(reranker: Any, samples: int, asker: str) -> None:
+    """Refuse to write several lists where no evaluator could pick one.
+
+    Args:
+        reranker: that would write them.
+        samples: how many.
+        asker: begins the message.
+
+    Raises:
+        ThinkrankError: if it writes one only.
+    """
+    if samples > 1 and "samples" not in options_of(reranker, "rerank"):
+        name = type(reranker).__name__
+        raise ThinkrankError(f"{asker}: a {name} has no evaluator that could pick one of {samples} lists")
 
 
 def how(stage: Any, verb: str, *, think: bool, samples: int) -> dict[str, Any]:

@@ -323,14 +323,13 @@ def rerank_lists(
     Raises:
         ThinkrankError: without a trained re-ranker, or if the lists are of another make than those it was trained on.
     """
+    from thinkrank.cascade.asking import check_samples
     from thinkrank.data.sources import load_impressions
     from thinkrank.recipes.data import tell
 
     run = opened(folder, "rerank")
-    if samples > 1 and run.kind != "eglr":
-        raise ThinkrankError(
-            f"{folder}: a stage of kind {run.kind!r} has no evaluator that could pick one of {samples} lists"
-        )
+    model = run.load(device)
+    check_samples(model, samples, str(folder))
     judge: dict[str, Any] = {}
     if samples > 1:
         if not run.config:
@@ -343,7 +342,7 @@ def rerank_lists(
     lists = load_impressions(source, path, **{**one_is_enough, **options}).in_source_order()
     tell(lists.name, lists.notices)
     k = min(k, lists.items_LN.shape[1])
-    model, requests, candidates = run.load(device), lists.requests, lists.candidates
+    requests, candidates = lists.requests, lists.candidates
     tables = []
     with progress("re-ranking", len(requests)) as advance:
         for part, batch in requests.batches(_LISTS_AT_ONCE):

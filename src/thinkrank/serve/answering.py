@@ -267,12 +267,15 @@ def slate_candidates(served: Served, offered: Sequence[schemas.SlateCandidate]) 
     """Put offered items with their features into the columns that the re-ranker was trained with.
 
     Raises:
-        ThinkrankError: for an unknown item, one that stands there twice, or a feature that is missing.
+        ThinkrankError: for an unknown or withdrawn item, one that stands there twice, or a feature that is missing.
     """
     schema = getattr(served.stages["rerank"], "schema", None)
     numeric = () if schema is None else schema.numeric_names
     categorical = () if schema is None else schema.categorical_names
     rows = [served.catalogue.find(one.item) for one in offered]
+    for row, one in zip(rows, offered, strict=True):
+        if served.catalogue.ids[row] in served.withdrawn:
+            raise ThinkrankError(f"candidate {one.item!r} was withdrawn")
     for name in numeric:
         for one in offered:
             if name not in one.numeric:

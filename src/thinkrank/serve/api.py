@@ -189,7 +189,7 @@ async def rerank(request: Request, asked: schemas.RerankRequest, state: Admitted
     """Put candidates in order, as clients of Cohere's and Jina's rerankers ask for it.
 
     The query is the history, one title or item id a line; `user` or `history` may be given instead. Documents that are
-    no items of the catalogue come last, with relevance 0.
+    no items of the catalogue, or withdrawn ones, come last, with relevance 0.
     """
     ask, places = await run_sync(rerank_ask, state, asked)
     ranking: Ranking | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-from thinkrank.cascade.asking import options_of
+from thinkrank.cascade.asking import can_think, check_samples
 from thinkrank.data import Candidates, History
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.engines.joining import CancelledError
@@ -51,14 +51,19 @@ def recommend_ask(state: State, asked: schemas.RecommendRequest) -> Ask:
     given = {name: value for name, value in changes.items() if value is not None}
     if given and not served.writing_stages:
         raise ThinkrankError(f"{', '.join(given)}: no stage of {served.name} writes thoughts")
-    if asked.think and not served.can_think:
-        raise ThinkrankError(f"think: no stage of {served.name} can think; leave it out")
+    _check_think(served, asked.think, served.can_think)
     if asked.thought is not None and "retrieve" not in served.writing_stages:
         raise ThinkrankError(f"thought: the retriever of {served.name} answers from no thought")
     if asked.thought is not None and (asked.think is False or asked.samples > 1):
         against = "think is false" if asked.think is False else f"samples is {asked.samples}"
         raise ThinkrankError(f"thought: it is answered from one thought that is given, and {against}; leave one out")
     return Ask(served, history, user, asked, tuple(excluded), given)
+
+
+def _check_think(served: Served, think: bool | str | None, able: bool) -> None:
+    """Refuse to think where nobody can."""
+    if think and not able:
+        raise ThinkrankError(f"think: no stage of {served.name} can think; leave it out")
 
 
 def submitted(
@@ -145,18 +150,13 @@ def rerank_ask(state: State, asked: schemas.RerankRequest) -> tuple[RankAsk, dic
     places: dict[int, list[int]] = {}
     for index, document in enumerate(asked.documents):
         row = served.catalogue.found(document if isinstance(document, str) else document.text)
-        if row is not None:  # what is no item comes last
+        if row is not None and served.catalogue.ids[row] not in served.withdrawn:  # anything else comes last
             places.setdefault(row, []).append(index)
-    options = {"think": asked.think} if asked.think is not None and can_think(stage, "rank", whole) else {}
+    able = served.can_think if whole else hasattr(stage, "rank") and can_think(stage, "rank")
+    _check_think(served, asked.think, able)
+    options = {"think": asked.think} if asked.think is not None and able else {}
     offered = Candidates(np.array([list(places)], dtype=np.int32).reshape(1, -1), served.catalogue, name="documents")
     return RankAsk(served, history, user, by, offered, len(places), options), places
-
-
-def can_think(stage: Any, verb: str, whole: bool) -> bool:
-    """Tell whether what ranks can be told to think."""
-    if whole:
-        return bool(stage.thinking_stages)
-    return "think" in options_of(stage, verb) if hasattr(stage, verb) else False
 
 
 def slate_ask(state: State, asked: schemas.SlateRequest) -> RankAsk:
@@ -169,6 +169,7 @@ def slate_ask(state: State, asked: schemas.SlateRequest) -> RankAsk:
             f"at most {state.options.max_documents} candidates and {state.options.max_k} places may be asked for"
         )
     stage = served.stages["rerank"]
+    check_samples(stage, asked.samples, "samples")
     for name in getattr(getattr(stage, "schema", None), "context_names", ()):
         if name not in asked.context:
             raise ThinkrankError(f"context: no {name!r}, which the re-ranker reads")
