@@ -9,6 +9,7 @@ import pytest
 
 from thinkrank import load
 from thinkrank.cascade import Blend, Cascade, CascadeConfig
+from thinkrank.cascade.order import own_scores
 from thinkrank.data import Candidates, Catalogue, History, Requests
 from thinkrank.data.features import RUNNING_NAMES, FeatureState
 from thinkrank.rerank import InitialOrder
@@ -243,3 +244,32 @@ def test_what_is_counted_live_is_offered_as_the_columns_that_lists_are_trained_w
     np.testing.assert_array_equal(offered.numeric_BNF[:, :, 1:], expected.numeric_BNF)
     column = offered.items_BN[0].tolist().index(3)
     assert offered.numeric_BNF[0, column, 1 + RUNNING_NAMES.index("taken_before")] == pytest.approx(np.log(2))
+
+
+class SaysLists(Says):
+    def rerank(self, requests, candidates, k):
+        return self.rank(requests, candidates).first(k)
+
+
+@pytest.mark.parametrize(("batch_size", "times"), [(64, [9, 6]), (1, [6, 9, 6])])
+def test_requests_of_any_order_in_time_are_told_what_was_counted_before_each(dataset, knn, batch_size, times):
+    shown = pl.DataFrame({"time": [5, 6], "user": ["ann", "ann"], "item": ["i03", "i04"], "taken": [True, False]})
+    ranker, writer = Says(np.arange(11.0)), SaysLists(-np.arange(11.0))
+    cascade = Cascade(knn, ranker, writer, config=CascadeConfig(candidates=4, slate=4, batch_size=batch_size))
+    cascade.counting = FeatureState(dataset.catalogue).update(shown)
+    requests = Requests([History.of([0, 1])] * len(times), ("ann",) * len(times), np.array(times))
+    cascade.recommend(requests, 3)
+    for _, offered in (ranker.asked, writer.asked):
+        bare = Candidates(offered.items_BN, dataset.catalogue)
+        expected = FeatureState(dataset.catalogue).update(shown).features(requests[-len(bare) :], bare).numeric_BNF
+        np.testing.assert_array_equal(offered.numeric_BNF[:, :, -len(RUNNING_NAMES) :], expected)
+    later = dataclasses.replace(requests, times_B=requests.times_B + 9)
+    cascade.retrieve_with_ranks(later, 3, np.zeros(len(times), np.int64))
+    with refused("ask in the order of time"):
+        cascade.recommend(requests, 3)
+
+
+def test_scores_are_told_from_probabilities_for_each_request_by_itself():
+    columns_BK = np.array([[1, 0], [1, 0]], dtype=np.int32)
+    answers = Ranking(columns_BK, np.array([[3, 1], [0.2, 0.7]], dtype=np.float32), columns_BK=columns_BK)
+    np.testing.assert_array_equal(own_scores(answers, 2), [[1, 3], [-np.log(2), 0]])

@@ -5,6 +5,7 @@ Shape legend: B requests, K places, W items that go through the cascade, N candi
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -148,7 +149,8 @@ class Cascade:
             return Recommendation(nothing(wish.k), {})
         answer = self._gated if thinks == "auto" else self._answered
         batches = requests.batches(self.config.batch_size)
-        return assembled([answer(part, dropped[rows], wish) for rows, part in batches])
+        with self._counting():
+            return assembled([answer(part, dropped[rows], wish) for rows, part in batches])
 
     def retrieve(
         self, requests: Any, k: int, *, filter_seen: bool = True, think: ThinkChoice = None, samples: int = 1
@@ -184,12 +186,13 @@ class Cascade:
         """Answer both `retrieve` and `target_ranks` from one answer about the whole catalogue."""
         requests, num_items = checked_requests(requests, self.catalogue), len(self.catalogue)
         rankings, ranks = [nothing(min(k, num_items))], [np.zeros(0, np.int64)]
-        for part, batch in requests.batches(self.config.batch_size):
-            whole = self.retrieve(batch, max(k, num_items), filter_seen=filter_seen, think=think, samples=samples)
-            scores_BI = np.full((len(batch), num_items + 1), -np.inf, np.float32)
-            np.put_along_axis(scores_BI, whole.items_BK, whole.scores_BK, axis=1)  # -1 is the last, surplus column
-            ranks.append(target_ranks(scores_BI[:, :num_items], targets_B[part]))
-            rankings.append(whole.first(k))
+        with self._counting():
+            for part, batch in requests.batches(self.config.batch_size):
+                whole = self.retrieve(batch, max(k, num_items), filter_seen=filter_seen, think=think, samples=samples)
+                scores_BI = np.full((len(batch), num_items + 1), -np.inf, np.float32)
+                np.put_along_axis(scores_BI, whole.items_BK, whole.scores_BK, axis=1)  # -1 is the last, surplus column
+                ranks.append(target_ranks(scores_BI[:, :num_items], targets_B[part]))
+                rankings.append(whole.first(k))
         return joined(rankings), np.concatenate(ranks)
 
     def add_items(self, items: pl.DataFrame | Catalogue) -> range:
@@ -209,6 +212,10 @@ class Cascade:
             if name != "retrieve" and stage is not retriever and hasattr(stage, "add_items"):
                 stage.add_items(items)
         return rows
+
+    def _counting(self) -> AbstractContextManager[None]:
+        """Let stages, batches and groups of one call ask what was counted, each as of the seconds of its requests."""
+        return nullcontext() if self.counting is None else self.counting.any_order()
 
     def _thinks(self, think: ThinkChoice) -> bool | Literal["auto"]:
         """Tell whether stages think: as the request says, or the configuration."""
@@ -358,11 +365,12 @@ class Cascade:
         before.counting = self.counting
         thinks = self.config.think == "always" and bool(before.thinking_stages)
         parts, scores = [], []
-        for _, part in requests.batches(self.config.batch_size):
-            nobody = [np.zeros(0, np.int64)] * len(part)
-            lists, _, _ = before._run(part, nobody, _Wish(size, thinks, Budget(), filter_seen, 1))
-            parts.append(before._offered(lists, size))
-            scores.append(lists.scores_BW[:, :size])
+        with self._counting():
+            for _, part in requests.batches(self.config.batch_size):
+                nobody = [np.zeros(0, np.int64)] * len(part)
+                lists, _, _ = before._run(part, nobody, _Wish(size, thinks, Budget(), filter_seen, 1))
+                parts.append(before._offered(lists, size))
+                scores.append(lists.scores_BW[:, :size])
         return stacked(parts), np.concatenate(scores)
 
     def _measured(self, name: str, units: int, answer: Ranking, wish: _Wish) -> None:

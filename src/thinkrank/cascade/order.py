@@ -38,8 +38,8 @@ def own_scores(answer: Ranking, num_candidates: int) -> Float64[np.ndarray, "B N
     scores_BK = answer.scores_BK.astype(np.float64)
     there_BK = columns_BK >= 0
     falls_BK = np.where(there_BK[:, 1:], scores_BK[:, 1:] <= scores_BK[:, :-1], True)
-    if answer.latent is not None or not falls_BK.all():
-        scores_BK = np.broadcast_to(-np.log(np.arange(scores_BK.shape[1]) + 1.0), scores_BK.shape)
+    are_scores_B1 = falls_BK.all(axis=1, keepdims=True) & (answer.latent is None)
+    scores_BK = np.where(are_scores_B1, scores_BK, -np.log(np.arange(scores_BK.shape[1]) + 1.0))
     scores_BN = np.full((len(answer), num_candidates), np.nan)
     rows, places = np.nonzero(there_BK)
     scores_BN[rows, columns_BK[rows, places]] = scores_BK[rows, places]

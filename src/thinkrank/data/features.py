@@ -9,7 +9,8 @@ that hold a candidate, list by list), P pairs of a list and an item of its histo
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -89,6 +90,10 @@ def with_running_features(
     )
 
 
+_Shown = tuple[int, int, str, list[tuple[str, bool]]]
+"""When the feedback on a list was known, its number, its user, and what was shown, with whether it was taken."""
+
+
 class FeatureState:
     """Count along with a system at work, and tell what is known of each candidate at the second it is asked about.
 
@@ -104,9 +109,12 @@ class FeatureState:
         self._shown: Counter[str] = Counter()
         self._taken: Counter[str] = Counter()
         self._shown_to: Counter[tuple[str, str]] = Counter()
-        self._waiting: list[tuple[int, int, str, list[tuple[str, bool]]]] = []
+        self._waiting: list[_Shown] = []
         self._lists = 0
-        self._moment: int | None = None
+        self._moment: int | None = None  # the latest that was asked about
+        self._earliest: int | None = None  # that may be asked about
+        self._counted: list[_Shown] = []  # since then, to be taken back
+        self._is_any_order = False
 
     def update(
         self, shown: ImpressionDataset | pl.DataFrame, *, known_L: Int64[np.ndarray, "L"] | None = None
@@ -165,10 +173,11 @@ class FeatureState:
             raise ThinkrankError(f"{candidates.name}: {len(candidates)} candidate lists for {len(requests)} requests")
         ids, rows = catalogue.ids, candidates.items_BN.tolist()
         counts: list[list[tuple[int, int, int]]] = [[] for _ in rows]
-        for row, time in self._in_order(requests.times_B, len(rows)):
-            self._settle(time)
-            user = None if requests.users is None else requests.users[row]
-            counts[row] = [self._counts(user, ids[item]) for item in rows[row] if item >= 0]
+        with self.any_order():
+            for row, time in self._in_order(requests.times_B, len(rows)):
+                self._settle(time)
+                user = None if requests.users is None else requests.users[row]
+                counts[row] = [self._counts(user, ids[item]) for item in rows[row] if item >= 0]
         counts_R3 = np.array([one for each in counts for one in each], dtype=np.float64).reshape(-1, 3)
         columns_BNV = _running_columns(candidates.items_BN, Histories.of(requests.histories), *counts_R3.T)
         given_BNF = [] if candidates.numeric_BNF is None else [candidates.numeric_BNF]
@@ -177,6 +186,19 @@ class FeatureState:
             numeric_BNF=np.concatenate([*given_BNF, columns_BNV], axis=2),
             numeric_names=(*candidates.numeric_names, *RUNNING_NAMES),
         )
+
+    @contextmanager
+    def any_order(self) -> Iterator[None]:
+        """Let questions be asked meanwhile in any order of time, and again; none before the second asked about last."""
+        is_within, self._is_any_order = self._is_any_order, True
+        try:
+            yield
+        finally:
+            self._is_any_order = is_within
+            if not is_within and self._moment is not None:
+                self._settle(self._moment)
+                self._earliest = self._moment
+                self._counted.clear()
 
     def _counts(self, user: str | None, item: str) -> tuple[int, int, int]:
         return self._shown[item], self._taken[item], 0 if user is None else self._shown_to[user, item]
@@ -195,18 +217,25 @@ class FeatureState:
 
     def _settle(self, moment: int) -> None:
         """Count what was known before a second."""
-        if self._moment is not None and moment < self._moment:
+        if self._earliest is not None and moment < self._earliest:
             raise ThinkrankError(
-                f"a request of second {moment} comes after one of second {self._moment}, before which everything has "
+                f"a request of second {moment} comes after one of second {self._earliest}, before which everything has "
                 "been counted: ask in the order of time"
             )
-        self._moment = moment
+        self._moment = moment if self._moment is None else max(moment, self._moment)
+        while self._counted and self._counted[-1][0] >= moment:
+            heapq.heappush(self._waiting, self._count(self._counted.pop(), -1))
         while self._waiting and self._waiting[0][0] < moment:
-            _, _, user, slots = heapq.heappop(self._waiting)
-            for item, taken in slots:
-                self._shown[item] += 1
-                self._taken[item] += taken
-                self._shown_to[user, item] += 1
+            self._counted.append(self._count(heapq.heappop(self._waiting), 1))
+
+    def _count(self, shown: _Shown, times: int) -> _Shown:
+        """Count a list, or take it back where `times` is -1."""
+        _, _, user, slots = shown
+        for item, taken in slots:
+            self._shown[item] += times
+            self._taken[item] += times * taken
+            self._shown_to[user, item] += times
+        return shown
 
 
 def histories_before(
