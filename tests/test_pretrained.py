@@ -100,3 +100,45 @@ def test_a_saved_stage_loads_by_its_folder_alone(tmp_path):
     table = stage.retrieve([["i00"]], 3).table(stage.catalogue)
     assert isinstance(table, pl.DataFrame)
     assert table["title"].to_list()[0] in dataset.catalogue.titles
+
+
+def popularity():
+    from thinkrank.retrieve import Popularity
+    from thinkrank.testing.worlds import two_tribes
+
+    return Popularity().fit(two_tribes())
+
+
+def cascade():
+    from thinkrank.cascade import Cascade
+
+    return Cascade(popularity())
+
+
+def r2rank():
+    from thinkrank.rank import R2Rank, R2RankConfig
+    from thinkrank.testing.worlds import two_tribes
+
+    return R2Rank.create(R2RankConfig(backbone="tiny", dtype="float32", lora={"rank": 2}), two_tribes().catalogue)
+
+
+def eglr():
+    from thinkrank.rerank import EGLR, EGLRConfig
+    from thinkrank.testing import random_lists
+
+    return EGLR.create(EGLRConfig(), random_lists(), device="cpu")
+
+
+@pytest.mark.parametrize("make", [popularity, cascade, r2rank, eglr])
+def test_a_folder_in_which_saving_was_cut_short_holds_no_whole_model(tmp_path, monkeypatch, make):
+    stage = make()
+    stage.save_pretrained(tmp_path)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        stage.save_pretrained(tmp_path)
+    with pytest.raises(ThinkrankError, match="no saved model here"):
+        load(tmp_path)

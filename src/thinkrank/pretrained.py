@@ -211,6 +211,23 @@ def write_json(path: Path, model: BaseModel) -> None:
         file.write((model.model_dump_json(indent=2) + "\n").encode())
 
 
+def begin(folder: str | Path, *leftovers: str) -> Path:
+    """Make the folder that a stage is written into; what was saved there before is no whole model from now on.
+
+    Args:
+        folder: of the stage.
+        leftovers: files that not every stage of this kind writes, and that this one must not find there.
+
+    Returns:
+        the folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG_FILE, *leftovers):
+        (folder / name).unlink(missing_ok=True)
+    return folder
+
+
 def finish(folder: Path, kind: str, config: BaseModel, card: str | None = None) -> None:
     """Write the model card and, last, the configuration: a folder with a configuration is a whole model.
 

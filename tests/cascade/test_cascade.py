@@ -221,6 +221,9 @@ def test_saved_stages_are_loadable_alone_and_a_class_of_ones_own_has_to_be_named
     Cascade(knn, popularity).save_pretrained(tmp_path / "ours")
     assert type(load(tmp_path / "ours" / "rank")) is Popularity
     assert type(load(tmp_path / "ours")) is Cascade
+    Cascade(knn).save_pretrained(tmp_path / "ours")
+    assert [*load(tmp_path / "ours").stages] == ["retrieve"]
+    assert not (tmp_path / "ours" / "rank").exists()
     own = Cascade(Newest(dataset.catalogue))
     own.save_pretrained(tmp_path / "own")
     with refused("load it with stages={'retrieve': '.*test_cascade:Newest'}"):

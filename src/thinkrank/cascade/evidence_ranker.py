@@ -28,7 +28,7 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.evidence import Crowd, EvidenceFeatures
 from thinkrank.evidence.features import FEATURES, FeatureOptions
 from thinkrank.options import Options
-from thinkrank.pretrained import finish, local_folder, read_config, reading, write_arrays
+from thinkrank.pretrained import begin, finish, local_folder, read_config, reading, write_arrays
 from thinkrank.retrieve.base import ARRAYS_FILE, CATALOGUE_FILE
 from thinkrank.retrieve.fusion_weights import conditional_logit
 from thinkrank.stages.answers import Cost, Ranking, standardised
@@ -195,7 +195,7 @@ class EvidenceRanker:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights, catalogue, and who chose what after what: by number, without names and times."""
-        (features, catalogue, weights_K), folder = self._known(), Path(folder)
+        (features, catalogue, weights_K), folder = self._known(), begin(folder)
         histories = features.crowd.histories
         lengths = [len(history) for history in histories]
         write_arrays(

@@ -3,6 +3,7 @@
 Shape legend: B requests, K places, W items that go through the cascade, N candidates of a stage.
 """
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,7 +27,7 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.features import FeatureState
 from thinkrank.data.requests import Requests, rows_of
 from thinkrank.errors import ThinkrankError
-from thinkrank.pretrained import KINDS, finish, imported, load, local_folder, read_config
+from thinkrank.pretrained import CONFIG_FILE, KINDS, begin, finish, imported, load, local_folder, read_config
 from thinkrank.stages.answers import Ranking, standardised
 from thinkrank.stages.checks import checked_requests
 from thinkrank.stages.order import target_ranks
@@ -380,7 +381,10 @@ class Cascade:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write every stage into a folder of its own, `retrieve`, `rank`, `rerank`, each loadable alone."""
-        folder = Path(folder)
+        folder = begin(folder)
+        for name in STAGES:
+            if name not in self.stages and (folder / name / CONFIG_FILE).is_file():
+                shutil.rmtree(folder / name)  # of another cascade that was saved there
         for name, stage in self.stages.items():
             (folder / name).mkdir(parents=True, exist_ok=True)
             stage.save_pretrained(folder / name)
@@ -422,6 +426,6 @@ class Cascade:
                 raise ThinkrankError(
                     f"{folder / name} holds a stage of a class of your own: load it with stages={{{name!r}: {named!r}}}"
                 )
-            elif name == "retrieve" or (folder / name).is_dir():
+            elif name == "retrieve" or (folder / name / CONFIG_FILE).is_file():
                 found[name] = load(folder / name, device=device)
         return cls(*(found.get(name) for name in STAGES), config=config)

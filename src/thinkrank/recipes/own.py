@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, model_serializer
 from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
-from thinkrank.pretrained import CONFIG_FILE, finish, imported
+from thinkrank.pretrained import CONFIG_FILE, begin, finish, imported
 from thinkrank.recipes.layers import validated
 from thinkrank.stages.answers import Ranking
 from thinkrank.training import Run
@@ -87,8 +87,7 @@ def learn(chosen: StageClass, stage: Any, split: Any, run: Run) -> None:
 
 def save(chosen: StageClass, stage: Any, folder: Path) -> None:
     """Save a trained stage; a folder that it leaves without a config.json gets one, for it tells a whole model."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stage.save_pretrained(folder)
+    stage.save_pretrained(begin(folder))
     if not (folder / CONFIG_FILE).is_file():
         finish(folder, chosen.name, chosen)
 

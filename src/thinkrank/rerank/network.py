@@ -23,7 +23,7 @@ from thinkrank.data.requests import Requests
 from thinkrank.devices import named_device
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
-from thinkrank.pretrained import finish, local_folder, read_config, reading, write_tensors
+from thinkrank.pretrained import begin, finish, local_folder, read_config, reading, write_tensors
 from thinkrank.rerank.lists import (
     ListBatch,
     ListEncoder,
@@ -156,8 +156,7 @@ class NetworkReranker(ABC, Generic[OptionsT]):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights, columns, the catalogue and, last, the configuration into a folder, made if need be."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = begin(folder)
         write_tensors(folder / "model.safetensors", self.network.state_dict())
         self.schema.save(folder / "lists.json")
         self.catalogue.save(folder / "catalogue.parquet")

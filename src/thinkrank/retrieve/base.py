@@ -19,7 +19,7 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
-from thinkrank.pretrained import finish, format_of, local_folder, read_config, reading, write_arrays
+from thinkrank.pretrained import begin, finish, format_of, local_folder, read_config, reading, write_arrays
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.checks import checked_candidates, checked_requests
 from thinkrank.stages.order import mask_seen, order_candidates, target_ranks, top_k
@@ -190,7 +190,7 @@ class DenseRetriever(ABC, Generic[ConfigT]):
         Raises:
             ThinkrankError: if nothing was learnt yet.
         """
-        (catalogue, arrays), folder = self._known(), Path(folder)
+        (catalogue, arrays), folder = self._known(), begin(folder)
         write_arrays(folder / ARRAYS_FILE, arrays)
         catalogue.save(folder / CATALOGUE_FILE)
         finish(folder, self.kind, self.config)

@@ -31,7 +31,7 @@ from thinkrank.data.splits import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.metrics import ndcg, relevance_from_ranks
 from thinkrank.options import Options
-from thinkrank.pretrained import load, local_folder, read_config, reading
+from thinkrank.pretrained import begin, load, local_folder, read_config, reading
 from thinkrank.retrieve.base import ARRAYS_FILE, CATALOGUE_FILE, DenseRetriever
 from thinkrank.retrieve.fusion_weights import conditional_logit, sharpened
 from thinkrank.stages.checks import checked_candidates
@@ -264,8 +264,9 @@ class Fused(DenseRetriever[FusedConfig]):
             ThinkrankError: if nothing was learnt yet.
         """
         self._known()
+        folder = begin(folder)
         for number, part in enumerate(self.parts.values()):
-            part.save_pretrained(Path(folder) / PARTS / str(number))
+            part.save_pretrained(folder / PARTS / str(number))
         super().save_pretrained(folder)
 
     @classmethod

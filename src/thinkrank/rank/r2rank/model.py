@@ -22,6 +22,7 @@ from torch import Tensor
 from thinkrank.data import Catalogue, History
 from thinkrank.errors import ThinkrankError
 from thinkrank.evidence import Crowd, PairLines
+from thinkrank.evidence.crowd import CROWD_FILE
 from thinkrank.language import (
     Backbone,
     Completion,
@@ -41,7 +42,7 @@ from thinkrank.language.logprobs import logits
 from thinkrank.language.lower import LowerStates
 from thinkrank.language.packing import PrefixKV, batches
 from thinkrank.language.trajectories import Given, Trajectories, Written
-from thinkrank.pretrained import finish, local_folder, read_config, reading, write_tensors
+from thinkrank.pretrained import begin, finish, local_folder, read_config, reading, write_tensors
 from thinkrank.prompts.pairs import PairPrompts
 from thinkrank.rank.r2rank.card import model_card
 from thinkrank.rank.r2rank.config import R2RankConfig
@@ -409,8 +410,7 @@ class R2Rank:
 
         A model whose prompt tells what the crowd did takes along who chose what, by number: see `Crowd.save`.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = begin(folder, CROWD_FILE)
         save_lora(self.backbone, folder)
         latents = {} if self.latents is None else self.latents.state_dict(prefix=_LATENT)
         write_tensors(folder / "head.safetensors", {**self.head.state_dict(), **latents})

@@ -23,7 +23,7 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.devices import named_device
 from thinkrank.errors import ThinkrankError
-from thinkrank.pretrained import finish, local_folder, read_config, reading, write_json, write_tensors
+from thinkrank.pretrained import begin, finish, local_folder, read_config, reading, write_json, write_tensors
 from thinkrank.rerank.eglr.card import model_card
 from thinkrank.rerank.eglr.config import EGLRConfig, ReasoningOptions, RewardKind
 from thinkrank.rerank.eglr.decoding import Noise, Written
@@ -34,6 +34,8 @@ from thinkrank.rerank.lists import ListBatch, ListEncoder, ListSchema, batches, 
 from thinkrank.rerank.lists.encoder import VECTORS
 from thinkrank.stages.answers import Cost, Latent, Ranking
 from thinkrank.stages.order import MOST_PLACES, order_candidates
+
+_REPORT_FILE = "evaluator_report.json"
 
 
 class EGLR:
@@ -212,17 +214,13 @@ class EGLR:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config, columns, weights of writer and evaluator, its report, the catalogue and a model card."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = begin(folder, _REPORT_FILE)
         for name, module in (("writer", self.writer), ("evaluator", self.evaluator)):
             write_tensors(folder / f"{name}.safetensors", module.state_dict())
         self.catalogue.save(folder / "catalogue.parquet")
         self.schema.save(folder / "schema.json")
-        report = folder / "evaluator_report.json"
-        if self.report is None:
-            report.unlink(missing_ok=True)  # of another model that was saved there
-        else:
-            write_json(report, self.report)
+        if self.report is not None:
+            write_json(folder / _REPORT_FILE, self.report)
         finish(folder, self.kind, self.config, model_card(self.config, len(self.catalogue)))
 
     @classmethod
@@ -250,7 +248,7 @@ class EGLR:
                 evaluator = Evaluator(ListEncoder(schema, config.evaluator.lists, vectors_IE), config.evaluator)
             writer.load_state_dict(weights)
             evaluator.load_state_dict(load_file(folder / "evaluator.safetensors"))
-            report_file = folder / "evaluator_report.json"
+            report_file = folder / _REPORT_FILE
             report = EvaluatorReport.model_validate_json(report_file.read_bytes()) if report_file.is_file() else None
         place = named_device(device)
         if report is not None:

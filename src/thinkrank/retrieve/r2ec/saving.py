@@ -12,7 +12,7 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.evidence.crowd import CROWD_FILE, Crowd
 from thinkrank.language import Backbone, load_backbone, load_lora, save_lora
 from thinkrank.language.latent import LatentPositions, latent_positions
-from thinkrank.pretrained import CONFIG_FILE, finish, reading, write_tensors
+from thinkrank.pretrained import begin, finish, reading, write_tensors
 from thinkrank.retrieve.item_table import ItemTable
 from thinkrank.retrieve.r2ec.card import model_card
 from thinkrank.retrieve.r2ec.config import R2ecConfig
@@ -62,9 +62,7 @@ def save_parts(model: "R2ec", folder: Path, first_items: int) -> None:
         first_items: how many items there were when the model was made.
     """
     states = {_TABLE: model.states.rows_ID}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (CONFIG_FILE, _WRITER_FILE, CROWD_FILE):  # of a model saved here before, no longer whole from now on
-        (folder / name).unlink(missing_ok=True)
+    begin(folder, _WRITER_FILE, CROWD_FILE)
     save_lora(model.backbone, folder)
     if model.writer:
         write_tensors(folder / _WRITER_FILE, {name: tensor.detach() for name, tensor in model.writer.items()})
