@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -280,6 +281,15 @@ def test_with_latents_answers_at_items_as_before_and_behind_them_anew():
     origin_KD = further.head.step_center_KD
     assert origin_KD.norm(dim=1).min() > 0
     assert not torch.equal(further.users_after(histories, None), steps_BSD[:, 0])
+
+
+def test_with_latents_a_model_that_has_grown_is_saved_as_one(tmp_path):
+    catalogue = load_dataset("synthetic", users=10, items=20, styles=8, kinds=8, events=6).catalogue
+    model = R2ec.create(R2ecConfig(backbone="tiny", reading="late"), catalogue)
+    model.add_items(pl.DataFrame({"item": ["new"], "title": ["Never read: öäü"]}))
+    further = with_latents(model, LatentOptions(steps=2), [History(np.arange(3, dtype=np.int32))])
+    further.save_pretrained(tmp_path)
+    assert R2ec.from_pretrained(tmp_path)._first_items == len(catalogue)
 
 
 def test_a_plan_counts_a_cold_start_once_and_no_training_of_arms_that_have_none(tmp_path):

@@ -54,6 +54,7 @@ def test_it_scores_as_the_model_does(tmp_path, prompt, dtype):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert np.isneginf(found[:, 2]).all()
     assert np.ptp(found[1:][np.isfinite(found[1:])]) > 1
+    assert late_reader(tmp_path / "model").scores([]).shape == model.scores([]).shape
 
 
 def test_what_it_cannot_read_is_left_to_the_model(tmp_path):

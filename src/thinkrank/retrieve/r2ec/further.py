@@ -32,7 +32,7 @@ def with_latents(model: R2ec, options: LatentOptions, histories: Sequence[Histor
     found = R2ec(
         config, backbone, model.catalogue, head, model.states, model.engine, texts=model._texts, latents=latents
     )
-    found.writer, found.crowd = model.writer, model.crowd
+    found.writer, found.crowd, found._first_items = model.writer, model.crowd, model._first_items
     if latents is not None and config.head.centred and len(histories):
         prompts = [found.prompts.unthought(history) for history in histories]
         head.center_steps_on(read_steps(backbone, prompts, latents)[:, 1:])

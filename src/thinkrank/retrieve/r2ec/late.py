@@ -143,7 +143,8 @@ class LateReader:
     def scores(self, requests: Any) -> Float32[np.ndarray, "B I"]:
         """Score the whole catalogue; see `R2ec.scores`."""
         histories = checked_requests(requests, self.catalogue).histories
-        users_BD = torch.cat([self._user(history) for history in histories])
+        nobody_BD = torch.zeros(0, len(self._beginning_D))
+        users_BD = torch.cat([nobody_BD, *(self._user(history) for history in histories)])
         return self._vectors.scores(users_BD).float().numpy()
 
     def _user(self, history: History) -> Float[Tensor, "1 D"]:
