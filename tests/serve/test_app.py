@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 
 from serve.conftest import HOSTS, served_thinker
 from thinkrank.cascade import Cascade
+from thinkrank.errors import ThinkrankError
 from thinkrank.rerank import (
     EGLR,
     PRM,
@@ -207,6 +208,11 @@ def test_hashes_of_keys_are_read_from_a_file(tmp_path):
     file.write_text("# none\n")
     with pytest.raises(ValueError, match="holds no hash"):
         auth.read_hashes(file)
+    file.write_text(auth.hash_of("a"), encoding="utf-8-sig")  # as an editor on Windows does
+    assert auth.read_hashes(file) == (auth.hash_of("a"),)
+    file.write_text(auth.hash_of("a"), encoding="utf-16")
+    with pytest.raises(ThinkrankError, match="keys: no text in UTF-8"):
+        auth.read_hashes(file)
 
 
 def test_headers_keep_browsers_safe(client):
@@ -344,6 +350,41 @@ def test_items_that_came_and_went_are_kept_over_restarts_and_reloads(thinker, da
     file.write_text("{")
     with pytest.raises(ValueError, match="not a file of added and withdrawn items"):
         create_app(opened(), options)
+    with pytest.raises(ThinkrankError, match=r"items.json cannot be written into .*: give another --items-file"):
+        create_app(opened(), ServeOptions(items_file=str(file / "below.json")))
+
+
+def test_what_cannot_be_kept_does_not_come_about(thinker, dataset, tmp_path, monkeypatch):
+    served, options = served_thinker(thinker, dataset, items_file=str(tmp_path / "items.json"))
+    new = {"items": [{"item": "n1", "title": "Cook book of tomorrow"}]}
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with TestClient(create_app(served, options), raise_server_exceptions=False) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr("os.fsync", full)
+            assert client.post("/v1/items", json=new).status_code == 500
+            assert client.request("DELETE", "/v1/items", json={"items": ["i02"]}).status_code == 500
+        assert (served.num_items, served.withdrawn) == (11, {})
+        assert client.post("/v1/items", json=new).status_code == 200
+        kept = (tmp_path / "items.json").read_bytes()
+        assert client.post("/v1/items", json=new).status_code == 422  # its id is taken
+        assert (tmp_path / "items.json").read_bytes() == kept
+    assert [file.name for file in tmp_path.iterdir()] == ["items.json"]
+
+
+def test_a_run_that_cannot_be_loaded_anew_is_counted_and_told(thinker, dataset, caplog):
+    def opened():
+        raise RuntimeError("CUDA out of memory")
+
+    served, options = served_thinker(thinker, dataset)
+    with TestClient(create_app(served, options, opened=opened)) as client:
+        told = client.post("/v1/reload")
+        assert (told.status_code, "present one goes on: CUDA out of memory" in told.json()["error"]) == (409, True)
+        assert 'thinkrank_reloads_total{result="failed"} 1.0' in client.get("/metrics").text
+        assert client.post("/v1/recommend", json=ASKED).status_code == 200
+    assert "Traceback" in caplog.text
 
 
 def test_hosts_may_be_any_behind_a_proxy(thinker, dataset):

@@ -157,3 +157,14 @@ def test_without_its_data_a_run_still_knows_whether_things_are_taken_again(tmp_p
     shop.rename(tmp_path / "elsewhere")
     served = open_served(run)
     assert (served.dataset, served.repeats) == (None, True)
+
+
+def test_data_that_has_moved_is_served_from_where_it_is_now(tmp_path):
+    shop = shop_of(tmp_path / "shop")
+    run = run_of(tmp_path / "run", shop, ItemKNN().fit(split_dataset(load_dataset("table", shop))))
+    shop.rename(tmp_path / "elsewhere")
+    served = open_served(run, path=str(tmp_path / "elsewhere"))
+    assert len(served.known_history("u3")) == 5
+    assert served.reasons is not None
+    with pytest.raises(ThinkrankError, match="shop: no such file or folder"):
+        open_served(run, path=str(shop))

@@ -19,12 +19,19 @@ def serve(
     keys: Annotated[
         Path | None,
         typer.Option(
-            "--keys", help="File with hashes of keys, one a line; a request without such a key is answered 401."
+            "--keys",
+            callback=options.from_home,
+            help="File with hashes of keys, one a line; a request without such a key is answered 401.",
         ),
     ] = None,
     new_key: Annotated[bool, typer.Option("--new-key", help="Print a new key and its hash, and end.")] = False,
     items_file: Annotated[
-        Path | None, typer.Option("--items-file", help="File that keeps added and withdrawn items over restarts.")
+        Path | None,
+        typer.Option(
+            "--items-file",
+            callback=options.from_home,
+            help="File that keeps added and withdrawn items over restarts.",
+        ),
     ] = None,
     set_option: Annotated[
         list[str] | None, typer.Option("--set", help="One limit as key=value, such as max_writing=16. Repeatable.")
@@ -32,6 +39,7 @@ def serve(
     log_histories: Annotated[
         bool, typer.Option("--log-histories", help="Write users and histories into the log, too.")
     ] = False,
+    path: options.MovedPath = None,
     device: options.Device = "auto",
 ) -> None:
     """Serve a run: recommendations and thoughts over HTTP, and a page to look inside.
@@ -64,7 +72,9 @@ def serve(
         )
     from thinkrank.recipes.layers import parse_assignment, validated
     from thinkrank.serve import ServeOptions, create_app, open_served
+    from thinkrank.serve.server import bound
     from thinkrank.serve.server import run as run_server
+    from thinkrank.training.progress import console_progress
 
     fixed = {
         "hosts": (*LOOPBACK, host, *(allow_host or ())),
@@ -78,10 +88,13 @@ def serve(
     limits = validated(ServeOptions, {**told, **fixed})
     lines = logging.getLogger("thinkrank.serve.requests")
     lines.setLevel(logging.INFO)
-    served = open_served(run, limits, device=device)
-    app = create_app(served, limits, opened=lambda: open_served(run, limits, device=device))
+    with bound(host, port) as listener:
+        with console_progress("loading the run", 0):
+            served = open_served(run, limits, path=path, device=device)
+            app = create_app(served, limits, opened=lambda: open_served(run, limits, path=path, device=device))
 
-    def ready(address: str) -> None:
-        sys.stderr.write(f"serving {served.name} ({', '.join(served.kinds.values())}) at {address} - Ctrl-C ends it\n")
+        def ready(address: str) -> None:
+            what = f"{served.name} ({', '.join(served.kinds.values())})"
+            sys.stderr.write(f"serving {what} at {address} - Ctrl-C ends it\n")
 
-    run_server(app, host, port, ready=ready)
+        run_server(app, listener, ready=ready)

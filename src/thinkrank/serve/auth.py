@@ -26,10 +26,14 @@ def read_hashes(path: Path) -> tuple[str, ...]:
     """Read hashes of keys, one a line; what follows a # is a comment.
 
     Raises:
-        ThinkrankError: if a line is no hash, or there is none.
+        ThinkrankError: if a line is no hash, there is none, or the file is no text.
     """
     hashes = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ThinkrankError(f"{path}: no text in UTF-8; save it as such") from error
+    for number, line in enumerate(lines, start=1):
         if word := line.partition("#")[0].strip().lower():
             if not _HASH.fullmatch(word):
                 raise ThinkrankError(

@@ -21,7 +21,7 @@ class _Told(BaseModel):
 class Who(_Asked):
     """Say for whom: a user whom the run knows, or any history; without either, somebody of whom nothing is known."""
 
-    user: Id | None = Field(None, description="id of a user of the run's data; his history is looked up")
+    user: Id | None = Field(None, description="id of a user of the run's data; their history is looked up")
     history: list[Id] | None = Field(
         None, description="what the user took, oldest first, by item id or title; used instead of the known history"
     )

@@ -21,6 +21,7 @@ from thinkrank.language.kept_states import KeptStates
 from thinkrank.pretrained import local_folder
 from thinkrank.rank import R2Rank
 from thinkrank.recipes.base import recipe_of
+from thinkrank.recipes.data import moved
 from thinkrank.recipes.opening import opened
 from thinkrank.recipes.reasons import counted_reasons
 from thinkrank.retrieve import Fused, R2ec
@@ -234,7 +235,9 @@ class Served:
         self.withdrawn |= dict.fromkeys(ids)
 
 
-def open_served(where: str | Path, options: ServeOptions | None = None, *, device: str = "auto") -> Served:
+def open_served(
+    where: str | Path, options: ServeOptions | None = None, *, path: str | None = None, device: str = "auto"
+) -> Served:
     """Load a run, or a saved stage, to be served.
 
     Where the run's data is at hand its users are known, and reasons are counted in its train part.
@@ -242,31 +245,35 @@ def open_served(where: str | Path, options: ServeOptions | None = None, *, devic
     Args:
         where: folder of a run or of a saved stage, or a hub id.
         options: what is kept between requests.
+        path: where the run's data is now; None for where it was.
         device: auto, cpu, cuda, cuda:1 or mps.
 
     Raises:
-        ThinkrankError: if there is no saved model.
+        ThinkrankError: if there is no saved model, or no data where it is said to be.
     """
     folder, run = local_folder(where), Path(where).expanduser()
     found = opened(run if run.exists() else folder)
     model, dataset, reasons = found.load(device), None, None
     if not hasattr(model, "catalogue"):  # of a class of your own that keeps none
-        model.catalogue = found.catalogue()
+        model.catalogue = found.catalogue(path)
     if found.verb == "retrieve" and not isinstance(model, Cascade):  # it thinks as `thinkrank recommend` lets it
         model = Cascade(model, config=CascadeConfig(think="always" if found.mode(None).think else "never"))
     if "data" in found.config:
         try:
             settings = recipe_of(run).settings.from_run(run)
+            settings = settings.model_copy(update={"data": moved(settings.data, path)})
             split = settings.data.load_split()
             dataset = getattr(split, "dataset", None)
             reasons = counted_reasons(settings, split)
         except (ThinkrankError, OSError) as error:
+            if path is not None:
+                raise
             logger.warning("users and counted reasons are not served: %s", " ".join(str(error).split()))
     if reasons is not None:
         reasons = reasons.within(model.catalogue)
     version = folder_digest(folder)[:12]
     served = Served.of(model, options, name=run.resolve().name, version=version, dataset=dataset, reasons=reasons)
-    served.repeats = not found.filters(None)
+    served.repeats = not found.filters(None, path)
     return served
 
 

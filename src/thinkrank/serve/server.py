@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import platform
 import signal
 import socket
@@ -39,23 +40,43 @@ class _Server(uvicorn.Server):
             self._told_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
-def run(app: FastAPI, host: str, port: int, *, ready: Callable[[str], None] = lambda address: None) -> None:
+def bound(host: str, port: int) -> socket.socket:
+    """Take a port, on which nobody is heard yet.
+
+    Args:
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+
+    Raises:
+        ThinkrankError: if it cannot be had.
+    """
+    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    if os.name == "posix":  # elsewhere it would share the port of another process
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+    except OSError as error:
+        taken.close()
+        raise ThinkrankError(f"port {port} of {host} cannot be had ({error.strerror}): give another --port") from error
+    return taken
+
+
+def run(app: FastAPI, listener: socket.socket, *, ready: Callable[[str], None] = lambda address: None) -> None:
     """Serve until SIGINT or SIGTERM; then answer what was accepted, and end.
 
     SIGHUP loads the run anew, where there is such a signal.
 
     Args:
         app: made by `create_app`.
-        host: address to listen on.
-        port: to listen on; 0 takes a free one.
+        listener: on whose port; see `bound`.
         ready: is told the address when questions are answered.
     """
     state: State = app.state.thinkrank
     _give_memory_back()
-    config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(state,), daemon=True).start())
-    _Server(config, state, ready).run()
+    _Server(config, state, ready).run([listener])
 
 
 def _give_memory_back() -> None:

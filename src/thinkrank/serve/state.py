@@ -2,13 +2,15 @@
 
 import json
 import logging
+import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thinkrank._files import atomic_write
+from thinkrank._files import atomic_write, check_writable
 from thinkrank.errors import ThinkrankError
 from thinkrank.serve.answering import answer
 from thinkrank.serve.batcher import Batcher
@@ -42,8 +44,10 @@ class State:
         self._changing = threading.Lock()
         self._added: list[dict[str, Any]] = []
         self._file = None if options.items_file is None else Path(options.items_file)
-        if self._file is not None and self._file.is_file():
-            self._restore(self._file)
+        if self._file is not None:
+            check_writable(self._file.parent, otherwise="give another --items-file")
+            if self._file.is_file():
+                self._restore(self._file)
         self._watch()
 
     def start(self) -> None:
@@ -70,8 +74,10 @@ class State:
             try:
                 fresh = self.opened()
                 self._apply(fresh, self._added, list(self.served.withdrawn))
-            except (ThinkrankError, OSError) as error:
+            except Exception as error:
                 self.metrics.reloads.labels("failed").inc()
+                if not isinstance(error, ThinkrankError | OSError):  # such as memory that a second copy does not find
+                    logger.exception("the run was not loaded anew")
                 raise ThinkrankError(f"the run was not loaded anew, the present one goes on: {error}") from error
             self.served = fresh
             self.metrics.reloads.labels("done").inc()
@@ -84,9 +90,10 @@ class State:
             ThinkrankError: if they cannot be added; then none is.
         """
         with self._changing, self.batcher.exclusive():
-            self.served.add(items)
-            self._added += [dict(item) for item in items]
-            self._save()
+            added = [*self._added, *(dict(item) for item in items)]
+            with self._saved(added, self.served.withdrawn):
+                self.served.add(items)
+            self._added = added
             return self.served
 
     def withdraw(self, ids: Sequence[str]) -> Served:
@@ -96,8 +103,8 @@ class State:
             ThinkrankError: if one is unknown.
         """
         with self._changing:
-            self.served.withdraw(ids)
-            self._save()
+            with self._saved(self._added, [*self.served.withdrawn, *ids]):
+                self.served.withdraw(ids)
             return self.served
 
     def _restore(self, file: Path) -> None:
@@ -117,12 +124,16 @@ class State:
         known = served.catalogue.ids
         served.withdraw([item for item in withdrawn if item in known])
 
-    def _save(self) -> None:
-        if self._file is None:
-            return
-        with atomic_write(self._file) as opened:
-            state = {"added": self._added, "withdrawn": list(self.served.withdrawn)}
-            opened.write(json.dumps(state, ensure_ascii=False, indent=1).encode())
+    @contextmanager
+    def _saved(self, added: Sequence[Mapping[str, Any]], withdrawn: Iterable[str]) -> Iterator[None]:
+        """Write what there will be, and only then let it come about; a file of what did not is thrown away."""
+        with nullcontext() if self._file is None else atomic_write(self._file) as opened:
+            if opened is not None:
+                state = {"added": added, "withdrawn": [*dict.fromkeys(withdrawn)]}
+                opened.write(json.dumps(state, ensure_ascii=False, indent=1).encode())
+                opened.flush()
+                os.fsync(opened.fileno())  # a full disk is told here
+            yield
 
     def _watch(self) -> None:
         watch, batcher = self.metrics.watch, self.batcher
