@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from thinkrank import load
+from thinkrank.cascade import Cascade
 from thinkrank.data import Catalogue, History
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.adapters import adapter_state
@@ -16,6 +17,7 @@ from thinkrank.language.reading import read_all
 from thinkrank.policy import ndcg_reward
 from thinkrank.prompts.options import PromptOptions
 from thinkrank.prompts.retrieval import Prompts
+from thinkrank.recipes.reader import thinks_first
 from thinkrank.retrieve import ContrastiveOptions, R2ec, R2ecConfig, RecpoOptions
 from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
 from thinkrank.retrieve.r2ec.examples import Stretch, build_batch
@@ -172,7 +174,9 @@ def test_the_model_says_whether_it_learnt_thoughts(split, tmp_path):
     ContrastiveTrainer(quick, split, ContrastiveOptions(**FEW), UnsavedRun())
     ContrastiveTrainer(model, split, ContrastiveOptions(**FEW, thought_share=0.5), UnsavedRun())
     model.save_pretrained(tmp_path)
-    assert (quick.config.thinks, load(tmp_path).config.thinks) == (False, True)
+    for one, learnt in ((quick, False), (load(tmp_path), True)):
+        assert one.config.thinks == thinks_first(one) == learnt
+        assert Cascade(one).thinking_stages == ({"retrieve"} if learnt else set())
     RecpoTrainer(quick, split, RecpoOptions(**FEW), UnsavedRun())
     assert quick.config.thinks
 
