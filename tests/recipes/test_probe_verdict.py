@@ -126,11 +126,11 @@ def test_gates_are_told_with_what_noise_would_offer(tmp_path):
     assert by_name["entropy"]["share of headroom"] == by_name["predicted gain"]["share of headroom"] == pytest.approx(1)
     assert by_name["entropy"]["rate"] == 0.5
     assert found.best.gates["noise headroom"] == 0
-    (told,) = (line for line in found.details if "Thinking only where it helps" in line)
-    assert "entropy 100 % (thinking in 50 %), predicted gain 100 % (thinking in 50 %), random " in told
+    (line,) = (line for line in found.details if "Thinking only where it helps" in line)
+    assert "entropy 100 % (thinking in 50 %), predicted gain 100 % (thinking in 50 %), random " in line
     never, always, control = (f"{np.mean(1 / np.log2(1 + np.array(of))):.4f}"[1:] for of in ([2], places, WORSE))
-    assert told.startswith(f"Thoughts in words: the model has {never} without them and {always} with them")
-    assert f"(its control {control})" in told
+    assert line.startswith(f"Thoughts in words: the model has {never} without them and {always} with them")
+    assert f"(its control {control})" in line
 
 
 def test_a_way_that_surely_pays_is_told_before_one_that_validation_likes_more(tmp_path):
