@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from thinkrank.language.engines.replacing import FILLER, Control, ReplacingEngine
+from thinkrank.language.replacing import FILLER, Control, Replacing
 from thinkrank.recipes.base import EvaluationOptions
 from thinkrank.stages.protocols import Configured
 
@@ -25,12 +25,12 @@ def thinking_systems(name: str, model: Any, options: EvaluationOptions) -> dict[
 
 
 def controlled(model: Any, control: Control) -> Any:
-    """Return a model with what a control puts in the place of whatever thought it writes, at the thought's cost.
+    """Return a model with what a control puts in the place of every thought, at the thought's cost.
 
     Args:
         model: R²ec, or R2Rank; it is left as it is, and shares its weights.
         control: which.
     """
     other = copy.copy(model)
-    other.engine = ReplacingEngine(model.engine, control, model.prompts.text(FILLER))
+    other.instead = Replacing(control, model.prompts.text(FILLER))
     return other

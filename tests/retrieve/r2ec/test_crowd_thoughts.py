@@ -8,8 +8,10 @@ from thinkrank import load
 from thinkrank.data import History
 from thinkrank.evidence import Crowd
 from thinkrank.evidence.told import CrowdTeller
+from thinkrank.recipes.thinking import controlled
 from thinkrank.retrieve import ContrastiveOptions, R2ec
 from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
+from thinkrank.retrieve.r2ec.controls import control_thoughts
 from thinkrank.retrieve.r2ec.examples import Stretch
 from thinkrank.testing import refused
 from thinkrank.training import UnsavedRun, train
@@ -67,6 +69,18 @@ def test_where_items_are_tokens_it_stands_right_behind_the_newest(config, datase
     asked, unthought = model.prompts.user(history).prompt.ids, model.prompts.unthought(history).ids
     assert asked[: len(unthought)] == unthought
     assert len(asked) > len(unthought)  # whoever writes is asked
+
+
+@pytest.mark.parametrize("control", ["filler", "other"])
+def test_a_control_takes_the_place_of_what_is_told(model, split, control):
+    trained(model, split)
+    histories, other = split.test.histories()[:4], controlled(model, control)
+    told = control_thoughts(model, model.think(histories), control)
+    assert [one.ids for one in other.think(histories)] == [one.ids for one in told]
+    expected_BI = model.catalogue_scores(model.user_states(histories, [one.ids for one in told])).numpy()
+    scores_BI = other.scores(histories, think=True)
+    np.testing.assert_allclose(scores_BI, expected_BI, atol=1e-5)
+    assert not np.allclose(scores_BI, model.scores(histories, think=True), atol=1e-3)
 
 
 def test_in_training_the_own_history_is_left_out(model, split):

@@ -41,6 +41,7 @@ from thinkrank.language.latent import LatentPositions, answered, behind_places, 
 from thinkrank.language.logprobs import logits
 from thinkrank.language.lower import LowerStates
 from thinkrank.language.packing import PrefixKV, batches
+from thinkrank.language.replacing import Replacing
 from thinkrank.language.trajectories import Given, Trajectories, Written
 from thinkrank.pretrained import begin, finish, local_folder, read_config, reading, write_tensors
 from thinkrank.prompts.pairs import PairPrompts
@@ -91,6 +92,9 @@ class R2Rank:
         latents: what stands behind the end of an answer, if the configuration says so.
         lower: keeps what the layers below the adapter made of pairs without thoughts, for models that share it.
 
+    Attributes:
+        instead: takes the place of every thought, as a control.
+
     Raises:
         ThinkrankError: if the prompt is to tell what the crowd did, and there is none.
     """
@@ -116,6 +120,7 @@ class R2Rank:
         lines = None if self.crowd is None else PairLines(self.crowd, catalogue)
         self.prompts = PairPrompts(backbone, catalogue, config.prompt, thinks=config.thinks, evidence=lines)
         self.prefixes = PrefixCache(backbone, config.prefix_tokens)
+        self.instead: Replacing | None = None
         self.engine = engine or TransformersEngine(backbone, self.prefixes if config.prefix_tokens else None)
         self._answers = torch.tensor([self.prompts.text(word)[0] for word in ("Yes", "No")], device=backbone.device)
 
@@ -183,17 +188,16 @@ class R2Rank:
             return [[] for _ in candidates]
         histories = [histories[number] for number in asked]
         users = None if users is None else [users[number] for number in asked]
-        written = iter(
-            self.engine.sample(
-                PrefixTree.groups(self._groups(histories, [candidates[number] for number in asked], users)),
-                options or self.config.thought,
-                num_samples=num_samples,
-                stop=self.config.prompt.closing,
-                suffix=self.prompts.closing_ids,
-                seeds=per_leaf,
-            )
+        written = self.engine.sample(
+            PrefixTree.groups(self._groups(histories, [candidates[number] for number in asked], users)),
+            options or self.config.thought,
+            num_samples=num_samples,
+            stop=self.config.prompt.closing,
+            suffix=self.prompts.closing_ids,
+            seeds=per_leaf,
         )
-        return [[next(written) for _ in rows] for rows in candidates]
+        found = iter(written if self.instead is None else self.instead(written))
+        return [[next(found) for _ in rows] for rows in candidates]
 
     def _groups(
         self, histories: Sequence[History], candidates: Sequence[Sequence[int]], users: Sequence[int] | None

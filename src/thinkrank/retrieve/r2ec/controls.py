@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64, Integer
 from thinkrank.data.history import History
 from thinkrank.data.splits import Samples
 from thinkrank.language import Completion
-from thinkrank.language.engines.replacing import FILLER, Control, replaced
+from thinkrank.language.replacing import FILLER, Control, replaced
 from thinkrank.retrieve.r2ec.model import R2ec
 from thinkrank.stages.order import mask_seen
 from thinkrank.teachers.history_rules import RuleWriter

@@ -37,6 +37,7 @@ from thinkrank.language import (
 from thinkrank.language.engines.base import BASE, TRAINED
 from thinkrank.language.latent import LatentPositions, answered, latent_positions
 from thinkrank.language.reading import read_behind, read_growing, read_steps
+from thinkrank.language.replacing import Replacing
 from thinkrank.pretrained import local_folder, read_config
 from thinkrank.prompts.retrieval import Prompts
 from thinkrank.retrieve.item_table import ItemTable
@@ -75,6 +76,7 @@ class R2ec:
             if empty.
         crowd: what `config.thinker` = "crowd" tells of.
         told: who tells it, made when first asked.
+        instead: takes the place of every thought, as a control.
         asking: what thoughts are written behind; `prompts`, unless `config.writer_prompt` says otherwise.
     """
 
@@ -100,6 +102,7 @@ class R2ec:
         self.writer: Mapping[str, Tensor] = {}
         self.crowd: Crowd | None = None
         self.told: CrowdThoughts | None = None
+        self.instead: Replacing | None = None
         self._first_items = len(catalogue)  # the backbone "tiny" is made from the titles that were there first
         self._names = WriterNames()
         self._vectors = UnitVectors(config.search)

@@ -39,6 +39,14 @@ class WriterNames:
 def thoughts_about(
     model: "R2ec", histories: Sequence[History], options: GenerationOptions | None, samples: int = 1
 ) -> list[list[Completion]]:
+    """Write so many thoughts about each history, or what a control puts in their place."""
+    written = _written(model, histories, options, samples)
+    return written if model.instead is None else model.instead(written)
+
+
+def _written(
+    model: "R2ec", histories: Sequence[History], options: GenerationOptions | None, samples: int
+) -> list[list[Completion]]:
     """Write so many thoughts about each history; what the crowd did is the same each time."""
     if model.config.thinker == "crowd":
         if model.told is None or not model.told.is_of(model.crowd, model.catalogue, model.prompts):

@@ -1,14 +1,10 @@
-"""An engine that writes as another one does, and hands back something else of that length: a control of thoughts."""
+"""What takes the place of thoughts that were written, and is as long: a control of what they say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from torch import Tensor
-
-from thinkrank.language.engines.base import TRAINED, Completion, Engine
-from thinkrank.language.options import GenerationOptions
-from thinkrank.language.prefix_tree import PrefixTree
+from thinkrank.language.engines.base import Completion
 
 Control = Literal["empty", "other", "filler"]
 """No text at all; the text behind another prompt; as many tokens that say nothing."""
@@ -47,49 +43,29 @@ def replaced(texts: Sequence[Completion], control: Control, filler: Sequence[int
     return found
 
 
-class ReplacingEngine:
-    """Write with an engine, and give what a control puts in the place of what was written.
+class Replacing:
+    """Put what a control says in the place of texts, batch after batch.
 
-    A model with this engine spends what thinking costs, and reads as many tokens, without the thought. The text told is
-    what was written.
+    A model with it spends what thinking costs, and reads as many tokens, without the thought. The text told is what was
+    written.
 
     Args:
-        engine: that writes.
         control: what takes the place.
         filler: see `replaced`.
     """
 
-    def __init__(self, engine: Engine, control: Control, filler: Sequence[int]) -> None:
-        self.engine, self.control, self.filler = engine, control, tuple(filler)
+    def __init__(self, control: Control, filler: Sequence[int]) -> None:
+        self.control, self.filler = control, tuple(filler)
         self._before: Completion | None = None
-        """A text of an earlier call, for a prompt that comes alone."""
+        """A text of an earlier batch, for one that comes alone."""
 
-    def sample(
-        self,
-        prompts: PrefixTree,
-        options: GenerationOptions,
-        *,
-        writer: str = TRAINED,
-        num_samples: int = 1,
-        stop: str | None = None,
-        suffix: Sequence[int] = (),
-        seeds: Sequence[int] | None = None,
-    ) -> list[list[Completion]]:
-        """Write, and replace: the n-th text behind each prompt among the n-th ones; see `Engine`.
+    def __call__(self, written: Sequence[Sequence[Completion]]) -> list[list[Completion]]:
+        """Replace as many texts behind each prompt: the n-th one among the n-th ones.
 
         Raises:
             ValueError: if texts are to be exchanged, and the very first prompt comes alone.
         """
-        written = self.engine.sample(
-            prompts, options, writer=writer, num_samples=num_samples, stop=stop, suffix=suffix, seeds=seeds
-        )
         more = [self._before] if len(written) == 1 and self._before is not None else []
-        columns = [
-            replaced([*(many[n] for many in written), *more], self.control, self.filler) for n in range(num_samples)
-        ]
+        columns = [replaced([*column, *more], self.control, self.filler) for column in zip(*written, strict=True)]
         self._before = written[0][0] if written else self._before
         return [[column[row] for column in columns] for row in range(len(written))]
-
-    def publish(self, writer: str, adapter: Mapping[str, Tensor]) -> None:
-        """Pass on to the engine that writes."""
-        self.engine.publish(writer, adapter)
