@@ -5,7 +5,7 @@ Where nothing is written reasons are counted, and what they claim is checked.
 Shape legend: B requests, V readings, N candidates, I items of the catalogue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from thinkrank.recipes.reader import reader_of
 from thinkrank.recipes.reasons import checker_of, counted_reasons
 from thinkrank.recipes.reporting import some_sets, spread
 from thinkrank.retrieve import Fused, R2ec
+from thinkrank.retrieve.r2ec.controls import scores_after
 from thinkrank.stages import order
 from thinkrank.stages.answers import Ranking
 
@@ -77,9 +78,13 @@ def _of_thoughts(model: R2ec, samples: Samples, checker: TextChecker, *, filter_
     shown = [history.last(model.config.prompt.history_window) for history in requests.histories]
     ranking = checker.marked(ranking, shown)
     thoughts = ranking.thoughts or ()
+    texts, counted = [(thought.text,) for thought in thoughts], {}
+    if model.config.thinker == "crowd":  # what was counted is no sentences but tokens, which a number stands for
+        counted = {str(row): thought.token_ids.tolist() for row, thought in enumerate(thoughts)}
+        texts = [(number,) for number in counted]
     return measure_faithfulness(
-        read_thoughts(model, requests.histories, filter_seen=filter_seen),
-        [(thought.text,) for thought in thoughts],
+        read_thoughts(model, requests.histories, counted, filter_seen=filter_seen),
+        texts,
         np.asarray(some.targets),
         np.asarray(some.users),
         checks=[[thought.check] for thought in thoughts if thought.check is not None],
@@ -111,13 +116,24 @@ def _of_reasons(model: R2Rank, sets: CandidateSets, checker: TextChecker) -> Fai
     )
 
 
-def read_thoughts(model: R2ec, histories: Sequence[History], *, filter_seen: bool = True) -> Read:
-    """Score the whole catalogue after thoughts that are given, or after none."""
+def read_thoughts(
+    model: R2ec, histories: Sequence[History], counted: Mapping[str, Sequence[int]], *, filter_seen: bool = True
+) -> Read:
+    """Score the whole catalogue after thoughts that are given, or as answers without one are.
+
+    Args:
+        model: whose thoughts they are.
+        histories: about which.
+        counted: tokens of each by what is given for it; empty if texts are given.
+        filter_seen: leave items of the history out.
+    """
+
+    def ids(text: str) -> Sequence[int]:
+        return counted[text] if counted else encode_text(model.backbone.tokenizer, text)
 
     def read(rows: Sequence[int], texts: Sequence[Text]) -> Float32[np.ndarray, "V I"]:
         asked = [histories[row] for row in rows]
-        ids = [() if text is None else tuple(encode_text(model.backbone.tokenizer, text[0])) for text in texts]
-        scores_VI = model.catalogue_scores(model.user_states(asked, ids)).cpu().numpy()
+        scores_VI = scores_after(model, asked, [None if text is None else ids(text[0]) for text in texts])
         return order.mask_seen(scores_VI, asked) if filter_seen else scores_VI
 
     return read

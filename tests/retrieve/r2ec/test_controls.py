@@ -23,7 +23,10 @@ def thoughts(model, histories):
     return model.think(histories)
 
 
-def test_an_empty_thought_is_no_thought(model, histories, thoughts):
+def test_an_empty_thought_is_no_thought(model, histories, thoughts, config, split):
+    lora = config.lora.model_copy(update={"top_layers": 1})
+    late = R2ec.create(config.model_copy(update={"reading": "late", "lora": lora}), split.dataset.catalogue)
+    np.testing.assert_allclose(control_scores(late, histories, thoughts, "empty"), late.scores(histories), rtol=1e-4)
     np.testing.assert_allclose(control_scores(model, histories, thoughts, "empty"), model.scores(histories), rtol=1e-4)
 
 

@@ -6,8 +6,9 @@ import torch
 
 from thinkrank import load
 from thinkrank.data import History
-from thinkrank.evidence import Crowd
+from thinkrank.evidence import Crowd, Reasons, TextChecker
 from thinkrank.evidence.told import CrowdTeller
+from thinkrank.recipes import faithful
 from thinkrank.recipes.thinking import controlled
 from thinkrank.retrieve import ContrastiveOptions, R2ec
 from thinkrank.retrieve.r2ec.contrastive import ContrastiveTrainer
@@ -81,6 +82,21 @@ def test_a_control_takes_the_place_of_what_is_told(model, split, control):
     scores_BI = other.scores(histories, think=True)
     np.testing.assert_allclose(scores_BI, expected_BI, atol=1e-5)
     assert not np.allclose(scores_BI, model.scores(histories, think=True), atol=1e-3)
+
+
+def test_what_a_thought_decides_is_measured_between_the_two_answers_of_the_model(model, split):
+    trained(model, split)
+    samples = split.test[:6]
+    checker = TextChecker(Reasons.of(split))
+    found = faithful._of_thoughts(model, samples, checker, filter_seen=False)
+    logprobs_BI = [
+        torch.log_softmax(torch.from_numpy(model.scores(samples.requests(), think=think)).double(), 1).numpy()
+        for think in (True, False)
+    ]
+    rows = np.arange(len(samples)), samples.targets
+    told, untold = (one_BI[rows] for one_BI in logprobs_BI)
+    np.testing.assert_allclose(found.values["removed: target's log-probability, change"], untold - told, atol=1e-4)
+    assert not any(figure.startswith("cut") for figure in found.values)
 
 
 def test_in_training_the_own_history_is_left_out(model, split):

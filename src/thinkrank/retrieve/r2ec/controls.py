@@ -33,6 +33,28 @@ def oracle_thoughts(model: R2ec, targets_S: Integer[np.ndarray, "S"]) -> list[tu
 
 
 @torch.no_grad()
+def scores_after(
+    model: R2ec, histories: Sequence[History], thoughts: Sequence[Sequence[int] | None]
+) -> Float32[np.ndarray, "B I"]:
+    """Score the whole catalogue after thoughts, or without one, each read where answers of that kind are.
+
+    Args:
+        model: what answers.
+        histories: one for each thought.
+        thoughts: ids of each, without the closing; None for the answer without one.
+    """
+    scores_BI = np.empty((len(histories), len(model.catalogue)), dtype=np.float32)
+    without = [row for row, thought in enumerate(thoughts) if thought is None]
+    if without:
+        users_BD = model.users_after([histories[row] for row in without], None)
+        scores_BI[without] = model.vectors.scores(users_BD).float().cpu().numpy()
+    behind = {row: thought for row, thought in enumerate(thoughts) if thought is not None}
+    if behind:
+        states_BD = model.user_states([histories[row] for row in behind], [*behind.values()])
+        scores_BI[[*behind]] = model.catalogue_scores(states_BD).cpu().numpy()
+    return scores_BI
+
+
 def target_logprobs_after(
     model: R2ec, samples: Samples, thoughts: Sequence[Sequence[int]] | None = None, *, batch_size: int = 64
 ) -> Float64[np.ndarray, "S"]:
@@ -47,11 +69,7 @@ def target_logprobs_after(
     found = [np.zeros(0)]
     for part, requests in samples.requests().batches(batch_size):
         histories, targets = requests.histories, torch.from_numpy(samples.targets[part].astype(np.int64))
-        if thoughts is None:
-            users_BD = model.users_after(histories, None)
-        else:
-            users_BD = model.head.user_vectors(model.user_states(histories, thoughts[part]))
-        scores = model.vectors.scores(users_BD).float().cpu().numpy()
+        scores = scores_after(model, histories, [None] * len(histories) if thoughts is None else thoughts[part])
         if not samples.dataset.repeats:
             own = scores[np.arange(len(scores)), samples.targets[part]]
             scores = mask_seen(scores, histories)
@@ -69,5 +87,5 @@ def control_scores(
     model: R2ec, histories: Sequence[History], thoughts: Sequence[Completion], control: Control
 ) -> Float32[np.ndarray, "B I"]:
     """Score the whole catalogue after what a control puts in the place of each thought; see `control_thoughts`."""
-    read = [thought.ids for thought in control_thoughts(model, thoughts, control)]
-    return model.catalogue_scores(model.user_states(histories, read)).cpu().numpy()
+    read = [None if control == "empty" else thought.ids for thought in control_thoughts(model, thoughts, control)]
+    return scores_after(model, histories, read)
