@@ -14,9 +14,11 @@ from thinkrank.data.candidate_lists import read_candidate_lists
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import GenerationOptions, LoraOptions
 from thinkrank.pretrained import FORMAT
+from thinkrank.recipes import Layers, Preset, reporting, retrieval
 from thinkrank.recipes.answering import rank_pairs, recommend, recommend_many, rerank_lists
 from thinkrank.recipes.data import DataSettings, moved
 from thinkrank.recipes.opening import opened
+from thinkrank.recipes.retrieval import retrieve_settings
 from thinkrank.rerank import Pointwise, train_network
 from thinkrank.retrieve import ItemKNN, R2ec, R2ecConfig
 
@@ -150,6 +152,18 @@ def test_the_better_way_is_that_of_the_weights_that_were_kept(tmp_path, keep, th
     log = [{"step": step, "valid_ndcg@10": plain, "valid_thinking_ndcg@10": after} for step, plain, after in rows]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
     assert opened(tmp_path, "retrieve").mode(None).think == thinks
+
+
+@pytest.mark.parametrize(("keep", "told"), [("best", 0.04), ("last", 0.05)])
+def test_what_validation_said_is_told_of_the_weights_that_were_kept(keep, told):
+    layers = Layers(source="table", assignments=[f"training.keep={keep}"])
+    rows = [(100, 0.06, 0.03), (200, 0.04, 0.07), (300, 0.05, 0.05)]  # answers after a thought choose
+    log = [{"step": step, "valid_thinking_ndcg@10": after, "valid_ndcg@10": plain} for step, plain, after in rows]
+    settings = retrieve_settings(Preset.thinkrank, layers)
+    (one,) = retrieval.RECIPE.validations(settings, {"Contrastive training": log})
+    assert (one.value, one.label) == (told, f"{keep} validation NDCG@10")
+    first, _ = retrieval.RECIPE.validations(settings, {"Warm start": log, reporting.RECPO: log})
+    assert (first.value, first.label) == (told, f"{keep} validation NDCG@10")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from thinkrank.data.dataset import Dataset
 from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.pretrained import CONFIG_FILE, imported, kind_of, load, read_config
+from thinkrank.recipes.kept import FIGURES, kept_row
 from thinkrank.recipes.kinds import stage_of
 from thinkrank.recipes.layers import run_config, validated
 from thinkrank.stages.answers import Ranking
@@ -232,16 +233,14 @@ class Opened:
 
     def _validated(self) -> tuple[float, float] | None:
         """Return validation NDCG@10 after a thought and without, of the weights that were kept; None if unknown."""
-        with_thought, without = "valid_thinking_ndcg@10", "valid_ndcg@10"
+        with_thought, without = FIGURES
         for table, log in (
             ("recpo", self.folder / "recpo" / "metrics.jsonl"),
             ("training", self.folder / "metrics.jsonl"),
         ):
             both = [row for row in _rows(log) if with_thought in row and without in row]
             if both:
-                chosen = next(key for key in both[0] if key in (with_thought, without))  # which stands first in a log
-                is_best = self.config.get(table, {}).get("keep", "best") == "best"
-                kept = max(both, key=lambda row: float(row[chosen])) if is_best else both[-1]
+                kept = kept_row(both, self.config.get(table, {}).get("keep", "best"))
                 return float(kept[with_thought]), float(kept[without])
         return None
 

@@ -24,7 +24,6 @@ from thinkrank.recipes.base import (
     Phase,
     Validation,
     drawn_samples,
-    kept_value,
 )
 from thinkrank.recipes.baselines import (
     REFERENCES,
@@ -37,6 +36,7 @@ from thinkrank.recipes.baselines import (
 )
 from thinkrank.recipes.before_recpo import before_recpo
 from thinkrank.recipes.data import NOUNS, DataSettings, origin
+from thinkrank.recipes.kept import kept_row
 from thinkrank.recipes.layers import PRESET, Layers, TrainingSettings, merge
 from thinkrank.recipes.own import StageClass, with_places
 from thinkrank.recipes.plan import quiet, straight
@@ -246,20 +246,17 @@ class RetrievalRecipe:
         return phases
 
     def validations(self, settings: RetrieveSettings, logs: Mapping[str, list[dict[str, Any]]]) -> list[Validation]:
-        """Tell the best of each training."""
+        """Tell that of each training."""
         key, thinking = "valid_ndcg@10", "valid_thinking_ndcg@10"
         first = next((rows for title, rows in logs.items() if title != reporting.RECPO), [])
-        label = "best validation NDCG@10"
+        keep = settings.training.keep
+        value, label = kept_row(first, keep).get(key, 0.0), f"{keep} validation NDCG@10"
         if reporting.RECPO not in logs:
-            keep = settings.training.keep
-            return [Validation(key, kept_value(first, key, keep), f"{keep} validation NDCG@10")]
+            return [Validation(key, value, label)]
+        found = [Validation(key, value, label, "without a thought (warm start)")] if first else []
         keep = settings.recpo.keep
-        value = kept_value(logs[reporting.RECPO], thinking, keep)
-        found = [Validation(thinking, value, f"{keep} validation NDCG@10", "with a thought (RecPO)")]
-        if first:
-            value = kept_value(first, key, "best")
-            found.insert(0, Validation(key, value, label, "without a thought (warm start)"))
-        return found
+        value, label = kept_row(logs[reporting.RECPO], keep).get(thinking, 0.0), f"{keep} validation NDCG@10"
+        return [*found, Validation(thinking, value, label, "with a thought (RecPO)")]
 
     def questions(self, settings: RetrieveSettings, split: Split, options: EvaluationOptions) -> Samples:
         """Draw samples of a part."""
