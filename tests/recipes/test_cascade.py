@@ -1,6 +1,7 @@
 """The run of a cascade, from settings to answers."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -117,6 +118,27 @@ class Shelf:
         made = cls(int((folder / "step").read_text()))
         made.catalogue = Catalogue.load(folder / "items.parquet")
         return made
+
+
+class Logged(Shelf):
+    """One that logs and goes on."""
+
+    def train(self, split, run):
+        self.fit(split)
+        assert run.checkpoints.parent == run.metrics_file.parent
+        run.log({"step": len(run.metrics()) + 1})
+
+
+def test_stages_of_ones_own_log_and_go_on_in_folders_of_their_own(data, tmp_path):
+    logged = {"class": f"{__name__}:Logged"}
+    tables = {"retriever": logged, "stages": {**SMALL["stages"], "ranker": logged}, "cascade": {"candidates": 12}}
+    settings = cascade_settings(Preset.thinkrank, Layers(tables=[data, tables]))
+    train(RECIPE, settings, tmp_path / "own", device="cpu")
+    shutil.rmtree(tmp_path / "own" / "model")  # as if it had been interrupted
+    train(RECIPE, settings, tmp_path / "own", device="cpu")
+    for verb in ("retrieve", "rank"):
+        lines = (tmp_path / "own" / f"own-{verb}" / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [1, 2]
 
 
 def test_stages_of_ones_own_are_named_by_the_settings_and_found_when_the_run_is_asked(data, tmp_path):

@@ -181,8 +181,16 @@ class Recipe(Protocol):
     def create(self, settings: Any, split: Any, *, device: str, progress: Progress = no_progress) -> Any:
         """Build an untrained model."""
 
-    def completed(self, settings: Any, split: Any, model: Any, progress: Progress) -> Any:
-        """Return what is saved and answers when the trainings have ended: the model, or what is made of it."""
+    def completed(self, settings: Any, split: Any, model: Any, progress: Progress, folder: Path) -> Any:
+        """Return what is saved and answers when the trainings have ended: the model, or what is made of it.
+
+        Args:
+            settings: of the run.
+            split: the data.
+            model: trained.
+            progress: how to show the work.
+            folder: of the run; what of your own learns now has a folder inside.
+        """
 
     def finishing(self, settings: Any, split: Any) -> Mapping[str, Expected]:
         """Estimate what `completed` takes here, by the titles that its progress has; nothing if it does nothing."""

@@ -34,7 +34,7 @@ from thinkrank.recipes.reader import reader_of
 from thinkrank.recipes.retrieval import RetrieveSettings
 from thinkrank.report import Report
 from thinkrank.stages.protocols import Configured, Retriever
-from thinkrank.training import Progress, UnsavedRun, no_progress
+from thinkrank.training import Progress, no_progress
 from thinkrank.training.progress import Expected
 
 logger = logging.getLogger(__name__)
@@ -113,14 +113,14 @@ class CascadeRecipe(retrieval.RetrievalRecipe):
             return stages.model_copy(update={"rank": "none"})
         return stages
 
-    def completed(self, settings: RetrieveSettings, split: Split, model: Any, progress: Progress) -> Any:
+    def completed(self, settings: RetrieveSettings, split: Split, model: Any, progress: Progress, folder: Path) -> Any:
         """Make the retriever whole, and build what stands behind it."""
         assert isinstance(settings, CascadeSettings)  # noqa: S101 - the recipe's own
         device = str(getattr(getattr(model, "backbone", None), "device", "auto"))
         if settings.retriever is None:
-            retriever: Any = super().completed(settings, split, model, progress)
+            retriever: Any = super().completed(settings, split, model, progress, folder)
         else:
-            own.learn(settings.retriever, model, split, UnsavedRun())
+            own.learn(settings.retriever, model, split, own.run_inside(folder, "retrieve", settings.retriever, split))
             retriever = model
         stages = self._stages(settings, split)
         if not len(split.valid):
@@ -129,7 +129,8 @@ class CascadeRecipe(retrieval.RetrievalRecipe):
             )
             return Cascade(retriever, config=settings.cascade)
         noun = settings.model.prompt.noun
-        return Building(stages, settings.cascade, split, retriever, device=device, noun=noun).built(progress)
+        building = Building(stages, settings.cascade, split, retriever, device=device, noun=noun, folder=folder)
+        return building.built(progress)
 
     def load(self, folder: Path, *, device: str) -> Any:
         """Load a cascade; classes of your own are those that the run's settings name."""

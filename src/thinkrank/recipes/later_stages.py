@@ -4,6 +4,7 @@ Shape legend: S samples, N candidates.
 """
 
 import logging
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -88,8 +89,8 @@ class LaterStages(Options):
 
     @property
     def trains_networks(self) -> bool:
-        """Tell whether a language model or a network learns here."""
-        return (self.rank == PAIRS and self.ranker is None) or (self.rerank in NETWORKS and self.reranker is None)
+        """Tell whether a language model, a network or a class of your own learns here."""
+        return self.rank == PAIRS or self.rerank in NETWORKS or bool(self.ranker or self.reranker)
 
 
 class Building:
@@ -102,6 +103,7 @@ class Building:
         retriever: as it will answer.
         device: where stages that compute with torch answer.
         noun: what the catalogue holds, in the singular.
+        folder: of the run, in which a class of your own has a folder to log and resume; None keeps nothing.
     """
 
     def __init__(
@@ -113,9 +115,10 @@ class Building:
         *,
         device: str,
         noun: str = "item",
+        folder: Path | None = None,
     ) -> None:
         self.options, self.config, self.split, self.retriever = options, config, split, retriever
-        self.device, self.noun = device, noun
+        self.device, self.noun, self.folder = device, noun, folder
         self.asked = retriever  # again and again about the same users
         if isinstance(retriever, Fused):
             self.asked = retriever.of(remembering(retriever.parts))
@@ -253,7 +256,7 @@ class Building:
         """Return a trained stage: one of your own, which learns now, or one that was trained before."""
         if own_class is not None:
             stage = own.create(own_class, verb)
-            own.learn(own_class, stage, self.split, UnsavedRun())
+            own.learn(own_class, stage, self.split, own.run_inside(self.folder, verb, own_class, self.split))
             return stage
         if chosen == "none":
             return None

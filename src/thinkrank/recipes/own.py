@@ -17,7 +17,7 @@ from thinkrank.options import Options
 from thinkrank.pretrained import CONFIG_FILE, begin, finish, imported
 from thinkrank.recipes.layers import validated
 from thinkrank.stages.answers import Ranking
-from thinkrank.training import Run
+from thinkrank.training import Run, UnsavedRun
 
 
 class StageClass(Options):
@@ -83,6 +83,13 @@ def learn(chosen: StageClass, stage: Any, split: Any, run: Run) -> None:
         stage.fit(split)
     else:
         raise ThinkrankError(f"{chosen.name} has neither fit(split) nor train(split, run)")
+
+
+def run_inside(folder: Path | None, verb: str, chosen: StageClass, split: Any) -> Run:
+    """Open the folder of its own that a stage has inside a run's; without one nothing is kept."""
+    if folder is None:
+        return UnsavedRun()
+    return Run(folder / f"own-{verb}", chosen.model_dump(mode="json"), {"split": split.manifest()})
 
 
 def save(chosen: StageClass, stage: Any, folder: Path) -> None:

@@ -137,7 +137,7 @@ class RankingRecipe:
         """Let prompts show what the teacher of rules reasons about, where nobody said what they show."""
         return settings if settings.ranker is not None else shown_as_reasoned(settings, split.dataset.catalogue)
 
-    def completed(self, settings: Any, split: Any, model: Any, progress: Progress) -> Any:
+    def completed(self, settings: Any, split: Any, model: Any, progress: Progress, folder: Path) -> Any:
         """Return the trained model: it answers alone."""
         return model
 

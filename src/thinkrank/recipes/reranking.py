@@ -108,7 +108,7 @@ class RerankingRecipe:
         """Return the settings as they are: defaults do not depend on the data's size."""
         return settings
 
-    def completed(self, settings: Any, split: Any, model: Any, progress: Progress) -> Any:
+    def completed(self, settings: Any, split: Any, model: Any, progress: Progress, folder: Path) -> Any:
         """Return the trained model: it answers alone."""
         return model
 

@@ -164,7 +164,9 @@ class RetrievalRecipe:
             settings.model, split.dataset.catalogue, seed=settings.training.seed, device=device, progress=progress
         )
 
-    def completed(self, settings: RetrieveSettings, split: Split, model: R2ec, progress: Progress) -> R2ec | Fused:
+    def completed(
+        self, settings: RetrieveSettings, split: Split, model: R2ec, progress: Progress, folder: Path
+    ) -> R2ec | Fused:
         """Fuse the trained R²ec with the crowd that the settings name; alone if validation cannot tell how."""
         if not settings.crowd:
             return model

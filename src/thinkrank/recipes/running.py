@@ -237,7 +237,7 @@ class _Work:
                     log.ending = plan.measured[phase.title].ending(training_of(phase))
                 phase.train(model, log, retitled(self.progress, work_title(phase)))
             if chosen is None and self.world.is_first:
-                model = self.recipe.completed(self.settings, self.split, model, self.progress)
+                model = self.recipe.completed(self.settings, self.split, model, self.progress, folder)
         if self.world.is_first:
             if chosen is None:
                 model.save_pretrained(folder / MODEL)
