@@ -52,6 +52,11 @@ class GenerationOptions(Options):
     batch_size: int = Field(64, ge=1, description="texts written together at most")
     kv_gib: float = Field(1.0, gt=0, description="memory that keys and values take at most, in GiB")
 
+    @property
+    def is_own(self) -> bool:
+        """Tell whether texts are drawn from the model's own distribution."""
+        return self.temperature == 1 and self.top_k is None and self.top_p == 1
+
     def for_samples(self, count: int) -> "GenerationOptions":
         """Return what several texts behind one prompt are written with: at temperature 1 where one would be greedy."""
         return self if count == 1 or self.temperature else self.model_copy(update={"temperature": 1.0})

@@ -47,25 +47,30 @@ def gradients(fit, rollouts, advantages):
     return kept
 
 
-def alone(model, one, row, written):
-    """Score of one pair, and the log-probabilities of what was written about it, from a reading of its own."""
+def alone(model, one, row, written, temperature):
+    """Score of one pair, the log-probabilities of what was written about it, and its importance weights, read alone."""
     prompt = (*model.prompts.prefix(one.history), *model.prompts.candidate(row))
     kept = written.ids[: written.num_before_stop]
     read = hidden_states(model.backbone, *pad([(*prompt, *kept, *model.prompts.closing_ids)], model.backbone.pad_id))[0]
     acted = hidden_states(model.backbone, *pad([(*prompt, *written.ids)], model.backbone.pad_id))[0]
     at = acted[len(prompt) - 1 : len(prompt) - 1 + len(written.ids)]
-    table = log_softmax(logits(model.backbone, at))
-    return model.head(read[-1][None, None])[0, 0], torch.stack([table[t, token] for t, token in enumerate(written.ids)])
+    own, drawn = (
+        torch.stack([table[t, token] for t, token in enumerate(written.ids)])
+        for table in (log_softmax(logits(model.backbone, at) / heat) for heat in (1.0, temperature))
+    )
+    return model.head(read[-1][None, None])[0, 0], own, (own - drawn).detach().exp().clamp(max=2)
 
 
 @pytest.mark.parametrize(
-    ("credit", "estimator"),
-    [("plgrad", "exact"), ("list", "exact"), ("counterfactual", "exact"), ("pointwise", "exact")],
+    ("credit", "temperature"),
+    [("plgrad", 1.0), ("plgrad", 2.0), ("list", 1.0), ("counterfactual", 1.0), ("pointwise", 1.0)],
 )
 def test_an_update_is_the_policy_gradient_of_pairs_read_alone(
-    config, dataset, split, options, tmp_path, credit, estimator
+    config, dataset, split, options, tmp_path, credit, temperature
 ):
-    options = options.model_copy(update={"credit": credit, "estimator": estimator, "kl_coefficient": 0.0})
+    """Whatever the temperature that thoughts were drawn at."""
+    rollout = options.rollout.model_copy(update={"temperature": temperature})
+    options = options.model_copy(update={"credit": credit, "rollout": rollout, "kl_coefficient": 0.0})
     fit = make_fit(config, dataset, split, options, tmp_path)
     fit.start()
     drawn = fit.next_groups()
@@ -80,15 +85,15 @@ def test_an_update_is_the_policy_gradient_of_pairs_read_alone(
     for b, (_, one) in enumerate(drawn):
         for n, row in enumerate(one.rows):
             for g in range(options.group_size):
-                read[b, g, n] = alone(model, one, row, written[b][n][g])
+                read[b, g, n] = alone(model, one, row, written[b][n][g], temperature)
                 scores[b, g, n] = read[b, g, n][0].detach()
     ours = torch.stack([rollout.scores_GN for rollout in rollouts])
     torch.testing.assert_close(ours, scores, rtol=1e-4, atol=1e-4)
     gains = torch.zeros(num_users, size)
     gains[:, 0] = 1
     advantages = rationale_advantages(scores, gains, ListReward(), credit=credit)
-    for (b, g, n), (_, logprobs) in read.items():
-        token_loss = token_loss - advantages[b, g, n] * logprobs.mean() / len(read)
+    for (b, g, n), (_, logprobs, weights) in read.items():
+        token_loss = token_loss - advantages[b, g, n] * (weights * logprobs).mean() / len(read)
     worth = 0.0
     for b in range(num_users):
         for g in range(options.group_size):
@@ -130,6 +135,19 @@ def test_divergence_is_measured_from_the_start(config, dataset, split, options, 
     assert first["token_kl"] == pytest.approx(0, abs=1e-6)
     assert second["token_kl"] > 1e-8
     assert abs(second["token_ratio"] - 1) > 1e-6
+
+
+def test_lists_of_users_who_have_met_nearly_everything_are_left_out(config, dataset, split, options, tmp_path, caplog):
+    def lengths(negatives):
+        return [len(group.rows) for group in TrainingGroups(split.train, negatives=negatives, seed=0)]
+
+    most = next(count for count in range(1, 99) if len({*lengths(count)}) > 1)
+    fit = make_fit(config, dataset, split, options.model_copy(update={"negatives": most}), tmp_path / "some")
+    assert {len(group.rows) for group in fit.groups} == {most + 1}
+    assert len(fit.groups) == lengths(most).count(most + 1)
+    assert f"{len(split.train) - len(fit.groups)} of {len(split.train)} lists are left out" in caplog.text
+    with pytest.raises(ThinkrankError, match=r"lower reinforce\.negatives"):
+        make_fit(config, dataset, split, options.model_copy(update={"negatives": 999}), tmp_path / "none")
 
 
 def test_without_thoughts_the_reward_of_the_list_is_followed_exactly(config, dataset, split, options, tmp_path):

@@ -58,6 +58,17 @@ class TrainingGroups(Sequence[TrainingGroup]):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def full(self) -> "TrainingGroups":
+        """Return those that have all their negatives: who has met nearly everything leaves too few items to draw."""
+        samples = self.samples
+        most_S = samples.positions - samples.dataset.offsets[samples.users] + 1  # items that may have been met
+        doubted = np.flatnonzero(len(samples.dataset.catalogue) - most_S < self.negatives).tolist()
+        short = [place for place in doubted if len(self[place].rows) <= self.negatives]
+        if not short:
+            return self
+        kept = samples.take(np.delete(np.arange(len(samples)), short))
+        return TrainingGroups(kept, negatives=self.negatives, seed=self.seed, lists=self.lists)
+
     @overload
     def __getitem__(self, index: SupportsIndex) -> TrainingGroup: ...
     @overload

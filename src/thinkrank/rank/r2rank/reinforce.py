@@ -8,6 +8,7 @@ Shape legend: B groups, G thoughts about each pair, N candidates, R = N G trajec
 """
 
 import dataclasses
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -32,13 +33,14 @@ from thinkrank.policy import (
 )
 from thinkrank.policy.surrogate import Surrogate
 from thinkrank.rank.r2rank.config import ReinforceOptions
-from thinkrank.rank.r2rank.groups import TrainingGroup
+from thinkrank.rank.r2rank.groups import TrainingGroup, TrainingGroups
 from thinkrank.rank.r2rank.model import R2Rank
 from thinkrank.rank.r2rank.rollouts import (
     Rollout,
     facts_of_scores,
     facts_of_thoughts,
     first_is_chosen,
+    keep_sampled,
     sample_thoughts,
     score_thoughts,
     stacked_scores,
@@ -47,6 +49,8 @@ from thinkrank.rank.r2rank.trainer import RankerTrainer
 from thinkrank.training import Progress, Run, no_progress, train
 from thinkrank.training.shared import whole_surrogate
 from thinkrank.training.watch import Watch
+
+logger = logging.getLogger(__name__)
 
 _ROUNDING = 1e-5
 """Difference of scores, as a share of the larger or of 1, that the same thought read twice may have."""
@@ -69,6 +73,16 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
             raise ThinkrankError("nothing would be trained: readout yes_no has no head of its own, and joint is off")
         if model.latents is not None and not options.joint:
             raise ThinkrankError("latent positions learn through the language model's layers: set joint = true")
+        if isinstance(groups, TrainingGroups):
+            full = groups.full()
+            if not len(full):
+                raise ThinkrankError(f"no user leaves {groups.negatives} items to draw: lower {self.table}.negatives")
+            if len(full) < len(groups):
+                logger.warning(
+                    "%s of %s lists are left out: their users leave too few items to draw %d negatives",
+                    f"{len(groups) - len(full):,}", f"{len(groups):,}", groups.negatives,
+                )  # fmt: skip
+            groups = full
         super().__init__(model, groups, validation, options, run)
         self.at_start = {name: tensor.detach().clone() for name, tensor in adapter_state(model.backbone).items()}
         self.generator = torch.Generator()
@@ -147,6 +161,8 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
                 written = sample_thoughts(model, drawn, self.options)
         with self.timed("scoring"):
             rollouts = score_thoughts(model, [group for _, group in drawn], written)
+            if written is not None and not self.options.rollout.is_own:
+                keep_sampled(rollouts, written)
             scores_BGN = self.world.gather(stacked_scores(rollouts))
             facts = facts_of_scores(scores_BGN, dataclasses.replace(self.reward, estimator="exact"))
         if written is not None:
@@ -201,6 +217,8 @@ class ReinforceTrainer(RankerTrainer[ReinforceOptions]):
             whole = whole_surrogate(combine_surrogates(surrogates), self.world)
             facts |= {"token_loss": whole.loss.item(), "clip_share": whole.clip_share.item()}
             facts["token_ratio"] = whole.mean_ratio.item()
+            if whole.mean_weight is not None:
+                facts["token_importance_weight"] = whole.mean_weight.item()
             if whole.mean_kl is not None:
                 facts["token_kl"] = whole.mean_kl.item()
         return dict(facts)
@@ -237,7 +255,7 @@ def token_surrogate(
     divisors_R: Float[Tensor, "R"],
     options: ReinforceOptions,
 ) -> Surrogate:
-    """Return PPO's loss of what was written about one group.
+    """Return PPO's loss of what was written about one group, corrected for temperature and cuts of the sampling.
 
     Args:
         model: that wrote.
@@ -256,6 +274,7 @@ def token_surrogate(
         denominators_B=divisors_R,
         clip_low=options.clip,
         clip_high=options.clip,
+        sampled_logprobs_BT=rollout.before.get("sampled"),
         reference_logprobs_BT=rollout.before.get("reference"),
         kl_coefficient=options.kl_coefficient,
     )

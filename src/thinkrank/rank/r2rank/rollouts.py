@@ -25,7 +25,8 @@ class Rollout:
     Attributes:
         trajectories: candidate by candidate, thought by thought.
         scores_GN: of the lists that thought g of every candidate makes.
-        before: log-probabilities when the batch was sampled, and under the reference.
+        before: log-probabilities when the batch was sampled, under the reference, and under the distribution that was
+            drawn from where it is not the model's own.
     """
 
     trajectories: Trajectories
@@ -71,6 +72,14 @@ def score_thoughts(
         scores_R = model.read_scores(trajectories, packed_states(model.backbone, trajectories.packing))
         rollouts.append(Rollout(trajectories, scores_R.view(len(group.rows), -1).T))
     return rollouts
+
+
+def keep_sampled(rollouts: Sequence[Rollout], written: Sequence[Sequence[Sequence[Completion]]]) -> None:
+    """Keep the log-probabilities of thoughts under the distribution that they were drawn from."""
+    for rollout, per_pair in zip(rollouts, written, strict=True):
+        sampled = [logprob for many in per_pair for thought in many for logprob in thought.logprobs]
+        mask_RT = rollout.trajectories.mask_RT
+        rollout.before["sampled"] = rollout.trajectories.matrix(torch.tensor(sampled, device=mask_RT.device))
 
 
 def stacked_scores(rollouts: Sequence[Rollout]) -> Float[Tensor, "B G N"]:
