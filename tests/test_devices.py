@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from thinkrank.devices import default_device, named_device
+from thinkrank.devices import default_device, named_device, random_state, set_random_state
 from thinkrank.errors import ThinkrankError
 
 
@@ -21,3 +21,12 @@ def test_one_that_is_not_there_is_refused_with_the_way_out(name):
 def test_a_name_that_torch_does_not_know_is_refused():
     with pytest.raises(ThinkrankError, match="unknown device 'gpu'"):
         named_device("gpu")
+
+
+def test_a_device_goes_on_drawing_from_a_state_that_was_kept():
+    device = torch.device("cpu")
+    kept = random_state(device)
+    drawn = torch.rand(3)
+    torch.manual_seed(99)
+    set_random_state(device, kept)
+    assert torch.equal(torch.rand(3), drawn)

@@ -1,6 +1,8 @@
 """Where tensors live, and in which number format."""
 
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from thinkrank.errors import ThinkrankError
 
@@ -39,3 +41,20 @@ def named_device(name: str) -> torch.device:
     except (AssertionError, RuntimeError, NotImplementedError) as error:
         raise ThinkrankError(f"this machine has no device {name!r} that torch can use: use auto or cpu") from error
     return device
+
+
+def random_state(device: torch.device) -> UInt8[Tensor, "_"]:
+    """Return the state of what a device draws chance from."""
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
+
+
+def set_random_state(device: torch.device, state: UInt8[Tensor, "_"]) -> None:
+    """Let a device go on drawing from a state."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state)
+    else:
+        torch.set_rng_state(state)

@@ -27,6 +27,7 @@ from thinkrank.language import (
 )
 from thinkrank.language.adapters import adapter_state
 from thinkrank.retrieve import R2ec, R2ecConfig
+from thinkrank.training import Run, Trainer, TrainerOptions
 
 pytestmark = pytest.mark.cuda
 
@@ -122,3 +123,37 @@ def test_what_a_card_saves_answers_alike_on_the_processor(tmp_path):
 
 def _rows(asked, catalogue):
     return [[catalogue.row(item) for item in items] for items in asked]
+
+
+class Drawing(Trainer):
+    """A training that draws on the card."""
+
+    def __init__(self, folder):
+        self.weight = torch.zeros(3, device=DEVICE, requires_grad=True)
+        super().__init__([{"params": [self.weight], "lr": 0.1}], [], TrainerOptions(), Run(folder, {}, {}))
+
+    def step(self):
+        self.counters.step += 1
+        self.drawn = torch.rand(3, device=DEVICE)
+        return ""
+
+    def weights(self):
+        return {"weight": self.weight.detach()}
+
+    def set_weights(self, tensors):
+        self.weights()["weight"].copy_(tensors["weight"])
+
+    def measure(self):
+        return {}
+
+
+def test_a_training_that_goes_on_draws_on_the_card_as_if_it_had_not_stopped(tmp_path):
+    whole, resumed = Drawing(tmp_path), Drawing(tmp_path)
+    whole.start()
+    whole.step()
+    whole.save()
+    whole.step()
+    torch.manual_seed(99)  # as in another process
+    resumed.start()
+    resumed.step()
+    assert torch.equal(resumed.drawn, whole.drawn)

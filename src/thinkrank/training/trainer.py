@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from thinkrank.devices import random_state, set_random_state
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.counting import counted_tokens
 from thinkrank.training.checkpoint import latest_checkpoint, write_checkpoint
@@ -165,7 +166,7 @@ class Trainer(ABC, Generic[OptionsT]):
         self.best = under("best/", checkpoint.tensors)
         self.restore_extra(under("extra/", checkpoint.tensors))
         load_optimizer_tensors(self.optimizer, checkpoint.tensors)
-        torch.set_rng_state(checkpoint.tensors["torch_rng"])
+        self._set_chance(checkpoint.tensors)
         state = dict(checkpoint.state)
         self.restore_state(state.pop("extra", {}))
         if self.watch is not None and "watch" in state:
@@ -183,7 +184,7 @@ class Trainer(ABC, Generic[OptionsT]):
         What `prepare` decides once costs as much as several steps and changes none of their times, so it is left out.
         """
         kept = {name: tensor.clone() for name, tensor in self.weights().items()}
-        chance = torch.get_rng_state()
+        chance = self._chance()
         budget = getattr(self.run, "seconds", 0.0)
         try:
             torch.manual_seed(self.options.seed)
@@ -207,7 +208,7 @@ class Trainer(ABC, Generic[OptionsT]):
             samples, seconds = self.rehearse_validation()
         finally:
             self.set_weights(kept)
-            torch.set_rng_state(chance)
+            self._set_chance(chance)
         times = {"cpu": cpu, "encoding_cpu": encoding_cpu}
         return Measured(
             step / count, encoding, seconds, samples, self.validates_first, read.tokens, checkpoint, **times
@@ -356,8 +357,23 @@ class Trainer(ABC, Generic[OptionsT]):
             **{f"best/{name}": tensor for name, tensor in self.best.items()},
             **{f"extra/{name}": tensor for name, tensor in self.extra_tensors().items()},
             **optimizer_tensors(self.optimizer),
-            "torch_rng": torch.get_rng_state(),
+            **self._chance(),
         }
+
+    def _generators(self) -> dict[str, torch.device]:
+        """Return where chance is drawn, by what a checkpoint calls its state there."""
+        device = self.optimizer.param_groups[0]["params"][0].device
+        return {"torch_rng": torch.device("cpu")} | ({} if device.type == "cpu" else {f"{device.type}_rng": device})
+
+    def _chance(self) -> dict[str, Tensor]:
+        """Return the states of chance."""
+        return {name: random_state(device) for name, device in self._generators().items()}
+
+    def _set_chance(self, states: Mapping[str, Tensor]) -> None:
+        """Go on with kept chance; another device, or one whose state was not kept, goes on with its own."""
+        for name, device in self._generators().items():
+            if name in states:
+                set_random_state(device, states[name])
 
     def log(self, **values: Any) -> None:
         """Add figures to this step's row of the run's log."""
