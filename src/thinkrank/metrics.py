@@ -1,7 +1,7 @@
 """Ranking metrics, batched over users, on relevance in ranked order.
 
 Shape legend: B users, N length of the ranked lists, M length of the ideal lists, E items of all lists, G groups of
-them, F numbers of relevant items found.
+them, F numbers of relevant items found. Of means: S samples, C clusters of them, M columns.
 
 Every metric reads one row per user: the relevance of the item at place 1, 2, ... N. Zero is not relevant; anything
 above is, and only `ndcg` looks at how much. A user with nothing relevant scores 0. The values are those of trec_eval
@@ -262,6 +262,27 @@ def ties_from_ranks(
     """
     places_N = np.arange(1, width + 1)
     return np.asarray((places_N > (ranks_B - ties_B)[:, None]) & (places_N <= ranks_B[:, None]))
+
+
+def mean_errors(
+    values_SM: Float64[np.ndarray, "S M"], clusters_S: Shaped[np.ndarray, "S"] | None
+) -> tuple[Float64[np.ndarray, "M"], int]:
+    """Compute the standard error of every column's mean, users as clusters, and count the users, two at least."""
+    sums_CM, sizes_C = cluster_sums(values_SM, clusters_S)
+    num_clusters = len(sizes_C)
+    parts_CM = (sums_CM - sizes_C[:, None] * values_SM.mean(axis=0)) / len(values_SM)
+    return np.sqrt((parts_CM**2).sum(axis=0) * num_clusters / max(1, num_clusters - 1)), num_clusters
+
+
+def cluster_sums(
+    values_SM: Float64[np.ndarray, "S M"], clusters_S: Shaped[np.ndarray, "S"] | None
+) -> tuple[Float64[np.ndarray, "C M"], Float64[np.ndarray, "C"]]:
+    """Sum the values of each cluster, and count its samples."""
+    if clusters_S is None:
+        return values_SM, np.ones(len(values_SM))
+    _, cluster_S = np.unique(clusters_S, return_inverse=True)
+    sizes_C = np.bincount(cluster_S).astype(np.float64)
+    return np.stack([np.bincount(cluster_S, weights=column_S) for column_S in values_SM.T], axis=1), sizes_C
 
 
 def _check(relevance_BN: Shaped[np.ndarray, "B N"], k: int | None) -> None:

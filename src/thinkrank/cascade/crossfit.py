@@ -25,8 +25,7 @@ from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.data.requests import Requests
 from thinkrank.data.splits import Samples
 from thinkrank.errors import ThinkrankError
-from thinkrank.evaluate.significance import mean_errors
-from thinkrank.metrics import ndcg, relevance_from_ranks
+from thinkrank.metrics import mean_errors, ndcg, relevance_from_ranks
 from thinkrank.retrieve.fusion_weights import conditional_logit
 
 _CUTOFF = 10

@@ -12,7 +12,8 @@ from jaxtyping import Float64, Integer, Shaped
 
 from thinkrank.evaluate._student import visible_difference
 from thinkrank.evaluate.results import format_share
-from thinkrank.evaluate.significance import MIN_CLUSTERS, cluster_sums, mean_errors
+from thinkrank.evaluate.significance import MIN_CLUSTERS
+from thinkrank.metrics import cluster_sums, mean_errors
 
 POWER, LEVEL = 0.8, 0.05
 """Chance that a true effect is seen, and chance that one is seen where there is none, unless others are asked for."""

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from thinkrank.evaluate._student import visible_difference
+from thinkrank.metrics import cluster_sums, mean_errors
 
 CONFIDENCE = 0.95
 """Probability mass of an interval unless another is asked for."""
@@ -168,16 +169,6 @@ def paired_tests(
     ]
 
 
-def mean_errors(
-    values_SM: Float64[np.ndarray, "S M"], clusters_S: Shaped[np.ndarray, "S"] | None
-) -> tuple[Float64[np.ndarray, "M"], int]:
-    """Compute the standard error of every column's mean, users as clusters, and count the users, two at least."""
-    sums_CM, sizes_C = cluster_sums(values_SM, clusters_S)
-    num_clusters = len(sizes_C)
-    parts_CM = (sums_CM - sizes_C[:, None] * values_SM.mean(axis=0)) / len(values_SM)
-    return np.sqrt((parts_CM**2).sum(axis=0) * num_clusters / max(1, num_clusters - 1)), num_clusters
-
-
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Correct p-values for their number, so that at .05 any false one among them is as rare as .05.
 
@@ -220,17 +211,6 @@ def _sign_flip_p_values(sums_CM: Float64[np.ndarray, "C M"], num_resamples: int,
 def _observed(sums_CM: Float64[np.ndarray, "C M"]) -> Float64[np.ndarray, "M"]:
     """Return the totals; patterns that tie with them in exact arithmetic tie, whatever the order of the sum."""
     return np.asarray(np.abs(sums_CM.sum(axis=0)) - 1e-12 * np.abs(sums_CM).sum(axis=0))
-
-
-def cluster_sums(
-    values_SM: Float64[np.ndarray, "S M"], clusters_S: Shaped[np.ndarray, "S"] | None
-) -> tuple[Float64[np.ndarray, "C M"], Float64[np.ndarray, "C"]]:
-    """Sum the values of each cluster, and count its samples."""
-    if clusters_S is None:
-        return values_SM, np.ones(len(values_SM))
-    _, cluster_S = np.unique(clusters_S, return_inverse=True)
-    sizes_C = np.bincount(cluster_S).astype(np.float64)
-    return np.stack([np.bincount(cluster_S, weights=column_S) for column_S in values_SM.T], axis=1), sizes_C
 
 
 def cluster_draws(

@@ -6,6 +6,7 @@ Shape legend: L lists.
 from typing import Any
 
 import numpy as np
+import torch
 
 from thinkrank.data import ImpressionDataset
 from thinkrank.rerank import EGLR
@@ -43,6 +44,6 @@ def state_facts(model: EGLR, lists: ImpressionDataset, places: int, reward: Rewa
     reader, history = model.schema.reader(requests, candidates), model.config.lists.max_history
     parts = [reader(part).to(model.device) for part in batches(requests, candidates, 100, max_history=history)]
     found = state_report(model.writer, parts, places)
-    left = headroom(model.writer, model.evaluator, parts, places, reward)
+    left = headroom(model.writer, model.evaluator, parts, places, reward, torch.from_numpy(some.users_L))
     state = {**found.model_dump(), "uses_state": found.uses_state, "sentence": found.sentence}
     return {"state": state, "headroom": left.model_dump()}

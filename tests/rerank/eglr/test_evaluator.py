@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -222,7 +223,14 @@ def test_an_evaluator_must_prefer_logged_lists_to_shuffled_ones(monkeypatch, fon
     monkeypatch.setattr(evaluator, "probabilities", fixed.probabilities)
     worth = evaluator_report(evaluator, [batch_of(lists, range(60))]).worth["mean"]
     assert worth.passed == passed
+    batch = batch_of(lists, range(60))
+    clustered, apart = (
+        evaluator_report(evaluator, [replace(batch, users_B=users)]).worth["mean"]
+        for users in (torch.arange(60) // 30, torch.arange(60))
+    )
+    assert clustered.difference == apart.difference
     if passed:
+        assert clustered.difference_error != apart.difference_error  # lists of one user are no independent ones
         assert worth.logged == pytest.approx(0.9)
         assert worth.shuffled < worth.logged
 

@@ -12,6 +12,7 @@ from thinkrank.rerank import EGLR, GrpoOptions, Slot
 from thinkrank.rerank.eglr.decoding import Written
 from thinkrank.rerank.eglr.grpo import GrpoTrainer
 from thinkrank.rerank.eglr.objective import compare, is_exploited, objective, returns_to_go
+from thinkrank.rerank.eglr.report import mean_error
 from thinkrank.rerank.eglr.rollouts import by_place, replayed
 from thinkrank.testing import KilledError, kill_at, timeless
 from thinkrank.training import Run, no_progress, train
@@ -405,5 +406,15 @@ def test_the_threshold_moves_with_the_weights_and_is_no_weight(trusted):
 @pytest.mark.parametrize(("rise", "fall", "said"), [(0.1, 0.1, True), (0.1, 0.0, False), (0.0, 0.1, False)])
 def test_an_evaluator_is_exploited_if_rewards_rise_and_clicks_fall_beyond_noise(rise, fall, said):
     noise = torch.linspace(-0.3, 0.3, 50, dtype=torch.float64)
-    assert is_exploited(rise + noise, fall - noise) == said
-    assert not is_exploited(rise + noise[:1], fall + noise[:1])  # one list says nothing
+    assert is_exploited(rise + noise, fall - noise, torch.arange(50)) == said
+    assert not is_exploited(rise + noise[:1], fall + noise[:1], torch.arange(1))  # one list says nothing
+
+
+def test_the_lists_of_one_user_are_no_independent_signs_of_exploiting():
+    """What three users' lists say, twenty times each, is as sure as what three lists say."""
+    few, users = torch.tensor([0.2, 0.5, -0.1], dtype=torch.float64), torch.arange(3)
+    many, of_many = few.repeat_interleave(20), users.repeat_interleave(20)
+    assert mean_error(many, of_many) == pytest.approx(float(few.std()) / 3**0.5)
+    assert is_exploited(many, many, torch.arange(60))
+    assert not is_exploited(many, many, of_many)
+    assert mean_error(many, torch.zeros(60, dtype=torch.long)) == pytest.approx(float(many.std()) / 60**0.5)

@@ -95,7 +95,8 @@ def test_the_search_finds_permutations_and_its_gain_is_counted_from_the_greedy_l
         assert all(mask[column] for column in chosen)
     again = model.evaluator.rewards(joint, columns, "discounted").sum(dim=1)
     torch.testing.assert_close(values, again)
-    found = headroom(model.writer, model.evaluator, parts, PLACES, "discounted")
+    users = torch.arange(sum(map(len, parts)))
+    found = headroom(model.writer, model.evaluator, parts, PLACES, "discounted", users)
     assert found.lists == sum(map(len, parts))
     assert found.gain >= found.found - found.greedy - 1e-9
     assert 0 <= found.improved <= 1

@@ -7,12 +7,13 @@ Shape legend: R lists, G of which belong to one request, K places, V validation 
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from thinkrank.policy import Surrogate, clipped_surrogate, denominators, grpo_advantages, tied_groups
 from thinkrank.rerank.eglr.decoding import Replayed, Written
 from thinkrank.rerank.eglr.options import GrpoOptions
+from thinkrank.rerank.eglr.report import mean_error
 
 
 def returns_to_go(rewards_RK: Float[Tensor, "R K"], gamma: float) -> Float[Tensor, "R K"]:
@@ -79,12 +80,11 @@ def objective(
     )
 
 
-def is_exploited(rise_V: Float[Tensor, "V"], fall_V: Float[Tensor, "V"]) -> bool:
+def is_exploited(rise_V: Float[Tensor, "V"], fall_V: Float[Tensor, "V"], users_V: Int[Tensor, "V"]) -> bool:
     """Say whether rewards rose and NDCG by clicks fell since the start, each by over twice its standard error."""
-    return _beyond_noise(rise_V) and _beyond_noise(fall_V)
+    return _beyond_noise(rise_V, users_V) and _beyond_noise(fall_V, users_V)
 
 
-def _beyond_noise(values_V: Float[Tensor, "V"]) -> bool:
+def _beyond_noise(values_V: Float[Tensor, "V"], users_V: Int[Tensor, "V"]) -> bool:
     """Say whether a mean is above 0 by more than twice its standard error."""
-    count = len(values_V)
-    return count > 1 and bool(values_V.mean() > 2 * values_V.std() / count**0.5) and bool(values_V.mean() > 0)
+    return len(values_V) > 1 and bool(values_V.mean() > 2 * mean_error(values_V, users_V)) and bool(values_V.mean() > 0)

@@ -38,7 +38,7 @@ class Worth(Options):
     shuffled: float = Field(description="in random order")
     clicked_first: float = Field(description="with the clicked items moved to the top")
     difference: float = Field(description="mean of logged minus shuffled, over lists with a click and a choice")
-    difference_error: float = Field(description="its standard error; 0 with fewer than two lists")
+    difference_error: float = Field(description="its standard error, users as clusters; 0 with fewer than two lists")
 
     @property
     def passed(self) -> bool:
@@ -65,6 +65,17 @@ class EvaluatorReport(Options):
     calibration_error: float = Field(description="expected calibration error: mean |predicted - clicked| over the bins")
     bins: tuple[Bin, ...] = Field(description="of equal width")
     worth: dict[RewardKind, Worth] = Field(description="for each kind of reward")
+
+
+def mean_error(values_L: Float[Tensor, "L"], users_L: Int[Tensor, "L"]) -> float:
+    """Return the standard error of a mean over lists, those of one user together; 0 with fewer than two lists.
+
+    Where all are of one user, each stands alone.
+    """
+    if len(values_L) < 2:
+        return 0.0
+    users = users_L.cpu().numpy() if len(users_L.unique()) > 1 else None
+    return float(metrics.mean_errors(values_L.double().cpu().numpy()[:, None], users)[0][0])
 
 
 def auc_of(predictions_M: Float[Tensor, "M"], clicked_M: Bool[Tensor, "M"]) -> float | None:
@@ -134,7 +145,7 @@ def evaluator_report(
     """
     evaluator.eval()
     random = torch.Generator().manual_seed(seed)
-    predictions, apart, clicks, places, worths = [], [], [], [], []
+    predictions, apart, clicks, places, worths, users = [], [], [], [], [], []
     for batch in lists:
         joint_BNE, clicked_BN = evaluator.joint(batch), batch.feedback_BN > 0
         shown_BN = displayed_places(batch.mask_BN)
@@ -155,6 +166,7 @@ def evaluator_report(
             chances_BK, lengths_B = evaluator.probabilities(joint_BNE, columns_BK), (columns_BK >= 0).sum(dim=1)
             values += [place_rewards(chances_BK, kind, lengths_B).sum(dim=1).double() for kind in REWARD_KINDS]
         worths.append(torch.stack(values))
+        users.append(batch.users_B)
     if not worths:
         raise ValueError("an evaluator is judged by at least one list")
     predictions_M, clicked_M = torch.cat(predictions), torch.cat(clicks)
@@ -173,20 +185,20 @@ def evaluator_report(
         calibration_error=error,
         bins=bins,
         worth={
-            kind: _worth(tells_L.bool(), *of) for kind, of in zip(REWARD_KINDS, zip(*orders, strict=True), strict=True)
+            kind: _worth(torch.cat(users), tells_L.bool(), *of)
+            for kind, of in zip(REWARD_KINDS, zip(*orders, strict=True), strict=True)
         },
     )
 
 
-def _worth(tells_L: Tensor, logged_L: Tensor, shuffled_L: Tensor, clicked_first_L: Tensor) -> Worth:
+def _worth(users_L: Tensor, tells_L: Tensor, logged_L: Tensor, shuffled_L: Tensor, clicked_first_L: Tensor) -> Worth:
     difference_D = (logged_L - shuffled_L)[tells_L]
-    count = len(difference_D)
     return Worth(
         logged=float(logged_L.mean()),
         shuffled=float(shuffled_L.mean()),
         clicked_first=float(clicked_first_L.mean()),
-        difference=float(difference_D.mean()) if count else 0.0,
-        difference_error=float(difference_D.std()) / count**0.5 if count > 1 else 0.0,
+        difference=float(difference_D.mean()) if len(difference_D) else 0.0,
+        difference_error=mean_error(difference_D, users_L[tells_L]),
     )
 
 

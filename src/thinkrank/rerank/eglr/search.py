@@ -1,6 +1,6 @@
 """What an evaluator would put next, and the best list that it leads to: what reinforcement has to gain.
 
-Shape legend: B requests, N candidates, K places, E width of joint embeddings.
+Shape legend: L lists, B requests of a batch, N candidates, K places, E width of joint embeddings.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ from torch import Tensor
 from thinkrank.options import Options
 from thinkrank.rerank.eglr.config import RewardKind
 from thinkrank.rerank.eglr.evaluator import Evaluator
+from thinkrank.rerank.eglr.report import mean_error
 from thinkrank.rerank.eglr.writer import ListWriter
 from thinkrank.rerank.lists import ListBatch
 
@@ -24,7 +25,7 @@ class Headroom(Options):
     greedy: float = Field(description="mean reward of the lists that the writer writes greedily, without thinking")
     found: float = Field(description="mean reward of the best lists found: the evaluator's own greedy ones, mended")
     gain: float = Field(description="mean of the best found, or the writer's where nothing better was found, less it")
-    gain_error: float = Field(description="its standard error over lists; 0 with fewer than two lists")
+    gain_error: float = Field(description="its standard error, users as clusters; 0 with fewer than two lists")
     improved: float = Field(description="share of the lists for which something better was found")
 
 
@@ -69,9 +70,16 @@ def best_found(
 
 
 def headroom(
-    writer: ListWriter, evaluator: Evaluator, lists: Iterable[ListBatch], places: int, reward: RewardKind
+    writer: ListWriter,
+    evaluator: Evaluator,
+    lists: Iterable[ListBatch],
+    places: int,
+    reward: RewardKind,
+    users_L: Int[Tensor, "L"],
 ) -> Headroom:
     """Measure how much better than a writer's greedy lists, to the evaluator, the best lists are that a search finds.
+
+    `users_L` tells who saw each of the lists.
 
     Raises:
         ValueError: if there are no lists.
@@ -93,7 +101,7 @@ def headroom(
         greedy=float(greedy_L.mean()),
         found=float(found_L.mean()),
         gain=float(gain_L.mean()),
-        gain_error=float(gain_L.std()) / len(gain_L) ** 0.5 if len(gain_L) > 1 else 0.0,
+        gain_error=mean_error(gain_L, users_L),
         improved=float((gain_L > 1e-6).double().mean()),
     )
 
