@@ -18,8 +18,8 @@ from thinkrank.evaluate.significance import (
     Interval,
     PairedTest,
     cluster_draws,
-    cluster_sums,
 )
+from thinkrank.metrics import cluster_sums
 
 MIN_TRAININGS = 3
 """With fewer trainings of each arm their spread is not known well enough to test over them."""

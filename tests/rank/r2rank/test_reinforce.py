@@ -47,7 +47,7 @@ def gradients(fit, rollouts, advantages):
     return kept
 
 
-def alone(model, one, row, written, temperature):
+def alone(model, one, row, written, temperature=1.0):
     """Score of one pair, the log-probabilities of what was written about it, and its importance weights, read alone."""
     prompt = (*model.prompts.prefix(one.history), *model.prompts.candidate(row))
     kept = written.ids[: written.num_before_stop]
