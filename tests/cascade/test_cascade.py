@@ -9,6 +9,7 @@ import pytest
 
 from thinkrank import load
 from thinkrank.cascade import Blend, Cascade, CascadeConfig
+from thinkrank.cascade.asking import Rows
 from thinkrank.cascade.order import own_scores
 from thinkrank.data import Candidates, Catalogue, History, Requests
 from thinkrank.data.features import RUNNING_NAMES, FeatureState
@@ -276,3 +277,18 @@ def test_scores_are_told_from_probabilities_for_each_request_by_itself():
     columns_BK = np.array([[1, 0], [1, 0]], dtype=np.int32)
     answers = Ranking(columns_BK, np.array([[3, 1], [0.2, 0.7]], dtype=np.float32), columns_BK=columns_BK)
     np.testing.assert_array_equal(own_scores(answers, 2), [[1, 3], [-np.log(2), 0]])
+
+
+def test_what_is_known_of_candidates_moves_with_them_into_a_stage_that_does_not_know_all():
+    ours, theirs = (Catalogue(pl.DataFrame({"item": items, "title": items})) for items in (["a", "b", "c"], ["c", "a"]))
+    offered = Candidates(
+        np.array([[1, 2, 0]], np.int32),
+        numeric_BNF=np.array([[[1.0], [2.0], [3.0]]], np.float32),
+        numeric_names=("price",),
+        categorical_BNC=np.array([[[1], [2], [3]]], np.int32),
+        categorical_names=("kind",),
+        categorical_values=(("x", "y", "z"),),
+    )
+    known, columns_BN = Rows(ours, theirs).candidates(offered)
+    assert (known.items_BN.tolist(), columns_BN.tolist()) == ([[0, 1, -1]], [[1, 2, -1]])
+    assert known.numeric_BNF[..., 0].tolist() == known.categorical_BNC[..., 0].tolist() == [[2, 3, 0]]

@@ -92,6 +92,33 @@ def test_a_batch_keeps_what_belongs_to_its_requests():
     assert one.context_BX.tolist() == [[2.0]]
 
 
+def test_requests_and_candidates_are_picked_by_number_with_all_that_is_theirs():
+    requests = Requests(
+        [History.of([row]) for row in range(3)],
+        users=("ann", "bob", "cy"),
+        times_B=np.array([5, 6, 7]),
+        context_BX=np.arange(3, dtype=np.float32)[:, None],
+        context_names=("hour",),
+        ids=("x", "y", "z"),
+    ).take(np.array([2, 0]))
+    assert (rows(requests), requests.users, requests.ids) == ([[2], [0]], ("cy", "ann"), ("z", "x"))
+    assert (requests.times_B.tolist(), requests.context_BX.tolist()) == ([7, 5], [[2.0], [0.0]])
+    offered = Candidates(
+        np.array([[0, 1], [1, 2], [2, -1]], np.int32),
+        numeric_BNF=np.arange(6, dtype=np.float32).reshape(3, 2, 1),
+        numeric_names=("price",),
+        categorical_BNC=np.arange(6, dtype=np.int32).reshape(3, 2, 1),
+        categorical_names=("kind",),
+        categorical_values=(tuple("abcde"),),
+    )
+    for found in (offered.take(np.array([2, 0])), Candidates.joined([offered[2:], offered[:1]])):
+        assert found.items_BN.tolist() == [[2, -1], [0, 1]]
+        assert found.numeric_BNF[..., 0].tolist() == found.categorical_BNC[..., 0].tolist() == [[4, 5], [0, 1]]
+        assert found.categorical_values == offered.categorical_values
+    plain = Candidates.joined([Candidates(np.array([[1]], np.int32))] * 2)
+    assert (plain.items_BN.tolist(), plain.numeric_BNF) == ([[1], [1]], None)
+
+
 @pytest.mark.parametrize(
     ("offered", "expected"),
     [

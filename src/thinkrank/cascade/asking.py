@@ -117,11 +117,17 @@ class Rows:
         columns_BN = np.where(np.take_along_axis(knows_BN, order_BN, axis=1), order_BN, -1).astype(np.int32)
         items_BN = np.take_along_axis(candidates.items_BN, order_BN, axis=1)
         items_BN = np.where(columns_BN >= 0, items_BN if self._rows_I is None else self._rows_I[items_BN], -1)
-        numeric_BNF = candidates.numeric_BNF
-        if numeric_BNF is not None:
-            numeric_BNF = np.take_along_axis(numeric_BNF, order_BN[:, :, None], axis=1) * (columns_BN >= 0)[:, :, None]
-        catalogue = self.ours if self._rows_I is None else self.theirs
-        known = replace(candidates, items_BN=items_BN.astype(np.int32), numeric_BNF=numeric_BNF, catalogue=catalogue)
+        numeric_BNF, categorical_BNC = (
+            None if of is None else np.take_along_axis(of, order_BN[:, :, None], axis=1) * (columns_BN >= 0)[:, :, None]
+            for of in (candidates.numeric_BNF, candidates.categorical_BNC)
+        )
+        known = replace(
+            candidates,
+            items_BN=items_BN.astype(np.int32),
+            numeric_BNF=numeric_BNF,
+            categorical_BNC=categorical_BNC,
+            catalogue=self.ours if self._rows_I is None else self.theirs,
+        )
         return known, columns_BN
 
 

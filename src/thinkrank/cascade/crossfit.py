@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from thinkrank.cascade.gathering import picked_candidates, stacked
 from thinkrank.cascade.model import Cascade
 from thinkrank.cascade.options import Blend, StageGain
 from thinkrank.cascade.training_data import lists_of
@@ -89,12 +88,12 @@ class Offered:
     def part(self, chosen_S: Bool[np.ndarray, "S"]) -> tuple[Requests, Candidates]:
         """Return who asks, and what there is to choose from, of some samples."""
         rows = np.flatnonzero(chosen_S)
-        return self.samples.take(rows).requests(), picked_candidates(self.candidates, rows)
+        return self.samples.take(rows).requests(), self.candidates.take(rows)
 
     def lists(self, chosen_S: Bool[np.ndarray, "S"]) -> ImpressionDataset:
         """Return the lists of some samples for a network that learns to order them."""
         rows = np.flatnonzero(chosen_S)
-        candidates = picked_candidates(self.candidates, rows)
+        candidates = self.candidates.take(rows)
         return lists_of(self.samples, rows, candidates.items_BN, candidates.numeric_BNF, candidates.numeric_names)
 
 
@@ -124,7 +123,7 @@ def offered_out_of_fold(
         scores.append(scores_FN)
         rows.append(rows_F)
     back_S = np.argsort(np.concatenate(rows))
-    candidates = picked_candidates(stacked(parts), back_S)
+    candidates = Candidates.joined(parts).take(back_S)
     is_taken_SN = candidates.items_BN == samples.targets[:, None]
     taken_S = np.where(is_taken_SN.any(axis=1), is_taken_SN.argmax(axis=1), -1).astype(np.int64)
     return Offered(samples, candidates, np.concatenate(scores)[back_S], taken_S, folds_S)

@@ -1,37 +1,16 @@
-"""How what the stages said is brought together, and requests and candidates are taken apart and joined.
+"""How what the stages said is brought together.
 
 Shape legend: B requests, W whole list, K places of the answer.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Float64, Int32
 
 from thinkrank.cascade.answers import NO_THOUGHT
-from thinkrank.data.candidates import Candidates
-from thinkrank.data.requests import Requests
 from thinkrank.stages.answers import Cost, Latent, Ranking
-
-
-def stacked(parts: Sequence[Candidates]) -> Candidates:
-    """Join what some requests each are offered."""
-    first, *_ = parts
-    items_BN = np.concatenate([part.items_BN for part in parts])
-    numeric = [part.numeric_BNF for part in parts if part.numeric_BNF is not None]
-    return replace(first, items_BN=items_BN, numeric_BNF=np.concatenate(numeric))
-
-
-def picked_candidates(candidates: Candidates, rows: Int64[np.ndarray, "_"]) -> Candidates:
-    """Take what some requests are offered."""
-    numeric_BNF = candidates.numeric_BNF
-    return replace(
-        candidates,
-        items_BN=candidates.items_BN[rows],
-        numeric_BNF=None if numeric_BNF is None else numeric_BNF[rows],
-    )
 
 
 def final(
@@ -78,14 +57,3 @@ def _latent(items_BK: Int32[np.ndarray, "B K"], written: Ranking) -> Latent | No
                 after_BK[row, place] = written.latent.entropies_after_BK[row, from_place]
                 steps_BK[row, place] = written.latent.steps_BK[row, from_place]
     return Latent(before_BK, after_BK, steps_BK)
-
-
-def some(requests: Requests, rows: Int64[np.ndarray, "_"]) -> Requests:
-    """Take some requests."""
-    return Requests(
-        [requests.histories[row] for row in rows.tolist()],
-        None if requests.users is None else tuple(requests.users[row] for row in rows.tolist()),
-        None if requests.times_B is None else requests.times_B[rows],
-        None if requests.context_BX is None else requests.context_BX[rows],
-        requests.context_names,
-    )

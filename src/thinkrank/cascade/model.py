@@ -18,7 +18,7 @@ from jaxtyping import Float64, Int32, Int64, Integer
 from thinkrank.cascade.answers import Recommendation, assembled, joined, longer, nothing
 from thinkrank.cascade.asking import Rows, can_think, how, in_our_rows, timed
 from thinkrank.cascade.gate import entropies
-from thinkrank.cascade.gathering import final, some, stacked
+from thinkrank.cascade.gathering import final
 from thinkrank.cascade.options import STAGES, Blend, Budget, CascadeConfig
 from thinkrank.cascade.order import own_scores, reordered, taken, without
 from thinkrank.cascade.plan import Costs, Plan
@@ -259,7 +259,7 @@ class Cascade:
         for think in (False, True):
             rows_G = np.flatnonzero(thinks_B == think)
             if len(rows_G):
-                group = some(requests, rows_G)
+                group = requests.take(rows_G)
                 parts.append(self._answered(group, [dropped[row] for row in rows_G], replace(wish, think=think)))
                 rows.append(rows_G)
         answer = assembled(parts, np.argsort(np.concatenate(rows)))
@@ -372,7 +372,7 @@ class Cascade:
                 lists, _, _ = before._run(part, nobody, _Wish(size, thinks, Budget(), filter_seen, 1))
                 parts.append(before._offered(lists, size))
                 scores.append(lists.scores_BW[:, :size])
-        return stacked(parts), np.concatenate(scores)
+        return Candidates.joined(parts), np.concatenate(scores)
 
     def _measured(self, name: str, units: int, answer: Ranking, wish: _Wish) -> None:
         assert answer.cost is not None  # noqa: S101 - it was timed

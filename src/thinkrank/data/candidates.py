@@ -4,7 +4,7 @@ Shape legend: B samples, N candidates of a set, I items of the catalogue, D item
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -97,11 +97,30 @@ class Candidates:
         return len(self.items_BN)
 
     def __getitem__(self, part: slice) -> "Candidates":
+        return self._mapped(lambda values: values[part])
+
+    def take(self, rows: Int64[np.ndarray, "_"]) -> "Candidates":
+        """Pick lists by number, in that order."""
+        return self._mapped(lambda values: values[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence["Candidates"]) -> "Candidates":
+        """Join the lists of several requests, all of one length and with the same columns."""
+        numeric = [part.numeric_BNF for part in parts if part.numeric_BNF is not None]
+        categorical = [part.categorical_BNC for part in parts if part.categorical_BNC is not None]
+        return replace(
+            parts[0],
+            items_BN=np.concatenate([part.items_BN for part in parts]),
+            numeric_BNF=np.concatenate(numeric) if numeric else None,
+            categorical_BNC=np.concatenate(categorical) if categorical else None,
+        )
+
+    def _mapped(self, change: Callable[[Any], Any]) -> "Candidates":
         return replace(
             self,
-            items_BN=self.items_BN[part],
-            numeric_BNF=None if self.numeric_BNF is None else self.numeric_BNF[part],
-            categorical_BNC=None if self.categorical_BNC is None else self.categorical_BNC[part],
+            items_BN=change(self.items_BN),
+            numeric_BNF=None if self.numeric_BNF is None else change(self.numeric_BNF),
+            categorical_BNC=None if self.categorical_BNC is None else change(self.categorical_BNC),
         )
 
     @property

@@ -91,6 +91,18 @@ class Requests:
             None if self.ids is None else self.ids[part],
         )
 
+    def take(self, rows: Int64[np.ndarray, "_"]) -> "Requests":
+        """Pick requests by number, in that order."""
+        chosen = rows.tolist()
+        return Requests(
+            [self.histories[row] for row in chosen],
+            None if self.users is None else tuple(self.users[row] for row in chosen),
+            None if self.times_B is None else self.times_B[rows],
+            None if self.context_BX is None else self.context_BX[rows],
+            self.context_names,
+            None if self.ids is None else tuple(self.ids[row] for row in chosen),
+        )
+
     def within(self, catalogue: Catalogue, *, tells: bool = True) -> "Requests":
         """Return the same requests in rows of a catalogue: items are found by their ids, never by their rows.
 

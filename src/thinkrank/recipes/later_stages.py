@@ -15,7 +15,6 @@ from thinkrank.cascade import Cascade, CascadeConfig, EvidenceRanker
 from thinkrank.cascade.answers import joined
 from thinkrank.cascade.crossfit import Offered, folds_of, gain_of, offered_out_of_fold
 from thinkrank.cascade.gate import entropies, threshold_for
-from thinkrank.cascade.gathering import picked_candidates
 from thinkrank.cascade.order import own_scores
 from thinkrank.data import ImpressionDataset, Samples, Split
 from thinkrank.errors import ThinkrankError
@@ -181,7 +180,7 @@ class Building:
         for _, learnt_S, asked_S in offered.folds():
             rows = np.flatnonzero(asked_S)
             network, part = trained(learnt_S), self.samples.take(rows)
-            given = part.requests(), picked_candidates(offered.candidates, rows)
+            given = part.requests(), offered.candidates.take(rows)
             if kind == EGLR_KIND:
                 own_SN[rows] = own_scores(network.rerank(*given, width), width)
                 continue

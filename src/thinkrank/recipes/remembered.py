@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from thinkrank.cascade.gathering import some
 from thinkrank.data.history import History
 from thinkrank.options import Options
 from thinkrank.retrieve.base import DenseRetriever
@@ -65,7 +64,7 @@ class Remembered(DenseRetriever[Any]):
         keys = [_key(history) for history in requests.histories]
         new = {key: row for row, key in enumerate(keys) if key not in self._kept}
         asked = [*new.values()]
-        scores_NI = self.stage.scores(some(requests, np.array(asked))) if asked else np.zeros((0, 0), np.float32)
+        scores_NI = self.stage.scores(requests.take(np.array(asked))) if asked else np.zeros((0, 0), np.float32)
         found = dict(zip(new, scores_NI, strict=True))
         if scores_NI.nbytes <= self.room.bytes_left:
             self._kept |= found
