@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, CATALOGUE_FILE = "config.json", "catalogue.parquet"
+MODEL = "model"
+"""Folder of a run's that holds its trained stage."""
+
 MODEL_FILES = ("*.json", "*.safetensors", "*catalogue.parquet", "*users.parquet")
 """What a saved stage consists of, its card apart; folders of parts included."""
 
@@ -106,9 +109,8 @@ def local_folder(where: str | Path) -> Path:
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ThinkrankError(f"{where}: neither a folder here nor to be had from the hub ({reason})") from error
-    inside = folder / "model"
-    folder = inside if (inside / CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file() else folder
-    if not (folder / CONFIG_FILE).is_file():
+    folder = saved_in(folder)
+    if not is_saved(folder):
         raise ThinkrankError(f"{folder}: no saved model here (no {CONFIG_FILE}). Give the folder a training run made.")
     return folder
 
@@ -209,6 +211,16 @@ def write_json(path: Path, model: BaseModel) -> None:
     """Write a pydantic model, whole or not at all."""
     with atomic_write(path) as file:
         file.write((model.model_dump_json(indent=2) + "\n").encode())
+
+
+def is_saved(folder: Path) -> bool:
+    """Tell whether a whole stage was saved into a folder."""
+    return (folder / CONFIG_FILE).is_file()
+
+
+def saved_in(folder: Path) -> Path:
+    """Return where the stage of a folder stands: in the folder itself or, of a run, in the one inside."""
+    return folder / MODEL if is_saved(folder / MODEL) and not is_saved(folder) else folder
 
 
 def begin(folder: str | Path, *leftovers: str) -> Path:

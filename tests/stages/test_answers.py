@@ -74,6 +74,12 @@ def test_scores_come_back_in_the_order_candidates_were_given():
         ranking().scores_given(3)
 
 
+def test_scores_of_the_whole_catalogue_stand_by_item():
+    answer = Ranking(np.array([[2, 0], [1, -1]], np.int32), np.array([[0.9, 0.1], [7.0, -np.inf]], np.float32))
+    none = -np.inf
+    assert answer.scores_of_all(4).tolist() == [[np.float32(0.1), none, np.float32(0.9), none], [none, 7.0, none, none]]
+
+
 @pytest.mark.parametrize(("ties", "expected"), [("given", [2, 0, 1]), ("row", [0, 1, 2])])
 def test_equal_scores_keep_the_order_given_or_that_of_the_catalogue(ties, expected):
     answer = order_candidates(Candidates.of([[2, 0, 1]]), np.zeros((1, 3), np.float32), ties=ties)

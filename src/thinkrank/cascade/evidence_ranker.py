@@ -28,8 +28,8 @@ from thinkrank.errors import ThinkrankError
 from thinkrank.evidence import Crowd, EvidenceFeatures
 from thinkrank.evidence.features import FEATURES, FeatureOptions
 from thinkrank.options import Options
-from thinkrank.pretrained import begin, finish, local_folder, read_config, reading, write_arrays
-from thinkrank.retrieve.base import ARRAYS_FILE, CATALOGUE_FILE
+from thinkrank.pretrained import CATALOGUE_FILE, begin, finish, local_folder, read_config, reading, write_arrays
+from thinkrank.retrieve.base import ARRAYS_FILE
 from thinkrank.retrieve.fusion_weights import conditional_logit
 from thinkrank.stages.answers import Cost, Ranking, standardised
 from thinkrank.stages.checks import checked_candidates, checked_requests

@@ -27,7 +27,7 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.features import FeatureState
 from thinkrank.data.requests import Requests, rows_of
 from thinkrank.errors import ThinkrankError
-from thinkrank.pretrained import CONFIG_FILE, KINDS, begin, finish, imported, load, local_folder, read_config
+from thinkrank.pretrained import KINDS, begin, finish, imported, is_saved, load, local_folder, read_config
 from thinkrank.stages.answers import Ranking, standardised
 from thinkrank.stages.checks import checked_requests
 from thinkrank.stages.order import target_ranks
@@ -190,9 +190,7 @@ class Cascade:
         with self._counting():
             for part, batch in requests.batches(self.config.batch_size):
                 whole = self.retrieve(batch, max(k, num_items), filter_seen=filter_seen, think=think, samples=samples)
-                scores_BI = np.full((len(batch), num_items + 1), -np.inf, np.float32)
-                np.put_along_axis(scores_BI, whole.items_BK, whole.scores_BK, axis=1)  # -1 is the last, surplus column
-                ranks.append(target_ranks(scores_BI[:, :num_items], targets_B[part]))
+                ranks.append(target_ranks(whole.scores_of_all(num_items), targets_B[part]))
                 rankings.append(whole.first(k))
         return joined(rankings), np.concatenate(ranks)
 
@@ -383,7 +381,7 @@ class Cascade:
         """Write every stage into a folder of its own, `retrieve`, `rank`, `rerank`, each loadable alone."""
         folder = begin(folder)
         for name in STAGES:
-            if name not in self.stages and (folder / name / CONFIG_FILE).is_file():
+            if name not in self.stages and is_saved(folder / name):
                 shutil.rmtree(folder / name)  # of another cascade that was saved there
         for name, stage in self.stages.items():
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -426,6 +424,6 @@ class Cascade:
                 raise ThinkrankError(
                     f"{folder / name} holds a stage of a class of your own: load it with stages={{{name!r}: {named!r}}}"
                 )
-            elif name == "retrieve" or (folder / name / CONFIG_FILE).is_file():
+            elif name == "retrieve" or is_saved(folder / name):
                 found[name] = load(folder / name, device=device)
         return cls(*(found.get(name) for name in STAGES), config=config)

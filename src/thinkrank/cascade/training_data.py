@@ -90,11 +90,10 @@ def lists_from_retriever(
     ranking = _retrieved(samples, retriever, n, filter_seen=filter_seen)
     items_SN, targets_S = ranking.items_BK.copy(), samples.targets
     found_S = (items_SN == targets_S[:, None]).any(axis=1)
-    seen_S = np.array([target in past.items for target, past in zip(targets_S, samples.histories(), strict=True)])
     if targets == "all":
         items_SN[~found_S, -1] = targets_S[~found_S]
     # A user who saw nearly everything leaves fewer than n items to recommend.
-    wanted_S = (found_S | (targets == "all")) & ~(seen_S & filter_seen) & (ranking.items_BK >= 0).all(axis=1)
+    wanted_S = (found_S | (targets == "all")) & ~(samples.seen_S & filter_seen) & (ranking.items_BK >= 0).all(axis=1)
     kept_S = np.flatnonzero(wanted_S)
     if not len(kept_S):
         raise ThinkrankError(f"{samples.dataset.name}: the retriever finds no target among its {n} best; raise n")

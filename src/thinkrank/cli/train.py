@@ -226,7 +226,8 @@ def _train(
     Of several processes the first one does all but the training.
     """
     from thinkrank.distributed.joining import joined
-    from thinkrank.recipes.base import MODEL, is_trained, validations_of
+    from thinkrank.pretrained import MODEL
+    from thinkrank.recipes.base import is_trained, validations_of
     from thinkrank.recipes.evaluation import report_training
 
     report = out / "report.html"

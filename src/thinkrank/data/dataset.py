@@ -28,6 +28,7 @@ from thinkrank.data.reading.table import reason
 from thinkrank.data.texts import Texts
 from thinkrank.data.ties import Ties, recognised_ties, tied_before
 from thinkrank.errors import ThinkrankError
+from thinkrank.pretrained import CATALOGUE_FILE
 
 _ORDER_ONLY = "order"
 _COLUMNS: dict[str, pl.DataType] = {
@@ -206,7 +207,7 @@ class Dataset:
         folder, fingerprint = Path(folder), self.fingerprint  # before the file is replaced that it may be read from
         with atomic_write(folder / "interactions.parquet") as file:
             self.rows.write(file)
-        self.catalogue.save(folder / "catalogue.parquet")
+        self.catalogue.save(folder / CATALOGUE_FILE)
         record = {
             "name": self.name,
             "fingerprint": fingerprint,
@@ -233,7 +234,7 @@ class Dataset:
             dataset = cls(
                 name=record["name"],
                 interactions=rows,
-                catalogue=Catalogue.load(folder / "catalogue.parquet"),
+                catalogue=Catalogue.load(folder / CATALOGUE_FILE),
                 notices=tuple(record["notices"]),
                 source=record["source"],
                 filters=tuple(record["filters"]),

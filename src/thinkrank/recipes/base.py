@@ -18,7 +18,7 @@ from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate import Comparison, ResultRow
 from thinkrank.options import Options
-from thinkrank.pretrained import CONFIG_FILE, imported
+from thinkrank.pretrained import MODEL, imported, is_saved
 from thinkrank.recipes import own
 from thinkrank.recipes.data import moved
 from thinkrank.recipes.kinds import TABLES
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 THINKING_SAMPLES = 1000
 """Samples on which answers that write or read much are judged by default."""
 
-MODEL = "model"
 """Folder of the trained model inside a run."""
 
 RECIPES = {
@@ -302,7 +301,7 @@ def drawn_samples(split: Split, options: EvaluationOptions) -> Samples:
 
 def is_trained(folder: Path) -> bool:
     """Tell whether a run's training has finished."""
-    return _is_saved(folder / MODEL)
+    return is_saved(folder / MODEL)
 
 
 def load_model(recipe: Recipe, settings: Any, folder: Path, *, device: str = "auto") -> Any:
@@ -351,7 +350,3 @@ def kept_step(rows: Sequence[Mapping[str, Any]], key: str, keep: str) -> int | N
     if not found:
         return None
     return max(found, key=lambda pair: (pair[1], -pair[0]))[0] if keep == "best" else found[-1][0]
-
-
-def _is_saved(folder: Path) -> bool:
-    return (folder / CONFIG_FILE).is_file()

@@ -22,7 +22,7 @@ from thinkrank.data import Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import Backbone, load_backbone
 from thinkrank.options import Options
-from thinkrank.pretrained import CONFIG_FILE
+from thinkrank.pretrained import is_saved
 from thinkrank.recipes.chains import Chains
 from thinkrank.recipes.layers import Layers, read_toml
 from thinkrank.recipes.presets import Preset
@@ -142,7 +142,7 @@ class ControlWorld:
         training = self.settings.training
         share = round(min(1.0, budget.readings / training.sequences), 2)
         folder = self.folder / f"warm-{share:g}-{budget.after_thought_share}"
-        if not (folder / CONFIG_FILE).is_file():
+        if not is_saved(folder):
             model = R2ec.create(self.settings.model, self.split.dataset.catalogue, backbone=self.backbone())
             update = {"thought_share": share, "after_thought_share": budget.after_thought_share}
             options = training.model_copy(update=update)
@@ -194,7 +194,7 @@ def small_backbone(
     folder: Path, split: Split, settings: RetrieveSettings, progress: Progress, **language: Any
 ) -> Backbone:
     """Load a relay world's language model, which can follow links, trained if the folder does not hold it."""
-    if not (folder / CONFIG_FILE).is_file():
+    if not is_saved(folder):
         catalogue, histories = split.dataset.catalogue, split.train.histories()
         write_small_language_model(
             folder,

@@ -17,15 +17,22 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
-from thinkrank.pretrained import CONFIG_FILE, imported, kind_of, load, read_config
+from thinkrank.pretrained import (
+    CATALOGUE_FILE,
+    CONFIG_FILE,
+    imported,
+    is_saved,
+    kind_of,
+    load,
+    read_config,
+    saved_in,
+)
 from thinkrank.recipes.kept import FIGURES, kept_row
 from thinkrank.recipes.kinds import stage_of
 from thinkrank.recipes.layers import run_config, validated
 from thinkrank.stages.answers import Ranking
 
-MODEL = "model"
 _NUM_REASONS = 2
-_CATALOGUE = "catalogue.parquet"
 _NOUNS = {"retrieve": "retriever", "rank": "ranker", "rerank": "re-ranker", "cascade": "cascade"}
 _COMMANDS = {"retrieve": "recommend", "rank": "rank", "rerank": "rerank", "cascade": "recommend"}
 _OWN = ("retriever", "ranker", "reranker")
@@ -87,8 +94,8 @@ class Opened:
 
     def catalogue(self, path: str | None = None) -> Catalogue:
         """Return the items that the model knows; of a class that saves none, those of the data."""
-        if (self.saved / _CATALOGUE).is_file():
-            known: Catalogue = self._kept("catalogue", lambda: Catalogue.load(self.saved / _CATALOGUE))
+        if (self.saved / CATALOGUE_FILE).is_file():
+            known: Catalogue = self._kept("catalogue", lambda: Catalogue.load(self.saved / CATALOGUE_FILE))
             return known
         return self.dataset(path).catalogue
 
@@ -262,11 +269,10 @@ def opened(folder: Path, verb: str | None = None) -> Opened:
         ThinkrankError: if it holds no trained stage, or one that another command asks; names that command.
     """
     folder = Path(folder).expanduser()
-    inside = folder / MODEL
-    saved = inside if (inside / CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file() else folder
+    saved = saved_in(folder)
     config = run_config(folder) if (folder / "config.toml").is_file() else {}
     stage = stage_of(folder)
-    kind = kind_of(saved) if (saved / CONFIG_FILE).is_file() else ""
+    kind = kind_of(saved) if is_saved(saved) else ""
     if ":" in kind and not any(table in config for table in _OWN):
         raise ThinkrankError(
             f"{saved} holds a stage of a class of your own, {kind}, and a folder alone never says what code is run: "

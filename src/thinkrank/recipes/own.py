@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, model_serializer
 from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
-from thinkrank.pretrained import CONFIG_FILE, begin, finish, imported
+from thinkrank.pretrained import begin, finish, imported, is_saved
 from thinkrank.recipes.layers import validated
 from thinkrank.stages.answers import Ranking
 from thinkrank.training import Run, UnsavedRun
@@ -95,7 +95,7 @@ def run_inside(folder: Path | None, verb: str, chosen: StageClass, split: Any) -
 def save(chosen: StageClass, stage: Any, folder: Path) -> None:
     """Save a trained stage; a folder that it leaves without a config.json gets one, for it tells a whole model."""
     stage.save_pretrained(begin(folder))
-    if not (folder / CONFIG_FILE).is_file():
+    if not is_saved(folder):
         finish(folder, chosen.name, chosen)
 
 

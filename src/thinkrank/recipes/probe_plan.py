@@ -12,8 +12,8 @@ from torch import Tensor
 from thinkrank.data import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import Backbone
-from thinkrank.pretrained import CONFIG_FILE
-from thinkrank.recipes.base import MODEL, Phase
+from thinkrank.pretrained import MODEL, is_saved
+from thinkrank.recipes.base import Phase
 from thinkrank.recipes.before_recpo import before_recpo
 from thinkrank.recipes.control import SMALL, small_backbone
 from thinkrank.recipes.layers import merge, validated
@@ -277,7 +277,7 @@ class PlannedProbe:
 
     def is_made(self, name: str, seed: int) -> bool:
         """Tell whether a model of this name is trained."""
-        return self.folder is not None and (self.folder / f"{name}-{seed}" / MODEL / CONFIG_FILE).is_file()
+        return self.folder is not None and is_saved(self.folder / f"{name}-{seed}" / MODEL)
 
     def plan(self) -> str:
         """Tell in words what will be trained, for how long, and what the comparison is that counts."""

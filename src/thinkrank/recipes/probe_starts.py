@@ -7,8 +7,7 @@ from typing import Any
 
 from thinkrank.data import Split
 from thinkrank.errors import ThinkrankError
-from thinkrank.pretrained import CONFIG_FILE, read_config
-from thinkrank.recipes.base import MODEL
+from thinkrank.pretrained import MODEL, is_saved, read_config
 from thinkrank.retrieve import R2ec, R2ecConfig
 from thinkrank.training.run import read_manifest
 
@@ -48,7 +47,7 @@ def _value(model: R2ecConfig, key: str) -> Any:
 
 
 def _config(folder: Path, split: Split) -> R2ecConfig:
-    if not (folder / MODEL / CONFIG_FILE).is_file():
+    if not is_saved(folder / MODEL):
         raise ThinkrankError(f"probe.starts: {folder} holds no model: name the folder of a finished `thinkrank train`")
     kept, here = read_manifest(folder).get("split"), split.manifest()
     if kept is None:

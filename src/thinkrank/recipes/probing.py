@@ -25,8 +25,8 @@ from thinkrank._code import code_version
 from thinkrank._files import atomic_write, folder_digest
 from thinkrank._lock import HeldError, locked
 from thinkrank.data import Split
-from thinkrank.pretrained import CONFIG_FILE
-from thinkrank.recipes.base import MODEL, kept_step, kept_value, notices_of
+from thinkrank.pretrained import MODEL, is_saved
+from thinkrank.recipes.base import kept_step, kept_value, notices_of
 from thinkrank.recipes.comparing import judged_on
 from thinkrank.recipes.layers import resumed, run_config, validated
 from thinkrank.recipes.plan import counts_of
@@ -250,7 +250,7 @@ class _Probe(PlannedProbe):
             settings = self.as_long(settings, arm, seed)
         run = self.opened(self.root / f"{arm.folder}-{seed}", settings, seed)
         kept = self.kept(arm, seed)
-        if (kept / CONFIG_FILE).is_file():
+        if is_saved(kept):
             return self.load(kept), run, settings
         twin = self.twin(arm, run, seed)
         if twin is not None:
@@ -285,7 +285,7 @@ class _Probe(PlannedProbe):
     def cold_started(self, arm: Arm, settings: ProbeSettings, seed: int) -> R2ec:
         """Teach a trained start thoughts in words by examples, once for all ways in words."""
         folder = self.root / f"{COLD}-{seed}"
-        is_taught = (folder / MODEL / CONFIG_FILE).is_file()
+        is_taught = is_saved(folder / MODEL)
         kept_seed, taught = self._taught
         if is_taught and kept_seed != seed:
             return self.load(folder / MODEL)

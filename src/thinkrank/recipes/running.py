@@ -13,10 +13,9 @@ from typing import Any
 
 from thinkrank._lock import locked
 from thinkrank.distributed.world import SINGLE, World
-from thinkrank.pretrained import CONFIG_FILE
+from thinkrank.pretrained import MODEL, is_saved
 from thinkrank.recipes import own
 from thinkrank.recipes.base import (
-    MODEL,
     EvaluationOptions,
     Phase,
     Recipe,
@@ -209,7 +208,7 @@ class _Work:
     def trained(self, folder: Path, *, measure: bool) -> tuple[Run, Any]:
         """Bring every training to its end, and save what answers."""
         chosen = self.settings.stage_class
-        starts = [n for n, phase in enumerate(self.phases) if phase.start and _is_saved(folder / phase.start)]
+        starts = [n for n, phase in enumerate(self.phases) if phase.start and is_saved(folder / phase.start)]
         starts = self.world.broadcast(starts)
         first = starts[-1] if starts else 0
         told = {} if self.is_new else read_manifest(folder).get("measured", {})
@@ -230,7 +229,7 @@ class _Work:
         run = self.opened(folder)
         with estimated(plan.pieces(phases[first:]) if plan.measured else {}):
             for phase in phases[first:]:
-                if phase.start and not _is_saved(folder / phase.start) and self.world.is_first:
+                if phase.start and not is_saved(folder / phase.start) and self.world.is_first:
                     model.save_pretrained(folder / phase.start)
                 log = self.opened(folder, phase) if phase.folder else run
                 if phase.title in plan.measured:
@@ -245,7 +244,3 @@ class _Work:
                 own.save(chosen, model, folder / MODEL)
         self.world.first(lambda: None)  # however long the first one takes
         return run, model
-
-
-def _is_saved(folder: Path) -> bool:
-    return (folder / CONFIG_FILE).is_file()

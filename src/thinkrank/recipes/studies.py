@@ -24,8 +24,8 @@ from thinkrank._code import code_version
 from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate.study_tables import study_notes
-from thinkrank.pretrained import CONFIG_FILE
-from thinkrank.recipes.base import MODEL, kept_step
+from thinkrank.pretrained import MODEL, is_saved
+from thinkrank.recipes.base import kept_step
 from thinkrank.recipes.layers import merge, parse_assignment, read_toml
 from thinkrank.training import Progress, Run, no_progress
 
@@ -154,7 +154,7 @@ class Study(ABC):
         """
         run = self.run(folder, settings, **manifest)
         saved = run.folder / MODEL
-        if not (saved / CONFIG_FILE).is_file():
+        if not is_saved(saved):
             model: Any = create()
             learn(model, run)
             model.save_pretrained(saved)

@@ -23,7 +23,7 @@ from thinkrank.data.requests import Requests
 from thinkrank.devices import named_device
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
-from thinkrank.pretrained import begin, finish, local_folder, read_config, reading, write_tensors
+from thinkrank.pretrained import CATALOGUE_FILE, begin, finish, local_folder, read_config, reading, write_tensors
 from thinkrank.rerank.lists import (
     ListBatch,
     ListEncoder,
@@ -159,7 +159,7 @@ class NetworkReranker(ABC, Generic[OptionsT]):
         folder = begin(folder)
         write_tensors(folder / "model.safetensors", self.network.state_dict())
         self.schema.save(folder / "lists.json")
-        self.catalogue.save(folder / "catalogue.parquet")
+        self.catalogue.save(folder / CATALOGUE_FILE)
         finish(folder, self.kind, self.config)
 
     @classmethod
@@ -177,7 +177,7 @@ class NetworkReranker(ABC, Generic[OptionsT]):
         config = read_config(folder, cls.kind, cls.config_class)
         model = cls(config, device=device)
         with reading(folder):
-            file = folder / "catalogue.parquet"
+            file = folder / CATALOGUE_FILE
             catalogue = Catalogue.load(file) if file.is_file() else None
             schema = ListSchema.load(folder / "lists.json", catalogue)
             weights = load_file(folder / "model.safetensors")

@@ -19,13 +19,21 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.requests import Requests
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
-from thinkrank.pretrained import begin, finish, format_of, local_folder, read_config, reading, write_arrays
+from thinkrank.pretrained import (
+    CATALOGUE_FILE,
+    begin,
+    finish,
+    format_of,
+    local_folder,
+    read_config,
+    reading,
+    write_arrays,
+)
 from thinkrank.stages.answers import Ranking
 from thinkrank.stages.checks import checked_candidates, checked_requests
 from thinkrank.stages.order import mask_seen, order_candidates, target_ranks, top_k
 
 ARRAYS_FILE = "model.safetensors"
-CATALOGUE_FILE = "catalogue.parquet"
 _SCORED_AT_ONCE = 256
 """Requests whose scores are held at the same time, but for"""
 _MOST_CELLS = 2**26

@@ -31,9 +31,10 @@ from thinkrank.data.splits import Samples, Split
 from thinkrank.errors import ThinkrankError
 from thinkrank.metrics import ndcg, relevance_from_ranks
 from thinkrank.options import Options
-from thinkrank.pretrained import begin, load, local_folder, read_config, reading
-from thinkrank.retrieve.base import ARRAYS_FILE, CATALOGUE_FILE, DenseRetriever
+from thinkrank.pretrained import CATALOGUE_FILE, begin, load, local_folder, read_config, reading
+from thinkrank.retrieve.base import ARRAYS_FILE, DenseRetriever
 from thinkrank.retrieve.fusion_weights import conditional_logit, sharpened
+from thinkrank.stages.answers import Ranking
 from thinkrank.stages.checks import checked_candidates
 from thinkrank.stages.order import mask_seen, target_ranks
 
@@ -299,10 +300,8 @@ def _scores(part: Any, requests: Requests, num_items: int) -> Float32[np.ndarray
     """Ask a part for all its scores; -inf for what it does not answer with."""
     if hasattr(part, "scores"):
         return np.asarray(part.scores(requests), np.float32)
-    ranking = part.retrieve(requests, num_items, filter_seen=False)
-    scores_BI = np.full((len(requests), num_items + 1), -np.inf, np.float32)
-    np.put_along_axis(scores_BI, ranking.items_BK, ranking.scores_BK, axis=1)  # -1 is the last, surplus column
-    return scores_BI[:, :num_items]
+    ranking: Ranking = part.retrieve(requests, num_items, filter_seen=False)
+    return ranking.scores_of_all(num_items)
 
 
 def _is_newcomer(requests: Requests, most: int) -> Bool[np.ndarray, "B"]:

@@ -147,6 +147,12 @@ class Ranking:
             latent=latent and Latent(*(getattr(latent, field.name)[:, :k] for field in fields(latent))),
         )
 
+    def scores_of_all(self, num_items: int) -> Float32[np.ndarray, "B I"]:
+        """Return the score of every item of a catalogue of I; -inf for what was not answered."""
+        scores_BI = np.full((len(self), num_items + 1), -np.inf, np.float32)
+        np.put_along_axis(scores_BI, self.items_BK, self.scores_BK, axis=1)  # -1 is the last, surplus column
+        return scores_BI[:, :num_items]
+
     def scores_given(self, num_candidates: int) -> Float32[np.ndarray, "B N"]:
         """Return each candidate's score in the order in which candidates were given; -inf for what was not answered.
 

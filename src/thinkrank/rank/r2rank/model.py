@@ -43,7 +43,7 @@ from thinkrank.language.lower import LowerStates
 from thinkrank.language.packing import PrefixKV, batches
 from thinkrank.language.replacing import Replacing
 from thinkrank.language.trajectories import Given, Trajectories, Written
-from thinkrank.pretrained import begin, finish, local_folder, read_config, reading, write_tensors
+from thinkrank.pretrained import CATALOGUE_FILE, begin, finish, local_folder, read_config, reading, write_tensors
 from thinkrank.prompts.pairs import PairPrompts
 from thinkrank.rank.r2rank.card import model_card
 from thinkrank.rank.r2rank.config import R2RankConfig
@@ -418,7 +418,7 @@ class R2Rank:
         save_lora(self.backbone, folder)
         latents = {} if self.latents is None else self.latents.state_dict(prefix=_LATENT)
         write_tensors(folder / "head.safetensors", {**self.head.state_dict(), **latents})
-        self.catalogue.save(folder / "catalogue.parquet")
+        self.catalogue.save(folder / CATALOGUE_FILE)
         if self.crowd is not None:
             self.crowd.save(folder)
         finish(folder, self.kind, self.config, model_card(self.config, len(self.catalogue)))
@@ -447,7 +447,7 @@ class R2Rank:
         folder = local_folder(where)
         config = read_config(folder, cls.kind, R2RankConfig)
         with reading(folder):
-            catalogue = Catalogue.load(folder / "catalogue.parquet")
+            catalogue = Catalogue.load(folder / CATALOGUE_FILE)
             base = backbone or load_backbone(config.backbone, dtype=config.dtype, device=device, texts=catalogue.titles)
             head = ScoringHead(base.hidden_size, config.head, config.latent.steps)
             tensors = load_file(folder / "head.safetensors")

@@ -23,7 +23,16 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.impressions import ImpressionDataset
 from thinkrank.devices import named_device
 from thinkrank.errors import ThinkrankError
-from thinkrank.pretrained import begin, finish, local_folder, read_config, reading, write_json, write_tensors
+from thinkrank.pretrained import (
+    CATALOGUE_FILE,
+    begin,
+    finish,
+    local_folder,
+    read_config,
+    reading,
+    write_json,
+    write_tensors,
+)
 from thinkrank.rerank.eglr.card import model_card
 from thinkrank.rerank.eglr.config import EGLRConfig, ReasoningOptions, RewardKind
 from thinkrank.rerank.eglr.decoding import Noise, Written
@@ -217,7 +226,7 @@ class EGLR:
         folder = begin(folder, _REPORT_FILE)
         for name, module in (("writer", self.writer), ("evaluator", self.evaluator)):
             write_tensors(folder / f"{name}.safetensors", module.state_dict())
-        self.catalogue.save(folder / "catalogue.parquet")
+        self.catalogue.save(folder / CATALOGUE_FILE)
         self.schema.save(folder / "schema.json")
         if self.report is not None:
             write_json(folder / _REPORT_FILE, self.report)
@@ -238,7 +247,7 @@ class EGLR:
         folder = local_folder(where)
         config = read_config(folder, cls.kind, EGLRConfig)
         with reading(folder):
-            catalogue = Catalogue.load(folder / "catalogue.parquet")
+            catalogue = Catalogue.load(folder / CATALOGUE_FILE)
             schema = ListSchema.load(folder / "schema.json", catalogue)
             weights = load_file(folder / "writer.safetensors")
             vectors_IE = weights.get(VECTORS)

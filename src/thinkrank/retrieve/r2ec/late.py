@@ -23,7 +23,7 @@ from thinkrank.data.history import History
 from thinkrank.devices import default_dtype
 from thinkrank.language.item_tokens import ItemTokens
 from thinkrank.language.places import copy_of, place_of
-from thinkrank.pretrained import kind_of, read_config, reading
+from thinkrank.pretrained import CATALOGUE_FILE, kind_of, read_config, reading
 from thinkrank.prompts.marks import marks_of, num_marks
 from thinkrank.prompts.shown import first_shown
 from thinkrank.retrieve.fused import PARTS, Fused, FusedConfig
@@ -193,4 +193,4 @@ def late_reader(folder: Path) -> LateReader | None:
         is_chosen = config.dtype != "auto"
         dtype = getattr(torch, config.dtype) if is_chosen else default_dtype(torch.device("cpu"))
         above = UpperLlama(base, of_base, depth, adapter, config.lora.alpha / config.lora.rank, dtype)
-        return LateReader(config, Catalogue.load(folder / "catalogue.parquet"), tensors, above)
+        return LateReader(config, Catalogue.load(folder / CATALOGUE_FILE), tensors, above)

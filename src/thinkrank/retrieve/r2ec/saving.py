@@ -12,7 +12,7 @@ from thinkrank.data.catalogue import Catalogue
 from thinkrank.evidence.crowd import CROWD_FILE, Crowd
 from thinkrank.language import Backbone, load_backbone, load_lora, save_lora
 from thinkrank.language.latent import LatentPositions, latent_positions
-from thinkrank.pretrained import begin, finish, reading, write_tensors
+from thinkrank.pretrained import CATALOGUE_FILE, begin, finish, reading, write_tensors
 from thinkrank.retrieve.item_table import ItemTable
 from thinkrank.retrieve.r2ec.card import model_card
 from thinkrank.retrieve.r2ec.config import R2ecConfig
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TABLE, _WITHDRAWN, _FIRST = "table_ID", "withdrawn_I", "first_items"
 _ITEMS, _LATENT = "items/", "latent/"
-_HEAD_FILE, _WRITER_FILE, _CATALOGUE_FILE = "head.safetensors", "writer.safetensors", "catalogue.parquet"
+_HEAD_FILE, _WRITER_FILE = "head.safetensors", "writer.safetensors"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def save_parts(model: "R2ec", folder: Path, first_items: int) -> None:
     if model.latents is not None:
         states |= {_LATENT + name: tensor for name, tensor in model.latents.state_dict().items()}
     write_tensors(folder / _HEAD_FILE, {**model.head.state_dict(), **states})
-    model.catalogue.save(folder / _CATALOGUE_FILE)
+    model.catalogue.save(folder / CATALOGUE_FILE)
     if model.crowd is not None:
         model.crowd.save(folder)
     finish(folder, model.kind, model.config, model_card(model.config, len(model.catalogue)))
@@ -95,7 +95,7 @@ def load_parts(folder: Path, config: R2ecConfig, backbone: Backbone | None, devi
         ThinkrankError: if the files do not fit together.
     """
     with reading(folder):
-        catalogue = Catalogue.load(folder / _CATALOGUE_FILE)
+        catalogue = Catalogue.load(folder / CATALOGUE_FILE)
         tensors = load_file(folder / _HEAD_FILE)
         rows_ID, withdrawn_I = tensors.pop(_TABLE), tensors.pop(_WITHDRAWN, None)
         tensors.pop(BEGINNING, None)  # for who answers without the lower layers
