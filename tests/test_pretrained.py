@@ -4,11 +4,12 @@ import json
 
 import polars as pl
 import pytest
+import torch
 
 import thinkrank
 from thinkrank.errors import ThinkrankError
 from thinkrank.options import Options
-from thinkrank.pretrained import FORMAT, KINDS, finish, imported, load, local_folder, read_config
+from thinkrank.pretrained import FORMAT, KINDS, finish, imported, load, local_folder, read_config, reading
 
 
 class Config(Options):
@@ -51,6 +52,11 @@ def test_a_bare_configuration_tells_its_kind_by_its_keys(tmp_path, bare, kind):
     (tmp_path / "config.json").write_text(json.dumps(bare))
     with pytest.raises(ThinkrankError, match=f"of kind '{kind}', not 'mine'"):
         read_config(tmp_path, "mine", Config)
+
+
+def test_a_model_too_large_for_the_device_is_not_called_damaged(tmp_path):
+    with pytest.raises(torch.OutOfMemoryError), reading(tmp_path):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}', '{"format": "two"}'])

@@ -24,17 +24,42 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     Yields:
         the file to write to, in the same folder, so that the last step is one rename.
+
+    Raises:
+        ThinkrankError: if it cannot be written, as on a full disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path, otherwise="make room, or name another place"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(what: str | Path, *, otherwise: str) -> Iterator[None]:
+    """Turn what a full disk raises into one plain error.
+
+    Args:
+        what: is being written.
+        otherwise: what to do instead.
+
+    Raises:
+        ThinkrankError: naming both.
+    """
+    from polars.exceptions import PolarsError  # both have errors of their own for it
+    from safetensors import SafetensorError
+
     try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        yield
+    except (OSError, PolarsError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ThinkrankError(f"{what} cannot be written: {reason}; {otherwise}") from error
 
 
 def check_writable(folder: Path, *, otherwise: str) -> None:

@@ -1,4 +1,4 @@
-"""The one exception this package raises for faults a user can mend."""
+"""The one exception this package raises for faults a user can mend, and one of torch's that it tells as such."""
 
 
 class ThinkrankError(ValueError):
@@ -7,3 +7,8 @@ class ThinkrankError(ValueError):
     It is a `ValueError`, so callers who do not know this package catch it as one. The command line
     prints its text after the program's name and exits with code 2.
     """
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether a device's memory was exhausted; torch, whose error it is, need not be imported to ask."""
+    return type(error).__name__ == "OutOfMemoryError"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from thinkrank._files import atomic_write
 from thinkrank._version import __version__
-from thinkrank.errors import ThinkrankError
+from thinkrank.errors import ThinkrankError, is_out_of_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,6 +186,8 @@ def reading(folder: Path) -> Iterator[None]:
     except ThinkrankError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise ThinkrankError(f"{folder}: the saved model is damaged or its files do not fit: {reason}") from error
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -10,6 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import torch
 
 from thinkrank.cli import main
 
@@ -189,6 +191,24 @@ def test_bad_input_is_one_line_with_the_way_out_and_exit_code_2(arguments, fault
     assert done.stderr.startswith("thinkrank: ")
     assert done.stderr.count("\n") == 1
     assert fault in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (FileNotFoundError(2, "No such file or directory", "absent"), "absent: No such file or directory"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "the device's memory is exhausted: .*batch_size.*--device cpu"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line_too(error, told, monkeypatch):
+    def lacking(_words):
+        raise error
+
+    monkeypatch.setattr(sys.modules["thinkrank.cli.main"], "_refuse_to_share", lacking)
+    done = thinkrank("doctor")
+    assert done.returncode == 2
+    assert re.fullmatch(f"thinkrank: {told}\n", done.stderr)
 
 
 def test_a_data_set_is_described_and_prepared(shop, tmp_path):

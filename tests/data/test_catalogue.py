@@ -1,3 +1,4 @@
+import numpy as np
 import polars as pl
 import pytest
 
@@ -107,3 +108,11 @@ def test_columns_stand_in_a_fixed_order_with_fixed_types():
 def test_a_faulty_table_is_refused(columns, message):
     with pytest.raises(ThinkrankError, match=message):
         Catalogue(pl.DataFrame(columns))
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, full_disk):
+    titles = [f"{n:x}" for n in np.random.default_rng(0).integers(2**60, size=10_000)]
+    large = Catalogue(pl.DataFrame({"item": titles, "title": titles}))
+    with pytest.raises(ThinkrankError, match=r"/items\.parquet cannot be written: .*; make room, or name another"):
+        large.save(tmp_path / "items.parquet")
+    assert not [*tmp_path.iterdir()]

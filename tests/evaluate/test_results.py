@@ -53,10 +53,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path,
     before = path.read_bytes()
 
     def fail(*_):
-        raise OSError("disk full")
+        raise OSError(28, "disk full")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ThinkrankError, match=r"/results\.json cannot be written: disk full; make room, or"):
         write_results(path, [row("other")])
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -4,6 +4,7 @@ import time
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from thinkrank import ThinkrankError
 from thinkrank.language import add_lora, load_backbone, load_lora, save_lora, tiny_backbone
@@ -87,6 +88,17 @@ def test_a_damaged_gguf_file_is_named(tmp_path, monkeypatch):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF but not really")
     with pytest.raises(ThinkrankError, match=r"broken\.gguf: cannot be converted"):
         load_backbone(str(tmp_path / "broken.gguf"))
+
+
+def test_a_cache_without_room_for_the_copy_of_a_gguf_file_is_named(tmp_path, monkeypatch, full_disk):
+    monkeypatch.setenv("THINKRANK_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "large.gguf").touch()
+    tiny = tiny_backbone(["Heat"])
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: tiny.tokenizer)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: tiny.model)
+    with pytest.raises(ThinkrankError, match=r"/cache/.* cannot be written: .*, or set THINKRANK_CACHE"):
+        load_backbone(str(tmp_path / "large.gguf"))
+    assert not [*(tmp_path / "cache").rglob("*.safetensors")]
 
 
 def test_only_the_adapter_of_the_top_layers_is_trained_in_fp32():

@@ -84,6 +84,14 @@ def test_a_line_cut_short_by_a_kill_is_not_read(tmp_path):
     assert run.metrics() == [{"step": 1}]
 
 
+def test_a_full_disk_names_the_log_and_the_way_out(tmp_path):
+    run = Run(tmp_path, CONFIG, {})
+    run.metrics_file.symlink_to("/dev/full")
+    run.log({"step": 1})
+    with pytest.raises(ThinkrankError, match=r"metrics\.jsonl cannot be written: No space left .*the same command"):
+        run.flush()
+
+
 def test_other_data_is_refused_and_the_manifest_of_the_start_is_kept(tmp_path):
     begun(tmp_path)
     again = Run(tmp_path, CONFIG, {"split": {"fingerprint": "abc"}, "seed": 2})

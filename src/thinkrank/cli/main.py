@@ -29,7 +29,7 @@ from thinkrank.cli import (
     train,
     tune,
 )
-from thinkrank.errors import ThinkrankError
+from thinkrank.errors import ThinkrankError, is_out_of_memory
 
 _FIRST_SPEAKS = 2.0
 """Seconds that another than the first of several processes waits before it tells a fault: where the first one has the
@@ -118,9 +118,16 @@ def main() -> None:
         sys.stderr.write(f"thinkrank: {' '.join(str(error).split())}\n")
         sys.exit(2)
     except OSError as error:
-        if error.filename is None:
+        where = "" if error.filename is None else f"{error.filename}: "
+        sys.stderr.write(f"thinkrank: {where}{error.strerror or error}\n")
+        sys.exit(2)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
             raise
-        sys.stderr.write(f"thinkrank: {error.filename}: {error.strerror}\n")
+        sys.stderr.write(
+            "thinkrank: the device's memory is exhausted: train with a smaller batch_size, as in --set "
+            "training.batch_size=2, or use --device cpu\n"
+        )
         sys.exit(2)
     finally:
         STAND.reset(stand)

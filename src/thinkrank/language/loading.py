@@ -19,6 +19,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from thinkrank._files import writing
 from thinkrank.devices import default_dtype, named_device
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.attention import IMPLEMENTATION
@@ -122,9 +123,12 @@ def _converted(gguf: Path) -> Path:
                 quantization_config=GgufConfig(dequantize=True),
                 dtype=torch.bfloat16,
             )
-            tokenizer.save_pretrained(fresh)
-            model.save_pretrained(fresh)
+            with writing(folder, otherwise="make room, or set THINKRANK_CACHE to a folder with more"):
+                tokenizer.save_pretrained(fresh)
+                model.save_pretrained(fresh)
         fresh.replace(folder)
+    except ThinkrankError:
+        raise
     except (OSError, ValueError, KeyError, struct.error) as error:
         if not (folder / "config.json").is_file():  # else another process converted it meanwhile, which is as good
             raise ThinkrankError(f"{gguf}: cannot be converted, the file is damaged or unknown: {error}") from error

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from thinkrank._files import writing
 from thinkrank.errors import ThinkrankError
 
 
@@ -44,22 +45,20 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], sta
     folder.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        save_file(held, fresh / "tensors.safetensors")
-        (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        for file in fresh.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-    except (OSError, SafetensorError) as error:  # of a full disk safetensors has an error of its own
-        shutil.rmtree(fresh, ignore_errors=True)
-        size = sum(tensor.numel() * tensor.itemsize for tensor in held.values())
-        raise ThinkrankError(
-            f"{folder}: the checkpoint of step {step} ({size / 1e6:,.0f} MB) cannot be written: "
-            f"{getattr(error, 'strerror', None) or error}; make room, and the same command goes on"
-        ) from error
+    size = sum(tensor.numel() * tensor.itemsize for tensor in held.values())
+    what = f"{folder}: the checkpoint of step {step} ({size / 1e6:,.0f} MB)"
     final = folder / f"step-{step:08d}"
-    shutil.rmtree(final, ignore_errors=True)
-    fresh.replace(final)
+    try:
+        with writing(what, otherwise="make room, and the same command goes on"):
+            save_file(held, fresh / "tensors.safetensors")
+            (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
+            for file in fresh.iterdir():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+        shutil.rmtree(final, ignore_errors=True)
+        fresh.replace(final)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     for other in folder.iterdir():
         if other != final and other.is_dir():
             shutil.rmtree(other)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from thinkrank._files import atomic_write
+from thinkrank._files import atomic_write, writing
 from thinkrank._lock import LOCK_FILE
 from thinkrank.errors import ThinkrankError
 from thinkrank.training.tracking import Following
@@ -119,7 +119,8 @@ class Run:
         """Append the row that is being gathered to the log."""
         if not self._row:
             return
-        with self.metrics_file.open("a", encoding="utf-8") as file:
+        way_out = "make room, and the same command goes on"
+        with writing(self.metrics_file, otherwise=way_out), self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self._row) + "\n")
         self._following.log(self._row)
         self._row = {}
