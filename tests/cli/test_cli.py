@@ -211,6 +211,14 @@ def test_what_the_machine_lacks_is_one_line_too(error, told, monkeypatch):
     assert re.fullmatch(f"thinkrank: {told}\n", done.stderr)
 
 
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK"])
+def test_an_environment_that_tells_no_number_is_refused_with_the_way_out(name, monkeypatch):
+    monkeypatch.setenv(name, "abc")
+    done = thinkrank("train", "rerank", "--dry-run")
+    assert done.returncode == 2
+    assert re.fullmatch(f"thinkrank: the environment's {name} is 'abc', not a number: .*\n", done.stderr)
+
+
 def test_a_data_set_is_described_and_prepared(shop, tmp_path):
     shown = thinkrank("data", "describe", "table", "--path", str(shop), "--json")
     assert shown.returncode == 0, shown.stderr

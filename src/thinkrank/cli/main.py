@@ -1,7 +1,6 @@
 """The `thinkrank` program: its commands, and how a fault reaches the user."""
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from thinkrank.cli import (
     train,
     tune,
 )
+from thinkrank.distributed.environment import told
 from thinkrank.errors import ThinkrankError, is_out_of_memory
 
 _FIRST_SPEAKS = 2.0
@@ -93,7 +93,7 @@ def root(
 def _refuse_to_share(words: Sequence[str]) -> None:
     """Refuse several processes where they would do the same work several times."""
     command = next((word for word in words if not word.startswith("-")), None)  # without one, help or the version
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and command not in (None, "train"):
+    if told("WORLD_SIZE", 1) > 1 and command not in (None, "train"):
         raise ThinkrankError(
             f"several processes share `thinkrank train` alone: start `thinkrank {command}` without torchrun (the "
             "environment says WORLD_SIZE)"
@@ -109,11 +109,13 @@ def main() -> None:
 
     sys.path.append(str(Path.cwd()))
     stand = STAND.set("command line")  # advice is given as it is typed here
+    rank = 0
     try:
+        rank = told("RANK", 0)
         _refuse_to_share(sys.argv[1:])
         app()
     except ThinkrankError as error:
-        if int(os.environ.get("RANK") or 0):
+        if rank:
             time.sleep(_FIRST_SPEAKS)
         sys.stderr.write(f"thinkrank: {' '.join(str(error).split())}\n")
         sys.exit(2)

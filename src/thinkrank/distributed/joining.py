@@ -8,6 +8,7 @@ from datetime import timedelta
 import torch
 from torch import distributed as dist
 
+from thinkrank.distributed.environment import told
 from thinkrank.distributed.world import SINGLE, World
 from thinkrank.errors import ThinkrankError
 
@@ -21,7 +22,7 @@ def is_one_of_several() -> bool:
     Raises:
         ThinkrankError: if the environment's WORLD_SIZE is no number.
     """
-    return _told("WORLD_SIZE", 1) > 1
+    return told("WORLD_SIZE", 1) > 1
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def joined(device: str = "auto", *, answer_within: timedelta = ANSWER_WITHIN) ->
     if not is_one_of_several():
         yield SINGLE
         return
-    name = own_device(device, _told("LOCAL_RANK", 0))
+    name = own_device(device, told("LOCAL_RANK", 0))
     backend = "cpu:gloo,cuda:nccl" if name.startswith("cuda") else "gloo"
     try:
         store, rank, size = next(dist.rendezvous("env://", timeout=answer_within))
@@ -56,17 +57,6 @@ def joined(device: str = "auto", *, answer_within: timedelta = ANSWER_WITHIN) ->
         world.barrier()  # nobody leaves while others still read its notes
     finally:
         dist.destroy_process_group()
-
-
-def _told(name: str, otherwise: int) -> int:
-    """Return a number of the environment, which `torchrun` sets."""
-    text = os.environ.get(name) or str(otherwise)
-    if not text.isdecimal():
-        raise ThinkrankError(
-            f"the environment's {name} is {text!r}, not a number: start processes by torchrun --nproc-per-node 2 -m "
-            f"thinkrank …, or remove it with unset {name}"
-        )
-    return int(text)
 
 
 def own_device(device: str, local_rank: int) -> str:

@@ -4,7 +4,6 @@ Work may hold work: a training validates, an evaluation reads. What is innermost
 every five seconds. `estimated` says beforehand what a whole run is made of; then every line tells when the run ends.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+
+from thinkrank.distributed.environment import told
 
 Advance = Callable[..., None]
 """Called as `advance(n)` or `advance(n, note="loss 6.4")` when n more units are done."""
@@ -220,7 +221,7 @@ def console_progress(title: str, total: int) -> Iterator[Advance]:
 
     Of processes that torchrun started together, the first one shows it.
     """
-    if int(os.environ.get("RANK") or 0):
+    if told("RANK", 0):
         yield lambda n=1, note=None: None
         return
     work = _Work(title, total)
