@@ -5,7 +5,8 @@ import os
 import pkgutil
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads that wait for each other are slower than one
@@ -42,6 +43,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, (missing, reason) in absent.items():
             if missing and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+class Shown(list[str]):
+    """A progress that remembers the titles of what it was to show."""
+
+    @contextmanager
+    def __call__(self, title: str, total: int) -> Iterator[Callable[..., None]]:
+        self.append(title)
+        yield lambda n=1, note="": None
+
+
+@pytest.fixture
+def shown() -> Shown:
+    return Shown()
 
 
 @pytest.fixture

@@ -6,9 +6,12 @@ import tomllib
 import pytest
 
 from thinkrank.errors import ThinkrankError
+from thinkrank.recipes import tuning
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.reranking import rerank_settings
+from thinkrank.recipes.running import train
 from thinkrank.recipes.tuning import BEST, SPACES, TRIALS, Between, Trial, _proposed, _share, read_trials, tune
+from thinkrank.training.trainer import DivergedError
 
 SMALL = Layers(
     source="synthetic",
@@ -32,7 +35,6 @@ def test_a_search_logs_every_trial_goes_on_and_ends_with_settings(tmp_path):
     search(parts, 2)
     with (parts / TRIALS).open("a", encoding="utf-8") as file:
         file.write('{"number": 2, "sett')  # killed while writing
-    (parts / TRIALS).write_text("".join((parts / TRIALS).read_text().splitlines(keepends=True)[:2]), encoding="utf-8")
     search(parts, 3)
     tried = [[(trial.settings, trial.value) for trial in read_trials(folder)] for folder in (whole, parts)]
     assert tried[0] == tried[1]
@@ -46,6 +48,36 @@ def test_a_search_logs_every_trial_goes_on_and_ends_with_settings(tmp_path):
     assert "max_minutes" not in best["grpo"]
     with pytest.raises(ThinkrankError, match="holds another search: its seed is 0, not 1"):
         search(whole, 3, seed=1)
+
+
+def diverging(monkeypatch, *trials):
+    """Let these trials end as those do whose learning rate is too high."""
+
+    def trained(recipe, settings, folder, **how):
+        if folder.name not in trials:
+            return train(recipe, settings, folder, **how)
+        folder.mkdir()
+        raise DivergedError("the gradient of step 2 is not finite")
+
+    monkeypatch.setattr(tuning, "train", trained)
+
+
+def test_a_trial_that_diverges_counts_as_the_worst_and_the_search_goes_on(tmp_path, monkeypatch, shown):
+    pytest.importorskip("optuna")
+    diverging(monkeypatch, "trial-001")
+    found = search(tmp_path, 3, progress=shown)
+    assert shown[0] == "reading the data"
+    assert [trial.number for trial in found if trial.fault] == [found[-1].number] == [1]
+    assert found[-1].fault == "the gradient of step 2 is not finite"
+    assert found[-1].value == read_trials(tmp_path)[0].value
+    assert not list(tmp_path.glob("trial-*"))
+
+
+def test_a_search_of_which_every_trial_fails_says_so(tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    diverging(monkeypatch, "trial-000", "trial-001")
+    with pytest.raises(ThinkrankError, match="none of 2 trials could be trained; the first: the gradient of step 2"):
+        search(tmp_path, 2)
 
 
 def test_the_minutes_are_shared_and_what_is_beside_training_is_counted():

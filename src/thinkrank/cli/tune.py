@@ -13,7 +13,9 @@ from thinkrank.training.progress import console_progress
 
 def tune(
     source: options.Source = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the search; one there goes on.")] = Path("runs/tune"),
+    out: Annotated[
+        Path, typer.Option("--out", callback=options.from_home, help="Folder of the search; one there goes on.")
+    ] = Path("runs/tune"),
     minutes: Annotated[float, typer.Option(min=0.1, help="Minutes for all trials together.")] = 60.0,
     trials: Annotated[int, typer.Option(min=2, help="Most trials; each has an equal share of the minutes.")] = 12,
     stage: Annotated[
@@ -80,7 +82,8 @@ def tune(
         return
     for trial in found:
         tried = ", ".join(f"{name} {value}" for name, value in trial.settings.items()) or "the defaults"
-        sys.stdout.write(f"{trial.metric} {trial.value:.4f}: {tried} ({trial.seconds:.0f} s)\n")
+        told = f"{trial.metric}: {trial.fault}" if trial.fault else f"{trial.metric} {trial.value:.4f}"
+        sys.stdout.write(f"{told}: {tried} ({trial.seconds:.0f} s)\n")
     sys.stdout.write(
         f"everything that was tried: {out / TRIALS}; chosen on validation, so judge it on test: "
         f"thinkrank train {stage} --config {out / BEST} --out runs/tuned\n"

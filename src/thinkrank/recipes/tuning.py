@@ -22,6 +22,7 @@ from thinkrank.recipes.base import RECIPES, Recipe, logs_of, phases_of
 from thinkrank.recipes.layers import Layers, flat, toml_of
 from thinkrank.recipes.running import train
 from thinkrank.training import Progress, no_progress
+from thinkrank.training.trainer import DivergedError
 
 TRIALS, BEST, STUDY = "trials.jsonl", "best.toml", "tuning.json"
 
@@ -73,6 +74,7 @@ class Trial:
         metric: its name.
         seconds: from loading to the last validation.
         minutes: that each training of it was allowed.
+        fault: why it could not be trained; its value is then the worst so far.
     """
 
     number: int
@@ -81,6 +83,7 @@ class Trial:
     metric: str
     seconds: float
     minutes: float
+    fault: str = ""
 
 
 def require_optuna() -> None:
@@ -122,7 +125,8 @@ def tune(
         what was tried, the best first.
 
     Raises:
-        ThinkrankError: without Optuna, with nothing to search, or if the folder holds a search of other settings.
+        ThinkrankError: without Optuna, with nothing to search, if the folder holds a search of other settings, or if
+            every trial failed.
     """
     require_optuna()
     folder = Path(folder)
@@ -133,19 +137,22 @@ def tune(
         raise ThinkrankError(f"all of {', '.join(SPACES[stage])} are given, so nothing is left to search")
     with locked(folder):
         settings = make(layers)
-        split = settings.data.load_split()
+        with progress("reading the data", 0):
+            split = settings.data.load_split()
         _same_search(folder, {"stage": stage, "given": flat(settings.model_dump(mode="json")), "seed": seed})
         done = read_trials(folder)
         with progress("trials", trials) as advance:
             advance(len(done), **_told(done))
             while len(done) < trials and (share := _share(done, minutes, trials)) is not None:
                 tried = {} if not done else _proposed(done, space, seed)
-                done.append(_try(recipe, make, layers, split, folder, len(done), tried, share, device, progress))
-                with (folder / TRIALS).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(done[-1])) + "\n")
+                done.append(_try(recipe, make, layers, split, folder, done, tried, share, device, progress))
+                with atomic_write(folder / TRIALS) as file:
+                    file.write("".join(json.dumps(asdict(trial)) + "\n" for trial in done).encode())
                 advance(1, **_told(done))
-    best = sorted(done, key=lambda trial: -trial.value)
+    best = sorted(done, key=lambda trial: (bool(trial.fault), -trial.value))
     if best:
+        if best[0].fault:
+            raise ThinkrankError(f"{folder}: none of {len(done)} trials could be trained; the first: {done[0].fault}")
         chosen = recipe.sized(make(_with(layers, best[0].settings)), split)
         with atomic_write(folder / BEST) as file:
             file.write(toml_of(chosen).encode())
@@ -187,14 +194,17 @@ def _try(
     layers: Layers,
     split: Any,
     folder: Path,
-    number: int,
+    done: Sequence[Trial],
     tried: dict[str, Any],
     share: float,
     device: str,
     progress: Progress,
 ) -> Trial:
-    """Train with some settings in a folder that goes again, and say what validation says."""
-    started, inside = time.perf_counter(), folder / f"trial-{number:03d}"
+    """Train with some settings in a folder that goes again, and say what validation says.
+
+    Settings with which nothing can be learnt count as the worst, so that the search goes on elsewhere.
+    """
+    started, inside = time.perf_counter(), folder / f"trial-{len(done):03d}"
     settings = make(_with(layers, tried))
     if "crowd" in type(settings).model_fields:  # what is fused changes no training
         settings = settings.model_copy(update={"crowd": ()})
@@ -202,11 +212,14 @@ def _try(
     names = [n for n in type(settings).model_fields if getattr(getattr(settings, n), "steps", 0)]
     limits = {n: getattr(settings, n).model_copy(update={"max_minutes": share / max(1, len(phases))}) for n in names}
     settings = settings.model_copy(update=limits)
-    run, _ = train(recipe, settings, inside, split=split, device=device, progress=progress)
-    found = recipe.validations(settings, logs_of(recipe, recipe.settings.from_run(inside), split, run))[-1]
+    try:
+        run, _ = train(recipe, settings, inside, split=split, device=device, progress=progress)
+        found = recipe.validations(settings, logs_of(recipe, recipe.settings.from_run(inside), split, run))[-1]
+        value, metric, fault = found.value, f"{found.label} {found.how}".strip(), ""
+    except DivergedError as error:
+        value, metric, fault = min((trial.value for trial in done), default=0.0), "failed", str(error)
     shutil.rmtree(inside)
-    seconds = time.perf_counter() - started
-    return Trial(number, tried, found.value, f"{found.label} {found.how}".strip(), round(seconds, 1), share)
+    return Trial(len(done), tried, value, metric, round(time.perf_counter() - started, 1), share, fault)
 
 
 def _proposed(done: Sequence[Trial], space: Space, seed: int) -> dict[str, Any]:

@@ -37,6 +37,10 @@ _QUICK = 2.0
 logger = logging.getLogger(__name__)
 
 
+class DivergedError(ThinkrankError):
+    """Tell that what is learnt is no number any more: its settings are at fault, and nothing else."""
+
+
 @dataclass
 class Counters:
     """Hold what a resumed run must remember beside its tensors.
@@ -303,14 +307,14 @@ class Trainer(ABC, Generic[OptionsT]):
         """Add up the gradients of all processes, clip, step the optimiser, and return the norm before clipping.
 
         Raises:
-            ThinkrankError: if the gradient is not finite.
+            DivergedError: if the gradient is not finite.
         """
         self.world.sum_gradients_([one for group in self.optimizer.param_groups for one in group["params"]])
         clipped = (one for one in (self.clipped, self.clipped_apart) if one)
         norms = [torch.nn.utils.clip_grad_norm_(one, self.options.grad_clip).item() for one in clipped]
         norm = math.hypot(*norms) if len(norms) > 1 else sum(norms)
         if not math.isfinite(norm):
-            raise ThinkrankError(
+            raise DivergedError(
                 f"the gradient of step {self.counters.step + 1} is not finite: lower learning_rate and start anew"
             )
         self.optimizer.step()
