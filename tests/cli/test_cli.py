@@ -8,12 +8,14 @@ import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import get_args, get_type_hints
 from unittest.mock import patch
 
 import pytest
 import torch
+from typer.models import OptionInfo
 
-from thinkrank.cli import main
+from thinkrank.cli import main, options
 
 TERMINAL = {"COLUMNS": "160", "NO_COLOR": "1"}
 
@@ -209,6 +211,33 @@ def test_what_the_machine_lacks_is_one_line_too(error, told, monkeypatch):
     done = thinkrank("doctor")
     assert done.returncode == 2
     assert re.fullmatch(f"thinkrank: {told}\n", done.stderr)
+
+
+def commands(app):
+    """The functions of all commands, those of `data` and `train` too."""
+    yield from (command.callback for command in app.registered_commands)
+    for group in app.registered_groups:
+        yield from commands(group.typer_instance)
+
+
+def test_every_file_and_folder_that_an_option_names_may_begin_with_the_home_folder():
+    bare = []
+    for command in commands(sys.modules["thinkrank.cli.main"].app):
+        hints = get_type_hints(command, include_extras=True)
+        for name in hints.keys() - {"return"}:
+            kind, about = get_args(hints[name])[:2]
+            is_place = isinstance(about, OptionInfo) and Path in (kind, *get_args(kind))
+            if is_place and about.callback is not options.from_home:
+                bare.append(f"{command.__name__} --{name}")
+    assert [option for option in bare if not option.startswith("serve")] == []
+
+
+def test_a_folder_that_cannot_be_written_into_is_refused_before_the_data_is_read(tmp_path):
+    (tmp_path / "file").touch()
+    done = thinkrank("data", "prepare", "table", "--path", "absent", "--out", "file/ready", cwd=tmp_path)
+    assert "file/ready cannot be written into (Not a directory): name another folder" in done.stderr
+    done = thinkrank("reproduce", "absent.md#row", "--out", "file/found.json", cwd=tmp_path)
+    assert "file cannot be written into (File exists): name another file" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK"])

@@ -105,6 +105,14 @@ def test_who_asks_is_told_before_the_model_is_loaded(run):
     assert len(asked[0].history) == 5
 
 
+def test_everything_that_may_take_long_is_shown(run, shown):
+    recommend(run, user="u3", progress=shown)
+    assert shown == ["loading the run", "loading the model", "answering"]
+    shown.clear()
+    recommend_many(run, "all", progress=shown)
+    assert shown == ["loading the run", "answering"]
+
+
 def test_data_that_moved_is_found_by_its_path(run, tmp_path):
     before = recommend(run, user="u3").table()
     (tmp_path / "shop").rename(tmp_path / "elsewhere")
@@ -113,9 +121,10 @@ def test_data_that_moved_is_found_by_its_path(run, tmp_path):
     assert recommend(run, user="u3", path=str(tmp_path / "elsewhere")).table().equals(before)
 
 
-def test_a_retriever_ranks_a_first_stages_lists(run, tmp_path):
+def test_a_retriever_ranks_a_first_stages_lists(run, tmp_path, shown):
     (tmp_path / "pairs.csv").write_text("user,item,score\nu3,i12,.5\nu3,i11,.9\nu1,i15,.1\n")
-    table = rank_pairs(run, read_candidate_lists(tmp_path / "pairs.csv"))
+    table = rank_pairs(run, read_candidate_lists(tmp_path / "pairs.csv"), progress=shown)
+    assert shown == ["loading the run", "ranking"]
     assert table.select("request", "user", "shown_at").rows()[0][:2] == (0, "u3")
     assert table["request"].to_list() == [0, 0, 1]
 
@@ -192,7 +201,7 @@ def test_what_cannot_think_is_not_asked_to(run):
         recommend(run, user="u3", temperature=0.5)
 
 
-def test_displayed_lists_are_answered_under_their_ids_without_feedback(tmp_path):
+def test_displayed_lists_are_answered_under_their_ids_without_feedback(tmp_path, shown):
     model = Pointwise()
     (tmp_path / "old").mkdir()
     rows = [
@@ -208,7 +217,8 @@ def test_displayed_lists_are_answered_under_their_ids_without_feedback(tmp_path)
         "list,user,item,position,time\nB,u1,i1,1,900\nB,u1,i0,2,900\nalone,u2,i2,1,700\nA,u1,i2,1,800\nA,u1,i9,2,800\n"
     )
     (tmp_path / "new" / "lists.csv").write_text(new)
-    table = rerank_lists(tmp_path, "table", tmp_path / "new", {}, k=10**9)
+    table = rerank_lists(tmp_path, "table", tmp_path / "new", {}, k=10**9, progress=shown)
+    assert shown == ["reading the data", "loading the run", "re-ranking"]
     assert table["list"].unique(maintain_order=True).to_list() == ["B", "alone", "A"]
     assert table["request"].to_list() == [0, 0, 1, 2, 2]
     with pytest.raises(ThinkrankError, match="a Pointwise has no evaluator that could pick one of 2 lists"):

@@ -153,9 +153,10 @@ def settings():
     return BaselineSettings(data=data, samples=50)
 
 
-def test_a_run_goes_on_where_it_was_and_judges_every_test_sample(settings, dataset, tmp_path, monkeypatch):
+def test_a_run_goes_on_where_it_was_and_judges_every_test_sample(settings, dataset, tmp_path, monkeypatch, shown):
     split = settings.data.load_split()
-    run_baselines(settings, tmp_path, [ITEM_KNN], minutes=1.0, split=split)
+    run_baselines(settings, tmp_path, [ITEM_KNN], minutes=1.0, progress=shown)
+    assert shown[0] == "reading the data"
     first = (tmp_path / "item-knn" / "model.safetensors").stat().st_mtime_ns
     clock = Clock(monkeypatch, 0)
     rows = run_baselines(settings, tmp_path, ["item-knn", "popularity"], minutes=1.0, split=split)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from thinkrank._files import check_writable
 from thinkrank.cli import options, tables
+from thinkrank.training.progress import console_progress
 
 if TYPE_CHECKING:
     from thinkrank.data import Checked
@@ -43,7 +45,9 @@ def describe(
     Examples: `thinkrank data describe movielens --path ml-latest-small`,
     `thinkrank data describe mind --path MINDsmall_dev`
     """
-    data = _settings(source, path, option, filters, lists, on_bad, bad_rows).load()
+    settings = _settings(source, path, option, filters, lists, on_bad, bad_rows)
+    with console_progress("reading the data", 0):
+        data = settings.load()
     if json_output:
         tables.print_json(data.describe(), indent=2)
     else:
@@ -74,21 +78,24 @@ def check(
 
     settings = _settings(source, path, option, filters, lists, on_bad, bad_rows)
     if prepared_folder(source) is not None:
-        checked = Checked((), (), (data := settings.load()).notices, "refuse", data)
+        with console_progress("reading the data", 0):
+            data = settings.load()
+        checked = Checked((), (), data.notices, "refuse", data)
         if json_output:
             tables.print_json(checked.record(), indent=2, ensure_ascii=False)
         else:
             sys.stdout.write(f"{source}: a prepared data set, and sound\n")
         return
-    checked = check_source(
-        settings.source,
-        settings.path,
-        gives="events" if isinstance(settings, DataSettings) else "lists",
-        on_bad=settings.on_bad,
-        bad_rows=settings.bad_rows,
-        filters=settings.filters if isinstance(settings, DataSettings) else None,
-        **settings.options,
-    )
+    with console_progress("reading the data", 0):
+        checked = check_source(
+            settings.source,
+            settings.path,
+            gives="events" if isinstance(settings, DataSettings) else "lists",
+            on_bad=settings.on_bad,
+            bad_rows=settings.bad_rows,
+            filters=settings.filters if isinstance(settings, DataSettings) else None,
+            **settings.options,
+        )
     if json_output:
         tables.print_json(checked.record(), indent=2, ensure_ascii=False)
     else:
@@ -100,7 +107,7 @@ def check(
 @app.command()
 def prepare(
     source: Source,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the prepared data set.")],
+    out: Annotated[Path, typer.Option("--out", callback=options.from_home, help="Folder for the prepared data set.")],
     path: options.DataPath = None,
     option: options.SourceOption = None,
     filters: options.Filter = None,
@@ -114,11 +121,12 @@ def prepare(
 
     Example: `thinkrank data prepare amazon-2023 -o category=Office_Products -f k_core=5 --out data/office`
     """
-    from thinkrank._files import expanded
-
-    out = expanded(out)
-    dataset: Any = _settings(source, path, option, filters, False, on_bad, bad_rows, only_events=True).load(out)
-    dataset.save(out)
+    check_writable(out, otherwise="name another folder with --out")
+    settings = _settings(source, path, option, filters, False, on_bad, bad_rows, only_events=True)
+    with console_progress("reading the data", 0):
+        dataset: Any = settings.load(out)
+    with console_progress("writing the data", 0):
+        dataset.save(out)
     if json_output:
         tables.print_json({"folder": str(out), "fingerprint": dataset.fingerprint})
         return

@@ -18,9 +18,10 @@ DEMO_MINUTES = 5.8
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run; a finished run there is reused.")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("--out", callback=options.from_home, help="Folder of the run; a finished run there is reused."),
+    ] = Path("runs/demo"),
     minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of training.")] = DEMO_MINUTES,
     samples: Annotated[int | None, typer.Option(min=10, help="Test samples to judge on. [default: all]")] = None,
     assignments: options.Assignments = None,

@@ -45,7 +45,10 @@ def evaluate(
     candidates: options.CandidateFile = None,
     path: options.MovedPath = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for results and report. [default: the run's folder]")
+        Path | None,
+        typer.Option(
+            "--out", callback=options.from_home, help="Folder for results and report. [default: the run's folder]"
+        ),
     ] = None,
     device: options.Device = "auto",
     json_output: options.Json = False,
@@ -54,7 +57,8 @@ def evaluate(
 
     A retriever ranks the whole catalogue and a ranker its run's candidate sets, beside popularity and item-kNN; a
     re-ranker answers displayed lists, greedily and with the evaluator's best of several, beside the order displayed.
-    Writes results.json, comparisons.json (with the protocol) and report.html into the run's folder.
+    Writes results.json, comparisons.json (with the protocol), per_sample.safetensors, report.html and, where there are
+    texts to check, faithfulness.json into the run's folder.
 
     Example: `thinkrank evaluate runs/demo --samples 2000 --think`
     """

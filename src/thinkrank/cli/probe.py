@@ -22,7 +22,11 @@ def probe(
     ] = None,
     trainings: Annotated[
         int | None,
-        typer.Option(min=1, help="Whole trainings of every arm; from 3 on the test counts their chance. [default: 1]"),
+        typer.Option(
+            min=1,
+            help="How often every model is trained, each time with another seed; from 3 on the test counts the chance "
+            "of training. [default: 1]",
+        ),
     ] = None,
     config: options.Config = None,
     assignments: options.Assignments = None,

@@ -38,6 +38,7 @@ def rank(
     from thinkrank.recipes.answering import rank_pairs
     from thinkrank.training.progress import console_progress
 
-    offered = read_candidate_lists(pairs or candidates or "")
+    with console_progress("reading the candidates", 0):
+        offered = read_candidate_lists(pairs or candidates or "")
     table = rank_pairs(run, offered, every_text=all_texts, path=path, device=device, progress=console_progress)
     tables.write_table(table, out)

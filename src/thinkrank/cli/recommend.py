@@ -71,6 +71,7 @@ def recommend(
         tables.write_table(table, out)
         return
     from thinkrank.recipes.answering import recommend as ask
+    from thinkrank.training.progress import console_progress
 
     answer = ask(
         run,
@@ -83,6 +84,7 @@ def recommend(
         path=path,
         device=device,
         begin=None if json_output else tables.print_history,
+        progress=console_progress,
     )
     if json_output:
         tables.print_json(tables.recommended_json(answer, every_text=all_texts), indent=2, ensure_ascii=False)

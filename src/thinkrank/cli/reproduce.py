@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thinkrank._files import check_writable
 from thinkrank.cli import options, tables
 from thinkrank.training.progress import console_progress
 
@@ -26,9 +27,15 @@ def reproduce(
         str | None, typer.Option(help="File or folder of the data, where the source has none of its own.")
     ] = None,
     runs: Annotated[
-        Path, typer.Option(help="Folder for trainings and results; what it holds is not run again.")
+        Path,
+        typer.Option(
+            callback=options.from_home, help="Folder for trainings and results; what it holds is not run again."
+        ),
     ] = Path("runs/reproduce"),
-    out: Annotated[Path | None, typer.Option(help="JSON list into which what was found is written, too.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(callback=options.from_home, help="JSON list into which what was found is written, too."),
+    ] = None,
     json_output: options.Json = False,
 ) -> None:
     """Run rows of published tables again, and tell whether each falls into its own interval.
@@ -40,6 +47,8 @@ def reproduce(
 
     Examples: `thinkrank reproduce docs/results.md` lists rows; `thinkrank reproduce docs/results.md#r2ec/relay/recpo`
     """
+    if out is not None:
+        check_writable(out.parent, otherwise="name another file with --out")
     with console_progress("starting", 0):
         from thinkrank.recipes import reproducing
 

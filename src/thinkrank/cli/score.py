@@ -51,7 +51,12 @@ def score(
     ] = False,
     all_texts: options.AllTexts = False,
     block: Annotated[
-        int, typer.Option(min=1, help="Users of a part: what is in memory at a time, and lost with a worker.")
+        int,
+        typer.Option(
+            min=1,
+            help="Users that are answered as one part: so many are in memory at a time, and are answered again if a "
+            "worker dies.",
+        ),
     ] = 1000,
     workers: Annotated[
         int | None,

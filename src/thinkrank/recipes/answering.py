@@ -82,6 +82,7 @@ def recommend(
     path: str | None = None,
     device: str = "auto",
     begin: Callable[[Asked], None] | None = None,
+    progress: Progress = no_progress,
 ) -> Recommended:
     """Recommend for one user.
 
@@ -96,22 +97,26 @@ def recommend(
         path: where the run's data is now; None for where it was.
         device: auto, cpu, cuda, cuda:1 or mps.
         begin: told who asks before the model is loaded.
+        progress: shows what takes long.
 
     Raises:
         ThinkrankError: without a trained retriever, or for an unknown user or title.
     """
-    run = opened(folder, "retrieve")
-    catalogue = run.catalogue(path)
-    typed = History.of([catalogue.find(title) for title in titles])
-    past = typed if user is None else run.dataset(path).history(user)
+    with progress("loading the run", 0):
+        run = opened(folder, "retrieve")
+        catalogue = run.catalogue(path)
+        typed = History.of([catalogue.find(title) for title in titles])
+        past = typed if user is None else run.dataset(path).history(user)
     requests = Requests([past], None if user is None else (user,)).within(catalogue)
     (past,) = requests.histories
     if begin is not None:
         begin(Asked(past, catalogue, run.window))
     mode = run.mode(think)
-    model = run.load(device, for_one=True)
-    leave_out = run.filters(filter_seen, path)
-    ranking = model.retrieve(requests, k, filter_seen=leave_out, **_ways(run, model, mode, think, temperature))
+    with progress("loading the model", 0):
+        model = run.load(device, for_one=True)
+        leave_out = run.filters(filter_seen, path)
+    with progress("answering", 0):
+        ranking = model.retrieve(requests, k, filter_seen=leave_out, **_ways(run, model, mode, think, temperature))
     return Recommended(_checked(ranking, model, catalogue, [past]), past, catalogue, run.window, mode)
 
 
@@ -214,7 +219,7 @@ def recommend_many(folder: Path, who: str | Path, *, progress: Progress = no_pro
         folder: of a run, or of a saved retriever.
         who: "all" users of the run's data set; or a file with the column user: those of them; or with user and item
             (and timestamp), or user and items: histories of new users, each as the file has it.
-        progress: shows the users.
+        progress: shows the loading and the users.
         how: as `Manner` has it.
 
     Returns:
@@ -224,8 +229,9 @@ def recommend_many(folder: Path, who: str | Path, *, progress: Progress = no_pro
     Raises:
         ThinkrankError: without a trained retriever, or for a file at fault.
     """
-    many = Many(folder, Manner(**how))
-    requests = many.who(who)
+    with progress("loading the run", 0):
+        many = Many(folder, Manner(**how))
+        requests = many.who(who)
     table = many.table(requests, progress)
     logger.info("answered %s users %s", f"{len(requests):,}", many.mode.told)
     warn_unanswered(len(requests) - answered_in(table))
@@ -260,7 +266,7 @@ def rank_pairs(
         every_text: also give the words of reasons that a check found faults in.
         path: where the run's data is now; None for where it was.
         device: auto, cpu, cuda, cuda:1 or mps.
-        progress: shows the users.
+        progress: shows the loading and the users.
 
     Returns:
         The answer as `Ranking.table` gives it, each reason checked, with the first stage's score where it gave one.
@@ -268,11 +274,12 @@ def rank_pairs(
     Raises:
         ThinkrankError: without a trained ranker, or naming an unknown user or item.
     """
-    run = opened(folder, "rank")
-    catalogue = run.catalogue(path)
-    candidates = lists.candidates(catalogue)
-    requests = lists.requests(run.dataset(path)).within(catalogue)
-    model = run.load(device)
+    with progress("loading the run", 0):
+        run = opened(folder, "rank")
+        catalogue = run.catalogue(path)
+        candidates = lists.candidates(catalogue)
+        requests = lists.requests(run.dataset(path)).within(catalogue)
+        model = run.load(device)
     tables = []
     with progress("ranking", len(requests)) as advance:
         for part, batch in requests.batches(_AT_ONCE):
@@ -315,7 +322,7 @@ def rerank_lists(
         k: places of a final list.
         samples: lists written for each request, of which the evaluator picks by what it rewarded in training.
         device: auto, cpu, cuda, cuda:1 or mps.
-        progress: shows the lists.
+        progress: shows the reading, the loading and the lists.
 
     Returns:
         The answer as `Ranking.table` gives it.
@@ -328,7 +335,8 @@ def rerank_lists(
     from thinkrank.recipes.data import tell
 
     run = opened(folder, "rerank")
-    model = run.load(device)
+    with progress("loading the run", 0):
+        model = run.load(device)
     check_samples(model, samples, str(folder))
     judge: dict[str, Any] = {}
     if samples > 1:
@@ -339,7 +347,8 @@ def rerank_lists(
         grpo = run.config["grpo"]
         judge = {"samples": samples, "reward": grpo["reward"], "places": grpo["length"]}
     one_is_enough = {} if source == "synthetic" else {"min_candidates": 1}
-    lists = load_impressions(source, path, **{**one_is_enough, **options}).in_source_order()
+    with progress("reading the data", 0):
+        lists = load_impressions(source, path, **{**one_is_enough, **options}).in_source_order()
     tell(lists.name, lists.notices)
     k = min(k, lists.items_LN.shape[1])
     requests, candidates = lists.requests, lists.candidates

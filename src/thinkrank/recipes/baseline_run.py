@@ -72,7 +72,10 @@ def run_baselines(
     if not minutes > 0:
         raise ThinkrankError(f"minutes must be above 0, got {minutes:g}")
     systems = [system_named(name) for name in dict.fromkeys(names or SYSTEMS)]
-    folder, split = Path(folder), settings.data.load_split() if split is None else split
+    if split is None:
+        with progress("reading the data", 0):
+            split = settings.data.load_split()
+    folder = Path(folder)
     if not len(split.test):
         raise ThinkrankError(f"{split.dataset.name}: the test part holds no sample to judge on")
     with locked(folder):
