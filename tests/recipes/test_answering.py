@@ -121,6 +121,15 @@ def test_data_that_moved_is_found_by_its_path(run, tmp_path):
     assert recommend(run, user="u3", path=str(tmp_path / "elsewhere")).table().equals(before)
 
 
+def test_files_that_moved_are_found_in_the_folder_they_are_in_now(run, tmp_path):
+    before = recommend(run, user="u3").table()
+    named = {role: str(tmp_path / "shop" / f"{role}.csv") for role in ("interactions", "items")}
+    config = {"data": {"source": "table", "options": {**named, "interactions": [named["interactions"]]}}}
+    (run / "config.toml").write_text(tomli_w.dumps(config))
+    (tmp_path / "shop").rename(tmp_path / "elsewhere")
+    assert recommend(run, user="u3", path=str(tmp_path / "elsewhere")).table().equals(before)
+
+
 def test_a_retriever_ranks_a_first_stages_lists(run, tmp_path, shown):
     (tmp_path / "pairs.csv").write_text("user,item,score\nu3,i12,.5\nu3,i11,.9\nu1,i15,.1\n")
     table = rank_pairs(run, read_candidate_lists(tmp_path / "pairs.csv"), progress=shown)

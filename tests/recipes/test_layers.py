@@ -3,9 +3,11 @@
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
+from pydantic import BaseModel
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import LoraOptions
@@ -16,6 +18,14 @@ from thinkrank.recipes.reranking import RerankSettings, rerank_settings
 from thinkrank.recipes.retrieval import RetrieveSettings, retrieve_settings
 from thinkrank.rerank import EGLRConfig, GrpoOptions
 from thinkrank.training.run import without_none
+
+
+class Anything(BaseModel):
+    """Settings as they come to a stage."""
+
+    data: dict[str, Any]
+    probe: dict[str, Any]
+    stages: dict[str, Any]
 
 
 def test_each_layer_lies_over_the_one_before(tmp_path):
@@ -73,6 +83,9 @@ def test_every_setting_has_a_name_and_a_misspelt_one_is_told_the_nearest():
         assert name in setting_names(settings)
     with pytest.raises(ThinkrankError, match=r"unknown setting cold_start.stpes; did you mean cold_start.steps\?"):
         rank_settings(Layers(assignments=["cold_start.stpes=3"]))
+    told = r"unknown setting learning_rate; did you mean training.learning_rate or recpo.learning_rate\?"
+    with pytest.raises(ThinkrankError, match=told):  # all settings of that name
+        retrieve_settings(Preset.thinkrank, Layers(assignments=["learning_rate=3"]))
     with pytest.raises(ThinkrankError, match=r"setting grpo.steps: .*, got 'many'"):
         rerank_settings(Layers(assignments=["grpo.steps=many"]))
 
@@ -163,6 +176,15 @@ def test_names_of_files_become_absolute_where_they_are_given(tmp_path, monkeypat
     assert settings.model.backbone == str(tmp_path / "in" / "base")
     assert settings.data.options == {"interactions": str(tmp_path / "orders.csv"), "event": "in"}
     assert settings.model.prompt.noun == "base"
+    many = Layers(
+        options=['interactions=["orders.csv", "absent.csv"]'],
+        assignments=['probe.starts=["in/base"]', "stages.rerank=in/base", "stages.rank=evidence"],
+    )
+    (tmp_path / "evidence").mkdir()
+    listed = many.over(Anything, lambda source: {})
+    base = str(tmp_path / "in" / "base")
+    assert listed.data["options"] == {"interactions": [str(tmp_path / "orders.csv"), "absent.csv"]}
+    assert (listed.probe, listed.stages) == ({"starts": [base]}, {"rerank": base, "rank": "evidence"})
     inside = Layers(source="table", path="in", options=["interactions=orders.csv"])  # of the folder that is named
     assert inside.over(RetrieveSettings, lambda source: {"model": {}, "training": {}}).data.options == {
         "interactions": "orders.csv"

@@ -214,7 +214,17 @@ def moved(data: DataT, path: str | Path | None) -> DataT:
         return data.model_copy(update={"source": str(place), "path": None, "options": {}})
     if isinstance(data, DataSettings) and Path(data.source).is_absolute():
         raise ThinkrankError(f"{path} is no prepared data set (no dataset.json), and the run was made from one")
-    return data.model_copy(update={"path": str(place)})
+    return data.model_copy(
+        update={"path": str(place), "options": {key: _bare(value) for key, value in data.options.items()}}
+    )
+
+
+def _bare(value: Any) -> Any:
+    """Return the value of an option; of a file that it names by its whole path, the name alone."""
+    if isinstance(value, list):
+        return [_bare(one) for one in value]
+    is_file = isinstance(value, str) and Path(value).is_absolute() and Path(value).suffix
+    return Path(value).name if is_file else value
 
 
 def origin(source: str | None) -> str:

@@ -16,11 +16,15 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_s
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.options import INSTALLED_MODELS
 from thinkrank.options import Options
+from thinkrank.pretrained import KINDS
 from thinkrank.training.run import another_run, read_manifest, without_none
 from thinkrank.training.tracking import require_trackers
 
 PRESET = "--preset "
 """Begins the name of the preset among what was given."""
+
+_PLACES = ("path", "backbone", "encoder", "starts", "rank", "rerank")
+"""Settings whose value may be a folder, whatever lies in it."""
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 RunSettingsT = TypeVar("RunSettingsT", bound="RunSettings")
@@ -212,14 +216,22 @@ def make_absolute(tables: dict[str, Any], base: Path) -> None:
         base: the folder that relative names are seen from: that of a settings file, or the present one.
     """
     for key, value in tables.items():
-        if isinstance(value, dict):
-            if key != "options" or "path" not in tables:  # else they name files in that folder
-                make_absolute(value, base)
-        elif isinstance(value, str) and value and not Path(value).expanduser().is_absolute():
-            path = base / Path(value).expanduser()
-            named = key in ("path", "backbone", "encoder") and value not in INSTALLED_MODELS
-            if (named and path.exists()) or (path.suffix and path.is_file()) or (path / "dataset.json").is_file():
-                tables[key] = str(path.resolve())
+        if key != "options" or "path" not in tables:  # else they name files in that folder
+            tables[key] = _absolute(key, value, base)
+
+
+def _absolute(key: str, value: Any, base: Path) -> Any:
+    """Return the value of a setting with absolute names of files and folders."""
+    if isinstance(value, dict):
+        make_absolute(value, base)
+    elif isinstance(value, list | tuple):
+        return [_absolute(key, one, base) for one in value]
+    elif isinstance(value, str) and value and not Path(value).expanduser().is_absolute():
+        path = base / Path(value).expanduser()
+        named = key in _PLACES and value not in (*INSTALLED_MODELS, *KINDS)
+        if (named and path.exists()) or (path.suffix and path.is_file()) or (path / "dataset.json").is_file():
+            return str(path.resolve())
+    return value
 
 
 def toml_of(settings: BaseModel) -> str:
@@ -275,8 +287,9 @@ def validated(model: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
             why = fault["msg"].removeprefix("Value error, ")
             raise ThinkrankError(f"setting {key}: {why}, got {fault['input']!r}") from error
         known = setting_names(model)
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}"
+        inside = [name for name in known if name.endswith(f".{key}")]
+        near = inside or difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(sorted(known))}"
         raise ThinkrankError(f"unknown setting {key}{hint}") from error
 
 
