@@ -1,5 +1,6 @@
 """One training per folder, whatever became of the one before."""
 
+import errno
 import json
 import os
 import platform
@@ -58,6 +59,19 @@ def test_of_another_host_nobody_can_tell(tmp_path):
     (tmp_path / LOCK_FILE).write_text(json.dumps({"pid": 7, "host": "elsewhere", "since": "yesterday"}))
     with pytest.raises(ThinkrankError, match=f"process 7 on elsewhere.*delete .*{LOCK_FILE}"), locked(tmp_path):
         pass
+
+
+def test_a_file_system_without_locks_is_told_once_and_used(tmp_path, monkeypatch, caplog):
+    def unknown(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", unknown)
+    for name in ("first", "second"):
+        with locked(tmp_path / name):
+            (tmp_path / name / "made").touch()
+    assert [record.message for record in caplog.records] == [
+        "this file system locks nothing (Function not implemented): let no second process use the same folder"
+    ]
 
 
 def test_a_folder_that_a_failed_start_made_goes_again(tmp_path):

@@ -3,7 +3,10 @@
 The operating system holds the lock and drops it when the process ends, however it ends; the file says who holds it.
 """
 
+import errno
+import functools
 import json
+import logging
 import os
 import platform
 import sys
@@ -16,8 +19,13 @@ from typing import IO
 from thinkrank.errors import ThinkrankError
 
 LOCK_FILE = "run.lock"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What file systems without locks answer, such as Lustre and some of FUSE."""
 _POLL = 0.5
 """Seconds between two looks at whether a folder was given back."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class HeldError(ThinkrankError):
@@ -92,7 +100,17 @@ def _taken(file: IO[str]) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _warn_unlocked(error.strerror)
     return True
+
+
+@functools.cache
+def _warn_unlocked(reason: str) -> None:
+    """Say once what is the user's to avoid."""
+    logger.warning("this file system locks nothing (%s): let no second process use the same folder", reason)
 
 
 def _holder(file: IO[str]) -> dict[str, object]:
