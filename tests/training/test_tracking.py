@@ -60,6 +60,23 @@ def test_a_tracker_gets_the_settings_once_and_the_numbers_of_every_row(tmp_path,
     assert run.metrics() == ROWS
 
 
+class Lost(Remembering):
+    """A tracker whose server cannot be reached after the first row."""
+
+    def log(self, step, figures):
+        if step:
+            raise ConnectionError("the server is gone")
+
+
+def test_a_tracker_that_is_lost_is_told_once_and_the_others_and_the_log_go_on(tmp_path, own, caplog):
+    run = logged(tmp_path, "my_tracker:Lost", "my_tracker:Remembering")
+    assert [call[0] for call in own if call != "end"] == ["start", "start", 0, 1, 2]
+    assert own.count("end") == 1
+    assert run.metrics() == ROWS
+    (record,) = caplog.records
+    assert record.message.startswith("Lost follows this training no more: the server is gone")
+
+
 def test_a_run_that_logs_nothing_starts_no_tracker(tmp_path, own):
     logged(tmp_path, "my_tracker:Remembering", rows=[])
     assert own == []

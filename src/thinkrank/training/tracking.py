@@ -7,6 +7,7 @@ Each tracker gets the settings once and the numbers of every row of `metrics.jso
 
 import hashlib
 import importlib.util
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +17,8 @@ from thinkrank.pretrained import imported
 
 PROJECT = "thinkrank"
 """Name of the project or experiment under which MLflow, Weights & Biases and trackio keep runs."""
+
+logger = logging.getLogger(__name__)
 
 _MLFLOW_BATCH = 100
 """Settings that MLflow takes in one call."""
@@ -180,7 +183,7 @@ def made_trackers(names: Sequence[str]) -> list[Tracker]:
 
 
 class Following:
-    """Hand rows of a run's log on to its trackers, which start with the first row.
+    """Hand rows of a run's log on to its trackers, which start with the first row; an outage is told once.
 
     Args:
         names: of the trackers.
@@ -197,18 +200,25 @@ class Following:
         step = int(row["step"])
         if not self._started:
             self._started = True
-            for tracker in self._trackers:
-                tracker.start(self._folder, dict(_leaves(self._config)), step)
+            self._tell(lambda tracker: tracker.start(self._folder, dict(_leaves(self._config)), step))
         figures = {name: float(value) for name, value in _leaves(row) if name != "step" and _is_number(value)}
-        for tracker in self._trackers:
-            tracker.log(step, figures)
+        self._tell(lambda tracker: tracker.log(step, figures))
 
     def end(self) -> None:
         """End the trackers that were started; a later row starts them again."""
         if self._started:
             self._started = False
-            for tracker in self._trackers:
-                tracker.end()
+            self._tell(lambda tracker: tracker.end())
+
+    def _tell(self, what: Callable[[Tracker], None]) -> None:
+        """Tell the trackers something; one that fails is told nothing more, and the training goes on."""
+        for tracker in [*self._trackers]:
+            try:
+                what(tracker)
+            except Exception as error:  # an outage is of any kind
+                self._trackers.remove(tracker)
+                name = type(tracker).__name__
+                logger.warning("%s follows this training no more: %s; metrics.jsonl has every row", name, error)
 
 
 def _is_number(value: Any) -> bool:
