@@ -8,7 +8,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 from packaging.requirements import Requirement
+
+from thinkrank.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -32,6 +35,21 @@ def imported(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(str(node.module).partition(".")[0])
     return found - sys.stdlib_module_names
+
+
+def modules(program: typer.Typer) -> set[str]:
+    """The modules of a program's commands, those of its groups too."""
+    return {str(command.callback.__module__) for command in program.registered_commands}.union(
+        *(modules(group.typer_instance) for group in program.registered_groups)
+    )
+
+
+def test_no_command_is_left_out_of_the_contract_between_commands():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (kept_apart,) = (one["modules"] for one in contracts if one["name"] == "No command imports another")
+    assert set(kept_apart) == modules(app)
 
 
 def test_what_the_package_imports_is_a_dependency_or_an_extra():
