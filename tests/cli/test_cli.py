@@ -271,6 +271,19 @@ def test_a_finished_run_is_reused_and_other_settings_are_refused(run, shop):
     assert "training.seed" in other.stderr
 
 
+def test_a_refused_start_leaves_the_dropped_rows_of_the_run_that_is_there(run, shop):
+    (run / "bad_rows.csv").write_text("of the run", encoding="utf-8")
+    with (shop / "interactions.csv").open("a", encoding="utf-8") as file:
+        file.write("c1,,5\n")
+    whole = ["train", "retrieve", "table", "--path", str(shop), "--out", str(run), *SETTINGS, "--on-bad", "drop"]
+    done = thinkrank(*whole)
+    (shop / "interactions.csv").write_text(
+        (shop / "interactions.csv").read_text(encoding="utf-8").removesuffix("c1,,5\n"), encoding="utf-8"
+    )
+    assert "holds another run: its data.on_bad is 'refuse', not 'drop'" in done.stderr
+    assert (run / "bad_rows.csv").read_text(encoding="utf-8") == "of the run"
+
+
 def test_a_run_is_evaluated_beside_baselines_and_reported(run):
     done = thinkrank("evaluate", str(run), "--samples", "20", "--think", "--untrained", "--sasrec")
     assert done.returncode == 0, done.stderr

@@ -45,6 +45,12 @@ def test_lists_of_items_and_events_of_the_same_people_have_the_same_answers(run,
     assert read(tmp_path / "lists").filter(user="p0").height == 3  # who took nothing
 
 
+def test_tables_are_found_whatever_the_case_of_their_names(tmp_path):
+    for name in ("USERS.CSV", "a.csv", "notes.txt"):
+        (tmp_path / name).write_text("user\nu1\n")
+    assert [part.file.name for part in parts_of(tmp_path, 10)] == ["USERS.CSV", "a.csv"]
+
+
 def test_a_job_that_was_killed_goes_on_to_the_same_bytes(run, people, tmp_path):
     score_users(run, people, tmp_path / "whole", HOW, block=20)
     first = next(parts_of(people, 20))

@@ -245,7 +245,7 @@ def _train(
             show_plan(recipe, settings, split, device=device, ranks=ranks, json_output=json_output)
             return
         with console_progress("reading the data", 0):
-            split = world.ahead(lambda: settings.data.load_split(out))
+            split = world.ahead(lambda: _read(settings, out))
         opened = trained(recipe, settings, out, split, device=device, world=world)
     if not is_reported:
         report_training(opened, progress=console_progress)
@@ -259,3 +259,12 @@ def _train(
         found = [f"{one.value:.4f} {one.how}".strip() for one in validations if one.label == label]
         sys.stdout.write(f"{label}: {', '.join(found)}\n")
     sys.stdout.write(f"the model is in {out / MODEL}\nreport: {report}\n")
+
+
+def _read(settings: Any, out: Path) -> Any:
+    """Read the data; dropped rows are written into a folder that nobody else trains in and that holds no run yet."""
+    from thinkrank._lock import locked
+    from thinkrank.training.run import is_begun
+
+    with locked(out):
+        return settings.data.load_split(None if is_begun(out) else out)

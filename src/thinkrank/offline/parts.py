@@ -57,7 +57,7 @@ def files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         raise ThinkrankError(f"{path}: there is no such file or folder")
     endings = tuple(ending for suffix in TABLE_SUFFIXES for ending in (suffix, f"{suffix}.gz"))
-    found = sorted(file for file in path.iterdir() if file.name.endswith(endings) and file.name[0] not in "._")
+    found = sorted(file for file in path.iterdir() if file.name.lower().endswith(endings) and file.name[0] not in "._")
     if not found:
         raise ThinkrankError(f"{path}: holds no table of users; give files that end in {', '.join(TABLE_SUFFIXES)}")
     return found

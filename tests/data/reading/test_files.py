@@ -3,7 +3,7 @@ import zipfile
 
 import pytest
 
-from thinkrank.data.reading import DataFile, Files
+from thinkrank.data.reading import DataFile, Files, read_records
 from thinkrank.errors import ThinkrankError
 
 
@@ -39,6 +39,17 @@ def test_a_damaged_zip_member_is_refused(tmp_path):
 def test_what_is_no_zip_is_refused(write, content):
     with pytest.raises(ThinkrankError, match="neither a folder nor a readable zip file"):
         Files.at(write("set.zip", content))
+
+
+@pytest.mark.parametrize("name", ["orders.xlsx", "orders.XLS"])
+def test_a_spreadsheet_is_refused_with_the_way_out(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("[Content_Types].xml", "")
+    told = "is a spreadsheet, which is not read. Save each sheet as CSV"
+    with pytest.raises(ThinkrankError, match=told):
+        Files.at(tmp_path / name)
+    with pytest.raises(ThinkrankError, match=told):
+        read_records(DataFile.at(tmp_path / name))
 
 
 def test_nothing_at_all_is_refused(tmp_path):

@@ -98,6 +98,7 @@ class Files:
             return cls(path, tuple(DataFile.at(file, path) for file in inside if file.is_file()))
         if not path.exists():
             raise ThinkrankError(f"{path}: no such file or folder")
+        refuse_spreadsheet(path.name)
         if path.suffix.lower() in _TABLES and not zipfile.is_zipfile(path):
             raise ThinkrankError(f"{path}: is one file. Give the folder it is in: {_naming(path)}.")
         try:
@@ -173,6 +174,18 @@ class Files:
             near = did_you_mean(patterns[0], [file.name for file in self.members], n=3)
             raise ThinkrankError(f"{self.where}: holds no {' or '.join(patterns)}{near}")
         return found
+
+
+def refuse_spreadsheet(name: str) -> None:
+    """Refuse what Excel or LibreOffice keeps.
+
+    Raises:
+        ThinkrankError: with the way out.
+    """
+    if name.lower().endswith((".xlsx", ".xlsm", ".xls", ".ods")):
+        raise ThinkrankError(
+            f"{name}: is a spreadsheet, which is not read. Save each sheet as CSV, and give their folder."
+        )
 
 
 def _naming(path: Path) -> str:

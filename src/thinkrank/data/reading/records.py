@@ -7,7 +7,7 @@ import polars as pl
 
 from thinkrank.data.reading import parts
 from thinkrank.data.reading.delimited import read_delimited
-from thinkrank.data.reading.files import DataFile
+from thinkrank.data.reading.files import DataFile, refuse_spreadsheet
 from thinkrank.data.reading.jsonlines import read_json_lines
 from thinkrank.data.reading.table import ROW, reason
 from thinkrank.errors import ThinkrankError
@@ -38,6 +38,7 @@ def read_records(
         return read_json_lines(file, fields, required=fields or (), encoding=encoding)
     if suffix == ".parquet":
         return _read_parquet(file)
+    refuse_spreadsheet(file.name)
     raise ThinkrankError(f"{file.name}: unknown format; give a file that ends in {', '.join(TABLE_SUFFIXES)}")
 
 
