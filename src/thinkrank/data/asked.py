@@ -1,5 +1,6 @@
 """Files that say who asks: users of a data set, or histories of people whom nobody has met yet."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,18 +9,23 @@ import polars as pl
 
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.catalogue import Catalogue
+from thinkrank.data.columns import refuse_type
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.histories import Histories
 from thinkrank.data.reading import ROW, DataFile, Table, read_records
+from thinkrank.data.reading.intake import Intake, note, opened
 from thinkrank.data.reading.table import reason
 from thinkrank.data.requests import Requests
+from thinkrank.data.sources._roles import usual
 from thinkrank.data.timestamps import Clock
 from thinkrank.errors import ThinkrankError
 
 ITEMS = "items"
 """The column of lists of item ids."""
 TIMES = ("time", "timestamp")
-"""What a column of times may be called."""
+"""What a column of times is called."""
+
+logger = logging.getLogger(__name__)
 
 
 def read_rows(path: str | Path, needed: Sequence[str], allowed: Sequence[str] = ()) -> Table:
@@ -28,10 +34,11 @@ def read_rows(path: str | Path, needed: Sequence[str], allowed: Sequence[str] = 
     Args:
         path: CSV, TSV, Parquet or JSON lines, by its name; text formats also with ``.gz``.
         needed: columns that it must have; no cell of them may be empty.
-        allowed: columns that are read where they are there; no cell of them may be empty either.
+        allowed: columns that are read where they are there; no cell of them may be empty either. Here and above, user,
+            item and timestamp may have other names that a data set's tables have for them.
 
     Returns:
-        The rows; a column called as one of `TIMES` is called ``time``. A file with a header alone has none.
+        The rows, with columns as they are asked for; timestamp is called ``time``. A file with a header alone has none.
 
     Raises:
         ThinkrankError: if the file cannot be read, lacks a column or has an empty cell.
@@ -39,25 +46,56 @@ def read_rows(path: str | Path, needed: Sequence[str], allowed: Sequence[str] = 
     path = Path(path).expanduser()
     if not path.is_file():
         raise ThinkrankError(f"{path}: there is no such file")
+    with opened(Intake(takes=())) as intake:
+        table = _read(path, needed, allowed)
+    if intake.faults:
+        raise ThinkrankError(str(next(iter(intake.faults.values()))))
+    for notice in intake.notices:
+        logger.warning("%s", notice)
+    return table
+
+
+def _read(path: Path, needed: Sequence[str], allowed: Sequence[str]) -> Table:
+    """Read the same, and report to the open intake."""
     frames = [frame for frame in read_records(DataFile.at(path)) if frame.height]
     frame = pl.concat(frames, how="diagonal_relaxed") if frames else _header(path)
-    for name in needed:
-        if name not in frame.columns:
-            has = ", ".join(column for column in frame.columns if column != ROW) or "none"
-            near = did_you_mean(name, frame.columns)
-            raise ThinkrankError(f"{path}: no column {name!r}{near}; it has {has}")
-    there = [name for name in (*needed, *allowed) if name in frame.columns]
-    texts = (pl.col(name).cast(pl.String).str.strip_chars().replace("", None) for name in there if name not in TIMES)
-    table = Table(str(path), frame.select(ROW, *texts, *(name for name in there if name in TIMES)))
-    for name in there:
+    columns = _columns(path, frame.columns, needed, allowed)
+    table = Table(str(path), frame.select(ROW, *columns.values()))
+    for role, name in columns.items():
+        if role != "timestamp":
+            refuse_type(table, name)
+            text = pl.col(name).cast(pl.String).str.strip_chars().replace("", None)
+            table = table.with_frame(table.frame.with_columns(text))
         empty = table.frame.filter(pl.col(name).is_null())
         if len(empty):
             raise ThinkrankError(f"{path}: row {empty[ROW][0]} has an empty cell: fill its {name}, or remove the row")
-    for name in set(there) & set(TIMES):
-        clock = Clock(name)
-        table = clock.in_seconds(clock.read(table)) if frames else table
-        table = table.with_frame(table.frame.rename({name: "time"}))
-    return table
+    if frames and "timestamp" in columns:
+        clock = Clock(columns["timestamp"])
+        table = clock.in_seconds(clock.read(table))
+    names = {name: "time" if role == "timestamp" else role for role, name in columns.items()}
+    return table.with_frame(table.frame.rename(names))
+
+
+def _columns(path: Path, present: Sequence[str], needed: Sequence[str], allowed: Sequence[str]) -> dict[str, str]:
+    """Find which column plays which role; users, items and times may be called as in the tables of a data set."""
+    columns: dict[str, str] = {}
+    for role in (*needed, *allowed):
+        own = [name for name in (TIMES if role == "timestamp" else (role,)) if name in present][:1]
+        found = own or (usual(role, present) if role in ("user", "item", "timestamp") else [])
+        if len(found) > 1:
+            names = " and ".join(found)
+            raise ThinkrankError(f"{path}: {names} may each be the {role}: call the one that is meant {role}")
+        if found:
+            columns[role] = found[0]
+        elif role in needed:
+            has = ", ".join(column for column in present if column != ROW) or "none"
+            raise ThinkrankError(f"{path}: no column {role!r}{did_you_mean(role, present)}; it has {has}")
+    if "item" not in columns:
+        columns.pop("timestamp", None)  # of when people came, not of what they took
+    otherwise = [f"{name} as {role}" for role, name in columns.items() if name not in (role, f"{role}_id", *TIMES)]
+    if otherwise:
+        note(f"{path}: read {', '.join(otherwise)}")
+    return columns
 
 
 def read_who(path: str | Path, dataset: Callable[[], Dataset], rows: slice | None = None) -> Requests:
@@ -82,7 +120,7 @@ def read_who(path: str | Path, dataset: Callable[[], Dataset], rows: slice | Non
     if by_user and (rows is not None or ITEMS in parquet_columns(path)):
         table = _rows_by_user(path, rows or slice(None))
     else:
-        table = read_rows(path, ("user",), ("item", *TIMES))
+        table = read_rows(path, ("user",), ("item", "timestamp"))
     if ITEMS in table.frame.columns:
         return _listed(table.frame)
     if "item" not in table.frame.columns:
@@ -94,7 +132,7 @@ def read_who(path: str | Path, dataset: Callable[[], Dataset], rows: slice | Non
 
 def is_by_user(path: Path) -> bool:
     """Tell whether a file is Parquet with one row for each user, so that some of its rows can be read alone."""
-    return path.suffix.lower() == ".parquet" and "item" not in parquet_columns(path)
+    return path.suffix.lower() == ".parquet" and not usual("item", parquet_columns(path))
 
 
 def parquet_columns(path: Path) -> list[str]:

@@ -13,7 +13,7 @@ import polars as pl
 from jaxtyping import Float32, Int32, Int64
 
 from thinkrank.data._nearest import did_you_mean
-from thinkrank.data.asked import TIMES, read_rows
+from thinkrank.data.asked import read_rows
 from thinkrank.data.candidates import Candidates, CandidateSets, assembled, order_of
 from thinkrank.data.catalogue import Catalogue
 from thinkrank.data.dataset import Dataset
@@ -207,7 +207,7 @@ def read_candidate_lists(path: str | Path) -> CandidateLists:
         ThinkrankError: if it cannot be read, lacks a column, has an empty cell or a score or event that is no number,
             or names an item twice in a list.
     """
-    table = read_rows(path, ("user", "item"), ("score", "event", *TIMES))
+    table = read_rows(path, ("user", "item"), ("score", "event", "timestamp"))
     frame, name = table.frame, Path(path).name
     by = [column for column in ("user", "time", "event") if column in frame.columns]
     if len(by) > 2:

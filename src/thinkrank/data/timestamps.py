@@ -11,7 +11,7 @@ import polars as pl
 from jaxtyping import Int64
 
 from thinkrank.data.reading import Table
-from thinkrank.data.reading.intake import note, setting
+from thinkrank.data.reading.intake import note, setting, takes
 from thinkrank.errors import ThinkrankError
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "days", "excel", "yyyymmdd", "iso"]
@@ -116,7 +116,7 @@ class Clock:
             kind = f"a date such as {self.form}" if self.form else "an ISO date, such as 2020-01-31 10:00"
         unread = pl.col("_whole").is_null()
         values = both.frame.lazy().filter(unread).select(column).head(1).collect().to_series()
-        form = _form_like(values[0]) if len(values) and not self.form else ""
+        form = _form_like(values[0]) if len(values) and not self.form and takes("time_format") else ""
         way_out = f", or say how dates are written: {setting('time_format', form)}" if form else ""
         problem = f"{column} {{value}} is not {kind}. Mend or remove the row{way_out}."
         both = both.without(unread, problem, show=column)
@@ -169,9 +169,9 @@ class Clock:
             if bool(first) == bool(second):
                 why = "no day is above 12" if not first else "some have the day first and some the month"
                 options = " or ".join(setting("time_format", form) for form in ("%d/%m/%Y", "%m/%d/%Y"))
+                way_out = f"Say which: {options}." if takes("time_format") else "Write them as 2024-01-31."
                 raise ThinkrankError(
-                    f"{file}: {self.column} such as {texts[0]!r} may be day/month or month/day ({why}). "
-                    f"Say which: {options}."
+                    f"{file}: {self.column} such as {texts[0]!r} may be day/month or month/day ({why}). {way_out}"
                 )
             self._day_first = first > 0
             order = "day/month/year" if self._day_first else "month/day/year"
@@ -229,7 +229,8 @@ def _in_seconds(table: Table, column: str, unit: TimeUnit) -> Table:
         if isinstance(highest, int) and _DAYS[0] / 2 < highest < _SMALL and unit == "auto":
             last = datetime.fromtimestamp(highest, tz=UTC).date()
             days = setting("time_unit", "days")
-            note(f"{table.file}: as seconds, no {column} is after {last}; if they are something else, say so: {days}")
+            way_out = f"; if they are something else, say so: {days}" if takes("time_unit") else ""
+            note(f"{table.file}: as seconds, no {column} is after {last}{way_out}")
         return table
     fine = (pl.col(column) % per_second) * (_NANO // per_second) + pl.col(FINE) // per_second
     return table.map(lambda rows: rows.with_columns(pl.col(column) // per_second, fine.alias(FINE)))

@@ -11,7 +11,7 @@ import polars as pl
 from thinkrank.data.reading.careful import breaks_inside, careful_rows, well_quoted
 from thinkrank.data.reading.encodings import decoded_blocks
 from thinkrank.data.reading.files import DataFile
-from thinkrank.data.reading.intake import current, note, report_row, setting
+from thinkrank.data.reading.intake import current, note, report_row, setting, takes
 from thinkrank.data.reading.table import ROW
 from thinkrank.errors import ThinkrankError
 
@@ -89,7 +89,8 @@ def _separator(file: str, block: bytes, told: str | None, usual: str) -> tuple[s
         if found > most:
             best, most = candidate, found
     if best != usual:
-        note(f"{file}: its fields end in {_NAMES[best]}; name another with {setting('separator', usual)}")
+        way_out = f"; name another with {setting('separator', usual)}" if takes("separator") else ""
+        note(f"{file}: its fields end in {_NAMES[best]}{way_out}")
     return best, block, 0
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from thinkrank.data.reading.blocks import text_blocks, without_quoted
 from thinkrank.data.reading.files import DataFile
-from thinkrank.data.reading.intake import note, report_row, setting
+from thinkrank.data.reading.intake import note, report_row, setting, takes
 from thinkrank.errors import ThinkrankError
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
@@ -79,16 +79,17 @@ class _Settled:
         for index in foreign:
             row, number = rows[index], rows_before + index + 1
             if self.codec == "utf-8" and index not in unicode:
-                way_out = "Save the file as UTF-8." if not self.is_told else f"Use {setting('encoding', 'cp1252')}."
+                is_mine = self.is_told and takes("encoding")
+                way_out = f"Use {setting('encoding', 'cp1252')}." if is_mine else "Save the file as UTF-8."
                 more = ", as other rows are" if not self.is_told else ""
                 self._refuse(rows, index, number, f"byte {{value}} is not UTF-8{more}. {way_out}", _first_wrong(row))
             elif self.codec == "cp1252" and index in unicode:
                 kind = "is UTF-8, and the rows before are not. Save the file in one encoding."
                 self._refuse(rows, index, number, kind, None)
             elif self.codec == "cp1252" and (wrong := _UNDEFINED.search(row)):
-                kind = (
-                    f"byte {{value}} is neither UTF-8 nor Windows-1252. Name the file's {setting('encoding', '...')}."
-                )
+                named = f"Name the file's {setting('encoding', '...')}."
+                way_out = named if takes("encoding") else "Save the file as UTF-8."
+                kind = f"byte {{value}} is neither UTF-8 nor Windows-1252. {way_out}"
                 self._refuse(rows, index, number, kind, wrong.start())
             elif self.codec == "cp1252":
                 rows[index] = row.decode("cp1252").encode()
@@ -105,17 +106,19 @@ class _Settled:
         other = [row for row in rows if _FOREIGN_WORD.search(row)]
         if 2 * len(other) > len(rows):
             shown = other[0].decode("cp1252", errors="replace").strip()[:40]
+            named = f"Name its encoding, as in {setting('encoding', 'cp1251')}, or save it as UTF-8."
+            way_out = named if takes("encoding") else "Save it as UTF-8."
             raise ThinkrankError(
-                f"{self.file}: is not UTF-8, and as Windows-1252 it makes no words ({shown!r}). "
-                f"Name its encoding, as in {setting('encoding', 'cp1251')}, or save it as UTF-8."
+                f"{self.file}: is not UTF-8, and as Windows-1252 it makes no words ({shown!r}). {way_out}"
             )
 
     def _say(self, row: bytes) -> None:
         at = _NOT_ASCII.search(row)
         start = at.start() if at else 0
         word = row[max(0, start - 12) : start + 12].decode("cp1252", errors="replace").strip()
-        other = setting("encoding", "...")
-        note(f"{self.file}: is not UTF-8 and was read as Windows-1252, as in {word!r}; name another with {other}")
+        named = f"name another with {setting('encoding', '...')}"
+        way_out = named if takes("encoding") else "if that is wrong, save it as UTF-8"
+        note(f"{self.file}: is not UTF-8 and was read as Windows-1252, as in {word!r}; {way_out}")
 
 
 class _Byte(int):

@@ -9,7 +9,7 @@ import contextvars
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -85,6 +85,7 @@ class Intake:
         faults: by file and kind.
         failures: of files that could not be read at all.
         notices: what was recognised, repaired or counted as unknown, one line each.
+        takes: options that can be told to whoever reads; None for all that advice names.
         dropped: rows at fault, as `file`, `row`, `line`, `fault`, `values`; kept where they are to be left out.
     """
 
@@ -93,6 +94,7 @@ class Intake:
     faults: dict[tuple[str, str], Fault] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    takes: Collection[str] | None = None
     dropped: list[dict[str, Any]] = field(default_factory=list)
     _headers: dict[str, int] = field(default_factory=dict)
     _breaks: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
@@ -193,6 +195,12 @@ def note(notice: str) -> None:
     intake = current()
     if intake is not None and notice not in intake.notices:
         intake.notices.append(notice)
+
+
+def takes(option: str) -> bool:
+    """Tell whether whoever reads can be told an option, so that advice may name it."""
+    intake = current()
+    return intake is None or intake.takes is None or option in intake.takes
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from thinkrank.data._nearest import did_you_mean
 from thinkrank.data.dataset import Dataset
 from thinkrank.data.impressions import ImpressionDataset
-from thinkrank.data.reading.intake import STAND, OnBad, setting
+from thinkrank.data.reading.intake import STAND, OnBad, current, setting
 from thinkrank.data.sources._asking import collected, parsed_options
 from thinkrank.errors import ThinkrankError
 
@@ -138,6 +138,9 @@ def read(gives: Gives, name: str, path: str | Path | None, options: Mapping[str,
         raise ThinkrankError(f"{path}: the source {name!r} is made, not read; leave the path out")
     if path is not None and not Path(path).expanduser().exists():
         raise ThinkrankError(f"{path}: no such file or folder")
+    intake = current()
+    if intake is not None:
+        intake.takes = source.options.model_fields.keys()
     try:
         return source.reader(None if path is None else Path(path).expanduser(), parsed)
     except OSError as error:
