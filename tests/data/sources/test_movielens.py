@@ -4,6 +4,7 @@ import pytest
 
 from thinkrank.data import load_dataset
 from thinkrank.data.sources import movielens
+from thinkrank.errors import ThinkrankError
 
 RATINGS = "userId,movieId,rating,timestamp\n1,31,2.5,1260759144\n1,2,3.0,1260759179\n2,31,4.5,835355493\n"
 MOVIES = (
@@ -63,3 +64,10 @@ def test_the_real_small_set(shared_data):
     assert description["dates"]["last"].startswith("2016-10-16")
     assert dataset.notices == ()
     assert dataset.catalogue.frame["year"].drop_nulls().is_between(1890, 2016).all()
+
+
+def test_advice_names_no_option_that_the_source_lacks(tmp_path):
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,5,964982703\n")
+    (tmp_path / "movies.csv").write_bytes("movieId,title,genres\n1,Вокзал для двоих (1982),Drama\n".encode("cp1251"))
+    with pytest.raises(ThinkrankError, match=r"makes no words .*\. Save it as UTF-8\.$"):
+        load_dataset("movielens", tmp_path)
