@@ -231,7 +231,7 @@ def test_every_file_and_folder_that_an_option_names_may_begin_with_the_home_fold
             is_place = isinstance(about, OptionInfo) and Path in (kind, *get_args(kind))
             if is_place and about.callback is not options.from_home:
                 bare.append(f"{command.__name__} --{name}")
-    assert [option for option in bare if not option.startswith("serve")] == []
+    assert bare == []
 
 
 def test_a_folder_that_cannot_be_written_into_is_refused_before_the_data_is_read(tmp_path):
