@@ -14,7 +14,7 @@ from thinkrank.recipes.probe_arms import SEVERAL, Arm
 from thinkrank.retrieve import R2ec
 from thinkrank.retrieve.r2ec.controls import control_thoughts
 from thinkrank.retrieve.r2ec.trainer import sample_ranks
-from thinkrank.training import Progress, no_progress
+from thinkrank.training.progress import Advance, Progress, no_progress
 
 _BATCH = 256
 _SHOWN = 20
@@ -52,9 +52,8 @@ def judged(
         for how in arm.asked:
             if how == "several":
                 began = time.perf_counter()
-                ranks[how], tokens[how] = _averaged(model, samples)
+                ranks[how], tokens[how] = _averaged(model, samples, advance)
                 seconds[how] = (time.perf_counter() - began) / len(samples)
-                advance(len(samples))
                 continue
             given = {"no thought": None, "thought": thoughts}.get(how)
             if how in ("other", "filler"):
@@ -79,7 +78,7 @@ def joined(answers: Sequence[Mapping[str, Any]], arm: Arm) -> dict[str, Any]:
     return found
 
 
-def _averaged(model: R2ec, samples: Samples) -> tuple[list[int], float]:
+def _averaged(model: R2ec, samples: Samples, advance: Advance) -> tuple[list[int], float]:
     """Answer by the mean over thoughts: the place of each target, and the tokens written for an answer."""
     ranks: list[int] = []
     tokens = 0
@@ -94,6 +93,7 @@ def _averaged(model: R2ec, samples: Samples) -> tuple[list[int], float]:
         )
         ranks += ranks_B.tolist()
         tokens += 0 if ranking.cost is None else ranking.cost.tokens
+        advance(len(requests))
     return ranks, tokens / len(samples)
 
 
