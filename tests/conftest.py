@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import pkgutil
-import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,6 +61,8 @@ def shown() -> Shown:
 @pytest.fixture
 def full_disk() -> Iterator[None]:
     """A disk that has no room for a file of more than 40 kB."""
+    import resource  # which Windows lacks
+
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))

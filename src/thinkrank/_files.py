@@ -1,5 +1,6 @@
 """Files appear whole or not at all, and what can be made again is kept in one cache."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -10,7 +11,14 @@ from typing import BinaryIO
 
 from platformdirs import user_cache_path
 
-from thinkrank.errors import ThinkrankError
+from thinkrank.errors import ThinkrankError, UnwritableError
+
+_UNWRITABLE = tuple(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "EISDIR")
+    if hasattr(errno, name)
+)
+"""Faults of a disk or a folder, by the system's numbers."""
 
 
 @contextmanager
@@ -26,7 +34,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         the file to write to, in the same folder, so that the last step is one rename.
 
     Raises:
-        ThinkrankError: if it cannot be written, as on a full disk.
+        UnwritableError: if it cannot be written, as on a full disk.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path, otherwise="make room, or name another place"):
@@ -43,14 +51,14 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def writing(what: str | Path, *, otherwise: str) -> Iterator[None]:
-    """Turn what a full disk raises into one plain error.
+    """Turn what a full disk raises, or a folder that takes no file, into one plain error; other faults stay.
 
     Args:
         what: is being written.
         otherwise: what to do instead.
 
     Raises:
-        ThinkrankError: naming both.
+        UnwritableError: naming both.
     """
     from polars.exceptions import PolarsError  # both have errors of their own for it
     from safetensors import SafetensorError
@@ -58,8 +66,10 @@ def writing(what: str | Path, *, otherwise: str) -> Iterator[None]:
     try:
         yield
     except (OSError, PolarsError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ThinkrankError(f"{what} cannot be written: {reason}; {otherwise}") from error
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        if not any(os.strerror(fault) in reason for fault in _UNWRITABLE):
+            raise
+        raise UnwritableError(f"{what} cannot be written: {reason}; {otherwise}") from error
 
 
 def check_writable(folder: Path, *, otherwise: str) -> None:

@@ -9,6 +9,10 @@ class ThinkrankError(ValueError):
     """
 
 
+class UnwritableError(ThinkrankError):
+    """Tell that what is to be kept cannot be written, as on a full disk: nothing that was asked for is at fault."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether a device's memory was exhausted; torch, whose error it is, need not be imported to ask."""
     return type(error).__name__ == "OutOfMemoryError"

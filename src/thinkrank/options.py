@@ -29,9 +29,28 @@ class Options(BaseModel):
         return {key: None if key in left_out else value for key, value in values.items()}
 
 
+def spelt(settings: BaseModel, default: BaseModel | None = None) -> dict[str, Any]:
+    """Return settings as plain values, with the word "none" for each number that is left out over a default one.
+
+    Args:
+        settings: to be written where there is no value for none.
+        default: what they lie over; None for the defaults of their fields.
+    """
+    told: dict[str, Any] = settings.model_dump(mode="json")
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        before = getattr(default, name, None) if default is not None or field.is_required() else field.get_default()
+        if isinstance(value, BaseModel) and isinstance(told.get(name), dict):
+            told[name] = spelt(value, before if isinstance(before, BaseModel) else None)
+        elif name in told and value is None and before is not None and _may_be_none(field):
+            told[name] = NONE
+    return told
+
+
 def _may_be_none(field: FieldInfo) -> bool:
     kinds = typing.get_args(field.annotation)
-    return type(None) in kinds and bool({int, float} & set(kinds))
+    plain = {typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind for kind in kinds}
+    return type(None) in plain and bool({int, float} & plain)
 
 
 def heads_divide_the_width(times: int = 1) -> Any:

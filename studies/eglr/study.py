@@ -24,7 +24,7 @@ import numpy as np
 from thinkrank.data import ImpressionSplit, ListWorld, ListWorldOptions
 from thinkrank.evaluate import evaluate_reranking
 from thinkrank.recipes import reranking
-from thinkrank.recipes.base import kept_step
+from thinkrank.recipes.kept import kept_step
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.reranking import RerankSettings, best_of_several, rerank_settings
 from thinkrank.recipes.running import train

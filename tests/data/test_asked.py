@@ -31,6 +31,14 @@ def test_a_table_of_users_may_call_its_columns_as_the_tables_of_a_data_set_do(tm
     assert "read customer_id as user, sku as item, date as timestamp" in caplog.text
 
 
+def test_a_table_with_a_row_for_each_user_may_call_them_as_a_data_set_does(tmp_path):
+    file = tmp_path / "people.parquet"
+    pl.DataFrame({"customer_id": ["u1", "u2"], "items": [["a"], ["b", "a"]]}).write_parquet(file)
+    asked = read_who(file, dataset=nobody)
+    assert asked.users == ("u1", "u2")
+    assert [len(history) for history in asked.histories] == [1, 2]
+
+
 def test_columns_that_hold_no_plain_values_are_refused(tmp_path):
     file = tmp_path / "people.parquet"
     pl.DataFrame({"user": [["a"]], "item": ["i"]}).write_parquet(file)

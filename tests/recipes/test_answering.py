@@ -227,7 +227,7 @@ def test_displayed_lists_are_answered_under_their_ids_without_feedback(tmp_path,
     )
     (tmp_path / "new" / "lists.csv").write_text(new)
     table = rerank_lists(tmp_path, "table", tmp_path / "new", {}, k=10**9, progress=shown)
-    assert shown == ["reading the data", "loading the run", "re-ranking"]
+    assert shown == ["loading the run", "reading the data", "re-ranking"]
     assert table["list"].unique(maintain_order=True).to_list() == ["B", "alone", "A"]
     assert table["request"].to_list() == [0, 0, 1, 2, 2]
     with pytest.raises(ThinkrankError, match="a Pointwise has no evaluator that could pick one of 2 lists"):

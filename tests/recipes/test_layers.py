@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import tomli_w
-from pydantic import BaseModel
+from pydantic import BaseModel, PositiveInt
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language import LoraOptions
-from thinkrank.recipes.layers import Layers, parse_assignment, resumed, setting_names, validated
+from thinkrank.options import Options, spelt
+from thinkrank.recipes.layers import Layers, parse_assignment, resumed, setting_names, toml_of, validated
 from thinkrank.recipes.presets import Preset, preset
 from thinkrank.recipes.ranking import RankSettings, rank_settings
 from thinkrank.recipes.reranking import RerankSettings, rerank_settings
@@ -212,3 +213,36 @@ def test_a_number_is_left_out_by_the_word_none():
     assert LoraOptions(top_layers="none").top_layers is None
     with pytest.raises(ThinkrankError, match=r"setting model\.lora\.rank: .*got 'none'"):
         retrieve_settings(Preset.thinkrank, Layers(assignments=["model.lora.rank=none"]))
+
+
+def test_a_number_that_is_left_out_stays_so_in_files_of_settings_and_in_runs(tmp_path):
+    paper = retrieve_settings(Preset.paper, Layers(source="table", assignments=["recpo.ndcg_k=none"]))
+    (tmp_path / "paper.toml").write_text(toml_of(paper), encoding="utf-8")
+    again = retrieve_settings(Preset.thinkrank, Layers(config=tmp_path / "paper.toml"))
+    assert (again.model.lora.top_layers, again.recpo.ndcg_k) == (None, None)
+    assert again == paper
+    folder = begun(tmp_path / "run", paper, given=sorted(paper.given))
+    (folder / "config.toml").write_text(tomli_w.dumps(without_none(spelt(paper))), encoding="utf-8")
+    assert resumed(paper, folder).recpo.ndcg_k is None
+    window = spelt(Restricted(window=None), Restricted())
+    assert window == {"window": "none"}
+    assert validated(Restricted, window).window is None
+
+
+class Restricted(Options):
+    """A number of a restricted kind, as retrievers have."""
+
+    window: PositiveInt | None = 20
+
+
+def test_a_run_of_before_names_in_lists_were_absolute_goes_on(tmp_path, monkeypatch):
+    (tmp_path / "orders.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    here = retrieve_settings(Preset.thinkrank, Layers(source="table", options=['interactions=["orders.csv"]']))
+    assert here.data.options == {"interactions": [str(tmp_path / "orders.csv")]}
+    kept = here.data.model_copy(update={"options": {"interactions": ["orders.csv"]}})
+    folder = begun(tmp_path / "run", here.model_copy(update={"data": kept}), given=sorted(here.given))
+    assert resumed(here, folder).data.options == {"interactions": ["orders.csv"]}
+    other = retrieve_settings(Preset.thinkrank, Layers(source="table", options=['interactions=["others.csv"]']))
+    with pytest.raises(ThinkrankError, match=r"data\.options\.interactions"):
+        resumed(other, folder)

@@ -161,6 +161,12 @@ def test_a_control_has_its_ways_time_and_encodes_no_oftener(tmp_path):
     work.settings = settings
     found = work.as_long(work.arm_settings(frozen, 0), frozen, 0).training
     assert (found.steps, found.max_cpu_minutes, found.validate_every, found.refresh_every) == (10, None, 8, 4)
+    begun = tmp_path / "latent-without-0"
+    settings = work.arm_settings(without, 0)
+    less = work.as_long(settings, without, 0).training.model_copy(update={"max_cpu_minutes": 0.25})
+    work.opened(begun, settings.model_copy(update={"training": less}), 0)  # as an earlier version counted
+    (begun / "trained").touch()
+    assert work.control_settings(without, 0).training.max_cpu_minutes == 0.25
 
 
 def test_thoughts_that_nobody_reads_are_not_reinforced(tmp_path):

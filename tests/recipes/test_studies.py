@@ -12,7 +12,7 @@ from thinkrank._code import code_version
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate.studies import read_study
 from thinkrank.evaluate.study_tables import study_notes
-from thinkrank.recipes.base import kept_step
+from thinkrank.recipes.kept import kept_step
 from thinkrank.recipes.layers import Layers
 from thinkrank.recipes.presets import Preset
 from thinkrank.recipes.retrieval import retrieve_settings

@@ -153,6 +153,16 @@ def test_a_part_that_only_retrieves_is_asked_for_everything(tmp_path):
     np.testing.assert_array_equal(again.scores([History.of([0, 1])])[0], scores_I)
 
 
+def test_a_fusion_saved_over_a_longer_one_keeps_none_of_its_parts(tmp_path):
+    dataset = two_tribes()
+    split, known = split_dataset(dataset, "leave-last-out"), parts(dataset)
+    for names in (["popularity", "item-kNN", "EASE"], ["popularity", "EASE"]):
+        fused = Fused({name: known[name] for name in names}).fit_on(split.valid, split.train_counts)
+        fused.save_pretrained(tmp_path)
+    assert sorted(part.name for part in (tmp_path / "parts").iterdir()) == ["0", "1"]
+    assert len(Fused.from_pretrained(tmp_path).parts) == 2
+
+
 def test_what_a_part_adds_is_seen_without_it():
     dataset = two_tribes()
     split = split_dataset(dataset, "leave-last-out")

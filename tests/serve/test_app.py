@@ -364,8 +364,8 @@ def test_what_cannot_be_kept_does_not_come_about(thinker, dataset, tmp_path, mon
     with TestClient(create_app(served, options), raise_server_exceptions=False) as client:
         with monkeypatch.context() as patched:
             patched.setattr("os.fsync", full)
-            assert client.post("/v1/items", json=new).status_code == 500
-            assert client.request("DELETE", "/v1/items", json={"items": ["i02"]}).status_code == 500
+            assert client.post("/v1/items", json=new).status_code == 507
+            assert client.request("DELETE", "/v1/items", json={"items": ["i02"]}).status_code == 507
         assert (served.num_items, served.withdrawn) == (11, {})
         assert client.post("/v1/items", json=new).status_code == 200
         kept = (tmp_path / "items.json").read_bytes()

@@ -10,9 +10,7 @@ from thinkrank.training import trainer as module
 
 
 class Slow(Trainer[TrainerOptions]):
-    """A step takes a second of a clock of its own and two of the processor's, encoding 30 and 10, a
-    validation 20 and 15.
-    """
+    """By its clock and the processor's: a step takes 1 and 2 seconds, encoding 30 and 10, a validation 20 and 15."""
 
     now = 0.0
     busy = 0.0

@@ -384,8 +384,7 @@ class Cascade:
             if name not in self.stages and is_saved(folder / name):
                 shutil.rmtree(folder / name)  # of another cascade that was saved there
         for name, stage in self.stages.items():
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            stage.save_pretrained(folder / name)
+            stage.save_pretrained(begin(folder / name))
         classes = {
             name: f"{type(stage).__module__}:{type(stage).__qualname__}"
             for name, stage in self.stages.items()

@@ -126,10 +126,9 @@ def main() -> None:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        sys.stderr.write(
-            "thinkrank: the device's memory is exhausted: train with a smaller batch_size, as in --set "
-            "training.batch_size=2, or use --device cpu\n"
-        )
+        less = "train with a smaller batch_size, as in --set training.batch_size=2" if "train" in sys.argv[1:2] else ""
+        way_out = " or ".join(filter(None, [less, "use --device cpu"]))
+        sys.stderr.write(f"thinkrank: the device's memory is exhausted: {way_out}\n")
         sys.exit(2)
     finally:
         STAND.reset(stand)

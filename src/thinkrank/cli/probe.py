@@ -54,6 +54,8 @@ def probe(
         from thinkrank.recipes.probe_options import probe_settings
         from thinkrank.recipes.probing import planned_probe
         from thinkrank.recipes.probing import probe as run
+        from thinkrank.training.run import is_begun
+    from thinkrank.training.run import is_begun
 
     told = [f"probe.{name}={value}" for name, value in (("minutes", minutes), ("trainings", trainings)) if value]
     given = options.layers(
@@ -62,7 +64,7 @@ def probe(
     )  # fmt: skip
     settings = probe_settings(given)
     with console_progress("reading the data", 0):
-        data = settings.data.load_split(None if dry_run else out)
+        data = settings.data.load_split(None if dry_run or is_begun(out) else out)
     if dry_run:
         from thinkrank.recipes.layers import toml_of
 

@@ -31,7 +31,7 @@ def download(url: str, *, md5: str | None = None) -> Path:
     """Return the local copy of an official file, fetching it if there is none yet.
 
     A connection that breaks off is resumed, in this call and in later ones, from the ``.part`` file beside the target.
-    Processes of one machine that want the same file fetch it once: the others wait.
+    Processes of one machine that want the same file fetch it once and the others wait, but on Windows.
 
     Args:
         url: where it is; also says where in the cache it goes.

@@ -198,6 +198,11 @@ def _footnotes(
         notes.append(
             f"{_MODELS} Of these trained models only: a test over trainings takes {MIN_TRAININGS} of both arms."
         )
+    most = {len(answers.seeds) for answers in study if not answers.seedless}
+    if tested and len(most) > 1:
+        notes.append(
+            "Of arms with unequal numbers of trainings the difference is that of the trainings which both have."
+        )
     shared = sorted({f"{answers.shared} ({answers.arm})" for answers in study if answers.shared and _several(answers)})
     if shared:
         notes.append(f"Seeds share, and are seeds of what follows alone: {', '.join(shared)}.")

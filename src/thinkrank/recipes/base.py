@@ -32,8 +32,6 @@ logger = logging.getLogger(__name__)
 THINKING_SAMPLES = 1000
 """Samples on which answers that write or read much are judged by default."""
 
-"""Folder of the trained model inside a run."""
-
 RECIPES = {
     "cascade": "thinkrank.recipes.cascade:RECIPE",
     "rank": "thinkrank.recipes.ranking:RECIPE",
@@ -336,17 +334,3 @@ def validations_of(opened: OpenRun) -> list[Validation]:
     if settings.stage_class is not None:
         return []
     return recipe.validations(settings, logs_of(recipe, settings, opened.split, opened.run))
-
-
-def kept_value(rows: Sequence[Mapping[str, Any]], key: str, keep: str) -> float:
-    """Return what validation says of the weights that were kept: the highest value, or the last; 0 without any."""
-    values = [float(row[key]) for row in rows if key in row]
-    return (max(values) if keep == "best" else values[-1]) if values else 0.0
-
-
-def kept_step(rows: Sequence[Mapping[str, Any]], key: str, keep: str) -> int | None:
-    """Return the step after which the kept weights were validated; None without a validation."""
-    found = [(int(row["step"]), float(row[key])) for row in rows if key in row]
-    if not found:
-        return None
-    return max(found, key=lambda pair: (pair[1], -pair[0]))[0] if keep == "best" else found[-1][0]

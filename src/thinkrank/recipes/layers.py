@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_s
 
 from thinkrank.errors import ThinkrankError
 from thinkrank.language.options import INSTALLED_MODELS
-from thinkrank.options import Options
+from thinkrank.options import NONE, Options, spelt
 from thinkrank.pretrained import KINDS
 from thinkrank.training.run import another_run, read_manifest, without_none
 from thinkrank.training.tracking import require_trackers
@@ -165,6 +165,8 @@ def resumed(settings: RunSettingsT, folder: Path) -> RunSettingsT:
         was_given = key in in_file and (told is None or _among(key, told))
         if old.get(key) == new.get(key) or not (is_given or was_given):
             continue
+        if _absolute(key.rpartition(".")[2], old.get(key), Path()) == new.get(key):
+            continue  # written before names in lists and of stages became absolute
         if key == "data.path" or (key == "data.source" and Path(str(old.get(key))).is_absolute()):
             continue  # where the data is; its fingerprint says what it is
         raise another_run(folder, f"its {key} is {old.get(key)!r}, not {new.get(key)!r}")
@@ -228,7 +230,7 @@ def _absolute(key: str, value: Any, base: Path) -> Any:
         return [_absolute(key, one, base) for one in value]
     elif isinstance(value, str) and value and not Path(value).expanduser().is_absolute():
         path = base / Path(value).expanduser()
-        named = key in _PLACES and value not in (*INSTALLED_MODELS, *KINDS)
+        named = key in _PLACES and value not in (*INSTALLED_MODELS, *KINDS, NONE)
         if (named and path.exists()) or (path.suffix and path.is_file()) or (path / "dataset.json").is_file():
             return str(path.resolve())
     return value
@@ -236,7 +238,7 @@ def _absolute(key: str, value: Any, base: Path) -> Any:
 
 def toml_of(settings: BaseModel) -> str:
     """Write settings as the TOML that `Layers.config` takes."""
-    return tomli_w.dumps(without_none(_dumped(settings)))
+    return tomli_w.dumps(without_none(spelt(settings) | dict.fromkeys(["report_to"])))
 
 
 def defaults_of(settings: type[BaseModel]) -> dict[str, Any]:

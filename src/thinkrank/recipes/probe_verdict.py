@@ -231,7 +231,9 @@ def _tried(
     }  # a probe always tells users
     p_values = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
     content = _content(different, arms, answers, p_values)
-    marks = {way.name: _mark(pairs[way.name][0], answers) for way in ways if way.is_counted}
+    marks = {
+        way.name: _mark(pairs[way.name][0], answers) for way in ways if way.is_counted and way.asked[0] == "thought"
+    }
     of = {way.name: [one for one in results if one["arm"] == way.name] for way in ways}
     unread = {way.name: sum(one.get("unread", False) for one in of[way.name]) for way in ways}
     return [

@@ -25,9 +25,11 @@ from thinkrank._code import code_version
 from thinkrank._files import atomic_write, folder_digest
 from thinkrank._lock import HeldError, locked
 from thinkrank.data import Split
+from thinkrank.options import spelt
 from thinkrank.pretrained import MODEL, is_saved
-from thinkrank.recipes.base import kept_step, kept_value, notices_of
+from thinkrank.recipes.base import notices_of
 from thinkrank.recipes.comparing import judged_on
+from thinkrank.recipes.kept import kept_step, kept_value
 from thinkrank.recipes.layers import resumed, run_config, validated
 from thinkrank.recipes.plan import counts_of
 from thinkrank.recipes.probe_arms import START, Arm
@@ -148,7 +150,7 @@ class _Probe(PlannedProbe):
             "budgets": self.budgets,
             "measured": {title: value.as_dict() for title, value in self.measured.items()},
         }
-        Run(self.root, run_config(self.root) if was_begun else _dumped(self.settings), made_from)
+        Run(self.root, run_config(self.root) if was_begun else _spelt(self.settings), made_from)
         kept = read_manifest(self.root)
         self.num_samples, self.seconds, self.budgets = kept["samples"], kept["seconds"], kept["budgets"]
         self.measured = {title: Measured(**values) for title, values in kept["measured"].items()}
@@ -245,9 +247,7 @@ class _Probe(PlannedProbe):
 
     def train(self, arm: Arm, seed: int) -> tuple[R2ec, Run, ProbeSettings]:
         """Train an arm from its start, unless its model is there."""
-        settings = self.arm_settings(arm, seed)
-        if arm.control_of:
-            settings = self.as_long(settings, arm, seed)
+        settings = self.control_settings(arm, seed) if arm.control_of else self.arm_settings(arm, seed)
         run = self.opened(self.root / f"{arm.folder}-{seed}", settings, seed)
         kept = self.kept(arm, seed)
         if is_saved(kept):
@@ -311,8 +311,8 @@ class _Probe(PlannedProbe):
 
     def opened(self, folder: Path, settings: ProbeSettings, seed: int) -> Run:
         """Open the folder of one training; a setting that it was made before has the default's meaning there."""
-        config = _dumped(settings)
-        if is_begun(folder) and _dumped(validated(ProbeSettings, kept := run_config(folder))) == config:
+        config = _spelt(settings)
+        if is_begun(folder) and _spelt(validated(ProbeSettings, kept := run_config(folder))) == config:
             config = kept
         return Run(folder, config, {"split": self.split.manifest(), "seed": seed})
 
@@ -338,6 +338,14 @@ class _Probe(PlannedProbe):
             self._model = self.load(self.start(seed))
             self._trained = seed, _copied(self._model)
         return self._model
+
+    def control_settings(self, arm: Arm, seed: int) -> ProbeSettings:
+        """Lay over a control's settings what makes it as long as its way; one that has begun keeps the time it got."""
+        settings, folder = self.as_long(self.arm_settings(arm, seed), arm, seed), self.root / f"{arm.folder}-{seed}"
+        if not is_begun(folder):
+            return settings
+        kept = {"max_cpu_minutes": run_config(folder)["training"].get("max_cpu_minutes")}
+        return settings.model_copy(update={"training": settings.training.model_copy(update=kept)})
 
     def as_long(self, settings: ProbeSettings, arm: Arm, seed: int) -> ProbeSettings:
         """Give a control the processor's time that its way's steps took, or as many steps where these cost alike.
@@ -408,8 +416,8 @@ class _Probe(PlannedProbe):
         }
 
 
-def _dumped(settings: ProbeSettings) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude={"report_to"})
+def _spelt(settings: ProbeSettings) -> dict[str, Any]:
+    return spelt(settings) | {"report_to": None}
 
 
 def _copied(model: R2ec) -> dict[str, Tensor]:

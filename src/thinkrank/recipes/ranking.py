@@ -39,11 +39,11 @@ from thinkrank.recipes.base import (
     Phase,
     Validation,
     drawn_samples,
-    kept_value,
     refuse_retrieval_options,
 )
 from thinkrank.recipes.baselines import REFERENCES, SASREC, fitted_baselines
 from thinkrank.recipes.data import LINES, NOUNS, CandidateSettings, DataSettings, origin
+from thinkrank.recipes.kept import kept_value
 from thinkrank.recipes.layers import Layers, TrainingSettings, defaults_of
 from thinkrank.recipes.own import StageClass
 from thinkrank.recipes.thinking import thinking_systems

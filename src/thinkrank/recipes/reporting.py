@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thinkrank.evidence import TextChecker
-from thinkrank.recipes.base import Judged, OpenRun, is_trained, kept_step, logs_of, open_run, recipe_of
+from thinkrank.recipes.base import Judged, OpenRun, is_trained, logs_of, open_run, recipe_of
+from thinkrank.recipes.kept import kept_step
 from thinkrank.recipes.own import with_places
 from thinkrank.recipes.provenance import about
 from thinkrank.recipes.reader import reader_of, thinks_first

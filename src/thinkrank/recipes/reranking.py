@@ -18,11 +18,10 @@ from thinkrank.recipes.base import (
     OpenRun,
     Phase,
     Validation,
-    kept_step,
-    kept_value,
     refuse_retrieval_options,
 )
 from thinkrank.recipes.data import LIST_DEFAULTS, ListDataSettings
+from thinkrank.recipes.kept import kept_step, kept_value
 from thinkrank.recipes.layers import Layers, TrainingSettings, defaults_of, merge
 from thinkrank.recipes.own import StageClass
 from thinkrank.recipes.synthetic_world import expected_click_rows

@@ -13,6 +13,7 @@ from typing import Any
 
 from thinkrank._lock import locked
 from thinkrank.distributed.world import SINGLE, World
+from thinkrank.options import spelt
 from thinkrank.pretrained import MODEL, is_saved
 from thinkrank.recipes import own
 from thinkrank.recipes.base import (
@@ -202,7 +203,7 @@ class _Work:
         if not self.world.is_first:
             return FollowingRun(folder, self.world)
         made_from = {**self.manifest, "seed": getattr(values, "seed", self.manifest["seed"])}
-        config = run_config(folder) if is_begun(folder) else values.model_dump(mode="json", exclude={"report_to"})
+        config = run_config(folder) if is_begun(folder) else spelt(values) | {"report_to": None}
         return Run(folder, config, made_from, report_to=self.settings.report_to or (), world=self.world)
 
     def trained(self, folder: Path, *, measure: bool) -> tuple[Run, Any]:

@@ -25,7 +25,7 @@ from thinkrank._files import atomic_write
 from thinkrank.errors import ThinkrankError
 from thinkrank.evaluate.study_tables import study_notes
 from thinkrank.pretrained import MODEL, is_saved
-from thinkrank.recipes.base import kept_step
+from thinkrank.recipes.kept import kept_step
 from thinkrank.recipes.layers import merge, parse_assignment, read_toml
 from thinkrank.training import Progress, Run, no_progress
 

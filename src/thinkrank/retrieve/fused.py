@@ -13,6 +13,7 @@ Shape legend: B requests, I items of the catalogue, K columns.
 """
 
 import copy
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -268,6 +269,9 @@ class Fused(DenseRetriever[FusedConfig]):
         folder = begin(folder)
         for number, part in enumerate(self.parts.values()):
             part.save_pretrained(folder / PARTS / str(number))
+        for more in (folder / PARTS).glob("[0-9]*"):
+            if more.name.isdecimal() and int(more.name) >= len(self.parts):
+                shutil.rmtree(more)  # of a longer fusion that was saved there
         super().save_pretrained(folder)
 
     @classmethod

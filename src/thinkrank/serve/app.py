@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from thinkrank._version import __version__
-from thinkrank.errors import ThinkrankError
+from thinkrank.errors import ThinkrankError, UnwritableError
 from thinkrank.serve.api import health, v1
 from thinkrank.serve.middleware import Gatekeeper
 from thinkrank.serve.options import ServeOptions
@@ -71,6 +71,10 @@ def _faults(app: FastAPI) -> None:
     @app.exception_handler(ThinkrankError)
     async def refused(request: Request, error: ThinkrankError) -> JSONResponse:
         return _fault(request, 422, " ".join(str(error).split()))
+
+    @app.exception_handler(UnwritableError)
+    async def unwritable(request: Request, error: UnwritableError) -> JSONResponse:
+        return _fault(request, 507, " ".join(str(error).split()))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

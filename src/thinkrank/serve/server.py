@@ -41,7 +41,7 @@ class _Server(uvicorn.Server):
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Take a port, on which nobody is heard yet.
+    """Take a port; who connects before the server runs waits.
 
     Args:
         host: address to listen on.
@@ -55,6 +55,7 @@ def bound(host: str, port: int) -> socket.socket:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host, port))
+        taken.listen()  # or another that is still loading could take it, too
     except OSError as error:
         taken.close()
         raise ThinkrankError(f"port {port} of {host} cannot be had ({error.strerror}): give another --port") from error

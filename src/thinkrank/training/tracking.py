@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -217,6 +218,8 @@ class Following:
                 what(tracker)
             except Exception as error:  # an outage is of any kind
                 self._trackers.remove(tracker)
+                with suppress(Exception):  # what it holds open, if it still can
+                    tracker.end()
                 name = type(tracker).__name__
                 logger.warning("%s follows this training no more: %s; metrics.jsonl has every row", name, error)
 

@@ -1,6 +1,7 @@
 """Each of EGLR's trainings ends the same, whenever it was killed."""
 
 import pytest
+import torch
 
 from thinkrank.rerank import EGLR, EvaluatorTrainerOptions, ExpertOptions, GrpoOptions, WarmStartOptions
 from thinkrank.rerank.eglr.expert import ExpertTrainer
@@ -41,6 +42,20 @@ def trusted(config, split):
     worth = Worth(logged=1.0, shuffled=0.0, clicked_first=1.0, difference=1.0, difference_error=0.1)
     model.report = report.model_copy(update={"worth": dict.fromkeys(report.worth, worth)})
     return model
+
+
+def test_lists_of_users_that_no_model_knows_are_told_apart(config, split, tmp_path):
+    options = EvaluatorTrainerOptions(**SHARED, slate_length=4, shuffled=0.5)
+    model = EGLR.create(config, split.train, device="cpu")
+    trainer = EvaluatorTrainer(model, split, options, Run(tmp_path, {}, {}))
+    lists = torch.cat([batch.indices_B for batch in trainer.validation]).numpy()
+    assert trainer.validation_users.tolist() == split.valid.users_L[lists].tolist()
+    assert len(trainer.validation_users.unique()) > 1 == len(trainer.validation[0].users_B.unique())
+    report = trainer._report().worth["mean"]
+    kept = evaluator_report(
+        model.evaluator, trainer.validation, length=trainer.length, slate_length=4, users_L=trainer.validation_users
+    ).worth["mean"]
+    assert report == kept
 
 
 class TestExpertTrainer(TrainerContract):

@@ -180,7 +180,7 @@ def choose(
     if options.temperature == 0:
         chosen_R, sampled_RV = own_RV.argmax(dim=-1), own_RV
     else:
-        if options.temperature == 1 and options.top_k is None and options.top_p == 1:
+        if options.is_own:
             sampled_RV = own_RV
         else:
             sampled_RV = sampling_logprobs(logits_RV, options)

@@ -130,6 +130,7 @@ def evaluator_report(
     length: int | None = None,
     slate_length: int | None = None,
     seed: int = 0,
+    users_L: Int[Tensor, "L"] | None = None,
 ) -> EvaluatorReport:
     """Judge held-out lists as they were shown, shuffled, and with the clicked items first.
 
@@ -139,6 +140,7 @@ def evaluator_report(
         length: places whose clicks are predicted; of a longer list the first ones. None: all.
         slate_length: places that worth is measured on, in each of the three orders; None: all.
         seed: of the shuffling.
+        users_L: whose each list is; None for what the batches say, which may be codes of known users alone.
 
     Raises:
         ValueError: if there are no lists.
@@ -172,6 +174,7 @@ def evaluator_report(
     predictions_M, clicked_M = torch.cat(predictions), torch.cat(clicks)
     tells_L, *values_L = torch.cat(worths, dim=1)
     orders = [values_L[start : start + len(REWARD_KINDS)] for start in range(0, len(values_L), len(REWARD_KINDS))]
+    users_L = (torch.cat(users) if users_L is None else users_L).to(tells_L.device)
     rate = clicked_M.double().mean()
     error, bins = calibration(predictions_M, clicked_M)
     return EvaluatorReport(
@@ -185,7 +188,7 @@ def evaluator_report(
         calibration_error=error,
         bins=bins,
         worth={
-            kind: _worth(torch.cat(users), tells_L.bool(), *of)
+            kind: _worth(users_L, tells_L.bool(), *of)
             for kind, of in zip(REWARD_KINDS, zip(*orders, strict=True), strict=True)
         },
     )

@@ -80,6 +80,7 @@ class EvaluatorTrainer(ListTrainer[EvaluatorTrainerOptions]):
             length=self.length,
             slate_length=options.slate_length,
             seed=options.seed,
+            users_L=self.validation_users,
         )
 
 

@@ -112,6 +112,12 @@ class ListTrainer(Trainer[OptionsT]):
         parts = [self._batch(valid, newest_V[s : s + _VALIDATED_AT_ONCE]) for s in starts]
         return [self._valid_reader(part).to(self.model.device) for part in parts]
 
+    @cached_property
+    def validation_users(self) -> Int64[Tensor, "V"]:
+        """Return whose each of these lists is, known to the model or not."""
+        lists_V = torch.cat([batch.indices_B for batch in self.validation]).cpu().numpy()
+        return torch.from_numpy(self.split.valid.users_L[lists_V].astype(np.int64))
+
     def _batch(self, part: ImpressionDataset, indices_B: Int64[np.ndarray, "B"]) -> TrainingBatch:
         return training_batch(
             part, indices_B, signal=self.options.signal, max_history=self.model.config.lists.max_history

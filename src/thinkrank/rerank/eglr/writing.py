@@ -131,7 +131,7 @@ class WriterTrainer(ListTrainer[WriterOptionsT]):
         `now` holds ``reward`` and ``ndcg`` of each validation list.
         """
         rise_V, fall_V = now["reward"] - self.at_start["reward"], self.at_start["ndcg"] - now["ndcg"]
-        exploited = is_exploited(rise_V, fall_V, torch.cat([batch.users_B for batch in self.validation]))
+        exploited = is_exploited(rise_V, fall_V, self.validation_users)
         if exploited:
             logger.warning(
                 "step %d: the evaluator's reward rose by %.3g while NDCG fell by %.3g: the generator may be exploiting "
