@@ -120,7 +120,7 @@ def trained() -> dict[tuple[str, ...], Path]:
 @pytest.fixture
 def served(monkeypatch) -> list[httpx.Response]:
     """What a server answered; each is asked once on a free port, and ended as by Ctrl-C."""
-    answers, run = [], server.run
+    answers, run, bound = [], server.run, server.bound
 
     def ask(address: str, known: Sequence[str]) -> None:
         key = {"X-API-Key": Path("key.txt").read_text()} if Path("key.txt").is_file() else {}
@@ -129,14 +129,15 @@ def served(monkeypatch) -> list[httpx.Response]:
         answers.append(httpx.post(f"{here}/v1/recommend", json=asked, headers=key, timeout=30))
         os.kill(os.getpid(), signal.SIGINT)
 
-    def asked_once(app, host, port, *, ready):
+    def asked_once(app, listener, *, ready):
         def begin(address: str) -> None:
             ready(address)
             threading.Thread(target=ask, args=(address, app.state.thinkrank.served.catalogue.ids)).start()
 
-        run(app, host, 0, ready=begin)
+        run(app, listener, ready=begin)
 
     monkeypatch.setattr(server, "run", asked_once)
+    monkeypatch.setattr(server, "bound", lambda host, port: bound(host, 0))
     return answers
 
 

@@ -66,9 +66,10 @@ def writing(what: str | Path, *, otherwise: str) -> Iterator[None]:
     try:
         yield
     except (OSError, PolarsError, SafetensorError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        if not any(os.strerror(fault) in reason for fault in _UNWRITABLE):
+        fault = error.errno if isinstance(error, OSError) else None
+        if fault not in _UNWRITABLE and not any(os.strerror(known) in str(error) for known in _UNWRITABLE):
             raise
+        reason = (isinstance(error, OSError) and error.strerror) or error
         raise UnwritableError(f"{what} cannot be written: {reason}; {otherwise}") from error
 
 

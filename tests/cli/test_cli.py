@@ -198,19 +198,24 @@ def test_bad_input_is_one_line_with_the_way_out_and_exit_code_2(arguments, fault
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("command", "error", "told"),
     [
-        (OSError(28, "No space left on device"), "No space left on device"),
-        (FileNotFoundError(2, "No such file or directory", "absent"), "absent: No such file or directory"),
-        (torch.OutOfMemoryError("CUDA out of memory."), "the device's memory is exhausted: .*batch_size.*--device cpu"),
+        ("doctor", OSError(28, "No space left on device"), "No space left on device"),
+        ("doctor", FileNotFoundError(2, "No such file or directory", "absent"), "absent: No such file or directory"),
+        ("recommend", torch.OutOfMemoryError("full"), "the device's memory is exhausted: use --device cpu"),
+        ("train", torch.OutOfMemoryError("full"), "the device's memory .*: train .*batch_size.* or use --device cpu"),
+            "train",
+            torch.OutOfMemoryError("full"),
+            "the device's memory .*: train .*batch_size.* or use --device cpu",
+        ),
     ],
 )
-def test_what_the_machine_lacks_is_one_line_too(error, told, monkeypatch):
+def test_what_the_machine_lacks_is_one_line_too(command, error, told, monkeypatch):
     def lacking(_words):
         raise error
 
     monkeypatch.setattr(sys.modules["thinkrank.cli.main"], "_refuse_to_share", lacking)
-    done = thinkrank("doctor")
+    done = thinkrank(command)
     assert done.returncode == 2
     assert re.fullmatch(f"thinkrank: {told}\n", done.stderr)
 

@@ -1,5 +1,6 @@
 """The commands of re-ranking as a user meets them."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -144,6 +145,7 @@ def test_the_evaluator_picks_by_the_reward_that_the_run_trained(run, tmp_path, m
     (other / "config.toml").write_text(text.replace('reward = "sum"', 'reward = "discounted"'), encoding="utf-8")
     asked, original = [], EGLR.rerank
 
+    @functools.wraps(original)
     def noted(self, requests, candidates, k, **options):
         asked.append(options["reward"])
         return original(self, requests, candidates, k, **options)

@@ -36,6 +36,7 @@ R2EC = {
     "thinker": "trained",
     "writer_prompt": None,
     "reading": "text",
+    "learnt_thoughts": False,
     "search": {"index": "exact", "lists": None, "probes": 32, "links": 32, "effort": 128},
 }  # fmt: skip
 PAPER_HEAD = {

@@ -27,7 +27,7 @@ from thinkrank.stages.order import top_k
 
 
 class Neighbours(ItemKNN):
-    kind = "mine:Neighbours"
+    kind = "served_here:Neighbours"
 
 
 class Newest:
@@ -43,7 +43,7 @@ class Newest:
 
     def save_pretrained(self, folder):
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps({"format": 2, "kind": "mine:Newest", "config": {}}))
+        (folder / "config.json").write_text(json.dumps({"format": 2, "kind": "served_here:Newest", "config": {}}))
 
     @classmethod
     def from_pretrained(cls, folder):
@@ -124,13 +124,13 @@ def test_a_late_reader_thinks_where_it_learnt_to(tmp_path, learnt):
 
 
 def test_a_run_of_a_class_of_ones_own_is_served(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "served_here.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
-    mine = importlib.import_module("mine")
+    mine = importlib.import_module("served_here")
     shop = shop_of(tmp_path / "shop")
     for name in ("Neighbours", "Newest"):  # the latter keeps no catalogue of its own
         model = getattr(mine, name)().fit(split_dataset(load_dataset("table", shop)))
-        run = run_of(tmp_path / name, shop, model, retriever={"class": f"mine:{name}", "options": {}})
+        run = run_of(tmp_path / name, shop, model, retriever={"class": f"served_here:{name}", "options": {}})
         served = open_served(run)
         assert type(served.stages["retrieve"]) is getattr(mine, name)
         assert len(served.version) == 12

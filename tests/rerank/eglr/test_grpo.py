@@ -334,7 +334,7 @@ def test_a_reward_that_rises_while_clicks_fall_is_told(trusted, split, options, 
     fit = make_fit(trusted, split, options, tmp_path)
     random = np.random.default_rng(0)
     start = {name: torch.from_numpy(random.random(50)) for name in ("ndcg", "reward")}
-    fit.at_start = start
+    fit.at_start, fit.validation_users = start, torch.arange(50)
 
     def hacked(ndcg, reward):
         noise = torch.from_numpy(0.01 * random.standard_normal(50))
