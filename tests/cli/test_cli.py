@@ -204,10 +204,6 @@ def test_bad_input_is_one_line_with_the_way_out_and_exit_code_2(arguments, fault
         ("doctor", FileNotFoundError(2, "No such file or directory", "absent"), "absent: No such file or directory"),
         ("recommend", torch.OutOfMemoryError("full"), "the device's memory is exhausted: use --device cpu"),
         ("train", torch.OutOfMemoryError("full"), "the device's memory .*: train .*batch_size.* or use --device cpu"),
-            "train",
-            torch.OutOfMemoryError("full"),
-            "the device's memory .*: train .*batch_size.* or use --device cpu",
-        ),
     ],
 )
 def test_what_the_machine_lacks_is_one_line_too(command, error, told, monkeypatch):
