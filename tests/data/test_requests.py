@@ -76,31 +76,27 @@ def test_parts_of_different_numbers_are_refused(more):
         Requests([History.of([1])], **more)
 
 
+THREE = Requests(
+    [History.of([row]) for row in range(3)],
+    users=("ann", "bob", "cy"),
+    times_B=np.array([5, 6, 7]),
+    context_BX=np.arange(3, dtype=np.float32)[:, None],
+    context_names=("hour",),
+    ids=("x", "y", "z"),
+)
+
+
 def test_a_batch_keeps_what_belongs_to_its_requests():
-    requests = Requests(
-        [History.of([row]) for row in range(3)],
-        users=("ann", "bob", "cy"),
-        times_B=np.array([5, 6, 7]),
-        context_BX=np.arange(3, dtype=np.float32)[:, None],
-        context_names=("hour",),
-    )
-    (first, two), (second, one) = requests.batches(2)
+    (first, two), (second, one) = THREE.batches(2)
     assert (first, second) == (slice(0, 2), slice(2, 4))
-    assert two.users == ("ann", "bob")
+    assert (two.users, two.ids) == (("ann", "bob"), ("x", "y"))
     assert rows(one) == [[2]]
     assert one.times_B.tolist() == [7]
     assert one.context_BX.tolist() == [[2.0]]
 
 
 def test_requests_and_candidates_are_picked_by_number_with_all_that_is_theirs():
-    requests = Requests(
-        [History.of([row]) for row in range(3)],
-        users=("ann", "bob", "cy"),
-        times_B=np.array([5, 6, 7]),
-        context_BX=np.arange(3, dtype=np.float32)[:, None],
-        context_names=("hour",),
-        ids=("x", "y", "z"),
-    ).take(np.array([2, 0]))
+    requests = THREE.take(np.array([2, 0]))
     assert (rows(requests), requests.users, requests.ids) == ([[2], [0]], ("cy", "ann"), ("z", "x"))
     assert (requests.times_B.tolist(), requests.context_BX.tolist()) == ([7, 5], [[2.0], [0.0]])
     offered = Candidates(

@@ -180,10 +180,7 @@ def _requests(users: pl.Series, items: pl.Series, lengths_L: np.ndarray, times_E
 def _rows_by_user(path: Path, rows: slice) -> Table:
     """Read some rows of Parquet that has one for each user; no cell may be empty."""
     columns, start = parquet_columns(path), rows.start or 0
-    called = usual("user", columns)
-    if len(called) != 1:
-        near = did_you_mean("user", columns)
-        raise ThinkrankError(f"{path}: no column 'user'{near}; it has {', '.join(columns) or 'none'}")
+    called = _columns(path, columns, ("user",), ())["user"]
     schema = pl.read_parquet_schema(path)
     if ITEMS in schema and not isinstance(schema[ITEMS], pl.List | pl.Array):
         raise ThinkrankError(
@@ -196,7 +193,7 @@ def _rows_by_user(path: Path, rows: slice) -> Table:
             f"{path}: nothing reads the lists of {others[0]!r}: call the column {ITEMS}, or leave it out"
         )
     listed = [pl.col(ITEMS).cast(pl.List(pl.String))] if ITEMS in schema else []
-    user = pl.col(called[0]).cast(pl.String).str.strip_chars().replace("", None).alias("user")
+    user = pl.col(called).cast(pl.String).str.strip_chars().replace("", None).alias("user")
     part = pl.scan_parquet(path).slice(start, None if rows.stop is None else rows.stop - start)
     frame = part.select(user, *listed).collect().with_row_index(ROW, offset=start + 1)
     for name in frame.columns[1:]:
